@@ -1,0 +1,103 @@
+"""The one concurrency primitive: `amap`, a worker pool over an async iterator.
+
+`limit` workers share one task group, results come in the order in which they are ready, and
+nothing is buffered beyond one result a worker. The group lives in a task of its own: a
+generator must not yield from inside a task group, since a failing child would cancel the
+consumer in the middle of its own work (see aiometer's `amap`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing
+from typing import TypeVar
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+async def amap(
+    act: Callable[[In], Awaitable[Out]], source: AsyncIterator[In], *, limit: int
+) -> AsyncIterator[Out]:
+    """Apply `act` to what `source` yields, `limit` at a time; yield results as they come.
+
+    An exception from `act` or `source` cancels the other workers and is raised here as itself.
+    Closing the generator cancels the workers and waits for them.
+    """
+    results: asyncio.Queue[tuple[Out] | None] = asyncio.Queue(maxsize=limit)
+    turn = asyncio.Lock()
+    ended = False
+
+    async def worker() -> None:
+        nonlocal ended
+        while True:
+            async with turn:
+                if ended:
+                    return
+                try:
+                    one = await anext(source)
+                except StopAsyncIteration:
+                    ended = True
+                    return
+            await results.put((await act(one),))
+
+    async def drive() -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(limit):
+                    group.create_task(worker())
+        finally:
+            # The consumer reads until it meets None; by then no worker is left to fill the queue.
+            while results.full():
+                await asyncio.sleep(0)
+            results.put_nowait(None)
+
+    driver = asyncio.create_task(drive())
+    try:
+        while (result := await results.get()) is not None:
+            yield result[0]
+        try:
+            await driver
+        except BaseExceptionGroup as group:
+            raise first_cause(group) from None
+    finally:
+        if not driver.done():
+            driver.cancel()
+            while not driver.done():
+                if not results.empty():
+                    results.get_nowait()
+                await asyncio.wait([driver], timeout=0)
+
+
+def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first leaf of an exception group: with one failing child, the exception itself."""
+    cause: BaseException = group
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    return cause
+
+
+async def from_thread(batches: Callable[[], Iterator[list[In]]]) -> AsyncIterator[In]:
+    """Iterate a blocking iterator of lists in one thread, handing over whole lists.
+
+    The thread reads at most one list ahead; closing the generator closes the iterator there.
+    """
+    loop = asyncio.get_running_loop()
+    iterator = await asyncio.to_thread(lambda: iter(batches()))
+    ahead: asyncio.Future[list[In] | None] | None = None
+    try:
+        ahead = loop.run_in_executor(None, next, iterator, None)
+        while (batch := await ahead) is not None:
+            ahead = loop.run_in_executor(None, next, iterator, None)
+            for one in batch:
+                yield one
+    finally:
+        if ahead is not None and not ahead.done():
+            await asyncio.wait([ahead])
+        close = getattr(iterator, "close", None)
+        if close is not None:
+            await asyncio.to_thread(close)
+
+
+__all__ = ["aclosing", "amap", "first_cause", "from_thread"]

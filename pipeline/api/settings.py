@@ -1,0 +1,64 @@
+"""The job file's `endpoint` section."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from pipeline.settings import Settings
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _seconds(value: object) -> object:
+    """`15m` -> 900.0; numbers are seconds."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", value.strip())
+        if not match:
+            raise ValueError("write a duration as 90, 30s, 15m, 2h or 1d")
+        return float(match[1]) * _UNITS[match[2]]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+#: Seconds, written as a number or as `30s`, `15m`, `2h`, `1d`.
+Duration = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=str | float)]
+
+ProfileName = Literal["embedded", "openrouter", "google", "litellm", "vllm", "ollama", "openai"]
+
+
+class AppSettings(Settings):
+    url: str | None = None
+    """Sent as HTTP-Referer."""
+    title: str | None = None
+    """Sent as X-OpenRouter-Title and X-Title."""
+
+
+class EndpointSettings(Settings):
+    profile: ProfileName = "openrouter"
+    """Which service this is."""
+    base_url: str | None = None
+    """Where it is, when not at the profile's own address."""
+    model: str = Field(default="google/gemini-flash-1.5-8b-exp", min_length=1)
+    """Model id, or auto:free-vision."""
+    fallback_models: list[str] = Field(default=[], max_length=2)
+    """OpenRouter: tried in order when the model fails; at most 3 in all."""
+    allow_paid: bool = False
+    """May a request cost money? For profiles that tell prices."""
+    api_key_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """Name of the environment variable that holds the key; default: the profile's own."""
+    app: AppSettings = AppSettings()
+    """How OpenRouter lists the calling program."""
+    params: dict[str, Any] = {"max_tokens": 300, "temperature": 0.2}
+    """Sampling parameters of the request."""
+    provider: dict[str, Any] = {}
+    """OpenRouter's provider routing, passed on."""
+    extra_body: dict[str, Any] = {}
+    """Further body fields, passed on untouched."""
+    timeout: Duration = Field(default=120.0, gt=0)
+    """Seconds, in total, for one request."""
+    patience: Duration = Field(default=900.0, ge=0)
+    """Longest outage to wait out."""
+    proxy: str | None = None
+    """Proxy for the API."""

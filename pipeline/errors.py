@@ -1,0 +1,148 @@
+"""Every way this program ends other than well, in one tree.
+
+    PipelineError                 one clear line for the user and an exit code
+    ├── UsageError           64   the command line
+    ├── ManifestError        65   the manifest cannot be read, or has no image column
+    ├── ServiceError         69   endpoint or model unavailable
+    ├── OutputError          73   the output cannot be written, or is damaged
+    ├── Held                 76   another run holds this output
+    ├── KeyTrouble           77   key missing or refused, no credit, a price where none is allowed
+    └── JobError             78   the job file, or a stop that asks for consent
+    Stopped                       not a failure: the run is ending, this work stays unsettled
+    ImageError                    one image cannot be sent; carries an error code, costs no request
+    NoReply                       a request went out (or tried to) and no answer came back
+
+Exit codes follow sysexits.h where it has one. A traceback is a bug: anything else that
+escapes exits 70. Messages say what, where and how to mend, in one line, and never hold a
+secret.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Process exit codes (the contract's table)."""
+
+    DONE = 0
+    SOME_FAILED = 1
+    USAGE = 64
+    MANIFEST = 65
+    SERVICE = 69
+    BUG = 70
+    OUTPUT = 73
+    LATER = 75
+    HELD = 76
+    KEY = 77
+    JOB = 78
+    SIGHUP = 129
+    SIGINT = 130
+    SIGTERM = 143
+
+
+class PipelineError(Exception):
+    """One clear line for the user; `exit_code` is the process's."""
+
+    exit_code: Exit = Exit.BUG
+
+
+class UsageError(PipelineError):
+    """The command line is wrong."""
+
+    exit_code = Exit.USAGE
+
+
+class ManifestError(PipelineError):
+    """The manifest is unreadable or has no image column."""
+
+    exit_code = Exit.MANIFEST
+
+
+class ServiceError(PipelineError):
+    """The endpoint or the model is unavailable."""
+
+    exit_code = Exit.SERVICE
+
+
+class OutputError(PipelineError):
+    """The output cannot be written or does not verify."""
+
+    exit_code = Exit.OUTPUT
+
+
+class Held(PipelineError):
+    """Another run holds this output."""
+
+    exit_code = Exit.HELD
+
+
+class KeyTrouble(PipelineError):
+    """The key is missing or refused, the credit is gone, or a price would be paid unasked."""
+
+    exit_code = Exit.KEY
+
+
+class JobError(PipelineError):
+    """The job file is wrong, or the run needs consent before it goes on."""
+
+    exit_code = Exit.JOB
+
+
+class Stopped(Exception):
+    """The run is ending: whoever meets this leaves its rows unsettled."""
+
+
+class ImageError(Exception):
+    """One image cannot be sent. `code` is one of `CODES`."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class NoReply(Exception):
+    """No answer came: `code` is `server_error` (connection) or `timeout_service` (deadline).
+
+    `sent` is False only when it is certain that no byte of the request left this machine
+    (name resolution or the connection failed), so that the request may be given back.
+    """
+
+    def __init__(self, code: str, message: str, *, sent: bool) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.sent = sent
+
+
+#: Error code -> permanent? The closed list. A transient one is asked again by the next run by
+#: itself, a permanent one only when told (`--retry-failed`, `--retry CODE`).
+CODES: dict[str, bool] = {
+    # image
+    "dns": False,
+    "connect": False,
+    "timeout": False,
+    "http_4xx": True,
+    "http_5xx": False,
+    "blocked_address": True,
+    "too_large": True,
+    "too_many_pixels": True,
+    "unsupported_format": True,
+    "corrupt": True,
+    "noai": True,
+    "missing_file": True,
+    "bad_uri": True,
+    # service
+    "refused": True,
+    "safety": True,
+    "image_rejected": True,
+    "empty": False,
+    "malformed": False,
+    "too_long": True,
+    "server_error": False,
+    "timeout_service": False,
+    "truncated": True,
+    # row
+    "bad_row": True,
+}

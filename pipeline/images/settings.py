@@ -1,0 +1,32 @@
+"""The job file's `images` section."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.settings import Settings
+
+
+class ImageSettings(Settings):
+    send: Literal["auto", "url", "inline"] = "auto"
+    """As URL, as bytes inside the request, or whichever fits."""
+    identity: str = Field(default="auto", pattern=r"^(auto|content|column:.+)$")
+    """What makes an image the same image: auto, content, or column:NAME."""
+    max_side: int = Field(default=768, ge=16, le=8192)
+    """Longest side in pixels; larger images are shrunk before they are sent."""
+    quality: int = Field(default=85, ge=1, le=95)
+    """JPEG quality."""
+    root: str | None = None
+    """Where relative image paths start; default: the manifest's folder."""
+    allow: list[str] = []
+    """Private or loopback places that may be fetched all the same: host, host:port, CIDR."""
+    packages: list[str] = []
+    """Python packages that package:// may read."""
+    proxy: str | None = None
+    """Proxy for image downloads: a URL, or env."""
+    cache: str | None = None
+    """Folder for downloaded images."""
+    timeout: float = Field(default=30, gt=0, le=3600)
+    """Seconds, in total, for one image download."""

@@ -1,0 +1,233 @@
+"""The frozen values that the stages hand on. Data flows one way: a stage returns a new value.
+
+    Row -> Item (Asked + Image + prompt) -> Request -> Sent + Reply -> Record + RequestRow
+
+`Sent` and `Reply` are what the journal holds; a `Record` is a pure function of the two, so a
+crash after the reply costs nothing: recovery derives the record again.
+Times are integer microseconds since the epoch (UTC); tokens are integers, money is US dollars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+#: What a manifest cell may hold for an image.
+ImageValue = str | bytes | Mapping[str, object] | None
+#: How the request asks: one image in plain text, one image as JSON fields, N numbered images.
+Form = Literal["plain", "fields", "pack"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One manifest row."""
+
+    #: Position in the manifest, from 0, over all its files.
+    ordinal: int
+    #: The image cell as it stands.
+    image: ImageValue
+    #: The `manifest.id` cell as text, if one is configured.
+    id: str | None = None
+    #: The cells that the prompt template names.
+    columns: Mapping[str, object] = field(default_factory=dict)
+    #: Why this row cannot be read (`bad_row`), else None.
+    bad: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """An image ready for the wire: either a URL that the service will fetch, or encoded bytes."""
+
+    url: str | None = None
+    #: Encoded JPEG, PNG or WebP.
+    data: bytes | None = None
+    mime: str | None = None
+    #: Of the source bytes as they were read (not of `data`); None when only the URL is sent.
+    sha256: str | None = None
+    #: Pixels as sent, after rotation and shrinking.
+    width: int | None = None
+    height: int | None = None
+    #: Facts worth keeping with the record, e.g. `resized`, `first_frame`.
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The part of an item that outlives its request: what a record needs beside the reply."""
+
+    key: str
+    id: str | None
+    #: The image as shown in records: URL without its signature, path, or `sha256:…`.
+    image: str
+    prompt_id: str
+    #: Of the manifest row that asked first.
+    ordinal: int
+    image_sha256: str | None = None
+    width: int | None = None
+    height: int | None = None
+    flags: tuple[str, ...] = ()
+    #: Attempts that this image has had, this one included; waits for a limit do not count.
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """A row on its way: wire-ready image, rendered prompt and key."""
+
+    asked: Asked
+    image: Image
+    prompt: str
+    #: The manifest cell, to load the image again in another form.
+    source: ImageValue = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Items that travel together."""
+
+    items: tuple[Item, ...]
+    form: Form
+    #: Estimated tokens, in and out.
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """One HTTP attempt: what was asked, kept beside its reply."""
+
+    request_id: str
+    run_id: str
+    recipe: str
+    #: Profile name, e.g. `openrouter`.
+    profile: str
+    model: str
+    form: Form
+    #: 1 for the first attempt of this request.
+    attempt: int
+    #: When the request left, µs.
+    at: int
+    #: Time spent at the gate before it left.
+    wait_ms: int
+    items: tuple[Asked, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """An HTTP answer, whole and unparsed."""
+
+    status: int
+    #: Lower-case names; only those that carry meaning (limits, ids, dates, type).
+    headers: Mapping[str, str]
+    body: bytes
+    #: From the permit to the last byte.
+    latency_ms: int
+    #: When the last byte arrived, µs.
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """What a chat completion says, whichever dialect it came in."""
+
+    content: str
+    finish_reason: str | None = None
+    native_finish_reason: str | None = None
+    refusal: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cost_usd: float | None = None
+    served_model: str | None = None
+    provider: str | None = None
+    generation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One image's result: a caption, or the reason why there is none. Columns of `captions/`."""
+
+    key: str
+    recipe: str
+    id: str | None
+    image: str
+    caption: str | None
+    status: Literal["ok", "failed"]
+    error_code: str | None = None
+    error: str | None = None
+    flags: tuple[str, ...] = ()
+    #: JSON text of the typed reply fields.
+    fields: str | None = None
+    #: The model's text for this image before clean-up, when it differs from the caption.
+    caption_raw: str | None = None
+    prompt_id: str = ""
+    model: str = ""
+    served_model: str | None = None
+    provider: str | None = None
+    request_id: str | None = None
+    generation_id: str | None = None
+    finish_reason: str | None = None
+    #: Tokens and cost are this image's share of its request; the shares add up to the whole.
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cost_usd: float | None = None
+    #: Of the request.
+    latency_ms: int | None = None
+    attempts: int = 0
+    pack_size: int = 0
+    image_sha256: str | None = None
+    width: int | None = None
+    height: int | None = None
+    run_id: str = ""
+    #: µs since the epoch.
+    finished_at: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRow:
+    """One line of the account book: an HTTP attempt. Columns of `requests/`.
+
+    `class_` is the column `class`: a `retry.Kind` value, or `unknown` for an attempt whose
+    answer never came back (it stays counted as spent).
+    """
+
+    request_id: str
+    run_id: str
+    at: int
+    attempt: int
+    class_: str
+    status: int | None
+    provider: str | None
+    model: str
+    served_model: str | None
+    images: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost_usd: float | None
+    latency_ms: int | None
+    wait_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Derived:
+    """What one reply settles: records for some or all of its items, and its account row."""
+
+    records: tuple[Record, ...]
+    row: RequestRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What may be asked of one endpoint; None = no such limit known."""
+
+    requests_per_minute: float | None = None
+    requests_per_day: int | None = None
+    tokens_per_minute: int | None = None
+    #: Used today as the service itself counts, where it tells.
+    used_today: int | None = None
+    #: Zone whose midnight starts a new day at the service.
+    reset_zone: str = "UTC"
+    #: Whose limit the day is: `account` (all models together) or `model`.
+    day_scope: Literal["account", "model"] = "account"
+    #: Where each number comes from, for `plan` and `check`: name -> words.
+    sources: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,108 @@
+"""The Parquet schema of records and of the account book, complete from version 1.
+
+The version stands in the Parquet metadata under `caption_pipeline.schema`; a reader meets a
+newer one with a named error, never with a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from operator import attrgetter
+
+import pyarrow as pa
+
+from pipeline.records import Record, RequestRow
+
+VERSION = 1
+METADATA = {b"caption_pipeline.schema": str(VERSION).encode()}
+
+_TIME = pa.timestamp("us", tz="UTC")
+_INT = pa.int64()
+_STR = pa.string()
+
+RECORDS = pa.schema(
+    [
+        pa.field("key", _STR, nullable=False),
+        pa.field("recipe", _STR, nullable=False),
+        pa.field("id", _STR),
+        pa.field("image", _STR, nullable=False),
+        pa.field("caption", _STR),
+        pa.field("status", _STR, nullable=False),
+        pa.field("error_code", _STR),
+        pa.field("error", _STR),
+        pa.field("flags", pa.list_(_STR)),
+        pa.field("fields", _STR),
+        pa.field("caption_raw", _STR),
+        pa.field("prompt_id", _STR),
+        pa.field("model", _STR),
+        pa.field("served_model", _STR),
+        pa.field("provider", _STR),
+        pa.field("request_id", _STR),
+        pa.field("generation_id", _STR),
+        pa.field("finish_reason", _STR),
+        pa.field("prompt_tokens", _INT),
+        pa.field("completion_tokens", _INT),
+        pa.field("cost_usd", pa.float64()),
+        pa.field("latency_ms", _INT),
+        pa.field("attempts", _INT),
+        pa.field("pack_size", _INT),
+        pa.field("image_sha256", _STR),
+        pa.field("width", _INT),
+        pa.field("height", _INT),
+        pa.field("run_id", _STR),
+        pa.field("finished_at", _TIME),
+    ],
+    metadata=METADATA,
+)
+
+REQUESTS = pa.schema(
+    [
+        pa.field("request_id", _STR, nullable=False),
+        pa.field("run_id", _STR, nullable=False),
+        pa.field("at", _TIME),
+        pa.field("attempt", _INT),
+        pa.field("class", _STR, nullable=False),
+        pa.field("status", _INT),
+        pa.field("provider", _STR),
+        pa.field("model", _STR),
+        pa.field("served_model", _STR),
+        pa.field("images", _INT),
+        pa.field("prompt_tokens", _INT),
+        pa.field("completion_tokens", _INT),
+        pa.field("cost_usd", pa.float64()),
+        pa.field("latency_ms", _INT),
+        pa.field("wait_ms", _INT),
+    ],
+    metadata=METADATA,
+)
+
+
+def _getter(cls: type, schema: pa.Schema) -> attrgetter[tuple[object, ...]]:
+    """One attribute getter for all columns; proves that the class and the schema agree."""
+    names = [f.name for f in fields(cls)]
+    if [n.rstrip("_") for n in names] != schema.names:
+        raise TypeError(f"{cls.__name__} and its schema differ")
+    return attrgetter(*names)
+
+
+_record = _getter(Record, RECORDS)
+_request = _getter(RequestRow, REQUESTS)
+
+
+def _table(rows: Sequence[tuple[object, ...]], schema: pa.Schema) -> pa.Table:
+    columns = zip(*rows, strict=True) if rows else ([] for _ in schema)
+    arrays = [
+        pa.array(column, type=field.type) for column, field in zip(columns, schema, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def records_table(records: Sequence[Record]) -> pa.Table:
+    """Records as an Arrow table with the schema of `captions/` and `failures/`."""
+    return _table([_record(r) for r in records], RECORDS)
+
+
+def requests_table(rows: Sequence[RequestRow]) -> pa.Table:
+    """Account rows as an Arrow table with the schema of `requests/`."""
+    return _table([_request(r) for r in rows], REQUESTS)
