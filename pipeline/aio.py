@@ -9,8 +9,8 @@ consumer in the middle of its own work (see aiometer's `amap`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 In = TypeVar("In")
@@ -47,11 +47,12 @@ async def amap(
             async with asyncio.TaskGroup() as group:
                 for _ in range(limit):
                     group.create_task(worker())
-        finally:
-            # The consumer reads until it meets None; by then no worker is left to fill the queue.
-            while results.full():
-                await asyncio.sleep(0)
-            results.put_nowait(None)
+        except asyncio.CancelledError:
+            raise  # only the consumer cancels, and it no longer reads
+        except BaseException:
+            await results.put(None)
+            raise
+        await results.put(None)
 
     driver = asyncio.create_task(drive())
     try:
@@ -62,12 +63,8 @@ async def amap(
         except BaseExceptionGroup as group:
             raise first_cause(group) from None
     finally:
-        if not driver.done():
-            driver.cancel()
-            while not driver.done():
-                if not results.empty():
-                    results.get_nowait()
-                await asyncio.wait([driver], timeout=0)
+        driver.cancel()
+        await asyncio.wait([driver])
 
 
 def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -79,25 +76,20 @@ def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 async def from_thread(batches: Callable[[], Iterator[list[In]]]) -> AsyncIterator[In]:
-    """Iterate a blocking iterator of lists in one thread, handing over whole lists.
+    """Iterate a blocking iterator of lists in a thread of its own, handing over whole lists.
 
     The thread reads at most one list ahead; closing the generator closes the iterator there.
     """
     loop = asyncio.get_running_loop()
-    iterator = await asyncio.to_thread(lambda: iter(batches()))
-    ahead: asyncio.Future[list[In] | None] | None = None
-    try:
-        ahead = loop.run_in_executor(None, next, iterator, None)
-        while (batch := await ahead) is not None:
-            ahead = loop.run_in_executor(None, next, iterator, None)
-            for one in batch:
-                yield one
-    finally:
-        if ahead is not None and not ahead.done():
-            await asyncio.wait([ahead])
-        close = getattr(iterator, "close", None)
-        if close is not None:
-            await asyncio.to_thread(close)
-
-
-__all__ = ["aclosing", "amap", "first_cause", "from_thread"]
+    with ThreadPoolExecutor(1, thread_name_prefix="reader") as thread:
+        iterator = await loop.run_in_executor(thread, lambda: iter(batches()))
+        try:
+            ahead = loop.run_in_executor(thread, next, iterator, None)
+            while (batch := await ahead) is not None:
+                ahead = loop.run_in_executor(thread, next, iterator, None)
+                for one in batch:
+                    yield one
+        finally:
+            # One thread: the close waits for a read under way and never overlaps it.
+            if isinstance(iterator, Generator):
+                thread.submit(iterator.close)

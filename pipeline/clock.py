@@ -49,4 +49,4 @@ def utc(seconds: float) -> str:
 
 def local(seconds: float) -> str:
     """`01:00:05 local`, in the machine's own zone."""
-    return datetime.fromtimestamp(seconds).strftime("%H:%M:%S local")
+    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%H:%M:%S local")

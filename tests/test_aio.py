@@ -1,0 +1,156 @@
+"""The worker pool: order, limits, failure and closing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+
+import pytest
+
+from pipeline.aio import amap, from_thread
+from tests.support.virtual import run
+
+
+async def numbers(count: int) -> AsyncIterator[int]:
+    for number in range(count):
+        yield number
+
+
+def test_no_more_than_limit_run_at_once_and_all_results_come() -> None:
+    """With a limit of 4, 4 run at a time, and each input gives one result."""
+    running, most = 0, 0
+
+    async def act(number: int) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(1)
+        running -= 1
+        return number * 2
+
+    async def main() -> list[int]:
+        return [result async for result in amap(act, numbers(20), limit=4)]
+
+    assert sorted(run(main())) == [number * 2 for number in range(20)]
+    assert most == 4
+
+
+def test_results_come_as_they_are_ready() -> None:
+    """A slow first input does not hold back the others."""
+
+    async def act(number: int) -> int:
+        await asyncio.sleep(100 if number == 0 else 1)
+        return number
+
+    async def main() -> list[int]:
+        return [result async for result in amap(act, numbers(4), limit=2)]
+
+    assert run(main()) == [1, 2, 3, 0]
+
+
+def test_a_failing_worker_raises_its_own_exception_and_stops_the_others() -> None:
+    """The consumer sees the worker's exception, not a group, and nobody is left running."""
+    cancelled = []
+
+    async def act(number: int) -> int:
+        if number == 2:
+            raise LookupError("two")
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            cancelled.append(number)
+            raise
+        return number
+
+    async def main() -> None:
+        async for _ in amap(act, numbers(5), limit=3):
+            pass
+
+    with pytest.raises(LookupError, match="two"):
+        run(main())
+    assert sorted(cancelled) == [0, 1]
+
+
+def test_a_failing_source_raises_its_own_exception() -> None:
+    """An exception of the source reaches the consumer after the results before it."""
+
+    async def broken() -> AsyncIterator[int]:
+        yield 1
+        raise LookupError("source")
+
+    async def act(number: int) -> int:
+        return number
+
+    seen = []
+
+    async def main() -> None:
+        async for result in amap(act, broken(), limit=2):
+            seen.append(result)
+
+    with pytest.raises(LookupError, match="source"):
+        run(main())
+    assert seen == [1]
+
+
+def test_closing_early_cancels_the_workers() -> None:
+    """A consumer that breaks off leaves no worker behind, also with a full result queue."""
+    cancelled = []
+
+    async def act(number: int) -> int:
+        if number < 3:
+            return number
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            cancelled.append(number)
+            raise
+        return number
+
+    async def main() -> int:
+        async with aclosing(amap(act, numbers(10), limit=3)) as results:
+            async for _ in results:
+                break
+        return len(asyncio.all_tasks())
+
+    assert run(main()) == 1
+    assert set(cancelled) <= {3, 4, 5}
+
+
+def test_the_reader_thread_hands_over_lists_and_its_exception() -> None:
+    """Items come in order; an exception in the thread is raised as itself."""
+
+    def batches() -> Iterator[list[int]]:
+        yield [1, 2]
+        yield [3]
+        raise LookupError("cut")
+
+    seen = []
+
+    async def main() -> None:
+        async for one in from_thread(batches):
+            seen.append(one)
+
+    with pytest.raises(LookupError, match="cut"):
+        run(main())
+    assert seen == [1, 2, 3]
+
+
+def test_closing_the_reader_closes_the_iterator_in_its_thread() -> None:
+    """A file that the iterator holds open is closed when the consumer leaves early."""
+    closed = []
+
+    def batches() -> Iterator[list[int]]:
+        try:
+            while True:
+                yield [1]
+        finally:
+            closed.append(True)
+
+    async def main() -> None:
+        async with aclosing(from_thread(batches)) as rows:
+            async for _ in rows:
+                break
+
+    run(main())
+    assert closed == [True]
