@@ -1,0 +1,1 @@
+"""Exports: record batches written as files that others read. Start at `export.py`."""

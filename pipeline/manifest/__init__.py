@@ -1,0 +1,1 @@
+"""Manifests: any table, list or folder of images, streamed as rows. Start at `open.py`."""

@@ -1,0 +1,125 @@
+"""Picture files for the formats that carry them: from bytes, local files and packages.
+
+Nothing is downloaded here: an export must not depend on the network, so a picture that is a URL
+is an error that names the formats without pictures. Names inside an export are made from the
+picture's own name, reduced to letters that no file system or shell minds.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import importlib.util
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from pipeline.errors import OutputError, UsageError
+
+_SIGNATURES: tuple[tuple[bytes, str], ...] = (
+    (b"\xff\xd8\xff", ".jpg"),
+    (b"\x89PNG\r\n", ".png"),
+    (b"GIF8", ".gif"),
+    (b"BM", ".bmp"),
+    (b"II*\0", ".tif"),
+    (b"MM\0*", ".tif"),
+)
+_RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pictures:
+    """Where the pictures of a manifest are."""
+
+    #: The image column.
+    column: str
+    #: Base of relative paths; None: there is none (a remote manifest).
+    root: Path | None = None
+    #: Packages that `package://` may read.
+    packages: tuple[str, ...] = ()
+
+    def read(self, cell: object) -> bytes:
+        """The picture's own bytes. UsageError when they are not on this machine."""
+        if isinstance(cell, bytes):
+            return cell
+        if isinstance(cell, Mapping):
+            held = cell.get("bytes")
+            return held if isinstance(held, bytes) and held else self.read(cell.get("path"))
+        text = cell if isinstance(cell, str) else ""
+        if text[:5].lower() == "data:":
+            return _data_uri(text)
+        path = self._package(text) if text.startswith("package://") else self._path(text)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise OutputError(f"picture {text[:200]}: {error.strerror}") from error
+
+    def _path(self, text: str) -> Path:
+        if text.startswith("file://"):
+            return Path(unquote(urlsplit(text).path))
+        if "://" in text:
+            raise UsageError(
+                f"this format holds the picture files, and {text.partition('?')[0][:100]} is not on "
+                "this machine; export parquet, jsonl or csv, or make a manifest of local files"
+            )
+        path = Path(text).expanduser()
+        if not path.is_absolute() and self.root is None:
+            raise UsageError(f"picture {text[:200]}: a relative path without images.root")
+        return path if path.is_absolute() else (self.root or Path()) / path
+
+    def _package(self, text: str) -> Path:
+        """The file inside an installed package, found without importing it."""
+        package, _, inner = text.removeprefix("package://").partition("/")
+        parts = PurePosixPath(inner).parts
+        if package not in self.packages or ".." in parts:
+            raise UsageError(f"picture {text[:200]}: {package!r} is not in images.packages")
+        spec = importlib.util.find_spec(package)
+        folders = list(spec.submodule_search_locations or ()) if spec else []
+        if not folders:
+            raise OutputError(f"picture {text[:200]}: the package {package!r} is not installed")
+        return Path(folders[0], *parts)
+
+
+def _data_uri(text: str) -> bytes:
+    head, _, body = text.partition(",")
+    try:
+        return (
+            base64.b64decode(body, validate=True)
+            if head.endswith(";base64")
+            else unquote(body).encode("latin-1")
+        )
+    except (binascii.Error, ValueError) as error:
+        raise OutputError(f"picture {text[:40]}…: a broken data URI: {error}") from error
+
+
+def ending(picture: bytes) -> str:
+    """The file ending that fits the bytes."""
+    if picture[:4] == b"RIFF" and picture[8:12] == b"WEBP":
+        return ".webp"
+    if picture[4:8] == b"ftyp":
+        return ".avif" if b"avif" in picture[8:24] else ".heic"
+    return next((end for magic, end in _SIGNATURES if picture.startswith(magic)), ".bin")
+
+
+def stem(cell: object, key: str) -> str:
+    """A safe file name without ending: the picture's own where it has one, else the key."""
+    if isinstance(cell, Mapping):
+        cell = cell.get("path")
+    text = cell if isinstance(cell, str) and cell[:5].lower() != "data:" else ""
+    if "://" in text:
+        text = text.partition("::")[0] if text.startswith("tar://") else urlsplit(text).path
+        text = unquote(text)
+    name = PurePosixPath(text.replace("\\", "/")).name
+    base = name.rpartition(".")[0] or name
+    base = re.sub(r"[^A-Za-z0-9._-]+", "_", base).strip("._-")[:80]
+    if not base or _RESERVED.match(base):
+        return key
+    return base
+
+
+def short(key: str) -> str:
+    """What tells two pictures of one name apart."""
+    return key[:8] if key else hashlib.sha256(b"").hexdigest()[:8]

@@ -1,0 +1,122 @@
+"""Several files as one table: the union of their columns, and batches made to fit it.
+
+A column that a file lacks is null there; integers and floats of different widths widen; text
+beside numbers is an error that names the file, since a guess would change values.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from pipeline.errors import ManifestError
+
+
+def union(schemas: Sequence[tuple[str, pa.Schema]]) -> pa.Schema:
+    """One schema for all files (shown name, schema), in order of first appearance."""
+    whole: pa.Schema = schemas[0][1]
+    for name, schema in schemas[1:]:
+        if schema.equals(whole):
+            continue
+        try:
+            whole = pa.unify_schemas([whole, schema], promote_options="permissive")
+        except pa.ArrowException as error:
+            bad = next(
+                f for f in schema if f.name in whole.names and not _agree(whole.field(f.name), f)
+            )
+            raise ManifestError(
+                f"manifest {name}: column {bad.name!r} is {bad.type}, but "
+                f"{whole.field(bad.name).type} in the files before; write them alike"
+            ) from error
+    return whole
+
+
+def _agree(one: pa.Field, other: pa.Field) -> bool:
+    try:
+        pa.unify_schemas([pa.schema([one]), pa.schema([other])], promote_options="permissive")
+    except pa.ArrowException:
+        return False
+    return True
+
+
+def fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The batch with exactly the columns and types of `schema`."""
+    if batch.schema.equals(schema):
+        return batch
+    arrays = []
+    for field in schema:
+        at = batch.schema.get_field_index(field.name)
+        if at < 0:
+            arrays.append(pa.nulls(batch.num_rows, field.type))
+        else:
+            column = batch.column(at)
+            arrays.append(column if column.type == field.type else column.cast(field.type))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def path_only(kind: pa.DataType) -> bool:
+    """Is this the `{bytes, path}` form of an image?"""
+    if not pa.types.is_struct(kind):
+        return False
+    inner = {f.name: f.type for f in kind}
+    return "bytes" in inner and set(inner) <= {"bytes", "path"} and is_bytes(inner["bytes"])
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Text in any of Arrow's forms, also as a dictionary."""
+    if pa.types.is_dictionary(kind):
+        return is_text(kind.value_type)
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
+
+
+def is_bytes(kind: pa.DataType) -> bool:
+    """Bytes in any of Arrow's forms."""
+    return bool(
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
+        or pa.types.is_binary_view(kind)
+    )
+
+
+def is_image_struct(kind: pa.DataType) -> bool:
+    """A struct of `bytes` and/or `path`, as Hugging Face stores images."""
+    if not pa.types.is_struct(kind) or not kind.num_fields:
+        return False
+    return all(
+        (f.name == "bytes" and (is_bytes(f.type) or pa.types.is_null(f.type)))
+        or (f.name == "path" and (is_text(f.type) or pa.types.is_null(f.type)))
+        for f in kind
+    )
+
+
+def holds_images(kind: pa.DataType) -> bool:
+    """May a column of this type be the image column?"""
+    return is_text(kind) or is_bytes(kind) or is_image_struct(kind) or bool(pa.types.is_null(kind))
+
+
+def prompt_type(kind: pa.DataType) -> pa.DataType | None:
+    """The type in which a prompt reads such a column; None if it cannot.
+
+    Text, integers and booleans stay; other single values become text the way Arrow writes them,
+    which is the same for Python and SQL.
+    """
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
+        return kind
+    if is_bytes(kind) or pa.types.is_nested(kind):
+        return None
+    return pa.string()
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """`; did you mean 'x'?` or nothing, and the columns there are."""
+    close = difflib.get_close_matches(name, names, 1, 0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    shown = ", ".join(names[:30]) + (", …" if len(names) > 30 else "")
+    return f"{hint} The columns are: {shown}"

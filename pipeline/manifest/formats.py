@@ -1,0 +1,90 @@
+"""What a file is: by its first bytes where they are sure, else by its ending.
+
+A folder is a folder of images unless it holds `metadata.csv`, `.jsonl` or `.parquet` (the form
+of Hugging Face's imagefolder), or no image at its top and data files of one format; then those
+are the manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.errors import ManifestError
+from pipeline.manifest import places
+from pipeline.manifest.places import Place
+from pipeline.manifest.readers.folder import is_image
+
+_ENDINGS = {
+    "parquet": "parquet", "pq": "parquet", "csv": "csv", "tsv": "tsv", "tab": "tsv",
+    "jsonl": "jsonl", "ndjson": "jsonl", "json": "json", "txt": "txt", "lst": "txt",
+    "tar": "webdataset", "tgz": "webdataset",
+}  # fmt: skip
+_SQUEEZED = {"gz", "gzip", "zst", "bz2", "xz"}
+
+
+def settle(found: Sequence[Place], format: str) -> tuple[list[Place], str]:  # noqa: A002 - the job file's word
+    """The files to read and their one format."""
+    if format == "folder":
+        return list(found), format
+    files = [
+        file for place in found for file in (_inside(place, format) if place.folder else [place])
+    ]
+    if format != "auto":
+        return files, format
+    kinds = {file.name: "folder" if file.folder else _kind(file) for file in files}
+    first = kinds[files[0].name]
+    other = next((name for name, kind in kinds.items() if kind != first), None)
+    if other is not None:
+        raise ManifestError(
+            f"manifest {files[0].shown} is {first}, but {places.shown(other)} is {kinds[other]}; "
+            "one manifest is of one format"
+        )
+    return files, first
+
+
+def _inside(folder: Place, format: str) -> list[Place]:  # noqa: A002 - the job file's word
+    """The data files of a folder, or the folder itself when it is one of images."""
+    files = places.children(folder)
+    metadata = [f for f in files if _last(f).partition(".")[0] == "metadata" and _ending(f)]
+    if metadata:
+        return metadata
+    if format == "auto" and any(is_image(_last(f)) for f in files):
+        return [folder]
+    wanted = [f for f in files if (_ending(f) if format == "auto" else _ending(f) == format)]
+    wanted = [f for f in wanted if _ending(f) != "txt"] or wanted
+    if wanted:
+        return wanted
+    if format == "auto":
+        return [folder]  # images may be further down; if not, the folder reader says so
+    raise ManifestError(f"manifest {folder.shown}: no {format} file in this folder")
+
+
+def _kind(place: Place) -> str:
+    with place.open() as raw:
+        head = raw.read(512)
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    if head[257:262] == b"ustar":
+        return "webdataset"
+    ending = _ending(place)
+    if ending:
+        return ending
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    if text in (b"{", b"["):
+        return "jsonl"
+    raise ManifestError(
+        f"manifest {place.shown}: cannot tell its format; set manifest.format "
+        "(parquet csv tsv jsonl json txt folder webdataset)"
+    )
+
+
+def _last(place: Place) -> str:
+    return places.shown(place.name).rstrip("/").rpartition("/")[2]
+
+
+def _ending(place: Place) -> str | None:
+    """The format that the name's ending stands for, compression left aside."""
+    words = _last(place).lower().split(".")
+    if len(words) > 2 and words[-1] in _SQUEEZED:
+        words.pop()
+    return _ENDINGS.get(words[-1]) if len(words) > 1 else None

@@ -1,0 +1,113 @@
+"""Which column holds the images, when the job says `image: auto`. The rule, in order:
+
+1. By name and value: the first of `NAMES` (case, spaces, `-` and `_` do not matter) whose type
+   can hold images and whose first cells look like images.
+2. By value alone: the only column whose first cells look like images. Two or more are an error
+   that names them, since guessing would caption the wrong pictures.
+3. By name alone: the first of `NAMES` whose type can hold images (an empty manifest, or paths
+   without a known ending).
+
+A column looks like images when at least half of its first non-empty cells do: `{bytes, path}`,
+bytes that start like an image file, a data URI, a URL, or text with an image ending. By value
+alone a URL counts only with an image ending in its path, as links to pages are common.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from pipeline.errors import ManifestError
+from pipeline.manifest.columns import holds_images, is_bytes, is_image_struct, nearest
+
+NAMES: tuple[str, ...] = (
+    "image_url", "url", "image", "image_path", "path", "file_name", "filename", "filepath",
+    "file_path", "img", "img_url", "img_path", "image_uri", "image_file", "imageurl", "photo",
+    "photo_url", "picture", "picture_url", "uri", "src", "link", "image_bytes", "file",
+)  # fmt: skip
+#: First cells that are looked at.
+SAMPLE = 100
+_ENDING = re.compile(r"(?i)\.(jpe?g|jpe|jfif|png|webp|gif|bmp|tiff?|hei[cf]|avif)([?#].*)?$")
+_URL = re.compile(r"(?i)^([a-z][a-z0-9+.-]*://|data:image/)")
+_SURE = re.compile(r"(?i)^(data:image/|package://|tar://)")
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
+
+
+def choose(schema: pa.Schema, sample: Mapping[str, Sequence[object]], shown: str) -> str:
+    """The image column. `sample` has the first cells of the columns of `candidates`."""
+    named: list[str] = _by_name(schema)
+    for name in named:
+        if _looks(sample.get(name, ()), by_name=True):
+            return name
+    able: list[str] = candidates(schema)
+    looking = [name for name in able if _looks(sample.get(name, ()), by_name=False)]
+    if len(looking) == 1:
+        return looking[0]
+    if looking:
+        raise ManifestError(
+            f"manifest {shown}: {', '.join(map(repr, looking))} could each be the image column; "
+            "set manifest.image to the one to caption"
+        )
+    if named:
+        return named[0]
+    raise ManifestError(
+        f"manifest {shown}: no column of images found; set manifest.image to its name"
+        + nearest("image", schema.names)
+    )
+
+
+def candidates(schema: pa.Schema) -> list[str]:
+    """Columns worth a look at their first cells."""
+    return [f.name for f in schema if holds_images(f.type)]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _by_name(schema: pa.Schema) -> list[str]:
+    rank = {_plain(name): i for i, name in reversed(list(enumerate(NAMES)))}
+    able = [f.name for f in schema if holds_images(f.type) and _plain(f.name) in rank]
+    return sorted(able, key=lambda name: rank[_plain(name)])
+
+
+def _looks(cells: Sequence[object], *, by_name: bool) -> bool:
+    filled = [cell for cell in cells if cell not in (None, "", b"")]
+    good = sum(_looks_like_image(cell, by_name=by_name) for cell in filled)
+    return bool(filled) and 2 * good >= len(filled)
+
+
+def _looks_like_image(cell: object, *, by_name: bool) -> bool:
+    if isinstance(cell, bytes):
+        return cell.startswith(_MAGIC) or cell[4:12] in (b"ftypavif", b"ftypheic", b"ftypmif1")
+    if isinstance(cell, Mapping):
+        held, path = cell.get("bytes"), cell.get("path")
+        return bool(held or path)
+    if not isinstance(cell, str):
+        return False
+    text = cell.strip()
+    return bool(_ENDING.search(text) or _SURE.match(text) or (by_name and _URL.match(text)))
+
+
+def check(schema: pa.Schema, name: str, shown: str) -> None:
+    """`manifest.image` as the job names it: there, and of a type that can hold images."""
+    if name not in schema.names:
+        raise ManifestError(
+            f"manifest {shown}: no column {name!r} (manifest.image)" + nearest(name, schema.names)
+        )
+    kind = schema.field(name).type
+    if not holds_images(kind):
+        raise ManifestError(
+            f"manifest {shown}: column {name!r} is {kind}, an unsupported type for images; it must "
+            "hold text (URL or path), bytes, or {bytes, path}"
+        )
+
+
+def stored_type(kind: pa.DataType) -> pa.DataType:
+    """The one of three types in which image cells are handed on."""
+    if is_image_struct(kind):
+        inner = {"bytes": pa.binary(), "path": pa.string()}
+        return pa.struct([pa.field(f.name, inner[f.name]) for f in kind])
+    return pa.binary() if is_bytes(kind) else pa.string()

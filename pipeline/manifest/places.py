@@ -1,0 +1,171 @@
+"""Where a manifest's files are: file, glob, list, folder or URL, resolved to `Place`s in order.
+
+A name that exists is taken as it stands, also when it holds glob characters. A glob is sorted,
+so that row order does not depend on the file system. URLs go through fsspec, whose drivers for
+s3, gs and hf are extras. Errors show a URL without its query, which may hold a signature.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from pipeline.errors import ManifestError
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_GLOB = re.compile(r"[*?\[]")
+#: URL scheme -> extra of this package that reads it.
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "hf": "hf"}
+_SPOOL = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """One file or folder of a manifest."""
+
+    #: Path or full URL.
+    name: str
+    #: None for a URL.
+    path: Path | None
+    folder: bool
+    size: int | None
+    #: What changes when the content does: mtime in ns, ETag or the like.
+    stamp: str
+
+    @property
+    def shown(self) -> str:
+        """The name as messages show it."""
+        return shown(self.name)
+
+    def open(self) -> BinaryIO:
+        """The raw bytes, seekable."""
+        try:
+            if self.path is not None:
+                return self.path.open("rb")
+            return _open_url(self.name)
+        except Exception as error:
+            raise unreadable(self.name, error) from error
+
+
+def shown(name: str) -> str:
+    """A path as it is; a URL without user, query and fragment."""
+    if not is_url(name):
+        return name
+    return re.sub(r"://[^/@]*@", "://", re.split(r"[?#]", name, maxsplit=1)[0])
+
+
+def is_url(name: str) -> bool:
+    """Does the name start with a scheme and `://`?"""
+    return _URL.match(name) is not None
+
+
+def unreadable(name: str, error: BaseException) -> ManifestError:
+    """One clear line for a file that cannot be opened or read."""
+    if isinstance(error, ManifestError):
+        return error
+    name = shown(name)
+    if isinstance(error, FileNotFoundError):
+        return ManifestError(f"manifest {name}: no such file; check manifest.path")
+    if isinstance(error, PermissionError):
+        return ManifestError(f"manifest {name}: permission denied; make it readable")
+    if isinstance(error, ImportError):
+        extra = _EXTRAS.get(name.partition("://")[0])
+        if extra:
+            return ManifestError(
+                f"manifest {name}: needs an extra; pip install 'caption-pipeline[{extra}]'"
+            )
+    words = " ".join(str(error).split())[:200] or type(error).__name__
+    return ManifestError(f"manifest {name}: cannot be read: {shown(words)}")
+
+
+def resolve(path: str | list[str]) -> list[Place]:
+    """Every file or folder that `manifest.path` names, in order; ManifestError on a missing one."""
+    names = [path] if isinstance(path, str) else path
+    if not names or not all(names):
+        raise ManifestError("manifest.path is empty; name a file, glob, folder or URL")
+    places: list[Place] = []
+    for name in names:
+        try:
+            found = list(_remote(name) if is_url(name) else _local(name))
+        except Exception as error:
+            raise unreadable(name, error) from error
+        if not found:
+            raise ManifestError(f"manifest {shown(name)}: no file matches; check manifest.path")
+        places += found
+    return places
+
+
+def _local(name: str) -> Iterable[Place]:
+    expanded = os.path.expanduser(name)  # noqa: PTH111 - the name may be a glob
+    if os.path.lexists(expanded) or not _GLOB.search(expanded):
+        yield local_place(Path(expanded), name)
+        return
+    for match in sorted(glob.glob(expanded, recursive=True)):  # noqa: PTH207 - absolute globs too
+        if Path(match).is_file():
+            yield local_place(Path(match), match)
+
+
+def local_place(path: Path, name: str | None = None) -> Place:
+    """The place of a local file or folder; raises OSError."""
+    stat = path.stat()
+    return Place(
+        name=name if name is not None else str(path),
+        path=path,
+        folder=path.is_dir(),
+        size=stat.st_size,
+        stamp=str(stat.st_mtime_ns),
+    )
+
+
+def _remote(name: str) -> Iterable[Place]:
+    import fsspec
+
+    fs, inner = fsspec.core.url_to_fs(name)
+    globbed = _GLOB.search(inner.partition("?")[0] if name.startswith("http") else inner)
+    inners = sorted(fs.glob(inner)) if globbed else [inner]
+    for one in inners:
+        facts: dict[str, Any] = fs.info(one)
+        size = facts.get("size")
+        stamps = ("ETag", "etag", "md5Hash", "crc32c", "LastModified", "last_modified", "mtime")
+        yield Place(
+            name=name if one == inner else str(fs.unstrip_protocol(one)),
+            path=None,
+            folder=facts.get("type") == "directory",
+            size=size,
+            stamp=next((str(facts[s]) for s in stamps if facts.get(s)), ""),
+        )
+
+
+def children(place: Place) -> list[Place]:
+    """The files directly inside a folder, sorted by name, hidden ones left out."""
+    if place.path is not None:
+        inside = sorted(p for p in place.path.iterdir() if not p.name.startswith("."))
+        return [local_place(p) for p in inside if p.is_file()]
+    import fsspec
+
+    fs, inner = fsspec.core.url_to_fs(place.name)
+    names = [e["name"] for e in fs.ls(inner, detail=True) if e.get("type") == "file"]
+    urls = [str(fs.unstrip_protocol(n)) for n in sorted(names)]
+    return [p for url in urls for p in _remote(url) if not url.rpartition("/")[2].startswith(".")]
+
+
+def _open_url(name: str) -> BinaryIO:
+    """A seekable file for a URL; a server without byte ranges is copied to a temporary file."""
+    import fsspec
+
+    fs, inner = fsspec.core.url_to_fs(name)
+    file = fs.open(inner, "rb")
+    if file.seekable():
+        return cast("BinaryIO", file)
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 - handed to the caller
+    with file:
+        while chunk := file.read(_SPOOL):
+            copy.write(chunk)
+    copy.seek(0)
+    return cast("BinaryIO", copy)

@@ -1,0 +1,105 @@
+"""A folder of image files: the tree in sorted order, one row a file.
+
+Columns: `image`, the path from the folder down, with slashes, and `file_name`, its last part.
+Hidden files are left out, links to folders are not followed (a loop would never end).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipeline.errors import ManifestError
+from pipeline.manifest.places import Place, unreadable
+from pipeline.manifest.readers.base import Look, Want, skip
+
+ENDINGS = (
+    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .heic .heif .avif".split()  # noqa: SIM905
+)
+SCHEMA = pa.schema([pa.field("image", pa.string()), pa.field("file_name", pa.string())])
+_ROWS = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class FolderReader:
+    """Image files under a folder."""
+
+    def look(self, place: Place) -> Look:
+        if place.path is None:
+            raise ManifestError(
+                f"manifest {place.shown}: a folder of images must be local; "
+                "list its URLs in a .txt file"
+            )
+        if not place.folder:
+            raise ManifestError(
+                f"manifest {place.shown}: not a folder; remove manifest.format: folder"
+            )
+        digest, rows = hashlib.sha256(), 0
+        for name, path in _images(place):
+            stat = path.stat(follow_symlinks=False)
+            digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+            rows += 1
+        if not rows:
+            raise ManifestError(
+                f"manifest {place.shown}: no image file in this folder "
+                f"(looked for {' '.join(ENDINGS)})"
+            )
+        return Look(schema=SCHEMA, rows=rows, mark=digest.hexdigest())
+
+    def read(self, place: Place, want: Want) -> Iterator[pa.RecordBatch]:
+        return skip(self._read(place), want.start)
+
+    def _read(self, place: Place) -> Iterator[pa.RecordBatch]:
+        names: list[str] = []
+        for name, _ in _images(place):
+            names.append(name)
+            if len(names) >= _ROWS:
+                yield _batch(names)
+                names = []
+        if names:
+            yield _batch(names)
+
+
+def _batch(names: list[str]) -> pa.RecordBatch:
+    last = [name.rpartition("/")[2] for name in names]
+    return pa.RecordBatch.from_arrays(
+        [pa.array(names, pa.string()), pa.array(last, pa.string())], schema=SCHEMA
+    )
+
+
+def _images(place: Place) -> Iterator[tuple[str, Path]]:
+    assert place.path is not None
+    try:
+        yield from _walk(place.path, "")
+    except OSError as error:
+        raise unreadable(place.name, error) from error
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
+    with os.scandir(folder) as entries:
+        inside = sorted(entries, key=lambda entry: entry.name)
+    for entry in inside:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
+        elif is_image(entry.name) and entry.is_file():
+            yield _text(prefix + entry.name), Path(entry.path)
+
+
+def _text(name: str) -> str:
+    """A file name as text; one that is not UTF-8 gets U+FFFD and will be reported as missing."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def is_image(name: str) -> bool:
+    """By its ending, whatever the case."""
+    return name.lower().endswith(tuple(ENDINGS))
+
+
+FOLDER = FolderReader()

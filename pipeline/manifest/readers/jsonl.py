@@ -1,0 +1,224 @@
+"""JSON lines, and a JSON array of objects; told apart by the first character.
+
+Columns and types come from the first 4 MiB: numbers stay numbers, text stays text, a column of
+several types or of nested values becomes JSON text, except `{"path": …}`, which stays an image
+reference. Later rows must fit; a new key or a value that does not fit is an error that names its
+line, as leaving it out silently would lose it from the dataset.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from pipeline.errors import ManifestError
+from pipeline.manifest import text
+from pipeline.manifest.places import Place
+from pipeline.manifest.readers.base import Look, Want, skip
+
+_LOOK_BYTES = 4 << 20
+_ROWS = 8192
+_REFERENCE = pa.struct([pa.field("path", pa.string())])
+#: What stands between the elements of an array.
+_BETWEEN = " \t\r\n,"
+_Objects = Iterator[tuple[int, dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class JsonReader:
+    """Objects, one a row."""
+
+    def look(self, place: Place) -> Look:
+        kinds: dict[str, set[str]] = {}
+        size = 0
+        for number, one in _objects(place):
+            size += 64 + 16 * len(one)
+            for name, value in one.items():
+                kinds.setdefault(name, set()).add(_kind(value))
+                size += len(value) if isinstance(value, str) else 0
+            if size > _LOOK_BYTES:
+                break
+            if len(kinds) > 10_000:
+                raise ManifestError(
+                    f"manifest {place.shown}: more than 10,000 different keys by line {number}; "
+                    "put what varies into one value"
+                )
+        if not kinds:
+            return Look(schema=pa.schema([pa.field("image", pa.string())]))
+        return Look(schema=pa.schema([pa.field(n, _type(k)) for n, k in kinds.items()]))
+
+    def read(self, place: Place, want: Want) -> Iterator[pa.RecordBatch]:
+        return skip(self._read(place, want), want.start)
+
+    def _read(self, place: Place, want: Want) -> Iterator[pa.RecordBatch]:
+        schema = self.look(place).schema
+        known = set(schema.names)
+        wanted = pa.schema([f for f in schema if f.name in want.columns])
+        objects = _objects(place)
+        while rows := _some(objects):
+            for number, one in rows:
+                if not one.keys() <= known:
+                    new = next(iter(one.keys() - known))
+                    raise ManifestError(
+                        f"manifest {place.shown}: line {number}: key {new!r} does not occur at the "
+                        "start of the file; give the first line all keys, null where it has none"
+                    )
+            yield _batch(place, rows, wanted)
+
+
+def _some(objects: _Objects) -> list[tuple[int, dict[str, Any]]]:
+    """Up to a batch of rows; fewer when they are long."""
+    rows, size = [], 0
+    for number, one in islice(objects, _ROWS):
+        rows.append((number, one))
+        size += sum(len(v) for v in one.values() if isinstance(v, str))
+        if size > 8 << 20:
+            break
+    return rows
+
+
+def _batch(
+    place: Place, rows: list[tuple[int, dict[str, Any]]], schema: pa.Schema
+) -> pa.RecordBatch:
+    arrays = []
+    for field in schema:
+        values = [one.get(field.name) for _, one in rows]
+        if field.type == pa.string():
+            values = [v if v is None or isinstance(v, str) else _json(v) for v in values]
+        try:
+            arrays.append(pa.array(values, field.type))
+        except (pa.ArrowException, TypeError, OverflowError, ValueError) as error:
+            bad = next(n for n, one in rows if not _fits(one.get(field.name), field.type))
+            raise ManifestError(
+                f"manifest {place.shown}: line {bad}: {field.name!r} is not {field.type} as in the "
+                "rows before; write it as text in all rows"
+            ) from error
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _fits(value: object, kind: pa.DataType) -> bool:
+    try:
+        pa.array([value], kind)
+    except (pa.ArrowException, TypeError, OverflowError, ValueError):
+        return False
+    return True
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _kind(value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "bool"
+        case int():
+            return "int" if -(2**63) <= value < 2**63 else "float"
+        case float():
+            return "float"
+        case str():
+            return "text"
+        case {"path": str(), **rest} if not rest or set(rest) == {"bytes"}:
+            return "reference"
+        case _:
+            return "nested"
+
+
+def _type(kinds: set[str]) -> pa.DataType:
+    kinds = kinds - {"null"}
+    if kinds == {"bool"}:
+        return pa.bool_()
+    if kinds == {"int"}:
+        return pa.int64()
+    if kinds and kinds <= {"int", "float"}:
+        return pa.float64()
+    if kinds == {"reference"}:
+        return _REFERENCE
+    return pa.string()
+
+
+def _objects(place: Place) -> _Objects:
+    """(line or element number from 1, object) of either form."""
+    first = text.head_of(place, 1 << 16).lstrip()[:1]
+    return _elements(place) if first == b"[" else _lines(place)
+
+
+def _lines(place: Place) -> _Objects:
+    with text.lines(place) as source:
+        number = 0
+        while line := source.readline(text.MAX_LINE + 1):
+            number += 1
+            if len(line) > text.MAX_LINE:
+                raise text.too_long(place, number)
+            if not line.strip():
+                continue
+            try:
+                one = orjson.loads(line)
+            except orjson.JSONDecodeError as error:
+                try:
+                    line.decode()
+                except UnicodeDecodeError:
+                    raise text.not_utf8(place, number) from error
+                raise ManifestError(
+                    f"manifest {place.shown}: line {number} is not JSON: {error}"
+                ) from error
+            yield number, _object(place, number, one)
+
+
+def _object(place: Place, number: int, one: object) -> dict[str, Any]:
+    if not isinstance(one, dict):
+        raise ManifestError(
+            f"manifest {place.shown}: row {number} is not an object; write "
+            '{"image": "…"} for each row'
+        )
+    return one
+
+
+def _elements(place: Place) -> _Objects:
+    """The elements of one JSON array, read piece by piece."""
+    decoder = json.JSONDecoder()
+    with text.lines(place) as source:
+        while source.read(1) != b"[":
+            pass  # the white space before the array
+        buffer, at, number = "", 0, 0
+        while True:
+            while buffer[at : at + 1] in _BETWEEN and at < len(buffer):
+                at += 1
+            if buffer[at : at + 1] == "]":
+                return
+            try:
+                one, at = decoder.raw_decode(buffer, at)
+            except json.JSONDecodeError as error:
+                buffer, at = buffer[at:], 0
+                piece = source.read(1 << 18)
+                if not piece or len(buffer) > text.MAX_LINE:
+                    raise ManifestError(
+                        f"manifest {place.shown}: element {number + 1} of the array is cut, "
+                        f"damaged or longer than {text.MAX_LINE >> 20} MiB: {error.msg}"
+                    ) from error
+                buffer += _whole(place, source, piece, number)
+                continue
+            number += 1
+            yield number, _object(place, number, one)
+
+
+def _whole(place: Place, source: Any, piece: bytes, number: int) -> str:
+    """Decode a piece together with the rest of a character that it cuts."""
+    for more in (0, 1, 1, 1):
+        piece += source.read(more) if more else b""
+        try:
+            return piece.decode()
+        except UnicodeDecodeError as error:
+            trouble = error
+    raise text.not_utf8(place, number + 1) from trouble
+
+
+JSONL = JsonReader()

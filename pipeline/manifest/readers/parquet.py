@@ -1,0 +1,198 @@
+"""Parquet: only the wanted columns are read, a batch at a time.
+
+Files come from strangers. Three things keep one from filling the memory: a batch holds at most
+`_BATCH_BYTES` by what the footer says; text stored through a dictionary is measured before it is
+spelled out (a dictionary of 500 KB can stand for gigabytes); and a column chunk that only a bomb
+has is refused by name. Extension types are read as what they store: no type's own code runs, and
+nothing here imports a library that would register one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.errors import ManifestError
+from pipeline.manifest.places import Place, unreadable
+from pipeline.manifest.readers.base import Look, Want
+
+_BATCH_ROWS, _BATCH_BYTES = 65_536, 16 << 20
+#: A chunk of text of this size, shrunk by more than this ratio, is a bomb.
+_CHUNK_BYTES, _CHUNK_RATIO = 256 << 20, 100
+#: Largest text cell; a data URI of 20 MB fits.
+_CELL_BYTES = 32 << 20
+_FOOTER_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetReader:
+    """Columns of Parquet files."""
+
+    def look(self, place: Place) -> Look:
+        with place.open() as raw:
+            mark = _footer(place, raw)
+            file = _open(place, raw)
+            schema = file.schema_arrow.remove_metadata()
+            rows = file.metadata.num_rows
+        fields = [pa.field(f.name, _plain(f.type)) for f in schema]
+        names = [f.name for f in fields]
+        double = next((name for name in names if names.count(name) > 1), None)
+        if double is not None:
+            raise ManifestError(
+                f"manifest {place.shown}: column {double!r} occurs twice; rename one of them"
+            )
+        return Look(schema=pa.schema(fields), rows=rows, mark=mark)
+
+    def read(self, place: Place, want: Want) -> Iterator[pa.RecordBatch]:
+        with place.open() as raw:
+            file = _open(place, raw)
+            names = [name for name in file.schema_arrow.names if name in want.columns]
+            leaves = [f"{n}.path" if n in want.path_only else n for n in names]
+            _refuse_bombs(place, file, leaves)
+            first = 0
+            for group in range(file.num_row_groups):
+                rows = file.metadata.row_group(group).num_rows
+                if first + rows > want.start:
+                    yield from _group(place, file, group, leaves, max(0, want.start - first))
+                first += rows
+
+
+def _group(
+    place: Place, file: Any, group: int, leaves: list[str], start: int
+) -> Iterator[pa.RecordBatch]:
+    """One row group from its row `start` on."""
+    meta = file.metadata.row_group(group)
+    size = sum(c.total_uncompressed_size for c in _chunks(meta, leaves))
+    rows = min(_BATCH_ROWS, _BATCH_BYTES * meta.num_rows // max(1, size))
+    try:
+        rows = max(
+            1, min(rows, 2 * _BATCH_BYTES // max(1, _longest_shared(place, file, group, leaves)))
+        )
+        for batch in file.iter_batches(rows, row_groups=[group], columns=leaves):
+            if start >= batch.num_rows:
+                start -= batch.num_rows
+                continue
+            yield batch.slice(start) if start else batch
+            start = 0
+    except (pa.ArrowException, OSError, MemoryError) as error:
+        words = " ".join(str(error).split())[:200]
+        raise ManifestError(
+            f"manifest {place.shown}: row group {group + 1} is damaged: {words}; "
+            "copy the file again"
+        ) from error
+
+
+def _footer(place: Place, raw: Any) -> str:
+    """Digest of the footer; ManifestError when there is none."""
+    end = raw.seek(0, 2)
+    raw.seek(max(0, end - 8))
+    tail = raw.read(8)
+    size = int.from_bytes(tail[:4], "little")
+    raw.seek(0)
+    if end < 12 or tail[4:] not in (b"PAR1", b"PARE") or size > end - 8 or raw.read(3) != b"PAR":
+        raise ManifestError(
+            f"manifest {place.shown}: not a whole Parquet file (no footer); it was cut short, is "
+            "still being written, or is of another format. Copy it again or set manifest.format"
+        )
+    if size > _FOOTER_BYTES:
+        raise ManifestError(
+            f"manifest {place.shown}: a footer of {size >> 20} MiB; the limit is "
+            f"{_FOOTER_BYTES >> 20}. Write it anew with larger row groups"
+        )
+    raw.seek(end - 8 - size)
+    return hashlib.sha256(raw.read(size)).hexdigest()
+
+
+def _open(
+    place: Place, raw: Any, *, read_dictionary: list[str] | None = None, metadata: Any = None
+) -> Any:
+    try:
+        return pq.ParquetFile(
+            pa.PythonFile(raw, mode="r") if place.path is None else str(place.path),
+            read_dictionary=read_dictionary,
+            metadata=metadata,
+            buffer_size=1 << 20 if place.path is not None else 8 << 20,
+            arrow_extensions_enabled=False,
+        )
+    except (pa.ArrowException, OSError, MemoryError) as error:
+        raise unreadable(place.name, error) from error
+
+
+def _chunks(meta: Any, leaves: list[str]) -> list[Any]:
+    """The column chunks of a row group that belong to the wanted leaves."""
+    chunks = (meta.column(i) for i in range(meta.num_columns))
+    return [c for c in chunks if _below(c.path_in_schema, leaves)]
+
+
+def _below(path: str, leaves: list[str]) -> bool:
+    return any(path == leaf or path.startswith(f"{leaf}.") for leaf in leaves)
+
+
+def _text_leaves(file: Any, leaves: list[str]) -> set[str]:
+    """Top-level text columns among the leaves."""
+    return {
+        f.name
+        for f in file.schema_arrow
+        if f.name in leaves and (pa.types.is_string(f.type) or pa.types.is_large_string(f.type))
+    }
+
+
+def _refuse_bombs(place: Place, file: Any, leaves: list[str]) -> None:
+    """Chunks of text that are too large for what they take on disk, or cells without end."""
+    text = _text_leaves(file, leaves)
+    for group in range(file.num_row_groups):
+        for chunk in _chunks(file.metadata.row_group(group), list(text)):
+            size, stored = chunk.total_uncompressed_size, max(1, chunk.total_compressed_size)
+            if size > _CELL_BYTES * max(1, chunk.num_values) or (
+                size > _CHUNK_BYTES and size > _CHUNK_RATIO * stored
+            ):
+                raise ManifestError(
+                    f"manifest {place.shown}: column {chunk.path_in_schema!r}, row group "
+                    f"{group + 1}: {stored:,} bytes that unpack to {size:,}; too large for text. "
+                    "Leave this column out of the file"
+                )
+
+
+def _longest_shared(place: Place, file: Any, group: int, leaves: list[str]) -> int:
+    """Bytes of the longest text that a row group keeps in a dictionary; 0 without one.
+
+    One row is read with its dictionary left as it is, which costs a page or two.
+    """
+    text = list(_text_leaves(file, leaves))
+    chunks = _chunks(file.metadata.row_group(group), text)
+    shared = [c.path_in_schema for c in chunks if c.has_dictionary_page]
+    if not shared:
+        return 0
+    longest = 0
+    with place.open() as raw:
+        probe = _open(place, raw, read_dictionary=shared, metadata=file.metadata)
+        for batch in probe.iter_batches(1, row_groups=[group], columns=shared):
+            for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                longest = max(longest, pc.max(pc.binary_length(column.dictionary)).as_py() or 0)
+                if longest > _CELL_BYTES:
+                    raise ManifestError(
+                        f"manifest {place.shown}: column {name!r}: a cell of {longest:,} bytes; "
+                        f"the limit is {_CELL_BYTES >> 20} MiB"
+                    )
+            break
+    return longest
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type without views and extensions."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _plain(kind.storage_type)
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_binary_view(kind):
+        return pa.binary()
+    return kind
+
+
+PARQUET = ParquetReader()
