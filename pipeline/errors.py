@@ -19,6 +19,7 @@ secret.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
 
 
@@ -39,6 +40,17 @@ class Exit(IntEnum):
     SIGHUP = 129
     SIGINT = 130
     SIGTERM = 143
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopReason:
+    """Why a run ends before its work does: what the gate's `stop` is told."""
+
+    exit: Exit
+    #: One line for the user, without a secret.
+    message: str
+    #: Epoch seconds on this machine's clock from which on it makes sense to go on, if known.
+    resume_after: float | None = None
 
 
 class PipelineError(Exception):

@@ -1,0 +1,57 @@
+"""Money: this job stops before it has spent more than `quota.max_cost_usd`.
+
+What is in flight counts with its estimate until the service tells the price; an answer that
+never came stays counted with it, as it may have been billed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipeline.errors import Exit, StopReason
+from pipeline.quota.rules.base import NEVER, SUCCESS, Ask, Now, Outcome, Permit, Setup
+from pipeline.retry import Kind
+
+#: Without a price in the reply these may have been billed; a refusal is free.
+BILLED = SUCCESS | {Kind.TRANSIENT, Kind.MALFORMED, None}
+
+
+class Cost:
+    """The rule `cost`."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.limit = setup.allowance.max_cost_usd
+        self.spent = setup.spent_usd
+        self._flying: dict[int, float] = {}
+
+    def opens_at(self, ask: Ask, now: Now) -> float | StopReason:
+        if self.limit is None:
+            return now.mono
+        reached = self.spent >= self.limit
+        if not reached and self.spent + sum(self._flying.values()) + ask.cost_usd <= self.limit:
+            return now.mono
+        if self._flying and not reached:
+            return NEVER  # what is in flight may turn out cheaper than estimated
+        return StopReason(
+            exit=Exit.LATER,
+            message=f"cost cap reached: ${self.spent:.4f} of quota.max_cost_usd "
+            f"${self.limit:g} spent and the next request may cost ${ask.cost_usd:.4f}; "
+            "raise the cap to go on",
+        )
+
+    def take(self, permit: Permit, now: Now) -> None:
+        if self.limit is not None:
+            self._flying[permit.number] = permit.cost_usd
+
+    def report(self, permit: Permit, outcome: Outcome, now: Now) -> None:
+        estimate = self._flying.pop(permit.number, permit.cost_usd)
+        if outcome.cost_usd is not None:
+            self.spent += outcome.cost_usd
+        elif outcome.kind in BILLED:
+            self.spent += estimate
+
+    def give_back(self, permit: Permit, now: Now) -> None:
+        self._flying.pop(permit.number, None)
+
+    def facts(self, now: Now) -> Mapping[str, object]:
+        return {"cost_usd": self.spent, "max_cost_usd": self.limit}

@@ -1,0 +1,94 @@
+"""What the service's clock shows, as an interval that holds the truth. Pure.
+
+Days are counted on the service's clock, and this machine's may be wrong or be set while we run.
+So the wall clock is believed only until the first `Date` header: from then on the service's
+time is kept against a clock that nobody can set (seconds since boot, sleep included). If the
+wall clock is set before that, nobody knows which of the two was right: the interval then holds
+both, requests count for every day that it touches, and a new day starts only when all of it is
+past midnight. It must never guess: a wrong guess near midnight is a day over its limit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+#: A wall clock that moves by more than this against the boot clock was set, not slewed.
+JUMP = 1.0
+#: A `Date` further off than this is not a clock but a mistake.
+ABSURD = 36 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Uptime:
+    """A clock that cannot be set, shared by all processes of one boot."""
+
+    seconds: Callable[[], float]
+    #: Names the boot: seconds of different boots do not compare.
+    boot: str
+
+
+def system_uptime() -> Uptime:
+    """Seconds since boot with sleep counted (CLOCK_MONOTONIC stops in sleep on Linux)."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        # No boot id on this system: the boot instant in whole minutes tells boots apart.
+        boot = f"boot-{(time.time() - time.clock_gettime(clock)) // 60:.0f}"
+    return Uptime(lambda: time.clock_gettime(clock), boot)
+
+
+@dataclass(slots=True)
+class ServerTime:
+    """Bounds of (service's clock - uptime), and of what they rest on."""
+
+    low: float
+    high: float
+    #: Wall clock - uptime when last seen.
+    wall: float
+    #: A `Date` header was heard: the wall clock no longer matters.
+    heard: bool = False
+
+    @classmethod
+    def trusting(cls, wall: float, uptime: float) -> ServerTime:
+        """Nothing known but the wall clock."""
+        offset = wall - uptime
+        return cls(low=offset, high=offset, wall=offset)
+
+    def observe(self, wall: float, uptime: float) -> None:
+        """Follow a slewed wall clock; meet a clock that was set with doubt."""
+        offset = wall - uptime
+        moved = offset - self.wall
+        if moved == 0.0:
+            return
+        self.wall = offset
+        if self.heard:
+            return
+        if abs(moved) <= JUMP:
+            self.low += moved
+            self.high += moved
+        else:
+            self.low = min(self.low, offset)
+            self.high = max(self.high, offset)
+
+    def heard_date(self, date: float, sent: float, received: float) -> bool:
+        """Take in a `Date` header (whole seconds) of a reply; times are uptimes. True: news.
+
+        The service wrote it after `sent` and before `received`, and cut off the fraction.
+        """
+        low, high = date - received, date + 1.0 - sent
+        if abs(low - self.wall) > ABSURD or low > high:
+            return False
+        if self.heard and low <= self.high and high >= self.low:
+            # Agrees with what is known: the intersection is narrower.
+            low, high = max(low, self.low), min(high, self.high)
+        news = not self.heard or abs(low - self.low) > 0.5 or abs(high - self.high) > 0.5
+        self.low, self.high, self.heard = low, high, True
+        return news
+
+    def bounds(self, uptime: float) -> tuple[float, float]:
+        """Earliest and latest that the service's clock may show now."""
+        return self.low + uptime, self.high + uptime
