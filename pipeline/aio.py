@@ -9,9 +9,17 @@ consumer in the middle of its own work (see aiometer's `amap`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+)
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -19,7 +27,7 @@ Out = TypeVar("Out")
 
 async def amap(
     act: Callable[[In], Awaitable[Out]], source: AsyncIterator[In], *, limit: int
-) -> AsyncIterator[Out]:
+) -> AsyncGenerator[Out, None]:
     """Apply `act` to what `source` yields, `limit` at a time; yield results as they come.
 
     An exception from `act` or `source` cancels the other workers and is raised here as itself.
@@ -67,6 +75,14 @@ async def amap(
         await asyncio.wait([driver])
 
 
+async def first(*waits: Coroutine[Any, Any, object]) -> None:
+    """Wait until one of several is over; the others are cancelled."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(wait) for wait in waits]
+        for task in tasks:
+            task.add_done_callback(lambda _: [other.cancel() for other in tasks])
+
+
 def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The first leaf of an exception group: with one failing child, the exception itself."""
     cause: BaseException = group
@@ -75,7 +91,7 @@ def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return cause
 
 
-async def from_thread(batches: Callable[[], Iterator[list[In]]]) -> AsyncIterator[In]:
+async def from_thread(batches: Callable[[], Iterator[list[In]]]) -> AsyncGenerator[In, None]:
     """Iterate a blocking iterator of lists in a thread of its own, handing over whole lists.
 
     The thread reads at most one list ahead; closing the generator closes the iterator there.

@@ -47,6 +47,11 @@ def utc(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def iso(seconds: float) -> str:
+    """`2026-11-24T00:00:05Z`, as programs read it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def local(seconds: float) -> str:
     """`01:00:05 local`, in the machine's own zone."""
     return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%H:%M:%S local")

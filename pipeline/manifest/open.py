@@ -179,6 +179,11 @@ class Manifest:
             )
 
     @property
+    def key_columns(self) -> tuple[str, ...]:
+        """The columns of `feed` beside its own two, in its order."""
+        return tuple(n for n in self.names if n == self.image or n in self._columns)
+
+    @property
     def textual(self) -> bool:
         """Does the image column hold text, so that keys can be computed in SQL?"""
         return bool(pa.types.is_string(self._image_type()))

@@ -37,6 +37,11 @@ class Allowance:
         known = [limit for limit in (self.per_day, self.per_job) if limit is not None]
         return min(known) if known else None
 
+    @property
+    def shared(self) -> bool:
+        """Is there a limit that other processes and later runs share, so that it must be kept?"""
+        return self.per_minute is not None or self.daily is not None
+
 
 def allowance_of(settings: QuotaSettings, limits: Limits) -> Allowance:
     """Combine `quota:` of the job file with the service's limits."""

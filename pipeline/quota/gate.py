@@ -21,16 +21,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.clock import Clock, SystemClock
+from pipeline.clock import Clock
 from pipeline.errors import Exit, Stopped, StopReason
-from pipeline.quota.allowance import Allowance, allowance_of
+from pipeline.quota.allowance import allowance_of
 from pipeline.quota.days import MARGIN, resume_words
 from pipeline.quota.ledger import Ledger
 from pipeline.quota.ledger_thread import LedgerThread
 from pipeline.quota.ledger_view import Names, names_of
 from pipeline.quota.rulebook import Rulebook
-from pipeline.quota.rules.base import DAY, LIMITED, Ask, Now, Outcome, Permit, Setup
-from pipeline.quota.server_time import ServerTime, Uptime, system_uptime
+from pipeline.quota.rules.base import DAY, LIMITED, Ask, Now, Outcome, Permit, Row, Setup
+from pipeline.quota.server_time import ServerTime, Times, Uptime, uptime_of
 from pipeline.quota.settings import QuotaSettings
 from pipeline.records import Limits
 from pipeline.retry import Kind, Scope, Verdict
@@ -41,21 +41,10 @@ log = logging.getLogger(__name__)
 
 #: Longest sleep before the clocks are looked at again: wall clocks are set, machines sleep.
 LOOK_AGAIN = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Times:
-    """The three clocks of a gate."""
-
-    clock: Clock
-    uptime: Uptime
-    server: ServerTime
-
-    def now(self) -> Now:
-        uptime, wall = self.uptime.seconds(), self.clock.now()
-        self.server.observe(wall, uptime)
-        low, high = self.server.bounds(uptime)
-        return Now(self.clock.monotonic(), uptime, wall, low, high)
+#: A commit that took longer moves the permit's time in the ledger to after it.
+SLOW_COMMIT = 0.25
+#: The service's clock is written down again when it moved by so much (seconds).
+CLOCK_NEWS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +66,8 @@ class Gate:
         self._turn = asyncio.Lock()
         self._queued = 0
         self._waker: asyncio.Future[None] | None = None
+        #: Bounds of the service's clock against uptime, as the ledger has them.
+        self._clock_kept = (float("-inf"), float("inf"))
         #: Why the run is ending, once it is.
         self.reason: StopReason | None = None
         #: Set together with `reason`.
@@ -85,18 +76,21 @@ class Gate:
         self.notices: list[str] = []
 
     async def begin(self, limits: Limits) -> None:
-        """Take in what the ledger and the service know already."""
+        """Take in what the ledger and the service know already; a spent day ends the run now."""
         now, daily = self._times.now(), self._rules.daily
         days = daily.days(now)
         told = limits.used_today if len(days) == 1 else None
-        if self._kept is None:
-            if told is not None:
-                daily.view.used[days[0]] = told
-            return
-        ledger = self._kept.ledger
-        view, daily.unknown = await ledger.look(days, told)
-        daily.learned(view)
-        self.hear_notices(ledger)
+        if self._kept is not None:
+            ledger = self._kept.ledger
+            view, daily.unknown = await ledger.look(days, told)
+            daily.learned(view)
+            self.hear_notices(ledger)
+            self._keep_clock(now, ledger)
+        elif told is not None:
+            daily.view.used[days[0]] = told
+        end = self._rules.opens_at(Ask(0, 0.0), self._times.now())
+        if isinstance(end, StopReason):
+            self.stop(end)
 
     # Before the request
 
@@ -127,11 +121,9 @@ class Gate:
             if opens > now.mono:
                 await self._wait(opens)
                 continue
-            if self._rules.requests.per_minute is not None:
+            if self._kept is None:
                 await self._rules.requests.space()
                 now = self._times.now()
-                self._rules.requests.spaced(now)
-            if self._kept is None:
                 return self._take(ask, now, self._rules.daily.days(now), None)
             permit = await self._reserve(ask, now, self._kept.ledger)
             if permit is not None:
@@ -149,24 +141,38 @@ class Gate:
 
     async def _reserve(self, ask: Ask, now: Now, ledger: LedgerThread) -> Permit | None:
         """A permit that is in the ledger, or None after whatever wait it asked for."""
+        self._keep_clock(now, ledger)
         claim = self._rules.claim(now)
         grant = await ledger.reserve(claim)
         self.hear_notices(ledger)
         self._rules.daily.learned(grant.view)
-        now = self._times.now()
+        asked, now = now, self._times.now()
         if grant.row is not None:
-            if self.reason is None and self._rules.pauses.until <= now.mono:
-                return self._take(ask, now, claim.days, grant.row)
-            ledger.pending.returned.append((grant.row[1], claim.days))
-        elif grant.paused_until is not None:
-            self._rules.pauses.hold(now.mono + grant.paused_until - now.uptime)
+            if self.reason is not None or self._rules.pauses.until > now.mono:
+                ledger.pending.returned.append((grant.row, claim.days))
+                return None
+            await self._rules.requests.space()
+            if now.uptime - asked.uptime > SLOW_COMMIT:
+                ledger.pending.late.append((grant.row, now.uptime))
+            permit = self._take(ask, now, claim.days, grant.row)
+            return self._count_also(permit, now)
+        if grant.paused_until is not None:
+            self._rules.pauses.hold(now.mono + grant.paused_until - now.uptime, now)
         elif grant.wait_until is not None:
             await self._wait(now.mono + grant.wait_until - now.uptime)
         return None
 
-    def _take(
-        self, ask: Ask, now: Now, days: tuple[str, ...], row: tuple[int, int] | None
-    ) -> Permit:
+    def _keep_clock(self, now: Now, ledger: LedgerThread) -> None:
+        """Write down what the service's clock is thought to be, when that is news."""
+        if (
+            abs(now.low - now.uptime - self._clock_kept[0])
+            + abs(now.high - now.uptime - self._clock_kept[1])
+            > CLOCK_NEWS
+        ):
+            self._clock_kept = (now.low - now.uptime, now.high - now.uptime)
+            ledger.pending.clock = (replace(self._times.server), now.low)
+
+    def _take(self, ask: Ask, now: Now, days: tuple[str, ...], row: Row | None) -> Permit:
         self._number += 1
         permit = Permit(
             self._number, now.mono, now.uptime, ask.tokens, ask.cost_usd, days, row
@@ -226,8 +232,8 @@ class Gate:
         pending, verdict = kept.ledger.pending, outcome.verdict
         if verdict is None:
             return
-        if permit.row and permit.row[0] == kept.ledger.generation:
-            pending.answered.append(permit.row[1])
+        if permit.row is not None:
+            pending.answered.append(permit.row)
         if verdict.kind not in LIMITED:
             return
         pending.refused.append(permit.days)
@@ -238,8 +244,7 @@ class Gate:
             pending.holds[scope] = (view.hold_until, view.hold_limit)
         else:
             pending.pauses[scope] = self._rules.pauses.until - now.mono + now.uptime
-        if outcome.fresh or verdict.kind in DAY:
-            kept.ledger.write_soon()
+        kept.ledger.write_soon()
 
     def _budget(self, verdict: Verdict, now: Now) -> None:
         """A budget that resets at a told instant."""
@@ -258,9 +263,8 @@ class Gate:
         if flying is None:
             return
         self._rules.give_back(flying, verdict, images, self._times.now())
-        ledger = self._kept.ledger if self._kept else None
-        if ledger is not None and flying.row and flying.row[0] == ledger.generation:
-            ledger.pending.returned.append((flying.row[1], flying.days))
+        if self._kept is not None and flying.row is not None:
+            self._kept.ledger.pending.returned.append((flying.row, flying.days))
         self._changed()
 
     def heard_date(self, date: float, permit: Permit) -> None:
@@ -269,22 +273,21 @@ class Gate:
         if not server.heard_date(date, permit.uptime, self._times.uptime.seconds()):
             return
         now = self._times.now()
-        if self._kept is not None:
-            self._kept.ledger.pending.clock = (replace(server), now.low)
-        for number, flying in list(self._flying.items()):
-            self._count_also(number, flying, now)
+        for flying in list(self._flying.values()):
+            self._count_also(flying, now)
         self._changed()
 
-    def _count_also(self, number: int, permit: Permit, now: Now) -> None:
-        """A request in flight may count on another day than we thought when it left."""
+    def _count_also(self, permit: Permit, now: Now) -> Permit:
+        """A request in flight may count on another day than we thought when it was reserved."""
         age = now.uptime - permit.uptime
         then = now._replace(low=now.low - age, high=now.high - age)
         more = tuple(day for day in self._rules.daily.days(then) if day not in permit.days)
         if more:
-            self._flying[number] = permit._replace(days=permit.days + more)
+            permit = self._flying[permit.number] = permit._replace(days=permit.days + more)
             self._rules.daily.count(more, 1)
             if self._kept is not None:
                 self._kept.ledger.pending.also.extend(more)
+        return permit
 
     # The run's end, and looking in
 
@@ -320,11 +323,6 @@ def _wake(waker: asyncio.Future[None]) -> None:
         waker.set_result(None)
 
 
-def needs_ledger(allowance: Allowance) -> bool:
-    """Only limits that other processes and later runs share are kept on the disk."""
-    return allowance.per_minute is not None or allowance.daily is not None
-
-
 @asynccontextmanager
 async def open_gate(
     settings: QuotaSettings,
@@ -345,7 +343,7 @@ async def open_gate(
     spent_usd: what this job has spent before; state: folder of the ledger. Raises OutputError.
     """
     if uptime is None:
-        uptime = _uptime(clock)
+        uptime = uptime_of(clock)
     allowance = allowance_of(settings, limits)
     setup = Setup(
         allowance=allowance,
@@ -354,9 +352,11 @@ async def open_gate(
         spent_usd=spent_usd,
         rng=rng,
     )
-    if account is None or not needs_ledger(allowance):
+    if account is None or not allowance.shared:
         server = ServerTime.trusting(clock.now(), uptime.seconds())
-        yield Gate(setup, Times(clock=clock, uptime=uptime, server=server), None)
+        gate = Gate(setup, Times(clock=clock, uptime=uptime, server=server), None)
+        await gate.begin(limits)
+        yield gate
         return
     names = names_of(account, model, output, limits)
     with ThreadPoolExecutor(1, thread_name_prefix="ledger") as thread:
@@ -371,11 +371,3 @@ async def open_gate(
             yield gate
         finally:
             await kept.close()
-
-
-def _uptime(clock: Clock) -> Uptime:
-    """The boot clock of the machine, or of the loop that a virtual clock lives on."""
-    if isinstance(clock, SystemClock):
-        return system_uptime()
-    loop = asyncio.get_running_loop()
-    return Uptime(loop.time, f"loop-{id(loop)}")

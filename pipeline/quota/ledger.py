@@ -17,74 +17,22 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.quota.days import MARGIN, day_of
+from pipeline.quota.claims import Claim, Grant, Pending
+from pipeline.quota.days import MARGIN
 from pipeline.quota.ledger_file import NAME, open_ledger, unusable
 from pipeline.quota.ledger_view import Names, meta_of, unknown_of, view_of
+from pipeline.quota.rules.base import Row
 from pipeline.quota.rules.daily import DayView
 from pipeline.quota.server_time import ServerTime, Uptime
 
 #: Rows older than this many windows are forgotten once answered.
 KEEP_WINDOWS = 2
+#: So many days of counts are kept, and reservations without a reply.
+KEEP_DAYS = 31
 #: A transaction that waited so long for its turn looks at the clock again.
-STALE = 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """A request that wants a reservation."""
-
-    days: tuple[str, ...]
-    #: When the days were worked out.
-    uptime: float
-    #: The wall clock, and the service's at the earliest, then.
-    wall: float
-    low: float
-    #: At most `count` in `window` seconds, `spacing` apart; count 0 = no minute limit.
-    count: int
-    window: float
-    spacing: float
-    per_day: int | None
-    per_job: int | None
-
-
-@dataclass(slots=True)
-class Pending:
-    """What has happened since the last transaction and goes along with the next."""
-
-    answered: list[int] = field(default_factory=list)
-    #: Refusals: the days that they count on.
-    refused: list[tuple[str, ...]] = field(default_factory=list)
-    #: Given back: row, days.
-    returned: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
-    #: Counted on one more day, as the service's clock turned out to be elsewhere.
-    also: list[str] = field(default_factory=list)
-    #: scope -> (until, told limit).
-    holds: dict[str, tuple[float, int | None]] = field(default_factory=dict)
-    #: scope -> until (uptime).
-    pauses: dict[str, float] = field(default_factory=dict)
-    clock: tuple[ServerTime, float] | None = None
-
-    def __bool__(self) -> bool:
-        return bool(
-            self.answered or self.refused or self.returned or self.also
-            or self.holds or self.pauses or self.clock
-        )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
-    """The ledger's answer to a claim."""
-
-    #: (generation of the file, row), or None: not now.
-    row: tuple[int, int] | None
-    #: Uptime at which asking again makes sense; None with `row` None: see the view.
-    wait_until: float | None
-    #: Uptime until which another process was told to pause.
-    paused_until: float | None
-    view: DayView
+STALE = 4.0
 
 
 class Ledger:
@@ -134,9 +82,16 @@ class Ledger:
         db.execute(
             "DELETE FROM pauses WHERE boot != ? OR until > ?", (self._uptime.boot, now + 4000)
         )
-        oldest = day_of(wall - 14 * 86400.0, "UTC")
-        db.execute("DELETE FROM days WHERE day < ?", (oldest,))
-        db.execute("DELETE FROM permits WHERE at < ?", (wall - 14 * 86400.0,))
+        for name in (scope, self._names.output):
+            db.execute(
+                "DELETE FROM days WHERE scope=? AND day < (SELECT day FROM days WHERE scope=?"
+                " ORDER BY day DESC LIMIT 1 OFFSET ?)",
+                (name, name, KEEP_DAYS),
+            )
+        db.execute(
+            "DELETE FROM permits WHERE scope=? AND at < ? AND uptime < ?",
+            (scope, wall - KEEP_DAYS * 86400.0, now - 3600.0),
+        )
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -224,7 +179,7 @@ class Ledger:
 
     def _answer(
         self,
-        row: tuple[int, int] | None,
+        row: Row | None,
         view: DayView,
         *,
         wait: float | None = None,
@@ -319,7 +274,11 @@ class Ledger:
     def _write(self, db: sqlite3.Connection, pending: Pending) -> None:
         names = self._names
         for row in pending.answered:
-            db.execute("UPDATE permits SET answered=1 WHERE id=?", (row,))
+            if row[0] == self.generation:
+                db.execute("UPDATE permits SET answered=1 WHERE id=?", row[1:])
+        for row, left in pending.late:
+            if row[0] == self.generation:
+                db.execute("UPDATE permits SET uptime=? WHERE id=?", (left, row[1]))
         for days in pending.refused:
             for day in days:
                 db.execute(
@@ -328,7 +287,8 @@ class Ledger:
                     (names.limits, day),
                 )
         for row, days in pending.returned:
-            db.execute("DELETE FROM permits WHERE id=?", (row,))
+            if row[0] == self.generation:
+                db.execute("DELETE FROM permits WHERE id=?", row[1:])
             for day in days:
                 self._add(db, names.limits, day, -1)
                 self._add(db, names.output, day, -1)

@@ -11,7 +11,9 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from pipeline.quota.ledger import Claim, Grant, Ledger, Pending
+from pipeline.errors import OutputError
+from pipeline.quota.claims import Claim, Grant, Pending
+from pipeline.quota.ledger import Ledger
 from pipeline.quota.rules.daily import DayView
 from pipeline.quota.server_time import ServerTime
 
@@ -23,12 +25,10 @@ class LedgerThread:
         self._ledger, self._thread = ledger, thread
         #: Grows until the next transaction takes it along.
         self.pending = Pending()
+        self._reserving: asyncio.Future[Grant] | None = None
         self._writing: asyncio.Future[None] | None = None
+        self._write_again = False
         self._error: BaseException | None = None
-
-    @property
-    def generation(self) -> int:
-        return self._ledger.generation
 
     @property
     def notices(self) -> list[str]:
@@ -52,7 +52,7 @@ class LedgerThread:
         if self._error is not None:
             raise self._error
         pending, self.pending = self.pending, Pending()
-        job = asyncio.get_running_loop().run_in_executor(
+        self._reserving = job = asyncio.get_running_loop().run_in_executor(
             self._thread, self._ledger.reserve, claim, pending
         )
         try:
@@ -60,17 +60,23 @@ class LedgerThread:
         except asyncio.CancelledError:
             job.add_done_callback(lambda done: self._return(done, claim))
             raise
+        except OutputError as error:
+            self._error = error
+            raise
 
     def _return(self, done: asyncio.Future[Grant], claim: Claim) -> None:
         if done.cancelled() or done.exception() is not None:
             return
         row = done.result().row
         if row is not None:
-            self.pending.returned.append((row[1], claim.days))
+            self.pending.returned.append((row, claim.days))
 
     def write_soon(self) -> None:
-        """Start writing what is pending, unless a write is under way (it will go on then)."""
-        if self._writing is not None or not self.pending:
+        """Start writing what is pending; if a write is under way, after it."""
+        if self._writing is not None:
+            self._write_again = True
+            return
+        if not self.pending:
             return
         pending, self.pending = self.pending, Pending()
         self._writing = asyncio.get_running_loop().run_in_executor(
@@ -82,10 +88,16 @@ class LedgerThread:
         self._writing = None
         if not done.cancelled() and (error := done.exception()) is not None:
             self._error = error
+        elif self._write_again:
+            self._write_again = False
+            self.write_soon()
 
     async def close(self) -> None:
         """Write what is left and close. Raises OutputError if something could not be written."""
         loop = asyncio.get_running_loop()
+        if self._reserving is not None:
+            # Cancelled in the middle of a reservation: it is given back first.
+            await asyncio.wait([self._reserving])
         try:
             # One thread: this comes after whatever is under way.
             await loop.run_in_executor(self._thread, self._ledger.write, self.pending)

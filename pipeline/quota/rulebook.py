@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.errors import StopReason
-from pipeline.quota.ledger import Claim
+from pipeline.quota.claims import Claim
 from pipeline.quota.rules import RULES
 from pipeline.quota.rules.base import LIMITED, Ask, Now, Outcome, Permit, Rule, Setup
 from pipeline.quota.rules.daily import Daily

@@ -1,4 +1,4 @@
-"""What the service's clock shows, as an interval that holds the truth. Pure.
+"""What the service's clock shows, as an interval that holds the truth.
 
 Days are counted on the service's clock, and this machine's may be wrong or be set while we run.
 So the wall clock is believed only until the first `Date` header: from then on the service's
@@ -10,10 +10,14 @@ past midnight. It must never guess: a wrong guess near midnight is a day over it
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from pipeline.clock import Clock, SystemClock
+from pipeline.quota.rules.base import Now
 
 #: A wall clock that moves by more than this against the boot clock was set, not slewed.
 JUMP = 1.0
@@ -39,6 +43,14 @@ def system_uptime() -> Uptime:
         # No boot id on this system: the boot instant in whole minutes tells boots apart.
         boot = f"boot-{(time.time() - time.clock_gettime(clock)) // 60:.0f}"
     return Uptime(lambda: time.clock_gettime(clock), boot)
+
+
+def uptime_of(clock: Clock) -> Uptime:
+    """The boot clock of the machine, or that of the loop that a virtual clock lives on."""
+    if isinstance(clock, SystemClock):
+        return system_uptime()
+    loop = asyncio.get_running_loop()
+    return Uptime(loop.time, f"loop-{id(loop)}")
 
 
 @dataclass(slots=True)
@@ -92,3 +104,19 @@ class ServerTime:
     def bounds(self, uptime: float) -> tuple[float, float]:
         """Earliest and latest that the service's clock may show now."""
         return self.low + uptime, self.high + uptime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """All clocks of one gate, read together."""
+
+    clock: Clock
+    uptime: Uptime
+    server: ServerTime
+
+    def now(self) -> Now:
+        """This instant on each of them."""
+        uptime, wall = self.uptime.seconds(), self.clock.now()
+        self.server.observe(wall, uptime)
+        low, high = self.server.bounds(uptime)
+        return Now(self.clock.monotonic(), uptime, wall, low, high)

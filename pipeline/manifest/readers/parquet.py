@@ -22,7 +22,7 @@ from pipeline.errors import ManifestError
 from pipeline.manifest.places import Place, unreadable
 from pipeline.manifest.readers.base import Look, Want
 
-_BATCH_ROWS, _BATCH_BYTES = 65_536, 16 << 20
+_BATCH_ROWS, _BATCH_BYTES = 32_768, 16 << 20
 #: A chunk of text of this size, shrunk by more than this ratio, is a bomb.
 _CHUNK_BYTES, _CHUNK_RATIO = 256 << 20, 100
 #: Largest text cell; a data URI of 20 MB fits.

@@ -28,6 +28,10 @@ LIMITED = MINUTE | DAY | {Kind.UPSTREAM}
 SUCCESS = frozenset({Kind.OK, Kind.TRUNCATED, Kind.REFUSED, Kind.SAFETY})
 
 
+#: A reservation in the ledger: (generation of the file, row).
+Row = tuple[int, int]
+
+
 class Now(NamedTuple):
     """One instant on the clocks that matter."""
 
@@ -60,8 +64,8 @@ class Permit(NamedTuple):
     cost_usd: float
     #: The service's days that it is counted on.
     days: tuple[str, ...]
-    #: Its reservation in the ledger: (generation of the file, row).
-    row: tuple[int, int] | None
+    #: Its reservation in the ledger, if there is one.
+    row: Row | None
 
 
 class Outcome(NamedTuple):

@@ -204,13 +204,13 @@ class Daily:
         by_job = limit is not None and limit != self.limit
         used = (self.view.used_by_job if by_job else self.view.used).get(day, 0)
         spent = self.spent(now)
-        resets = end_of(day, self.zone) + MARGIN
+        resets = self.resume_after(spent or self._till_end(day, ""), now)
         left = None if limit is None else (0 if spent else max(0, limit - used))
         return {
             "used": used,
             "limit": limit,
             "left": left,
-            "resets_at": None if limit is None else (spent.until if spent else resets),
+            "resets_at": None if limit is None and spent is None else resets,
             "refused": self.view.refused.get(day, 0),
             "unknown": self.unknown,
             "careful": self.view.careful,

@@ -91,9 +91,10 @@ class Pauses:
                 message=f"the model's provider has been refusing for {waited / 60:.0f} min: {words}",
             )
 
-    def hold(self, until: float) -> None:
-        """Another process on this account was told to wait."""
-        self.until = max(self.until, until)
+    def hold(self, until: float, now: Now) -> None:
+        """Another process on this account was told to wait; do not come back all together."""
+        late = self._rng.uniform(0.0, 0.5 + 0.05 * (until - now.mono))
+        self.until = max(self.until, until + late)
 
     def give_back(self, permit: Permit, now: Now) -> None:
         pass

@@ -66,17 +66,16 @@ class Requests:
         return at
 
     async def space(self) -> None:
-        """Let aiolimiter confirm the spacing: at once after `opens_at`, whose wait a stop can end."""
-        await self._limiter.acquire()
-
-    def spaced(self, now: Now) -> None:
-        """The limiter has let one pass (a microsecond more: its level must be down to zero)."""
-        self._spaced_at = now.mono + self.spacing + 1e-6
+        """Let aiolimiter keep the spacing: at once after `opens_at`, whose wait a stop can end."""
+        if self.per_minute is not None:
+            await self._limiter.acquire()
 
     def take(self, permit: Permit, now: Now) -> None:
         if self.per_minute is None:
             return
         self._log.append(permit.at)
+        # A microsecond more: the limiter's level must have leaked to zero by then.
+        self._spaced_at = now.mono + self.spacing + 1e-6
         if self._grown and now.mono - self._grown_at > PAD_CALM:
             self._grown, self._grown_at = self._grown - PAD_STEP, now.mono
 

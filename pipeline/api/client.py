@@ -1,0 +1,141 @@
+"""The HTTP client: one address, one key, no redirects, a deadline for the whole call.
+
+The service answers 200 at once and then pads with blanks while the model works, so a timeout a
+read would never fire: the deadline covers the call from the permit to the last byte. A body is
+read whole and handed on unparsed. Image downloads never share this session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import aiohttp
+
+from pipeline import __version__
+from pipeline.api.classify import headers_kept
+from pipeline.api.endpoint import Endpoint
+from pipeline.clock import Clock, micros
+from pipeline.errors import NoReply
+from pipeline.records import Reply
+
+#: Longest body that is read; a caption answer has a few KB, `/models` about 1 MB.
+MAX_BODY = 32 * 2**20
+CONNECT_SECONDS = 15.0
+
+
+class Transport(Protocol):
+    """The seam under the client: tests answer here without a socket."""
+
+    async def request(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """One exchange; raises NoReply. The caller keeps the deadline."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HttpTransport:
+    """aiohttp, with every convenience that could leak or hide something switched off."""
+
+    session: aiohttp.ClientSession
+    proxy: str | None = None
+
+    async def request(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        try:
+            async with self.session.request(
+                method, url, data=body, headers=headers, allow_redirects=False, proxy=self.proxy
+            ) as response:
+                data = await response.content.read(MAX_BODY + 1)
+                while len(data) <= MAX_BODY and not response.content.at_eof():
+                    more = await response.content.read(MAX_BODY + 1 - len(data))
+                    if not more:
+                        break
+                    data += more
+                if len(data) > MAX_BODY:
+                    raise NoReply("server_error", "the answer is larger than 32 MB", sent=True)
+                return response.status, response.headers, data
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            words = f"no connection ({type(error).__name__})"
+            raise NoReply("server_error", words, sent=False) from None
+        except (aiohttp.ClientError, OSError) as error:
+            # The text of client errors can hold headers: only the type is told.
+            words = f"the connection broke ({type(error).__name__})"
+            raise NoReply("server_error", words, sent=True) from None
+
+
+class Client:
+    """Sends request bodies to one endpoint. Made by `open_client`."""
+
+    def __init__(self, endpoint: Endpoint, transport: Transport, clock: Clock) -> None:
+        self.endpoint = endpoint
+        self._transport = transport
+        self._clock = clock
+        self._headers = request_headers(endpoint)
+
+    async def send(self, body: bytes) -> Reply:
+        """POST one chat completion; the whole answer, unparsed. Raises NoReply."""
+        return await self._call("POST", "/chat/completions", body)
+
+    async def get(self, path: str) -> Reply:
+        """GET below the base URL. Raises NoReply."""
+        return await self._call("GET", path, None)
+
+    async def _call(self, method: str, path: str, body: bytes | None) -> Reply:
+        started = self._clock.monotonic()
+        seconds = self.endpoint.settings.timeout
+        try:
+            async with asyncio.timeout(seconds):
+                status, headers, data = await self._transport.request(
+                    method, self.endpoint.base_url + path, self._headers, body
+                )
+        except TimeoutError:
+            words = f"no whole answer within {seconds:g} s"
+            raise NoReply("timeout_service", words, sent=True) from None
+        return Reply(
+            status=status,
+            headers=headers_kept(headers),
+            body=data,
+            latency_ms=int((self._clock.monotonic() - started) * 1000),
+            at=micros(self._clock.now()),
+        )
+
+
+def request_headers(endpoint: Endpoint) -> dict[str, str]:
+    """Headers of every request to this endpoint, the key included."""
+    headers = {
+        "Content-Type": "application/json",
+        "Accept": "application/json",
+        "User-Agent": f"caption-pipeline/{__version__}",
+    }
+    if endpoint.key is not None:
+        headers["Authorization"] = f"Bearer {endpoint.key.reveal()}"
+    app = endpoint.settings.app
+    if endpoint.profile.openrouter_fields:
+        if app.url:
+            headers["HTTP-Referer"] = app.url
+        if app.title:
+            headers["X-OpenRouter-Title"] = headers["X-Title"] = app.title
+    return headers
+
+
+@asynccontextmanager
+async def open_client(
+    endpoint: Endpoint, *, concurrency: int, clock: Clock
+) -> AsyncIterator[Client]:
+    """A client with a connection for each request in flight; closed at the end of the block."""
+    connector = aiohttp.TCPConnector(limit=concurrency + 2, ttl_dns_cache=300)
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+    async with aiohttp.ClientSession(
+        connector=connector,
+        timeout=timeout,
+        trust_env=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=True,
+    ) as session:
+        yield Client(endpoint, HttpTransport(session, endpoint.settings.proxy), clock)

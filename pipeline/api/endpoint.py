@@ -1,0 +1,86 @@
+"""Where requests go and with which key. The key lives in a `Secret` and nowhere else."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from pipeline.api.profiles import PROFILES, Profile
+from pipeline.api.settings import EndpointSettings
+from pipeline.errors import JobError, KeyTrouble
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Secret:
+    """A string that does not show itself; `reveal` only where the header is made."""
+
+    _value: str
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "***"
+
+    __str__ = __repr__
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A service, an address, a model, and the key."""
+
+    profile: Profile
+    base_url: str
+    settings: EndpointSettings
+    key: Secret | None = field(default=None)
+
+    @property
+    def account(self) -> str:
+        """Names the account in the quota ledger without telling the key: 32 hex."""
+        key = self.key.reveal() if self.key is not None else ""
+        return hashlib.sha256(f"{self.base_url}\n{key}".encode()).hexdigest()[:32]
+
+
+def endpoint_of(settings: EndpointSettings, environ: Mapping[str, str]) -> Endpoint:
+    """Resolve the job's endpoint.
+
+    KeyTrouble (77) when a key is needed and its variable is not set; JobError (78) when a key
+    would travel in the clear.
+    """
+    profile = PROFILES[settings.profile]
+    base = (settings.base_url or profile.base_url or "http://127.0.0.1:0/api/v1").rstrip("/")
+    parts = urlsplit(base)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise JobError("endpoint.base_url: write http://… or https://…")
+    if parts.username or parts.password or parts.query:
+        raise JobError(
+            "endpoint.base_url: no user, password or query here; a key belongs in the environment "
+            "(endpoint.api_key_env)"
+        )
+    variable = settings.api_key_env or profile.key_env
+    value = environ.get(variable, "").strip() if variable else ""
+    local = _is_loopback(parts.hostname)
+    if variable and not value and (settings.api_key_env or not local):
+        raise KeyTrouble(
+            f"{variable} is not set: put the {profile.name} key into the environment "
+            f"(export {variable}=…) or into a .env file here"
+        )
+    if value and any(ord(c) < 33 or ord(c) > 126 for c in value):
+        raise KeyTrouble(f"{variable}: a key has no spaces or special characters; set it again")
+    if value and parts.scheme == "http" and not local:
+        raise JobError(f"endpoint.base_url: {base} would send the key unencrypted; use https://")
+    return Endpoint(
+        profile=profile, base_url=base, settings=settings, key=Secret(value) if value else None
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,39 @@
+"""`_state/runs.jsonl`: one summary a run, one line each, synced."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pipeline import fs
+
+
+def append_run(output: Path, summary: dict[str, Any]) -> None:
+    """Add a run's summary. A line torn by a crash is ended first."""
+    path = output / "_state" / "runs.jsonl"
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(path, flags, fs.PRIVATE_FILE)
+    try:
+        size = os.fstat(fd).st_size
+        torn = size and os.pread(fd, 1, size - 1) != b"\n"
+        fs.write_all(fd, (b"\n" if torn else b"") + json.dumps(summary).encode() + b"\n")
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def read_runs(output: Path) -> list[dict[str, Any]]:
+    """All summaries, oldest first; torn lines are passed over."""
+    try:
+        text = (output / "_state" / "runs.jsonl").read_text("utf-8", "replace")
+    except FileNotFoundError:
+        return []
+    runs = []
+    for line in text.splitlines():
+        try:
+            runs.append(json.loads(line))
+        except ValueError:
+            continue
+    return runs

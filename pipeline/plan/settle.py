@@ -1,0 +1,147 @@
+"""What one reply settles: records for its images and its line in the account book. Pure.
+
+Recovery calls the same function on the stored bytes, so nothing here may look at a clock or at
+what else the run knows.
+"""
+
+from __future__ import annotations
+
+from pipeline.plan.reply import clean_caption, parse_pack, safe_text, share
+from pipeline.records import Asked, Completion, Derived, Record, Reply, RequestRow, Sent
+from pipeline.retry import TABLE, Action, Kind, Verdict
+
+#: Longest error text kept in a record.
+ERROR_CHARS = 500
+
+
+def records_of(
+    sent: Sent, reply: Reply, verdict: Verdict, completion: Completion | None
+) -> Derived:
+    """The records that this reply settles (perhaps none) and its account row (always)."""
+    row = RequestRow(
+        request_id=sent.request_id,
+        run_id=sent.run_id,
+        at=sent.at,
+        attempt=sent.attempt,
+        class_=verdict.kind.value,
+        status=reply.status,
+        provider=completion.provider if completion else None,
+        model=sent.model,
+        served_model=completion.served_model if completion else None,
+        images=len(sent.items),
+        prompt_tokens=completion.prompt_tokens if completion else None,
+        completion_tokens=completion.completion_tokens if completion else None,
+        cost_usd=completion.cost_usd if completion else None,
+        latency_ms=reply.latency_ms,
+        wait_ms=sent.wait_ms,
+    )
+    return Derived(records=tuple(_records(sent, reply, verdict, completion)), row=row)
+
+
+def unanswered(sent: Sent) -> RequestRow:
+    """The account row of an attempt whose answer never came back: it stays counted as spent."""
+    return RequestRow(
+        request_id=sent.request_id,
+        run_id=sent.run_id,
+        at=sent.at,
+        attempt=sent.attempt,
+        class_="unknown",
+        status=None,
+        provider=None,
+        model=sent.model,
+        served_model=None,
+        images=len(sent.items),
+        prompt_tokens=None,
+        completion_tokens=None,
+        cost_usd=None,
+        latency_ms=None,
+        wait_ms=sent.wait_ms,
+    )
+
+
+def _records(
+    sent: Sent, reply: Reply, verdict: Verdict, completion: Completion | None
+) -> list[Record]:
+    shares = _Shares(sent, reply, completion)
+    usable = completion is not None and verdict.kind in (Kind.OK, Kind.TRUNCATED)
+    if sent.form == "pack" and len(sent.items) > 1:
+        if not usable or completion is None:
+            return []
+        pack = parse_pack(completion.content, len(sent.items))
+        return [
+            shares.record(number - 1, caption=caption, raw=pack.raw[number])
+            for number, caption in sorted(pack.captions.items())
+        ]
+    asked = sent.items[0]
+    if usable and completion is not None:
+        if sent.form == "pack":
+            pack = parse_pack(completion.content, 1)
+            caption, raw = pack.captions.get(1, ""), pack.raw.get(1, "")
+        else:
+            raw = completion.content
+            caption = clean_caption(raw)
+        if caption:
+            cut = ("truncated",) if verdict.kind is Kind.TRUNCATED else ()
+            return [shares.record(0, caption=caption, raw=raw, flags=(*asked.flags, *cut))]
+        if verdict.kind is Kind.TRUNCATED:
+            return [shares.record(0, code="truncated", error="cut before the first word")]
+        return []
+    if TABLE[verdict.kind][0] is Action.FAIL:
+        return [shares.record(0, code=verdict.code or "refused", error=verdict.message)]
+    return []
+
+
+class _Shares:
+    """Each image's share of one request's tokens, money and facts."""
+
+    def __init__(self, sent: Sent, reply: Reply, completion: Completion | None) -> None:
+        count = len(sent.items)
+        self._sent, self._reply, self._completion = sent, reply, completion
+        self._prompt = share(completion.prompt_tokens if completion else None, count)
+        self._output = share(completion.completion_tokens if completion else None, count)
+        cost = completion.cost_usd if completion else None
+        self._cost = None if cost is None else cost / count
+
+    def record(
+        self,
+        index: int,
+        *,
+        caption: str | None = None,
+        raw: str | None = None,
+        flags: tuple[str, ...] | None = None,
+        code: str | None = None,
+        error: str | None = None,
+    ) -> Record:
+        sent, completion = self._sent, self._completion
+        asked: Asked = sent.items[index]
+        kept_raw = safe_text(raw) if raw is not None else None
+        return Record(
+            key=asked.key,
+            recipe=sent.recipe,
+            id=asked.id,
+            image=asked.image,
+            caption=caption,
+            status="ok" if caption else "failed",
+            error_code=code,
+            error=safe_text(error)[:ERROR_CHARS] if error else None,
+            flags=asked.flags if flags is None else flags,
+            caption_raw=kept_raw if kept_raw != caption else None,
+            prompt_id=asked.prompt_id,
+            model=sent.model,
+            served_model=completion.served_model if completion else None,
+            provider=completion.provider if completion else None,
+            request_id=sent.request_id,
+            generation_id=completion.generation_id if completion else None,
+            finish_reason=completion.finish_reason if completion else None,
+            prompt_tokens=self._prompt[index],
+            completion_tokens=self._output[index],
+            cost_usd=self._cost,
+            latency_ms=self._reply.latency_ms,
+            attempts=asked.attempts,
+            pack_size=len(sent.items),
+            image_sha256=asked.image_sha256,
+            width=asked.width,
+            height=asked.height,
+            run_id=sent.run_id,
+            finished_at=self._reply.at,
+        )

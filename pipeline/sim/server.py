@@ -1,0 +1,98 @@
+"""The simulator on a loopback port, with aiohttp's server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TextIO
+
+from aiohttp import web
+
+from pipeline.clock import Clock, SystemClock
+from pipeline.sim.core import MAX_BODY, Logged, Simulator
+from pipeline.sim.knobs import turned
+
+#: Where the API lives below the root, longest first.
+BASES = ("/v1beta/openai", "/api/v1", "/v1")
+
+
+@asynccontextmanager
+async def serve(simulator: Simulator, *, port: int = 0, clock: Clock) -> AsyncIterator[str]:
+    """Serve on 127.0.0.1; gives the base URL."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        base = next((base for base in BASES if request.path.startswith(base + "/")), "")
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        body = await request.read()
+        got = await simulator.handle(request.method, request.path[len(base) :], headers, body)
+        if got.delay:
+            await clock.sleep(got.delay)
+        if got.cut is None and not got.padding:
+            return web.Response(status=got.status, body=got.body, headers=got.headers)
+        response = web.StreamResponse(status=got.status, headers=got.headers)
+        response.content_length = got.padding + len(got.body)
+        transport = request.transport
+        if got.cut == 0:
+            if transport is not None:
+                transport.abort()
+            return response
+        await response.prepare(request)
+        await response.write(b"\n" * got.padding + got.body[: got.cut])
+        if got.cut is not None:
+            await asyncio.sleep(0)
+            if transport is not None:
+                transport.close()
+            return response
+        await response.write_eof()
+        return response
+
+    app = web.Application(client_max_size=MAX_BODY + 1)
+    app.router.add_route("*", "/{tail:.*}", answer)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", port)
+        await site.start()
+        bound = runner.addresses[0][1]
+        yield f"http://127.0.0.1:{bound}/api/v1"
+    finally:
+        await runner.cleanup()
+
+
+def run_simulator(
+    *, port: int, profile: str, seed: int, knobs: dict[str, object], log: Path | None
+) -> int:
+    """Serve until SIGINT or SIGTERM; print the base URL. The log is JSON lines."""
+
+    async def main() -> None:
+        clock = SystemClock()
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        file: TextIO | None = log.open("a") if log is not None else None
+
+        def listen(entry: Logged) -> None:
+            if file is not None:
+                file.write(json.dumps(asdict(entry)) + "\n")
+                file.flush()
+
+        simulator = Simulator(turned(profile, knobs), seed=seed, clock=clock, listen=listen)
+        try:
+            async with serve(simulator, port=port, clock=clock) as base:
+                print(f"listening on {base}", flush=True)  # noqa: T201 - the command's result
+                await stop.wait()
+        finally:
+            if file is not None:
+                file.close()
+
+    asyncio.run(main())
+    return 0
+
+
+__all__ = ["run_simulator", "serve"]

@@ -1,0 +1,340 @@
+"""One request to its end: permit, send, durable reply, settle the good, decide about the rest.
+
+Nothing is decided here that `retry.decide` (or the pool, for packs) has not decided; nothing is
+counted as done before `checkpoint.reply` or `checkpoint.settle` has returned, which is when it
+is on disk. `Stopped` from the gate leaves the request's images unsettled: the next run asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pipeline.api.classify import classify
+from pipeline.api.preflight import unasked_price
+from pipeline.clock import Clock, micros
+from pipeline.errors import Exit, ImageError, NoReply, Stopped, StopReason
+from pipeline.plan.reply import pack_instruction, response_schema, safe_text
+from pipeline.plan.settle import ERROR_CHARS, records_of, unanswered
+from pipeline.records import Completion, Derived, Item, Record, Reply, Request, Sent
+from pipeline.retry import Action, Kind, RetryDecision, Scope, Verdict, decide
+
+if TYPE_CHECKING:
+    from pipeline.api.client import Client
+    from pipeline.api.endpoint import Endpoint
+    from pipeline.api.wire import Wire
+    from pipeline.checkpoint.checkpoint import Checkpoint
+    from pipeline.images.load import Images
+    from pipeline.quota.gate import Gate, Permit
+    from pipeline.stories.progress import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told(Derived):
+    """What a reply settles, with the reading it came from."""
+
+    verdict: Verdict
+    completion: Completion | None
+
+
+def derive(sent: Sent, reply: Reply) -> Told:
+    """Read a stored reply. Pure: recovery after a crash comes to the same records."""
+    verdict, completion = classify(reply, now=reply.at / 1e6)
+    settled = records_of(sent, reply, verdict, completion)
+    return Told(records=settled.records, row=settled.row, verdict=verdict, completion=completion)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a request ended, for the pool: images that have no record yet, and why."""
+
+    request: Request
+    left: tuple[Item, ...] = ()
+    decision: RetryDecision | None = None
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What a request needs on its way; opened by the caller, one a run."""
+
+    client: Client
+    gate: Gate
+    checkpoint: Checkpoint
+    images: Images
+    clock: Clock
+    rng: random.Random
+    wire: Wire
+    endpoint: Endpoint
+    run_id: str
+    recipe: str
+    #: `retry.attempts`
+    attempts: int
+    progress: Progress
+
+    async def settle(self, request: Request) -> Ended:
+        """Take one request to its end. Images stay unsettled when the run is ending, which the
+        gate's reason tells."""
+        first, body, attempt = request, self.body(request), 0
+        started = self.clock.monotonic()
+        while True:
+            attempt += 1
+            items = request.items
+            try:
+                sent, told = await self._ask(request, body, attempt)
+            except Stopped:
+                return Ended(request=first)
+            settled = {record.key for record in told.records}
+            rest = tuple(item for item in items if item.asked.key not in settled)
+            verdict = told.verdict
+            if not rest:
+                return Ended(request=first, verdict=verdict)
+            decision = decide(
+                verdict,
+                attempts=min(item.asked.attempts for item in rest),
+                allowed=self.attempts,
+                packed=len(items) > 1,
+                by_url=any(item.image.url is not None for item in rest),
+                rng=self.rng,
+            )
+            if decision.action is Action.STOP:
+                self.gate.stop(stop_reason(verdict))
+                return Ended(request=first)
+            if decision.action is Action.FAIL:
+                if self._blames_service(verdict, started):
+                    return Ended(request=first, left=rest, decision=decision, verdict=verdict)
+                await self._fail(rest, sent, told)
+                return Ended(request=first, verdict=verdict)
+            if decision.spends:
+                rest = await self._spend(rest, sent, told)
+            if decision.action is Action.RELOAD:
+                rest = await self._reload(rest)
+            elif len(items) > 1 and not _whole(verdict):
+                return Ended(request=first, left=rest, decision=decision, verdict=verdict)
+            if not rest or not await self._pause(decision.delay):
+                return Ended(request=first, verdict=verdict)
+            request = replace(request, items=rest)
+            body = self.body(request)
+
+    def body(self, request: Request) -> bytes:
+        """The request as the wire wants it."""
+        prompt, count = request.items[0].prompt, len(request.items)
+        if request.form == "pack":
+            return self.wire.body(
+                request,
+                instruction=pack_instruction(prompt, count),
+                schema=response_schema(count),
+            )
+        return self.wire.body(request, instruction=prompt, schema=None)
+
+    async def keep(self, records: Sequence[Record]) -> None:
+        """Store records that come from no reply, and count them once they are on disk."""
+        before = [self.checkpoint.state(record.key) for record in records]
+        await self.checkpoint.settle(records)
+        self.progress.records(list(zip(before, records, strict=True)))
+
+    async def _ask(self, request: Request, body: bytes, attempt: int) -> tuple[Sent, Told]:
+        """One HTTP attempt; returns when its outcome is on disk. Raises Stopped."""
+        if self.checkpoint.full():
+            self.gate.stop(
+                StopReason(
+                    exit=Exit.OUTPUT,
+                    message="the disk of the output is nearly full (run.min_free): make room",
+                    resume_after=None,
+                )
+            )
+        asked = self.clock.monotonic()
+        permit = await self.gate.permit(tokens=request.tokens_in + request.tokens_out)
+        sent = Sent(
+            request_id=uuid.UUID(int=self.rng.getrandbits(128), version=4).hex,
+            run_id=self.run_id,
+            recipe=self.recipe,
+            profile=self.endpoint.profile.name,
+            model=self.endpoint.settings.model,
+            form=request.form,
+            attempt=attempt,
+            at=micros(self.clock.now()),
+            wait_ms=int((self.clock.monotonic() - asked) * 1000),
+            items=tuple(item.asked for item in request.items),
+        )
+        keys = [item.asked.key for item in request.items]
+        try:
+            reply = await self.client.send(body)
+        except NoReply as lost:
+            return sent, await self._lost(permit, sent, lost, keys)
+        except BaseException:
+            # Cancelled in flight: the reservation stays spent, the slot comes back.
+            self.gate.report(permit, None, tokens=None, cost_usd=None, images=keys)
+            raise
+        before = [self.checkpoint.state(key) for key in keys]
+        told = await self.checkpoint.reply(sent, reply)
+        assert isinstance(told, Told)
+        was = dict(zip(keys, before, strict=True))
+        self.progress.tried(told.row)
+        self.progress.records([(was[record.key], record) for record in told.records])
+        completion = told.completion
+        tokens = cost = None
+        if completion is not None:
+            cost = completion.cost_usd
+            if completion.prompt_tokens is not None:
+                tokens = completion.prompt_tokens + (completion.completion_tokens or 0)
+            if price := unasked_price(self.endpoint, completion):
+                self.gate.stop(StopReason(exit=Exit.KEY, message=price, resume_after=None))
+        self.gate.report(permit, told.verdict, tokens=tokens, cost_usd=cost, images=keys)
+        return sent, told
+
+    async def _lost(self, permit: Permit, sent: Sent, lost: NoReply, keys: list[str]) -> Told:
+        """An attempt without an answer, written down."""
+        verdict = Verdict(
+            kind=Kind.TRANSIENT, scope=Scope.ITEM, code=lost.code, message=lost.message
+        )
+        row = unanswered(sent)
+        await self.checkpoint.no_reply(sent, row)
+        self.progress.tried(row)
+        if not lost.sent:
+            self.gate.give_back(permit, verdict, images=keys)
+        else:
+            self.gate.report(permit, verdict, tokens=None, cost_usd=None, images=keys)
+        return Told(records=(), row=row, verdict=verdict, completion=None)
+
+    def _blames_service(self, verdict: Verdict, started: float) -> bool:
+        """Attempts are used up, but the service answered nobody meanwhile: an outage fails no image."""
+        return (
+            verdict.kind is Kind.TRANSIENT
+            and not self.gate.succeeded_since(started)
+            and self.gate.suspects_outage()
+        )
+
+    async def _fail(self, items: Sequence[Item], sent: Sent, told: Told) -> None:
+        """Settle images without a caption, durably."""
+        verdict = told.verdict
+        await self.keep(
+            [
+                failure(
+                    self,
+                    item,
+                    code=verdict.code
+                    or ("truncated" if verdict.kind is Kind.TRUNCATED else "empty"),
+                    message=verdict.message or "no caption for this image in the reply",
+                    sent=sent,
+                    completion=told.completion,
+                )
+                for item in items
+            ]
+        )
+
+    async def _spend(self, items: Sequence[Item], sent: Sent, told: Told) -> tuple[Item, ...]:
+        """Count an attempt for each image; those that have none left fail. Returns the others."""
+        over = [item for item in items if item.asked.attempts >= self.attempts]
+        if over:
+            await self._fail(over, sent, told)
+        return tuple(_again(item) for item in items if item.asked.attempts < self.attempts)
+
+    async def _reload(self, items: Sequence[Item]) -> tuple[Item, ...]:
+        """Load images that the service could not fetch, to send their bytes instead."""
+        loaded: list[Item] = []
+        for item in items:
+            try:
+                image = await self.images.load(item.source, inline=True)
+            except ImageError as error:
+                await self.keep([failure(self, item, code=error.code, message=error.message)])
+                continue
+            asked = replace(
+                item.asked,
+                image_sha256=image.sha256,
+                width=image.width,
+                height=image.height,
+                flags=image.flags,
+            )
+            loaded.append(replace(item, image=image, asked=asked))
+        return tuple(loaded)
+
+    async def _pause(self, seconds: float) -> bool:
+        """Wait out a backoff; False when the run is ending."""
+        if seconds <= 0:
+            return self.gate.reason is None
+        try:
+            async with asyncio.timeout(seconds):
+                await self.gate.stopped.wait()
+        except TimeoutError:
+            return True
+        return False
+
+
+def _again(item: Item) -> Item:
+    return replace(item, asked=replace(item.asked, attempts=item.asked.attempts + 1))
+
+
+def _whole(verdict: Verdict) -> bool:
+    """Nothing is known about the pack's images: the same pack may simply go again."""
+    return verdict.kind in (
+        Kind.TRANSIENT,
+        Kind.ACCOUNT_MINUTE,
+        Kind.MODEL_MINUTE,
+        Kind.ACCOUNT_DAY,
+        Kind.MODEL_DAY,
+        Kind.UPSTREAM,
+    )
+
+
+def stop_reason(verdict: Verdict) -> StopReason:
+    """Why a verdict ends the whole run."""
+    words = verdict.message or verdict.kind.value
+    if verdict.kind is Kind.BUDGET:
+        return StopReason(
+            exit=Exit.LATER,
+            message=f"the key's budget is spent: {words}",
+            resume_after=verdict.until,
+        )
+    if verdict.kind is Kind.ACCOUNT_FATAL:
+        return StopReason(
+            exit=Exit.KEY,
+            message=f"the service refuses this key: {words}",
+            resume_after=None,
+        )
+    return StopReason(
+        exit=Exit.SERVICE,
+        message=f"the service cannot serve this model or request: {words}",
+        resume_after=None,
+    )
+
+
+def failure(
+    desk: Desk,
+    item: Item,
+    *,
+    code: str,
+    message: str,
+    sent: Sent | None = None,
+    completion: Completion | None = None,
+) -> Record:
+    """The record of an image that has no caption, and why. sent: its last request, if any."""
+    asked = item.asked
+    return Record(
+        key=asked.key,
+        recipe=desk.recipe,
+        id=asked.id,
+        image=asked.image,
+        caption=None,
+        status="failed",
+        error_code=code,
+        error=safe_text(message)[:ERROR_CHARS],
+        flags=asked.flags,
+        prompt_id=asked.prompt_id,
+        model=desk.endpoint.settings.model,
+        served_model=completion.served_model if completion else None,
+        provider=completion.provider if completion else None,
+        request_id=sent.request_id if sent else None,
+        finish_reason=completion.finish_reason if completion else None,
+        attempts=asked.attempts if sent else 0,
+        pack_size=len(sent.items) if sent else 0,
+        image_sha256=asked.image_sha256,
+        width=asked.width,
+        height=asked.height,
+        run_id=desk.run_id,
+        finished_at=micros(desk.clock.now()),
+    )

@@ -1,0 +1,192 @@
+"""`run`, from the opened job to the exit code: survey, work, dataset, summary."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.checkpoint.checkpoint import open_checkpoint
+from pipeline.checkpoint.runs import append_run
+from pipeline.clock import SystemClock
+from pipeline.errors import Exit, PipelineError, StopReason
+from pipeline.stories import outcome
+from pipeline.stories.caption import derive
+from pipeline.stories.dataset import write_dataset
+from pipeline.stories.logs import logging_to
+from pipeline.stories.progress import Tally
+from pipeline.stories.run import run_job
+from pipeline.stories.start import (
+    Looked,
+    World,
+    look_at_job,
+    new_run_id,
+    open_run,
+    take_survey,
+)
+
+if TYPE_CHECKING:
+    from pipeline.config import JobConfig
+    from pipeline.quota.gate import Gate
+    from pipeline.stories.options import RunOptions
+
+#: Above so many rows dataset.parquet is written only when nothing is left.
+DATASET_ROWS = 1_000_000
+_log = logging.getLogger("pipeline")
+
+
+def run_command(job: JobConfig, options: RunOptions, environ: Mapping[str, str]) -> int:
+    """Run a job; returns the exit code. PipelineError for what ends it before it begins."""
+    world = World(
+        clock=SystemClock(),
+        rng=random.Random(),
+        environ=environ,
+        stream=None if options.quiet else sys.stderr,
+    )
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        summary = runner.run(run(job, options, world))
+    if options.json:
+        print(json.dumps(summary))  # noqa: T201 - the command's result
+    return int(summary["exit_code"])
+
+
+def loop_factory() -> Any:
+    """uvloop where it is installed: about a third less CPU a request."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, Any]:
+    """One run in a world that is given; returns the summary."""
+    clock = world.clock
+    started, run_id = clock.monotonic(), new_run_id(clock)
+    looked = await asyncio.to_thread(look_at_job, job, world.environ)
+    tally = Tally()
+    reason: StopReason | None = None
+    quota: Mapping[str, Any] = {}
+    dataset: str | None = None
+    min_free = job.run.min_free
+    async with open_checkpoint(
+        looked.output, derive=derive, clock=clock, min_free=min_free
+    ) as checkpoint:
+        with logging_to(looked.output / "_state" / "logs", run_id, world, looked.endpoint.key):
+            redo = await checkpoint.redo_keys(options.redo)
+            found = await take_survey(looked, checkpoint, options, redo)
+            tally.rows, tally.images = found.rows, found.images
+            tally.captioned, tally.failed = found.captioned, dict(found.failed)
+            _log.info("%s", outcome.opening(job, found))
+            try:
+                if found.asked:
+                    reason, quota = await _work(
+                        job, looked, checkpoint, found, tally, run_id, world
+                    )
+            except PipelineError as error:
+                reason = StopReason(exit=error.exit_code, message=str(error), resume_after=None)
+            finally:
+                await checkpoint.finish()
+            if job.output.dataset and (found.rows <= DATASET_ROWS or not tally.left):
+                dataset = await _dataset(looked, changed=bool(found.asked))
+            code = outcome.exit_code(
+                tally,
+                reason,
+                max_failed=job.run.max_failed,
+                limited=options.limit is not None,
+            )
+            summary = outcome.summary(
+                tally,
+                run_id=run_id,
+                job=job.name,
+                code=code,
+                reason=reason,
+                quota=quota,
+                output=str(looked.output),
+                dataset=dataset,
+                seconds=clock.monotonic() - started,
+            )
+            await asyncio.to_thread(append_run, looked.output, summary)
+            _log.info("%s", outcome.headline(tally, reason, dataset=dataset, asked=found.asked))
+    return summary
+
+
+async def _dataset(looked: Looked, *, changed: bool) -> str:
+    """Write dataset.parquet if something changed, or if it is not there."""
+    path = looked.output / "dataset.parquet"
+    if changed or not path.exists() or _stale(path, looked):
+        await asyncio.to_thread(write_dataset, looked.output, looked.manifest, looked.naming)
+    return str(path)
+
+
+def _stale(path: Path, looked: Looked) -> bool:
+    """Is the manifest newer than the dataset?"""
+    import pyarrow.parquet as pq
+
+    held = pq.read_schema(path).metadata or {}
+    return held.get(b"caption_pipeline.manifest") != looked.manifest.fingerprint().encode()
+
+
+async def _work(
+    job: JobConfig,
+    looked: Looked,
+    checkpoint: Any,
+    found: Any,
+    tally: Tally,
+    run_id: str,
+    world: World,
+) -> tuple[StopReason | None, Mapping[str, Any]]:
+    """Ask what is left; returns why it ended early, if it did, and the quota as it stands."""
+    hurry = asyncio.Event()
+    async with open_run(
+        job, looked, checkpoint, found, tally, run_id=run_id, world=world, hurry=hurry
+    ) as opened:
+        with signals(opened.desk.gate, hurry):
+            await run_job(opened)
+        gate = opened.desk.gate
+        return gate.reason, quota_of(gate.snapshot())
+
+
+def quota_of(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The summary's `quota` from the gate's facts."""
+    return {name: facts.get(name) for name in ("limit", "used", "left", "resets_at")}
+
+
+@contextmanager
+def signals(gate: Gate, hurry: asyncio.Event) -> Iterator[None]:
+    """The first SIGINT, SIGTERM or SIGHUP drains the run; a second one ends it at once."""
+    loop = asyncio.get_running_loop()
+    caught = {
+        signal.SIGINT: Exit.SIGINT,
+        signal.SIGTERM: Exit.SIGTERM,
+        signal.SIGHUP: Exit.SIGHUP,
+    }
+
+    def hear(number: signal.Signals) -> None:
+        if gate.reason is not None and gate.reason.exit in caught.values():
+            hurry.set()
+        words = f"stopped by {number.name}, answers under way were waited for; run again to go on"
+        gate.stop(StopReason(exit=caught[number], message=words, resume_after=None))
+
+    heard = []
+    for number in caught:
+        try:
+            loop.add_signal_handler(number, hear, number)
+            heard.append(number)
+        except (ValueError, RuntimeError, NotImplementedError):
+            pass  # not the main thread: whoever runs us there stops us in their own way
+    try:
+        yield
+    finally:
+        for number in heard:
+            loop.remove_signal_handler(number)
+
+
+__all__ = ["run", "run_command"]

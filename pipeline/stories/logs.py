@@ -1,0 +1,94 @@
+"""Log lines: to the run's file in `_state/logs`, and to stderr without tearing the progress line.
+
+No secret passes: the key is replaced wherever it would appear, also base64 and URL-encoded, and
+control characters (a caption could hold terminal commands) are escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from tqdm import tqdm
+
+from pipeline import fs
+
+if TYPE_CHECKING:
+    from pipeline.api.endpoint import Secret
+    from pipeline.stories.start import World
+
+KEEP_FILES, KEEP_BYTES = 30, 50_000_000
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+class Formatter(logging.Formatter):
+    """UTC time, level, words; secrets and control characters taken out."""
+
+    converter = staticmethod(time.gmtime)
+
+    def __init__(self, form: str, secret: Secret | None) -> None:
+        super().__init__(form, datefmt="%Y-%m-%dT%H:%M:%SZ")
+        self._hidden: list[str] = []
+        if secret is not None:
+            plain = secret.reveal()
+            self._hidden = [plain, quote(plain, safe=""), base64.b64encode(plain.encode()).decode()]
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        for hidden in self._hidden:
+            text = text.replace(hidden, "***")
+        return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+class _Terminal(logging.Handler):
+    """Through tqdm, which moves the progress line out of the way."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.INFO)
+        self._stream = world.stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._stream is not None:
+            tqdm.write(self.format(record), file=self._stream)
+
+
+@contextmanager
+def logging_to(folder: Path, run_id: str, world: World, secret: Secret | None) -> Iterator[None]:
+    """Log into `folder/RUN_ID.log` and to the world's stream inside the block."""
+    log = logging.getLogger("pipeline")
+    fs.make_private_dir(folder)
+    prune(folder)
+    path = folder / f"{run_id}.log"
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, fs.PRIVATE_FILE)
+    with os.fdopen(fd, "a", encoding="utf-8", errors="replace") as stream:
+        file = logging.StreamHandler(stream)
+        file.setFormatter(Formatter("%(asctime)s %(levelname)s %(message)s", secret))
+        terminal = _Terminal(world)
+        terminal.setFormatter(Formatter("%(message)s", secret))
+        log.setLevel(logging.INFO)
+        log.propagate = False
+        log.addHandler(file)
+        log.addHandler(terminal)
+        try:
+            yield
+        finally:
+            log.removeHandler(file)
+            log.removeHandler(terminal)
+
+
+def prune(folder: Path) -> None:
+    """Keep the last 30 logs and 50 MB of them."""
+    total = 0
+    files = sorted(folder.glob("*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for index, path in enumerate(files):
+        total += path.stat().st_size
+        if index >= KEEP_FILES - 1 or total > KEEP_BYTES:
+            path.unlink()

@@ -1,0 +1,100 @@
+"""How a run ended: exit code, the one line for people, and the summary object for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pipeline import clock
+from pipeline.errors import Exit, StopReason
+from pipeline.stories.progress import Tally
+from pipeline.stories.survey import Survey
+
+if TYPE_CHECKING:
+    from pipeline.config import JobConfig
+
+
+def exit_code(tally: Tally, reason: StopReason | None, *, max_failed: int, limited: bool) -> Exit:
+    """The process's exit code. Signal > 70 > 73/76 > 77/69 > 75 > 1 > 0."""
+    if reason is not None:
+        return reason.exit
+    if tally.left:
+        return Exit.LATER if limited else Exit.SERVICE
+    return Exit.DONE if tally.failures <= max_failed else Exit.SOME_FAILED
+
+
+def opening(job: JobConfig, found: Survey) -> str:
+    """The first line: what will happen."""
+    if not found.images:
+        return f"{job.name}: the manifest is empty, there is nothing to do"
+    words = f"{job.name}: {found.images:,} images in {found.rows:,} rows"
+    if found.captioned:
+        words += f", {found.captioned:,} captioned"
+    if found.failed:
+        words += f", {sum(found.failed.values()):,} failed before"
+    if not found.asked:
+        return f"{words}; nothing left to ask, no request is sent"
+    size = job.packing.images_per_request
+    each = size if isinstance(size, int) else 1
+    requests = -(-found.asked // each)
+    words += f"; asking {found.asked:,} in {requests:,} requests"
+    return f"{words} of {each} to {job.endpoint.model} ({job.endpoint.profile})"
+
+
+def headline(tally: Tally, reason: StopReason | None, *, dataset: str | None, asked: int) -> str:
+    """The last line: what was done, where it is, what it cost, what to do next."""
+    words = [f"{tally.captioned:,} of {tally.images:,} images captioned"]
+    if tally.failures:
+        codes = ", ".join(f"{code} {count:,}" for code, count in sorted(tally.failed.items()))
+        words.append(f"{tally.failures:,} failed ({codes})")
+    if tally.left:
+        words.append(f"{tally.left:,} left")
+    if asked:
+        refused = f" ({tally.refused:,} refused)" if tally.refused else ""
+        words.append(f"{tally.requests:,} requests{refused}, ${tally.cost_usd:.4g}")
+    else:
+        words.append("no request sent")
+    if dataset is not None:
+        words.append(dataset)
+    line = "; ".join(words)
+    return f"{line}; {reason.message}" if reason is not None else line
+
+
+def summary(
+    tally: Tally,
+    *,
+    run_id: str,
+    job: str,
+    code: Exit,
+    reason: StopReason | None,
+    quota: Mapping[str, Any],
+    output: str,
+    dataset: str | None,
+    seconds: float,
+) -> dict[str, Any]:
+    """The contract's summary object (`run --json`, `_state/runs.jsonl`)."""
+    resume = reason.resume_after if reason is not None else None
+    return {
+        "run_id": run_id,
+        "job": job,
+        "exit_code": int(code),
+        "reason": reason.message if reason is not None else None,
+        "rows": tally.rows,
+        "images": tally.images,
+        "captioned": tally.captioned,
+        "failed": tally.failures,
+        "left": tally.left,
+        "requests": tally.requests,
+        "refused": tally.refused,
+        "captions_per_request": (
+            round(tally.new_captions / tally.requests, 3) if tally.requests else None
+        ),
+        "prompt_tokens": tally.prompt_tokens,
+        "completion_tokens": tally.completion_tokens,
+        "cost_usd": tally.cost_usd,
+        "quota": {name: quota.get(name) for name in ("limit", "used", "left", "resets_at")},
+        "resume_after": clock.iso(resume) if resume is not None else None,
+        "output": output,
+        "dataset": dataset,
+        "seconds": round(seconds, 3),
+    }

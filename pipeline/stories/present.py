@@ -1,0 +1,40 @@
+"""A row made ready for the wire. An image that cannot be sent settles here and costs no request."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pipeline.errors import ImageError
+from pipeline.records import Asked, Image, Item, Row
+from pipeline.stories.caption import failure
+
+if TYPE_CHECKING:
+    from pipeline.stories.start import Opened
+
+_NOTHING = Image()
+
+
+async def present(run: Opened, row: Row) -> Item | None:
+    """The item of a row; None when the row settled without a request."""
+    named = run.naming.of(row)
+    asked = Asked(
+        key=named.key,
+        id=row.id,
+        image=named.shown,
+        prompt_id=named.prompt_id,
+        ordinal=row.ordinal,
+    )
+    item = Item(asked=asked, image=_NOTHING, prompt=named.prompt, source=row.image)
+    if row.bad is not None:
+        await run.desk.keep([failure(run.desk, item, code="bad_row", message=row.bad)])
+        return None
+    try:
+        image = await run.desk.images.load(row.image, inline=run.inline)
+    except ImageError as error:
+        await run.desk.keep([failure(run.desk, item, code=error.code, message=error.message)])
+        return None
+    asked = replace(
+        asked, image_sha256=image.sha256, width=image.width, height=image.height, flags=image.flags
+    )
+    return replace(item, asked=asked, image=image)

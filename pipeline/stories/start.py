@@ -1,0 +1,276 @@
+"""Everything a run needs, opened in order and closed in reverse.
+
+What can be wrong without touching the output or the network is looked at first: key, prompt,
+manifest. Then the output (lock, recovery), the survey, and only if something is left to ask,
+the service. A run that has nothing to ask opens no connection at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from pipeline.clock import Clock, utc
+from pipeline.errors import CODES, JobError
+from pipeline.plan import identity
+from pipeline.plan.prompt import Prompt, compile_prompt
+from pipeline.stories.caption import Desk
+from pipeline.stories.progress import Progress, Tally
+from pipeline.stories.survey import Naming, Survey, survey
+
+if TYPE_CHECKING:
+    from pipeline.api.endpoint import Endpoint
+    from pipeline.checkpoint.checkpoint import Checkpoint
+    from pipeline.config import JobConfig
+    from pipeline.manifest.open import Manifest
+    from pipeline.plan.pack import Pool
+    from pipeline.stories.options import RunOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What comes from outside: time, chance, environment, terminal, a way to hear signals."""
+
+    clock: Clock
+    rng: random.Random
+    environ: Mapping[str, str]
+    stream: TextIO | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """What could be looked at without touching output or network."""
+
+    endpoint: Endpoint
+    prompt: Prompt
+    manifest: Manifest
+    naming: Naming
+    output: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """One run with all its doors open."""
+
+    job: JobConfig
+    manifest: Manifest
+    naming: Naming
+    survey: Survey
+    progress: Progress
+    desk: Desk
+    pool: Pool
+    #: Send bytes (True), or pass http(s) URLs on (False)?
+    inline: bool
+    #: Requests in flight at once.
+    concurrency: int
+    #: Images prepared ahead of the requests.
+    ahead: int
+    #: Set by a second signal: do not wait for what is in flight.
+    hurry: asyncio.Event
+
+
+def new_run_id(clock: Clock) -> str:
+    """`20261123T122105Z-ab12cd`: sortable, unique on a host and beyond."""
+    stamp = utc(clock.now()).removesuffix(" UTC")
+    return stamp.replace("-", "").replace(":", "").replace(" ", "T") + "Z-" + secrets.token_hex(3)
+
+
+def look_at_job(job: JobConfig, environ: Mapping[str, str]) -> Looked:
+    """Key, prompt and manifest; JobError, KeyTrouble or ManifestError, nothing written."""
+    from pipeline.api.endpoint import endpoint_of
+    from pipeline.manifest.open import open_manifest
+
+    endpoint = endpoint_of(job.endpoint, environ)
+    prompt = compile_prompt(job.prompt)
+    columns = list(prompt.columns)
+    if job.images.identity.startswith("column:"):
+        columns.append(job.images.identity.removeprefix("column:"))
+    manifest = open_manifest(job.manifest, columns=columns)
+    naming = Naming(
+        recipe=identity.recipe(
+            model=job.endpoint.model,
+            system=job.prompt.system,
+            prompt=job.prompt.text,
+            params=job.endpoint.params,
+            extra_body=job.endpoint.extra_body,
+            fields=job.reply.fields,
+        ),
+        prompt=prompt,
+        system=job.prompt.system,
+        identity=job.images.identity,
+    )
+    return Looked(
+        endpoint=endpoint,
+        prompt=prompt,
+        manifest=manifest,
+        naming=naming,
+        output=Path(job.output.path),
+    )
+
+
+def asks_again(options: RunOptions, redo: frozenset[str]) -> Callable[[str, str], bool]:
+    """(key, its state) -> ask it again? Transient failures always are, the rest when told."""
+
+    def again(key: str, state: str) -> bool:
+        if key in redo:
+            return True
+        if state == "ok":
+            return False
+        return options.retry_failed or state in options.retry or not CODES.get(state, True)
+
+    return again
+
+
+async def take_survey(
+    looked: Looked, checkpoint: Checkpoint, options: RunOptions, redo: frozenset[str]
+) -> Survey:
+    """Count the manifest; JobError (78) when an output with captions would be asked anew."""
+    found = await asyncio.to_thread(
+        survey,
+        looked.manifest.batches(),
+        looked.naming,
+        state=checkpoint.state,
+        again=asks_again(options, redo),
+        limit=options.limit,
+    )
+    if found.images and not found.met and checkpoint.captioned and not options.yes:
+        raise JobError(
+            f"{looked.output}: holds {checkpoint.captioned:,} captions, and not one belongs to this "
+            f"job as it stands now (was model, prompt, params or image column changed?): all "
+            f"{found.images:,} images would be asked; go on with --yes, or choose another output.path"
+        )
+    return found
+
+
+@asynccontextmanager
+async def open_run(
+    job: JobConfig,
+    looked: Looked,
+    checkpoint: Checkpoint,
+    found: Survey,
+    tally: Tally,
+    *,
+    run_id: str,
+    world: World,
+    hurry: asyncio.Event,
+) -> AsyncIterator[Opened]:
+    """Open the service and everything on the way to it. ServiceError 69, KeyTrouble 77."""
+    from pipeline.api import preflight
+    from pipeline.api.client import open_client
+    from pipeline.api.wire import Wire
+    from pipeline.images.load import open_images
+    from pipeline.plan.pack import Pool, limits_for
+    from pipeline.quota.gate import open_gate
+
+    clock, concurrency = world.clock, job.quota.concurrency
+    size = job.packing.images_per_request
+    size = size if isinstance(size, int) else 1
+    async with AsyncExitStack() as stack:
+        endpoint = looked.endpoint
+        if endpoint.profile.name == "embedded":
+            base = await stack.enter_async_context(embedded_service(world))
+            endpoint = replace(endpoint, base_url=base)
+        client = await stack.enter_async_context(
+            open_client(endpoint, concurrency=concurrency, clock=clock)
+        )
+        service = await preflight.look(client, endpoint)
+        limits = preflight.limits_of(endpoint, service)
+        gate = await stack.enter_async_context(
+            open_gate(
+                job.quota,
+                limits,
+                account=None if endpoint.profile.name == "embedded" else endpoint.account,
+                model=job.endpoint.model,
+                output=str(looked.output.absolute()),
+                patience=job.endpoint.patience,
+                clock=clock,
+                rng=world.rng,
+                state=state_folder(world.environ),
+            )
+        )
+        images = await stack.enter_async_context(
+            open_images(
+                job.images, folder=looked.manifest.folder, clock=clock, concurrency=concurrency
+            )
+        )
+        progress = Progress(
+            tally,
+            total=found.asked,
+            state=looked.output / "_state",
+            clock=clock,
+            quota=gate.snapshot,
+            stream=world.stream,
+        )
+        stack.callback(progress.close)
+        for warning in service.warnings:
+            progress.event(warning)
+        wire = Wire(
+            endpoint,
+            system=job.prompt.system,
+            capabilities=preflight.capabilities_of(endpoint, service.model),
+        )
+        desk = Desk(
+            client=client,
+            gate=gate,
+            checkpoint=checkpoint,
+            images=images,
+            clock=clock,
+            rng=world.rng,
+            wire=wire,
+            endpoint=endpoint,
+            run_id=run_id,
+            recipe=looked.naming.recipe,
+            attempts=job.retry.attempts,
+            progress=progress,
+        )
+        pack = limits_for(size, context=service.model.context, max_output=service.model.max_output)
+        yield Opened(
+            job=job,
+            manifest=looked.manifest,
+            naming=looked.naming,
+            survey=found,
+            progress=progress,
+            desk=desk,
+            pool=Pool(pack),
+            inline=goes_inline(job, endpoint, packed=size > 1, daily=limits.requests_per_day),
+            concurrency=concurrency,
+            ahead=min(256, max(2 * concurrency, 2 * size)),
+            hurry=hurry,
+        )
+
+
+@asynccontextmanager
+async def embedded_service(world: World) -> AsyncIterator[str]:
+    """The embedded describer on a loopback port of this process; gives its base URL."""
+    from pipeline.sim.core import Simulator
+    from pipeline.sim.knobs import PROFILES
+    from pipeline.sim.server import serve
+
+    simulator = Simulator(PROFILES["embedded"], seed=0, clock=world.clock)
+    async with serve(simulator, clock=world.clock) as base:
+        yield base
+
+
+def goes_inline(job: JobConfig, endpoint: Endpoint, *, packed: bool, daily: int | None) -> bool:
+    """`images.send`: bytes inside the request, or URLs passed on.
+
+    auto: bytes wherever a request is scarce (a daily limit, a pack), since a URL that the service
+    cannot fetch costs one; else URLs where the service is known to fetch them.
+    """
+    if job.images.send != "auto":
+        return job.images.send == "inline"
+    return packed or daily is not None or not endpoint.profile.takes_urls
+
+
+def state_folder(environ: Mapping[str, str]) -> Path:
+    """The user's state folder: CAPTION_PIPELINE_STATE, or the platform's (XDG)."""
+    if held := environ.get("CAPTION_PIPELINE_STATE"):
+        return Path(held)
+    home = environ.get("XDG_STATE_HOME")
+    return (Path(home) if home else Path.home() / ".local" / "state") / "caption-pipeline"

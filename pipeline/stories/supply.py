@@ -1,0 +1,67 @@
+"""Between the images that come and the requests that go: the pool, made asynchronous.
+
+`plan/pack.py` decides what travels together; here is only the waiting. The stream ends when no
+image is left, nothing is in flight that might come back, and the pool is empty, or as soon as
+the run is ending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from pipeline.plan.pack import Pool
+from pipeline.records import Item, Request
+from pipeline.stories.caption import Ended
+
+
+class Supply:
+    """Requests for the workers, built from fresh images and from what came back."""
+
+    def __init__(self, items: AsyncIterator[Item], pool: Pool, *, stopped: asyncio.Event) -> None:
+        self._items = items
+        self._pool = pool
+        self._stopped = stopped
+        self._in_flight = 0
+        self._ended = False
+        self._changed = asyncio.Event()
+
+    async def requests(self) -> AsyncIterator[Request]:
+        """Yield requests; a full one as soon as there is one, a short one only at the end."""
+        while not self._stopped.is_set():
+            self._changed.clear()
+            idle = self._ended and self._in_flight == 0
+            request = self._pool.take(ended=self._ended, idle=idle)
+            if request is not None:
+                self._in_flight += 1
+                yield request
+            elif not self._ended:
+                try:
+                    self._pool.add(await anext(self._items))
+                except StopAsyncIteration:
+                    self._ended = True
+            elif self._in_flight == 0:
+                return
+            else:
+                await self._changed.wait()
+
+    def settling(
+        self, settle: Callable[[Request], Awaitable[Ended]]
+    ) -> Callable[[Request], Awaitable[None]]:
+        """`settle`, with what it leaves over given back to the pool."""
+
+        async def act(request: Request) -> None:
+            try:
+                end = await settle(request)
+                self._pool.done(end.request, end.left, end.decision, end.verdict)
+            finally:
+                self._in_flight -= 1
+                self._changed.set()
+
+        return act
+
+    async def idle(self) -> None:
+        """Wait until nothing is in flight."""
+        while self._in_flight:
+            self._changed.clear()
+            await self._changed.wait()

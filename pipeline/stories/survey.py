@@ -1,0 +1,115 @@
+"""What is left of the manifest: every row named by its key, and one bit for each row to ask.
+
+A row is asked when it is the first of its key and the key is not settled (or is settled, and
+this run was told to ask again). Rows with one key share one answer, whatever their order. The
+survey is made before the first request, so that every count shown later is exact, and so that
+a changed prompt is noticed before it costs anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from pipeline.plan import identity
+from pipeline.plan.prompt import Prompt, as_text
+from pipeline.records import Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """A row's identity."""
+
+    key: str
+    #: The image as records show it.
+    shown: str
+    prompt: str
+    prompt_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Naming:
+    """Gives rows their names; one a run."""
+
+    recipe: str
+    prompt: Prompt
+    system: str | None
+    #: `images.identity` of the job.
+    identity: str
+
+    def of(self, row: Row) -> Named:
+        """Name one row. Pure."""
+        prompt = self.prompt.render(row.columns)
+        if row.bad is not None:
+            image = identity.bad_identity(row.image)
+        elif self.identity.startswith("column:"):
+            image = f"id:{as_text(row.columns.get(self.identity.removeprefix('column:')))}"
+        else:
+            image = identity.image_identity(row.image)
+        return Named(
+            key=identity.item_key(self.recipe, image, prompt),
+            shown=identity.shown_image(row.image),
+            prompt=prompt,
+            prompt_id=identity.prompt_id(prompt, self.system),
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Survey:
+    """The manifest, counted. Frozen in spirit: only `survey` writes it."""
+
+    rows: int = 0
+    #: Distinct keys.
+    images: int = 0
+    captioned: int = 0
+    #: Settled without a caption: code -> images.
+    failed: dict[str, int] = field(default_factory=dict)
+    #: One bit for each row: ask it.
+    ask: bytearray = field(default_factory=bytearray)
+    #: Rows whose bit is set.
+    asked: int = 0
+    #: Did any key of the manifest already have a record?
+    met: bool = False
+
+    def wants(self, ordinal: int) -> bool:
+        return bool(self.ask[ordinal >> 3] >> (ordinal & 7) & 1)
+
+
+def survey(
+    batches: Iterator[list[Row]],
+    naming: Naming,
+    *,
+    state: Callable[[str], str | None],
+    again: Callable[[str, str], bool],
+    limit: int | None = None,
+) -> Survey:
+    """Count the manifest against what is settled.
+
+    state: key -> None (not settled), `ok`, or the failure's code.
+    again: (key, state) -> ask this settled key again?
+    limit: set at most so many bits.
+    """
+    found = Survey()
+    seen: set[bytes] = set()
+    for batch in batches:
+        last = batch[-1].ordinal if batch else -1
+        found.ask.extend(bytes((last >> 3) + 1 - len(found.ask)) if last >= 0 else b"")
+        found.rows += len(batch)
+        for row in batch:
+            key = naming.of(row).key
+            short = bytes.fromhex(key)
+            if short in seen:
+                continue
+            seen.add(short)
+            found.images += 1
+            known = state(key)
+            if known is not None:
+                found.met = True
+                if known == "ok":
+                    found.captioned += 1
+                else:
+                    found.failed[known] = found.failed.get(known, 0) + 1
+            if (known is None or again(key, known)) and (limit is None or found.asked < limit):
+                found.ask[row.ordinal >> 3] |= 1 << (row.ordinal & 7)
+                found.asked += 1
+    return found
