@@ -10,11 +10,13 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.quota.allowance import Allowance
+from pipeline.quota.allowance import allowance_of
 from pipeline.quota.days import MARGIN, day_of, end_of
 from pipeline.quota.ledger_file import NAME, VERSION
-from pipeline.quota.ledger_view import Names, unknown_of, view_of
-from pipeline.quota.rules.daily import DayView
+from pipeline.quota.ledger_view import Names, names_of, unknown_of, view_of
+from pipeline.quota.rules.daily import DayView, refusals_allowed
+from pipeline.quota.settings import QuotaSettings
+from pipeline.records import Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,16 +34,28 @@ class Today:
     left: int | None
     #: When requests may go again after the day is spent (epoch s).
     resets_at: float
-    #: The service itself said that the day is spent.
+    #: The service said so, or refusals have used up what they may.
     spent: bool
 
 
-def today(state: Path, names: Names, allowance: Allowance, *, now: float) -> Today:
-    """The day that `now` (epoch s) falls on; `names` as `names_of` gives them."""
+def today(
+    state: Path,
+    settings: QuotaSettings,
+    limits: Limits,
+    *,
+    account: str,
+    model: str,
+    output: str,
+    now: float,
+) -> Today:
+    """The day that `now` (epoch s) falls on. The other arguments are those of `open_gate`."""
+    names, allowance = names_of(account, model, output, limits), allowance_of(settings, limits)
     day = day_of(now, names.zone)
     view, unknown = _read(state / NAME, names, day)
-    spent = view.hold_until > now
     used, by_job = view.used.get(day, 0), view.used_by_job.get(day, 0)
+    allowed = refusals_allowed(allowance.daily)
+    told = view.hold_until > now
+    spent = told or (allowed is not None and view.refused.get(day, 0) >= allowed)
     left = [
         max(0, limit - counted)
         for limit, counted in ((allowance.per_day, used), (allowance.per_job, by_job))
@@ -54,7 +68,7 @@ def today(state: Path, names: Names, allowance: Allowance, *, now: float) -> Tod
         unknown=unknown,
         limit=allowance.daily,
         left=0 if spent else (min(left) if left else None),
-        resets_at=view.hold_until if spent else end_of(day, names.zone) + MARGIN,
+        resets_at=view.hold_until if told else end_of(day, names.zone) + MARGIN,
         spent=spent,
     )
 

@@ -39,7 +39,9 @@ def test_a_day_ends_at_the_next_midnight_of_its_zone(day: str, zone: str, end: s
     assert end_of(day, zone) == at(end)
 
 
-@pytest.mark.parametrize("zone", ["UTC", "America/Los_Angeles", "America/Santiago", "America/Havana"])
+@pytest.mark.parametrize(
+    "zone", ["UTC", "America/Los_Angeles", "America/Santiago", "America/Havana"]
+)
 def test_every_instant_lies_within_its_day(zone: str) -> None:
     """Over two years, hour by hour: the day's end is ahead, at most 25 hours, and ends it."""
     instant = at("2026-01-01T00:00:00")

@@ -50,6 +50,11 @@ class Spent:
     what: str
 
 
+def refusals_allowed(limit: int | None) -> int | None:
+    """Requests that may be refused in a day before it is given up; None: no daily limit."""
+    return None if limit is None else max(REFUSED_LEAST, int(limit * REFUSED_SHARE))
+
+
 class Daily:
     """The rule `daily`."""
 
@@ -78,12 +83,6 @@ class Daily:
         known = [limit for limit in (self.limit, self._allowance.per_job) if limit is not None]
         return min(known) if known else None
 
-    @property
-    def refusals_allowed(self) -> int | None:
-        """Requests that may be refused in a day before it is given up."""
-        limit = self._smallest
-        return None if limit is None else max(REFUSED_LEAST, int(limit * REFUSED_SHARE))
-
     def days(self, now: Now) -> tuple[str, ...]:
         """The days that a request sent now may count on."""
         start, end, days = self._span
@@ -102,7 +101,7 @@ class Daily:
             limit = view.hold_limit or self.limit
             what = "today's quota" if limit is None else f"quota of {limit}"
             return Spent(view.hold_until, f"{what} spent")
-        limit, allowed = self.limit, self.refusals_allowed
+        limit, allowed = self.limit, refusals_allowed(self._smallest)
         if allowed is None:
             return None
         for day in self.days(now):
@@ -124,7 +123,7 @@ class Daily:
             return self._closed(spent, now)
         if self.view.careful and self.in_flight > 0:
             return NEVER
-        allowed = self.refusals_allowed
+        allowed = refusals_allowed(self._smallest)
         if allowed is not None and self.in_flight > 0:
             refused = max((self.view.refused.get(day, 0) for day in self.days(now)), default=0)
             if self.in_flight >= allowed - refused:
