@@ -58,11 +58,22 @@ def export(
     format: str,  # noqa: A002 - the command line's word
     *,
     pictures: Pictures,
+    names: tuple[str, str] = ("caption", "key"),
     formulas: bool = False,
 ) -> int:
-    """Write all rows to `dest`; returns how many it holds. OutputError when it cannot be written."""
+    """Write all rows to `dest`; returns how many it holds. OutputError when it cannot be written.
+
+    names: the columns of caption and key.
+    """
     exporter = EXPORTS[format]
-    rows = Rows(schema=schema, batches=batches, pictures=pictures, formulas=formulas)
+    rows = Rows(
+        schema=schema,
+        batches=batches,
+        pictures=pictures,
+        caption=names[0],
+        key=names[1],
+        formulas=formulas,
+    )
     dest = dest.absolute()
     tmp = dest.with_name(f".{dest.name}.tmp")
     try:

@@ -58,7 +58,8 @@ class Manifest:
         files: list[_File],
         columns: Sequence[str],
     ) -> None:
-        self._settings = settings
+        #: As the job has them.
+        self.settings = settings
         self._files = files
         self._reader = READERS[format]
         first = files[0].place
@@ -85,7 +86,8 @@ class Manifest:
                 f"manifest {self.path}: no column {settings.id!r} (manifest.id)"
                 + nearest(settings.id, self.names)
             )
-        self._columns = tuple(dict.fromkeys(columns))
+        #: The columns that the prompt and the identity name.
+        self.columns = tuple(dict.fromkeys(columns))
         self._check_columns()
         counts = [f.look.rows for f in files]
         #: Known without reading, else None.
@@ -94,7 +96,7 @@ class Manifest:
             self.rows = sum(n for n in counts if n is not None)
 
     def _check_columns(self) -> None:
-        for name in self._columns:
+        for name in self.columns:
             if name not in self.names:
                 raise JobError(
                     f"manifest {self.path}: no column {name!r}, which the job names"
@@ -119,7 +121,7 @@ class Manifest:
     def fingerprint(self) -> str:
         """32 hex that change whenever a file or a setting that matters does. Cheap."""
         digest = hashlib.sha256()
-        chosen = self._settings.model_dump(exclude={"path"}) | {"image": self.image}
+        chosen = self.settings.model_dump(exclude={"path"}) | {"image": self.image}
         digest.update(json.dumps(chosen, sort_keys=True).encode())
         for file in self._files:
             place = file.place
@@ -135,9 +137,9 @@ class Manifest:
 
         Blocking and streamed; lists of at most `ROWS`, none of them empty.
         """
-        needed = [self.image, *self._columns]
-        if self._settings.id is not None:
-            needed.append(self._settings.id)
+        needed = [self.image, *self.columns]
+        if self.settings.id is not None:
+            needed.append(self.settings.id)
         ordinal = start
         for batch in self._read(needed, start=start):
             ordinals: Sequence[int] = range(ordinal, ordinal + batch.num_rows)
@@ -148,14 +150,14 @@ class Manifest:
                     continue
                 ordinals = pa.array(ordinals).filter(mask).to_pylist()
                 batch = batch.filter(mask)
-            batch = cells.prepared(batch, image=self.image, columns=self._columns)
+            batch = cells.prepared(batch, image=self.image, columns=self.columns)
             for at in range(0, batch.num_rows, ROWS):
                 yield cells.rows(
                     batch.slice(at, ROWS),
                     ordinals[at : at + ROWS],
                     image=self.image,
-                    id_column=self._settings.id,
-                    columns=self._columns,
+                    id_column=self.settings.id,
+                    columns=self.columns,
                 )
 
     def feed(self) -> Iterator[pa.RecordBatch]:
@@ -163,12 +165,12 @@ class Manifest:
 
         The same cells in the same types as `batches` gives, for text image columns.
         """
-        needed = [self.image, *self._columns]
+        needed = [self.image, *self.columns]
         ordinal = 0
         for batch in self._read(needed):
-            batch = cells.prepared(batch, image=self.image, columns=self._columns)
+            batch = cells.prepared(batch, image=self.image, columns=self.columns)
             bad = cells.verdicts(
-                batch, image=self.image, id_column=self._settings.id, columns=self._columns
+                batch, image=self.image, id_column=self.settings.id, columns=self.columns
             )
             size = batch.num_rows
             mask = pa.repeat(False, size) if bad is None else bad.is_valid()
@@ -181,7 +183,7 @@ class Manifest:
     @property
     def key_columns(self) -> tuple[str, ...]:
         """The columns of `feed` beside its own two, in its order."""
-        return tuple(n for n in self.names if n == self.image or n in self._columns)
+        return tuple(n for n in self.names if n == self.image or n in self.columns)
 
     @property
     def textual(self) -> bool:

@@ -22,7 +22,10 @@ from pipeline.errors import ManifestError, OutputError, PipelineError
 from pipeline.manifest.open import BAD, ORDINAL, Manifest, open_manifest
 from pipeline.manifest.settings import ManifestSettings
 
-_NO_RECORDS = "SELECT NULL::UUID AS k, NULL::VARCHAR AS state, NULL::BOOLEAN AS again WHERE false"
+_MIRROR = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+_NO_RECORDS = (
+    "SELECT NULL::UHUGEINT AS k, NULL::VARCHAR AS state, NULL::BOOLEAN AS again WHERE false"
+)
 
 
 def main() -> int:
@@ -103,9 +106,14 @@ def _answer(spec: Mapping[str, Any], answer: Any) -> None:
     parts = sorted(file for name in spec["parts"] for file in glob.glob(name))  # noqa: PTH207 - absolute globs
     feed = Feed(manifest)
     connection.register("feed", feed.stream)
-    keys = f"SELECT {ORDINAL} AS o, CAST({spec['key_sql']} AS UUID) AS k FROM feed"
+    keys = f"SELECT {ORDINAL} AS o, {_key(spec['key_sql'])} AS k FROM feed"
     act = _left if spec["what"] == "left" else _joined
     act(spec, connection, feed, keys, parts, answer)
+
+
+def _key(text: str) -> str:
+    """A key of 32 hex as a number: joins compare 16 bytes, and nothing is kept as text."""
+    return f"CAST('0x' || {text} AS UHUGEINT)"
 
 
 def _files(parts: list[str]) -> str:
@@ -119,7 +127,8 @@ def _left(
     if parts:
         again = f"coalesce(({spec['again']}), false)" if spec["again"] else "false"
         records = (
-            "SELECT CAST(key AS UUID) AS k, CASE WHEN status = 'ok' THEN 'ok' ELSE error_code END "
+            f"SELECT {_key('key')} AS k, "
+            "CASE WHEN status = 'ok' THEN 'ok' ELSE error_code END "
             f"AS state, {again} AS again FROM read_parquet({_files(parts)})"
         )
     connection.execute(
@@ -129,13 +138,12 @@ def _left(
     states = dict(connection.execute("SELECT state, count(*) FROM found GROUP BY state").fetchall())
     asked = "FROM found WHERE state IS NULL OR again"
     count = connection.execute(f"SELECT count(*) {asked}").fetchone()[0]
-    bits = bytearray((feed.rows + 7) // 8)
-    found = connection.execute(
-        f"SELECT o >> 3, CAST(sum(1 << (o & 7)) AS UTINYINT) {asked} GROUP BY 1"
-    )
-    while some := found.fetchmany(100_000):
-        for byte, value in some:
-            bits[byte] = value
+    size = (feed.rows + 7) // 8
+    bits = bytes(size)
+    if count:
+        sql = f"SELECT CAST(bitstring_agg(o, 0, {8 * size - 1}) AS BLOB) {asked}"
+        # DuckDB counts bits from the left of a byte, Arrow and `Left` from the right.
+        bits = connection.execute(sql).fetchone()[0].translate(_MIRROR)
     captioned = states.pop("ok", 0)
     facts = {
         "rows": feed.rows,
@@ -146,7 +154,7 @@ def _left(
     }
     schema = pa.schema([("ask", pa.uint8())], metadata={"facts": json.dumps(facts)})
     with pa.ipc.new_stream(answer, schema) as stream:
-        array = pa.Array.from_buffers(pa.uint8(), len(bits), [None, pa.py_buffer(bytes(bits))])
+        array = pa.Array.from_buffers(pa.uint8(), len(bits), [None, pa.py_buffer(bits)])
         stream.write_batch(pa.RecordBatch.from_arrays([array], schema=schema))
 
 
@@ -154,8 +162,8 @@ def _joined(
     spec: Mapping[str, Any], connection: Any, feed: Feed, keys: str, parts: list[str], answer: Any
 ) -> None:
     columns = ", ".join(f'"{name}"' for name in spec["select"])
-    sql = f"SELECT replace(CAST(m.k AS VARCHAR), '-', '') AS key, {columns} FROM ({keys}) m "
-    sql += f"LEFT JOIN (SELECT CAST(key AS UUID) AS k, {columns} FROM read_parquet({_files(parts)})) r USING (k)"
+    sql = f"SELECT lpad(lower(hex(m.k)), 32, '0') AS key, {columns} FROM ({keys}) m "
+    sql += f"LEFT JOIN (SELECT {_key('key')} AS k, {columns} FROM read_parquet({_files(parts)})) r USING (k)"
     reader = connection.execute(f"{sql} ORDER BY m.o").to_arrow_reader(10_000)
     with pa.ipc.new_stream(answer, reader.schema) as stream:
         for batch in reader:
