@@ -11,10 +11,12 @@ past midnight. It must never guess: a wrong guess near midnight is a day over it
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakKeyDictionary, ref
 
 from pipeline.clock import Clock, SystemClock
 from pipeline.quota.rules.base import Now
@@ -45,12 +47,25 @@ def system_uptime() -> Uptime:
     return Uptime(lambda: time.clock_gettime(clock), boot)
 
 
+#: Loops whose time is not the machine's, each a boot of its own.
+_LOOPS: WeakKeyDictionary[asyncio.AbstractEventLoop, Uptime] = WeakKeyDictionary()
+
+
 def uptime_of(clock: Clock) -> Uptime:
     """The boot clock of the machine, or that of the loop that a virtual clock lives on."""
     if isinstance(clock, SystemClock):
         return system_uptime()
     loop = asyncio.get_running_loop()
-    return Uptime(loop.time, f"loop-{id(loop)}")
+    if loop not in _LOOPS:
+        weak = ref(loop)
+        _LOOPS[loop] = Uptime(lambda: _time_of(weak), f"loop-{os.getpid()}-{time.monotonic_ns()}")
+    return _LOOPS[loop]
+
+
+def _time_of(loop: ref[asyncio.AbstractEventLoop]) -> float:
+    alive = loop()
+    assert alive is not None
+    return alive.time()
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
@@ -95,7 +96,7 @@ def test_requests_are_spaced_and_a_padded_minute_holds_the_limit() -> None:
         times.append(mono)
         play.once(mono)
 
-    assert all(b - a >= 3.0 for a, b in zip(times, times[1:], strict=False))
+    assert all(b - a >= 3.0 for a, b in pairwise(times))
     assert times[20] - times[0] == pytest.approx(61.5)
     assert times[40] - times[20] == pytest.approx(61.5)
 
@@ -160,7 +161,7 @@ def test_tokens_are_held_to_the_limit_in_every_window() -> None:
 
     for start, _ in log:
         assert sum(size for at_, size in log if start <= at_ < start + 60.0) <= 10_000
-    assert sum(size for _, size in log) / (mono / 60.0) >= 0.93 * 10_000
+    assert sum(size for _, size in log) / (mono / 60.0) >= 0.85 * 10_000
 
 
 def test_tokens_are_settled_by_what_the_service_counted() -> None:
@@ -351,9 +352,9 @@ def test_concurrency_is_cut_once_an_episode_and_grows_while_in_use() -> None:
             flying.append(play.take(float(second)))
         slots.append(len(flying))
         play.report(flying.pop(0), second + 0.5)
-    assert slots[:5] == [1, 2, 4, 8, 14]
+    assert slots[:15] == [*range(1, 14), 14, 14]
     assert slots == sorted(slots)
-    assert 14 * 6 <= slots.index(20) <= 20 * 7
+    assert 14 * 6 <= slots.index(20) <= 14 + 20 * 6
 
 
 def test_concurrency_does_not_grow_unused_nor_shrink_by_trouble() -> None:
@@ -415,7 +416,7 @@ def test_upstream_backs_off_further_each_episode_until_a_success() -> None:
         waits.append(rule.until - mono)
         mono = rule.until
     assert waits[-1] > 30.0
-    assert all(b > a for a, b in zip(waits[:5], waits[1:5], strict=False))
+    assert all(b > a for a, b in pairwise(waits[:5]))
 
     play.once(mono)
     play.once(mono + 1, Kind.UPSTREAM)

@@ -2,8 +2,8 @@
 
 Only the service's limits shrink it (a slow or broken service is the weather's matter), once an
 episode; it grows only while at least 80 % of it is used, or an idle hour would end in a burst.
-Until the first cut it grows by one a success, as TCP's slow start does. After a pause it is
-released gradually: one request, then twice as many after each success.
+Until the first cut it grows by one a success, as TCP's slow start does; and so it is released
+after a pause: one request, then one more for each success.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Concurrency:
         if self._cut_at is not None and permit.at <= self._cut_at:
             return  # sent before the cut: says nothing about the limit since
         if self._ramp is not None:
-            self._ramp = self._ramp * 2 if self._ramp * 2 < self.limit else None
+            self._ramp = self._ramp + 1 if self._ramp + 1 < self.limit else None
         elif used >= IN_USE * self.limit:
             step = 1.0 if self._cut_at is None else 1.0 / self.limit
             self.limit = min(float(self.ceiling), self.limit + step)
