@@ -76,7 +76,13 @@ def run(
 
     codes = tuple(code.strip() for code in retry.split(",") if code.strip())
     options = RunOptions(
-        limit=limit, retry_failed=retry_failed, retry=codes, redo=redo, yes=yes, quiet=quiet, json=json
+        limit=limit,
+        retry_failed=retry_failed,
+        retry=codes,
+        redo=redo,
+        yes=yes,
+        quiet=quiet,
+        json=json,
     )
     loaded, environ = _load(job, set_)
     raise typer.Exit(run_command(loaded, options, environ))
@@ -94,7 +100,7 @@ def status(job: Job, set_: Sets = None, json: Json = False) -> None:
 def export(
     job: Job,
     dest: Annotated[Path, typer.Argument(metavar="DEST", help="File or folder to write.")],
-    format_: Annotated[Optional[str], typer.Option("--format", help="parquet, jsonl, csv, …")] = None,  # noqa: UP045
+    format_: Annotated[str | None, typer.Option("--format", help="parquet, jsonl, csv, …")] = None,
     raw_cells: Annotated[
         bool, typer.Option(help="CSV: leave cells that look like formulas as they are.")
     ] = False,
@@ -103,8 +109,8 @@ def export(
     """One row per manifest row, in manifest order, with its caption."""
     from pipeline.stories.export import export_command
 
-    loaded, environ = _load(job, set_)
-    raise typer.Exit(export_command(loaded, environ, dest, format_, formulas=raw_cells))
+    loaded, _ = _load(job, set_)
+    raise typer.Exit(export_command(loaded, dest, format_, formulas=raw_cells))
 
 
 @app.command()
@@ -122,7 +128,9 @@ def verify(
 
 @app.command()
 def init(
-    dest: Annotated[Path, typer.Argument(metavar="DEST", help="Where to write it.")] = Path("job.yaml"),
+    dest: Annotated[Path, typer.Argument(metavar="DEST", help="Where to write it.")] = Path(
+        "job.yaml"
+    ),
 ) -> None:
     """Write a commented job file with every key."""
     from pipeline.stories.template import init_command
@@ -177,11 +185,10 @@ def main() -> None:
 
 def _usage(error: Exception) -> int | None:
     """Errors of the command line, told by typer's parser."""
-    from typer._click.exceptions import ClickException
-
-    if not isinstance(error, ClickException):
+    if not hasattr(error, "format_message"):
         return None
-    hint = f" ({error.ctx.command_path} --help)" if getattr(error, "ctx", None) else ""
+    context = getattr(error, "ctx", None)
+    hint = f" ({context.command_path} --help)" if context is not None else ""
     return _say(error.format_message() + hint, Exit.USAGE)
 
 

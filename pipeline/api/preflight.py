@@ -77,12 +77,12 @@ async def look(client: Client, endpoint: Endpoint) -> Service:
     service = Service(model=model)
     if endpoint.profile.has_key_call:
         service = await _key(client, service, warnings)
-    if price := _price(model):
-        if not endpoint.settings.allow_paid and endpoint.profile.tells_prices:
-            raise KeyTrouble(
-                f"{model.id} costs money ({price}) and endpoint.allow_paid is false: choose a free "
-                "model (caption-pipeline models) or set allow_paid: true"
-            )
+    price = _price(model)
+    if price and not endpoint.settings.allow_paid and endpoint.profile.tells_prices:
+        raise KeyTrouble(
+            f"{model.id} costs money ({price}) and endpoint.allow_paid is false: choose a free "
+            "model (caption-pipeline models) or set allow_paid: true"
+        )
     if model.expires:
         warnings.append(f"{model.id} is announced to end on {model.expires}")
     return replace(service, warnings=tuple(warnings))

@@ -109,7 +109,8 @@ def _rgb(picture: Pil.Image) -> Pil.Image:
     if picture.mode.startswith(("I", "F")):
         # 16 and 32 bits: stretch what is there to 8 bits.
         low, high = picture.getextrema()
-        assert isinstance(low, int | float) and isinstance(high, int | float)
+        assert isinstance(low, int | float)
+        assert isinstance(high, int | float)
         top = 65535.0 if picture.mode.startswith("I") and high > 255 else max(float(high), 1.0)
         return picture.convert("F").point(lambda v: v * (255.0 / top)).convert("L").convert("RGB")
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:

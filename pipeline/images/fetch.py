@@ -12,7 +12,7 @@ import ipaddress
 import socket
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,10 +121,8 @@ class Fetcher:
         host, port = url.host or "", url.port or 0
         opened = self.guard.allow.host(host, port)
         refuse_odd_host(host)
-        try:
+        with suppress(ValueError):
             opened = opened or self.guard.allow.address(ipaddress.ip_address(host), port)
-        except ValueError:
-            pass
         if opened:
             # What a name opened by the job resolves to is opened with it, at this port alone.
             loop = asyncio.get_running_loop()

@@ -194,7 +194,10 @@ class Manifest:
         return image_column.stored_type(self._schema.field(self.image).type)
 
     def arrow(self, *, bytes_too: bool = False) -> pa.Schema:
-        """The columns of `tables`: all but image bytes; `{bytes, path}` is its path, as text."""
+        """The columns of `tables`: all but image bytes; `{bytes, path}` is its path, as text.
+
+        Where bytes are the only column, it stays as a column of nulls: rows need one.
+        """
         fields = []
         for field in self._schema:
             if bytes_too and field.name == self.image:
@@ -205,18 +208,19 @@ class Manifest:
                 fields.append(pa.field(field.name, pa.string()))
             else:
                 fields.append(field)
-        return pa.schema(fields)
+        return pa.schema(fields or [pa.field(self.image, pa.string())])
 
     def tables(self, *, bytes_too: bool = False) -> Iterator[pa.RecordBatch]:
         """All columns but image bytes (with `bytes_too`, those as well): same rows, same order."""
         schema = self.arrow(bytes_too=bytes_too)
-        names = [n for n in self.names if n in schema.names]
-        for batch in self._read(names or [self.image], bytes_too=bytes_too):
+        for batch in self._read(schema.names, bytes_too=bytes_too):
             arrays = []
             for field in schema:
                 column = batch.column(field.name)
                 if pa.types.is_struct(column.type) and pa.types.is_string(field.type):
                     column = _path_of(column)
+                elif is_bytes(column.type) and pa.types.is_string(field.type):
+                    column = pa.nulls(len(column), field.type)
                 arrays.append(column if column.type == field.type else column.cast(field.type))
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from dataclasses import dataclass
+from itertools import pairwise
 
 from PIL import Image
 
@@ -85,12 +86,12 @@ def _words(rgb: Image.Image) -> str:
     mean = sum(sum(point) for point in points) / (3 * len(points))
     light = "dark" if mean < 80 else "bright" if mean > 170 else "evenly lit"
     levels = [sum(point) / 3 for point in points]
-    steps = sum(abs(a - b) for a, b in zip(levels, levels[1:], strict=False)) / len(levels)
+    steps = sum(abs(a - b) for a, b in pairwise(levels)) / len(levels)
     detail = "little" if steps < 6 else "much" if steps > 20 else "some"
     width, height = rgb.size
     shape = "square" if width == height else "landscape" if width > height else "portrait"
     red, green, blue = (sum(p[i] for p in points) // len(points) for i in range(3))
     return (
-        f"A {light} {shape} picture of {width} x {height} pixels, mostly {', '.join(shares)}, "
+        f"{'An' if light[0] in 'aeiou' else 'A'} {light} {shape} picture of {width} x {height} pixels, mostly {', '.join(shares)}, "
         f"with {detail} detail; its mean colour is #{red:02x}{green:02x}{blue:02x}."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -14,8 +14,9 @@ from typing import TextIO
 from aiohttp import web
 
 from pipeline.clock import Clock, SystemClock
+from pipeline.errors import UsageError
 from pipeline.sim.core import MAX_BODY, Logged, Simulator
-from pipeline.sim.knobs import turned
+from pipeline.sim.knobs import PROFILES, Knobs, turned
 
 #: Where the API lives below the root, longest first.
 BASES = ("/v1beta/openai", "/api/v1", "/v1")
@@ -64,10 +65,34 @@ async def serve(simulator: Simulator, *, port: int = 0, clock: Clock) -> AsyncIt
         await runner.cleanup()
 
 
+def read_knobs(profile: str, changes: Sequence[str]) -> Knobs:
+    """The knobs of a profile with `name=value` changes; UsageError says what is wrong."""
+    if profile not in PROFILES:
+        raise UsageError(f"--profile {profile}: there are {', '.join(PROFILES)}")
+    read: dict[str, object] = {}
+    for change in changes:
+        name, equals, text = change.partition("=")
+        if not equals:
+            raise UsageError(f"--knob {change}: write name=value")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        read[name] = tuple(value) if isinstance(value, list) else value
+    try:
+        return turned(profile, read)
+    except KeyError as error:
+        raise UsageError(f"--knob: {error.args[0]}") from None
+
+
 def run_simulator(
-    *, port: int, profile: str, seed: int, knobs: dict[str, object], log: Path | None
+    *, port: int, profile: str, seed: int, knobs: Sequence[str], log: Path | None
 ) -> int:
-    """Serve until SIGINT or SIGTERM; print the base URL. The log is JSON lines."""
+    """Serve until SIGINT or SIGTERM; print the base URL. The log is JSON lines.
+
+    knobs: `name=value`, the value as JSON or plain text. UsageError for one that there is not.
+    """
+    made = read_knobs(profile, knobs)
 
     async def main() -> None:
         clock = SystemClock()
@@ -82,7 +107,7 @@ def run_simulator(
                 file.write(json.dumps(asdict(entry)) + "\n")
                 file.flush()
 
-        simulator = Simulator(turned(profile, knobs), seed=seed, clock=clock, listen=listen)
+        simulator = Simulator(made, seed=seed, clock=clock, listen=listen)
         try:
             async with serve(simulator, port=port, clock=clock) as base:
                 print(f"listening on {base}", flush=True)  # noqa: T201 - the command's result

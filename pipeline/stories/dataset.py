@@ -44,12 +44,19 @@ COLUMNS = (
 )
 
 
+def record_name(name: str, manifest: pa.Schema) -> str:
+    """The name of a record's column beside the manifest's: a clash puts `caption_` before it."""
+    while name in manifest.names:
+        name = f"caption_{name}"
+    return name
+
+
 def joined_schema(manifest: pa.Schema) -> pa.Schema:
-    """Manifest columns, then the record's; a clash puts `caption_` before the record's name."""
+    """Manifest columns, then the record's."""
     fields = list(manifest)
     for name in COLUMNS:
         field = schema.RECORDS.field(name).with_nullable(True)
-        fields.append(field.with_name(f"caption_{name}") if name in manifest.names else field)
+        fields.append(field.with_name(record_name(name, manifest)))
     return pa.schema(fields, metadata=schema.METADATA)
 
 

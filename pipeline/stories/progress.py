@@ -103,6 +103,7 @@ class Progress:
             self._bar = tqdm(
                 total=total, unit="img", file=stream, dynamic_ncols=True, smoothing=0.1
             )
+        self.write_live()
 
     def records(self, settled: Sequence[tuple[str | None, Record]]) -> None:
         """Images settled: (what the checkpoint said of the key before, its record)."""
@@ -150,10 +151,11 @@ class Progress:
             words.append(f"{tally.refused} refused")
         return ", ".join(words)
 
-    def write_live(self) -> None:
+    def write_live(self, *, closed: bool = False) -> None:
         """Rewrite `live.json` (renamed into place, not synced: it is only for looking)."""
         tally = self.tally
         live = {
+            "closed": closed,
             "pid": os.getpid(),
             "at": self._clock.now(),
             "seconds": round(self._clock.monotonic() - self._started, 3),
@@ -178,4 +180,4 @@ class Progress:
         """Take the line off the terminal and leave the last numbers in `live.json`."""
         if self._bar is not None:
             self._bar.close()
-        self.write_live()
+        self.write_live(closed=True)

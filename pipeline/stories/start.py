@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TextIO
 from pipeline.clock import Clock, utc
 from pipeline.errors import CODES, JobError
 from pipeline.plan import identity
-from pipeline.plan.prompt import Prompt, compile_prompt
+from pipeline.plan.prompt import compile_prompt
 from pipeline.stories.caption import Desk
 from pipeline.stories.progress import Progress, Tally
 from pipeline.stories.survey import Naming, Survey, survey
@@ -48,7 +48,6 @@ class Looked:
     """What could be looked at without touching output or network."""
 
     endpoint: Endpoint
-    prompt: Prompt
     manifest: Manifest
     naming: Naming
     output: Path
@@ -84,9 +83,16 @@ def new_run_id(clock: Clock) -> str:
 def look_at_job(job: JobConfig, environ: Mapping[str, str]) -> Looked:
     """Key, prompt and manifest; JobError, KeyTrouble or ManifestError, nothing written."""
     from pipeline.api.endpoint import endpoint_of
-    from pipeline.manifest.open import open_manifest
 
     endpoint = endpoint_of(job.endpoint, environ)
+    manifest, naming = look_at_manifest(job)
+    return Looked(endpoint=endpoint, manifest=manifest, naming=naming, output=Path(job.output.path))
+
+
+def look_at_manifest(job: JobConfig) -> tuple[Manifest, Naming]:
+    """The manifest, and what its rows are called under this job."""
+    from pipeline.manifest.open import open_manifest
+
     prompt = compile_prompt(job.prompt)
     columns = list(prompt.columns)
     if job.images.identity.startswith("column:"):
@@ -105,13 +111,7 @@ def look_at_job(job: JobConfig, environ: Mapping[str, str]) -> Looked:
         system=job.prompt.system,
         identity=job.images.identity,
     )
-    return Looked(
-        endpoint=endpoint,
-        prompt=prompt,
-        manifest=manifest,
-        naming=naming,
-        output=Path(job.output.path),
-    )
+    return manifest, naming
 
 
 def asks_again(options: RunOptions, redo: frozenset[str]) -> Callable[[str, str], bool]:

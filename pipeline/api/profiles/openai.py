@@ -1,4 +1,7 @@
-"""Any other OpenAI-compatible service; `endpoint.base_url` says where."""
+"""Any other OpenAI-compatible service; `endpoint.base_url` says where.
+
+Whether it fetches image URLs is not known, so `images.send: auto` means bytes.
+"""
 
 from pipeline.api.profiles.base import Profile
 
@@ -6,6 +9,5 @@ OPENAI = Profile(
     name="openai",
     base_url="https://api.openai.com/v1",
     key_env="OPENAI_API_KEY",
-    takes_urls=True,
     json_schema="always",
 )

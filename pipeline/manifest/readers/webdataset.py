@@ -36,8 +36,10 @@ class WebdatasetReader:
             try:
                 _open(raw).close()
             except tarfile.ReadError as error:
+                first = str(error).partition("\n")[0]
                 raise ManifestError(
-                    f"manifest {place.shown}: not a whole tar file: {error}"
+                    f"manifest {place.shown}: not a tar file, or cut in its first member ({first}); "
+                    "copy the shard again"
                 ) from error
         return Look(schema=SCHEMA)
 

@@ -1,0 +1,25 @@
+# One command each; CONTRIBUTING.md says what they are for.
+PYTHON ?= python
+
+.PHONY: check test faults weekly bench bench-ci
+
+check:
+	ruff format --check .
+	ruff check .
+	mypy
+	$(PYTHON) -m pytest -q tests/test_floors.py
+
+test:
+	$(PYTHON) -m pytest -q -m "not weekly and not faults"
+
+faults:
+	$(PYTHON) -m pytest -q -s -m "faults and not weekly" tests
+
+weekly:
+	$(PYTHON) -m pytest -q -s -m "weekly or faults" tests
+
+bench:
+	$(PYTHON) bench/overhead.py
+
+bench-ci:
+	$(PYTHON) bench/overhead.py --rows 4000 --rounds 2 --limit 1.5

@@ -1,0 +1,95 @@
+"""`status`: what is on disk and what a run is doing, without disturbing it.
+
+Reads the parts' footers, the journal (read-only, never checkpointing its log) and `live.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.checkpoint.lock import held
+from pipeline.checkpoint.look import read_state
+from pipeline.checkpoint.runs import read_runs
+from pipeline.stories.progress import LIVE
+
+if TYPE_CHECKING:
+    from pipeline.config import JobConfig
+
+
+def status_command(job: JobConfig, *, as_json: bool) -> int:
+    """Print the status; always 0."""
+    facts = status_of(job)
+    print(json.dumps(facts) if as_json else "\n".join(lines(facts)))  # noqa: T201
+    return 0
+
+
+def status_of(job: JobConfig) -> dict[str, Any]:
+    """Everything that can be told, as one object with stable keys."""
+    output = Path(job.output.path)
+    runs = read_runs(output)
+    running = held(output / "_state" / "lock")
+    live = _live(output)
+    state = read_state(output)
+    last = runs[-1] if runs else None
+    crashed = running is None and live is not None and not live.get("closed")
+    return {
+        "job": job.name,
+        "output": str(output),
+        "running": running,
+        "crashed": crashed,
+        "captions": state.captions,
+        "failures": state.failures,
+        "by_code": state.by_code,
+        "requests": state.requests,
+        "unpublished": state.unpublished,
+        "last_errors": state.last_errors,
+        "live": live if running else None,
+        "last_run": last,
+    }
+
+
+def _live(output: Path) -> dict[str, Any] | None:
+    try:
+        live = json.loads((output / "_state" / LIVE).read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return live if isinstance(live, dict) else None
+
+
+def lines(facts: dict[str, Any]) -> list[str]:
+    """The status for people."""
+    first = (
+        f"{facts['job']}: {facts['captions']:,} captions, {facts['failures']:,} failures, "
+        f"{facts['requests']:,} requests in {facts['output']}"
+    )
+    found = [first]
+    if facts["unpublished"]:
+        found.append(f"{facts['unpublished']:,} answers in the journal, not yet in a part")
+    live = facts["live"]
+    if facts["running"]:
+        found.append(f"running: {facts['running']}")
+        if live:
+            rate = live["settled_this_run"] / max(live["seconds"], 1e-9) * 60
+            found.append(
+                f"  {live['settled_this_run']:,} of {live['to_settle']:,} settled, {rate:,.0f} a minute, "
+                f"{live['requests']:,} requests, {live['refused']:,} refused"
+            )
+    elif facts["crashed"]:
+        found.append(
+            "the last run did not end by itself; running again keeps every answer that came"
+        )
+    elif last := facts["last_run"]:
+        found.append(
+            f"last run {last['run_id']}: exit {last['exit_code']}, {last['captioned']:,} of "
+            f"{last['images']:,} captioned, {last['left']:,} left"
+            + (f"; {last['reason']}" if last["reason"] else "")
+        )
+        if last["resume_after"]:
+            found.append(f"resume after {last['resume_after']}")
+    else:
+        found.append("no run has ended here yet")
+    for code, count in sorted(facts["by_code"].items(), key=lambda one: -one[1]):
+        found.append(f"  {code}: {count:,}, e.g. {facts['last_errors'].get(code, '')}")
+    return found

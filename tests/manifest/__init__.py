@@ -1,0 +1,1 @@
+"""Manifests: every format, every way to be wrong, at size."""

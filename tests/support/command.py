@@ -1,0 +1,144 @@
+"""The real command and the real simulator as processes, for tests that see what a user sees."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The object of `--json`: all of stdout, one line."""
+        found: dict[str, Any] = json.loads(self.out)
+        return found
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "pipeline", *map(str, arguments)]
+
+
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if "coverage" not in k.lower()}
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", **(more or {})}
+
+
+def pipeline(
+    *arguments: object, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> Ended:
+    """Run `python -m pipeline …` to its end."""
+    done = subprocess.run(
+        command(*arguments),
+        cwd=cwd or ROOT,
+        env=environment(env),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def start(
+    *arguments: object, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start `python -m pipeline …`; the caller ends it."""
+    return subprocess.Popen(
+        command(*arguments),
+        cwd=cwd or ROOT,
+        env=environment(env),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+class Server:
+    """A simulator in its own process, and what it received."""
+
+    def __init__(self, base: str, log: Path) -> None:
+        self.base, self._log = base, log
+
+    def received(self) -> list[dict[str, Any]]:
+        """Every request so far, whole lines only."""
+        if not self._log.exists():
+            return []
+        text = self._log.read_text()
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+    def asked(self) -> list[dict[str, Any]]:
+        """The chat completions among them."""
+        return [one for one in self.received() if one["path"] == "/chat/completions"]
+
+    def answered(self) -> list[dict[str, Any]]:
+        """Those that were answered with 200."""
+        return [one for one in self.asked() if one["status"] == 200]
+
+
+@contextmanager
+def simulator(
+    folder: Path, *knobs: str, profile: str = "embedded", seed: int = 0
+) -> Iterator[Server]:
+    """Run `simulate` on a free port until the end of the block."""
+    log = folder / "received.jsonl"
+    arguments: list[object] = ["simulate", "--port", 0, "--profile", profile, "--seed", seed]
+    arguments += ["--log", log]
+    for knob in knobs:
+        arguments += ["--knob", knob]
+    process = subprocess.Popen(
+        command(*arguments), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("listening on "), line
+        yield Server(line.split()[-1], log)
+    finally:
+        process.terminate()
+        process.wait(10)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def until(condition: Any, *, seconds: float = 60) -> None:
+    """Look again and again until something in another process has happened."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)  # other processes move in real time
+
+
+def write_job(folder: Path, base: str, table: Path, **more: Any) -> Path:
+    """A job on the simulator; `more` are sections, merged."""
+    job: dict[str, Any] = {
+        "name": "test",
+        "manifest": {"path": str(table)},
+        "endpoint": {
+            "profile": "openai",
+            "base_url": base,
+            "model": "embedded/pixels",
+            "api_key_env": None,
+        },
+        "output": {"path": str(folder / "out")},
+    }
+    for section, values in more.items():
+        job[section] = {**job.get(section, {}), **values} if isinstance(values, dict) else values
+    path = folder / "job.yaml"
+    path.write_text(json.dumps(job))
+    return path
