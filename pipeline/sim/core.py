@@ -20,23 +20,12 @@ from typing import Any
 from pipeline.clock import Clock
 from pipeline.sim import lies
 from pipeline.sim.describe import BadImage, Seen, see
+from pipeline.sim.faults import faulty
 from pipeline.sim.knobs import Knobs
 from pipeline.sim.limits import Limit
+from pipeline.sim.wire import Refusal, Response, error_body, json_response, parsed, parts
 
 DAY, MINUTE = 86_400.0, 60.0
-MAX_BODY = 100_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """What goes back. `cut`: close the connection after so many bytes of the body."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
-    delay: float = 0.0
-    padding: int = 0
-    cut: int | None = None
 
 
 @dataclass(slots=True)
@@ -52,14 +41,6 @@ class Logged:
     prompt: str = ""
     #: For each image: sha256, dhash, mime, width, height, caption; or the URL.
     images: list[dict[str, Any]] = field(default_factory=list)
-
-
-class Refusal(Exception):
-    """An answer other than a completion."""
-
-    def __init__(self, status: int, message: str, **metadata: Any) -> None:
-        super().__init__(message)
-        self.status, self.message, self.metadata = status, message, metadata
 
 
 class Simulator:
@@ -108,14 +89,16 @@ class Simulator:
         if method != "GET":
             raise Refusal(405, "Method Not Allowed")
         if path == "/models":
-            return _json(200, {"data": [self._model(*model) for model in self.knobs.models]})
+            return json_response(
+                200, {"data": [self._model(*model) for model in self.knobs.models]}
+            )
         if path.startswith("/models/") and path.endswith("/endpoints"):
             return self._endpoints(path[len("/models/") : -len("/endpoints")])
         if path.startswith("/model/"):
-            return _json(200, {"data": self._model(*self._find(path[len("/model/") :]))})
+            return json_response(200, {"data": self._model(*self._find(path[len("/model/") :]))})
         if path in ("/key", "/auth/key"):
             self._check_key(key)
-            return _json(200, {"data": self._key_facts(key)})
+            return json_response(200, {"data": self._key_facts(key)})
         if path == "/credits":
             raise Refusal(403, "Only management keys can perform this operation")
         raise Refusal(404, "Not Found")
@@ -158,7 +141,7 @@ class Simulator:
             "status": 0,
             "uptime_last_30m": 100,
         }
-        return _json(200, {"data": {"id": slug, "name": slug, "endpoints": [one]}})
+        return json_response(200, {"data": {"id": slug, "name": slug, "endpoints": [one]}})
 
     def _check_key(self, key: str) -> None:
         if self.knobs.keys and not key:
@@ -238,7 +221,7 @@ class Simulator:
 
     async def _chat(self, key: str, body: bytes, entry: Logged) -> Response:
         self._check_key(key)
-        asked = _parsed(body)
+        asked = parsed(body)
         slug = asked.get("model")
         if not isinstance(slug, str):
             raise Refusal(400, "model: a string is required")
@@ -252,7 +235,7 @@ class Simulator:
         broke = self.knobs.broke_after
         if broke is not None and self._completions > broke:
             raise Refusal(402, "Insufficient credits. Add more using https://openrouter.ai/credits")
-        texts, urls = _parts(asked.get("messages"))
+        texts, urls = parts(asked.get("messages"))
         entry.prompt = "\n".join(texts)
         seen = [await self._look(url) for url in urls]
         entry.images = [asdict(one) if isinstance(one, Seen) else one for one in seen]
@@ -261,11 +244,13 @@ class Simulator:
         outage = self.knobs.outage
         if outage is not None and outage[0] <= since < outage[1]:
             entry.fault = "outage"
-            return self._fault("http_502", delay)
+            return faulty("http_502", delay)
         if self._rng.random() < self.knobs.faulty:
             entry.fault = self._rng.choice(self.knobs.faults)
-            return self._fault(entry.fault, delay, self._answer(asked, seen, entry))
-        return _json(200, self._answer(asked, seen, entry), delay=delay, padding=self.knobs.padding)
+            return faulty(entry.fault, delay, self._answer(asked, seen, entry))
+        return json_response(
+            200, self._answer(asked, seen, entry), delay=delay, padding=self.knobs.padding
+        )
 
     async def _look(self, url: str) -> Seen | dict[str, Any]:
         """What an image part holds: decoded pixels, or the URL that would be fetched."""
@@ -375,53 +360,7 @@ class Simulator:
         unit = min(768, max(256, int(min(width, height) / 1.5)))
         return -(-width // unit) * -(-height // unit) * 258
 
-    # --- faults --------------------------------------------------------------------------------
-
-    def _fault(self, fault: str, delay: float, answer: dict[str, Any] | None = None) -> Response:
-        whole = json.dumps(answer or {}).encode()
-        match fault:
-            case "http_500":
-                return _json(500, _error(500, "Internal Server Error"), delay=delay)
-            case "http_502":
-                return _json(502, _error(502, "Upstream error from Simulator: down"), delay=delay)
-            case "http_503":
-                return _json(503, _error(503, "No instances available"), delay=delay)
-            case "html_524":
-                page = b"<!DOCTYPE html><title>524: A timeout occurred</title><h1>Error 524</h1>"
-                return Response(524, page, {"Content-Type": "text/html"}, delay)
-            case "error_in_200":
-                return _json(200, _error(502, "Service temporarily overloaded"), delay=delay)
-            case "choice_error":
-                error = {"code": 502, "message": "Provider disconnected mid-stream"}
-                message = {"role": "assistant", "content": "A red bi"}
-                choice = {"finish_reason": "error", "message": message, "error": error}
-                return _json(200, {"id": "gen-0", "choices": [choice]}, delay=delay)
-            case "null_choices":
-                return _json(200, {**(answer or {}), "choices": None}, delay=delay)
-            case "nested_choices":
-                return _json(200, {"id": None, "choices": None, "provider": answer}, delay=delay)
-            case "empty":
-                empty = json.loads(whole)
-                empty["choices"][0]["message"]["content"] = ""
-                empty["usage"]["completion_tokens"] = 0
-                return _json(200, empty, delay=delay)
-            case "cut_body":
-                head = {"Content-Type": "application/json"}
-                return Response(200, whole, head, delay, cut=len(whole) // 2)
-            case "blank":
-                return Response(200, b"\n" * 50, {"Content-Type": "application/json"}, delay)
-            case "reset":
-                return Response(200, b"", {}, delay, cut=0)
-            case "upstream_429":
-                refusal = Refusal(
-                    429,
-                    "Provider returned error",
-                    raw="the model is temporarily rate-limited upstream. Please retry shortly",
-                    provider_name="Simulator",
-                    limit_source="upstream_provider_shared_pool",
-                )
-                return self._refused(refusal)
-        raise ValueError(fault)
+    # --- refusals
 
     def _refused(self, refusal: Refusal) -> Response:
         metadata = dict(refusal.metadata)
@@ -435,58 +374,6 @@ class Simulator:
             if self.knobs.retry_after:
                 wait = int(rate["X-RateLimit-Reset"]) / 1000 - self._clock.now()
                 headers["Retry-After"] = str(max(1, int(wait) + 1))
-        return _json(refusal.status, _error(refusal.status, refusal.message, metadata), headers)
-
-
-def _error(code: int, message: str, metadata: dict[str, Any] | None = None) -> dict[str, Any]:
-    return {
-        "error": {"code": code, "message": message, "metadata": metadata or {}},
-        "user_id": "user_simulated",
-    }
-
-
-def _json(
-    status: int,
-    value: object,
-    headers: Mapping[str, str] | None = None,
-    delay: float = 0.0,
-    padding: int = 0,
-) -> Response:
-    head = {"Content-Type": "application/json", **(headers or {})}
-    return Response(status, json.dumps(value).encode(), head, delay, padding)
-
-
-def _parsed(body: bytes) -> dict[str, Any]:
-    if len(body) > MAX_BODY:
-        raise Refusal(413, "Request Entity Too Large")
-    try:
-        asked = json.loads(body)
-    except (ValueError, RecursionError):
-        raise Refusal(400, "Invalid JSON in request body") from None
-    if not isinstance(asked, dict):
-        raise Refusal(400, "The request body must be an object")
-    return asked
-
-
-def _parts(messages: object) -> tuple[list[str], list[str]]:
-    """(texts, image URLs) of all messages, in order."""
-    if not isinstance(messages, list) or not messages:
-        raise Refusal(400, "messages: a non-empty array is required")
-    texts: list[str] = []
-    urls: list[str] = []
-    for message in messages:
-        content = message.get("content") if isinstance(message, dict) else None
-        if isinstance(content, str):
-            texts.append(content)
-            continue
-        if not isinstance(content, list):
-            raise Refusal(400, "messages: content must be a string or an array")
-        for part in content:
-            kind = part.get("type") if isinstance(part, dict) else None
-            if kind == "text" and isinstance(part.get("text"), str):
-                texts.append(part["text"])
-            elif kind == "image_url" and isinstance(part.get("image_url"), dict):
-                urls.append(str(part["image_url"].get("url")))
-            else:
-                raise Refusal(400, "messages: a part is neither text nor image_url")
-    return texts, urls
+        return json_response(
+            refusal.status, error_body(refusal.status, refusal.message, metadata), headers
+        )

@@ -15,8 +15,9 @@ from aiohttp import web
 
 from pipeline.clock import Clock, SystemClock
 from pipeline.errors import UsageError
-from pipeline.sim.core import MAX_BODY, Logged, Simulator
+from pipeline.sim.core import Logged, Simulator
 from pipeline.sim.knobs import PROFILES, Knobs, turned
+from pipeline.sim.wire import MAX_BODY
 
 #: Where the API lives below the root, longest first.
 BASES = ("/v1beta/openai", "/api/v1", "/v1")
