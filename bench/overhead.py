@@ -1,0 +1,108 @@
+"""CPU and rate of a whole run against the raw aiohttp loop, in the same minutes.
+
+    python bench/overhead.py [--rows N] [--rounds R] [--packs P] [--limit RATIO]
+
+Both clients talk to the same loopback server (`wire.py`), turn by turn. CPU is user + system of
+the client's process, start-up taken out by a run over few rows. With --limit the command fails
+when the ratio of CPU a request is above it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+FEW = 200
+
+
+def spent(arguments: list[str], cwd: Path | None = None) -> tuple[float, float]:
+    """(CPU seconds, wall seconds) of a command that must succeed."""
+    started = time.perf_counter()
+    env = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+    process = subprocess.Popen(
+        arguments, cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    assert process.stderr is not None
+    said = process.stderr.read().decode()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    process.stderr.close()
+    if process.returncode:
+        raise SystemExit(f"{arguments}: exit {process.returncode}\n{said}")
+    return usage.ru_utime + usage.ru_stime, time.perf_counter() - started
+
+
+def raw(base: str, rows: int, workers: int) -> tuple[float, float]:
+    return spent([sys.executable, str(HERE / "wire.py"), "raw", base, str(rows), str(workers)])
+
+
+def ours(base: str, rows: int, workers: int, packs: int) -> tuple[float, float]:
+    """A fresh job over `rows` image URLs, everything on."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        urls = "".join(f"https://images.example/{n:08d}.jpg\n" for n in range(rows))
+        (folder / "urls.csv").write_text("url\n" + urls)
+        job = {
+            "manifest": {"path": "urls.csv"},
+            "images": {"send": "url"},
+            "endpoint": {"profile": "openai", "base_url": base, "model": "bench/fixed"},
+            "quota": {"concurrency": workers},
+            "packing": {"images_per_request": packs},
+        }
+        (folder / "job.yaml").write_text(json.dumps(job))
+        return spent([sys.executable, "-m", "pipeline", "run", "job.yaml", "--yes"], folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=64)
+    parser.add_argument("--packs", type=int, default=1)
+    parser.add_argument("--limit", type=float)
+    asked = parser.parse_args()
+    server = subprocess.Popen(
+        [sys.executable, str(HERE / "wire.py"), "serve"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert server.stdout is not None
+        base = server.stdout.readline().strip()
+        few_raw, few_ours = raw(base, FEW, asked.workers), ours(base, FEW, asked.workers, asked.packs)
+        cpu, rate = [], []
+        for _ in range(asked.rounds):
+            theirs = raw(base, asked.rows, asked.workers)
+            mine = ours(base, asked.rows, asked.workers, asked.packs)
+            count = asked.rows - FEW
+            each_raw = (theirs[0] - few_raw[0]) / count * 1000
+            each_ours = (mine[0] - few_ours[0]) / count * 1000
+            cpu.append(each_ours / each_raw)
+            rate.append((theirs[1] - few_raw[1]) / (mine[1] - few_ours[1]))
+            print(
+                f"raw {each_raw:.3f} CPU-ms a request; ours {each_ours:.3f} CPU-ms a caption; "
+                f"ratio {cpu[-1]:.2f}; images a second, ours to raw: {rate[-1]:.2f}",
+                flush=True,
+            )
+        ratio = statistics.median(cpu)
+        print(
+            f"median: CPU {ratio:.2f} x the raw loop, rate {statistics.median(rate):.2f} x "
+            f"({asked.rows} rows, {asked.workers} workers, packs of {asked.packs})"
+        )
+        if asked.limit is not None and ratio > asked.limit:
+            raise SystemExit(f"CPU ratio {ratio:.2f} is above {asked.limit}")
+    finally:
+        server.terminate()
+        server.wait()
+        if server.stdout is not None:
+            server.stdout.close()
+
+
+if __name__ == "__main__":
+    main()
