@@ -82,7 +82,8 @@ def export(
             return _folder(exporter, rows, tmp, dest)
         return _file(exporter, rows, tmp, dest)
     except OSError as error:
-        raise OutputError(f"export {dest}: {error.strerror or error}") from error
+        where = error.filename or dest
+        raise OutputError(f"export {dest}: {where}: {error.strerror or error}") from error
 
 
 def _file(exporter: Exporter, rows: Rows, tmp: Path, dest: Path) -> int:
