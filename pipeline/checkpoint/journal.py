@@ -60,7 +60,10 @@ class Part:
 def connect(path: Path) -> sqlite3.Connection:
     """Open (or make) the journal for its one writer; OutputError if it is newer or damaged."""
     with_file = path.exists()
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    try:
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    except sqlite3.Error as error:
+        raise OutputError(f"{path}: the journal cannot be opened ({error})") from error
     try:
         path.chmod(fs.PRIVATE_FILE)
         db.execute("PRAGMA journal_mode=WAL")
@@ -82,6 +85,9 @@ def connect(path: Path) -> sqlite3.Connection:
             )
         if with_file and (damage := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
             raise OutputError(f"{path}: the journal is damaged ({damage}); keep it and see verify")
+    except sqlite3.Error as error:
+        db.close()
+        raise OutputError(f"{path}: the journal cannot be opened ({error})") from error
     except BaseException:
         db.close()
         raise

@@ -32,14 +32,12 @@ from pipeline.manifest.formats import settle
 from pipeline.manifest.places import Place, resolve
 from pipeline.manifest.readers import READERS
 from pipeline.manifest.readers.base import Look, Want
-from pipeline.manifest.settings import ManifestSettings
+from pipeline.manifest.settings import BAD, ORDINAL, ManifestSettings
 from pipeline.manifest.where import Predicate
 from pipeline.records import Row
 
 #: Rows handed on at once.
 ROWS = 2_048
-#: Columns that `feed` adds: position, and whether the row is bad.
-ORDINAL, BAD = "__ordinal", "__bad"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -90,8 +91,9 @@ def joined(keyed: Keyed, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
 def _child(keyed: Keyed, what: str, **more: object) -> Iterator[Any]:
     """Run the query in a child; gives the pipe from which its answer comes."""
     keyed.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _sweep(keyed.scratch)
     with (
-        tempfile.TemporaryDirectory(prefix="sql-", dir=keyed.scratch) as scratch,
+        tempfile.TemporaryDirectory(prefix=f"sql-{os.getpid()}-", dir=keyed.scratch) as scratch,
         tempfile.TemporaryFile() as words,
     ):
         spec = {
@@ -128,6 +130,14 @@ def _child(keyed: Keyed, what: str, **more: object) -> Iterator[Any]:
                 raise _failed(process, words) from error
             finally:
                 process.kill()
+
+
+def _sweep(scratch: Path) -> None:
+    """Remove what processes that were killed have left."""
+    for folder in scratch.glob("sql-*"):
+        pid = folder.name.split("-")[1]
+        if pid.isdigit() and not Path("/proc", pid).exists() and Path("/proc").exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _tell(process: subprocess.Popen[bytes], spec: bytes) -> None:

@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from pipeline.errors import ManifestError, OutputError, PipelineError
-from pipeline.manifest.open import BAD, ORDINAL, Manifest, open_manifest
-from pipeline.manifest.settings import ManifestSettings
+from pipeline.manifest.open import Manifest, open_manifest
+from pipeline.manifest.settings import BAD, ORDINAL, ManifestSettings
 
 _MIRROR = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _NO_RECORDS = (

@@ -1,13 +1,14 @@
 """`dataset.parquet`: one row per manifest row, in manifest order, with what is known of it.
 
-The join streams the manifest and looks every row's key up in the records. Records of up to a
-million keys are held as one Arrow table with an index of their keys; the manifest itself is
-never held whole.
+The join streams the manifest and looks every row's key up in the records. Up to `FEW` records
+are held as one Arrow table; more are joined by DuckDB in a child process, which sorts on disk
+what does not fit. The manifest itself is never held whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,17 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from pipeline import fs, schema
-from pipeline.records import Row
+from pipeline.errors import ManifestError
+from pipeline.stories.keys import keyed
 from pipeline.stories.survey import Naming
 
 if TYPE_CHECKING:
     from pipeline.manifest.open import Manifest
 
+#: Records that are joined in memory; more go through DuckDB.
+FEW = 200_000
+#: Rows looked up at once, and handed on at once.
+LOOK_UP, SLICE = 100_000, 10_000
 #: Record columns that stand in the dataset, in this order.
 COLUMNS = (
     "caption",
@@ -60,39 +66,86 @@ def joined_schema(manifest: pa.Schema) -> pa.Schema:
     return pa.schema(fields, metadata=schema.METADATA)
 
 
-def records_of(output: Path) -> pa.Table:
-    """All published records, with the columns of the dataset."""
-    pieces = []
-    for folder in ("captions", "failures"):
-        paths = sorted(str(path) for path in (output / folder).glob("*.parquet"))
-        if paths:
-            pieces.append(ds.dataset(paths, schema=schema.RECORDS).to_table(columns=list(COLUMNS)))
-    return pa.concat_tables(pieces) if pieces else schema.RECORDS.empty_table().select(COLUMNS)
-
-
 def joined(
-    manifest: Manifest, naming: Naming, records: pa.Table, *, bytes_too: bool = False
+    manifest: Manifest, naming: Naming, output: Path, *, bytes_too: bool = False
 ) -> Iterator[pa.RecordBatch]:
     """Manifest rows with their records, in manifest order."""
     whole = joined_schema(manifest.arrow(bytes_too=bytes_too))
-    known = records.column("key").combine_chunks()
-    rows = (row for batch in manifest.batches() for row in batch)
+    parts = _parts(output)
+    many = keyed(manifest, naming, output) if _count(parts) > FEW else None
+    if many is None:
+        found = _looked_up(manifest, naming, parts)
+    else:
+        from pipeline.manifest.sql import joined as joined_in_sql
+
+        found = joined_in_sql(many, [name for name in COLUMNS if name != "key"])
+    cut = Cut(found)
     for batch in manifest.tables(bytes_too=bytes_too):
-        keys = pa.array(_keys(rows, batch.num_rows, naming), pa.string())
-        found = records.take(pc.index_in(keys, value_set=known))
-        columns = [*batch.columns, *(found.column(name).combine_chunks() for name in COLUMNS)]
+        if not batch.num_rows:
+            continue
+        records = cut.take(batch.num_rows)
+        columns = [*batch.columns, *(_column(records, name) for name in COLUMNS)]
         yield pa.RecordBatch.from_arrays(columns, schema=whole)
 
 
-def _keys(rows: Iterator[Row], count: int, naming: Naming) -> list[str]:
-    return [naming.of(next(rows)).key for _ in range(count)]
+def _parts(output: Path) -> list[str]:
+    folders = ("captions", "failures")
+    return [str(p) for folder in folders for p in sorted((output / folder).glob("*.parquet"))]
+
+
+def _count(parts: list[str]) -> int:
+    return sum(pq.read_metadata(part).num_rows for part in parts)
+
+
+def _column(records: pa.Table, name: str) -> pa.Array:
+    """A column of the dataset; the key stands only where there is a record."""
+    column = records.column(name).combine_chunks().cast(schema.RECORDS.field(name).type)
+    if name == "key":
+        recorded = records.column("status").combine_chunks().is_valid()
+        column = pc.if_else(recorded, column, pa.scalar(None, column.type))
+    return column
+
+
+def _looked_up(manifest: Manifest, naming: Naming, parts: list[str]) -> Iterator[pa.RecordBatch]:
+    """For each manifest row its record, from records held in memory."""
+    records = schema.RECORDS.empty_table().select(COLUMNS)
+    if parts:
+        records = ds.dataset(parts, schema=schema.RECORDS).to_table(columns=list(COLUMNS))
+    known = records.column("key").combine_chunks()
+    keys = (naming.of(row).key for batch in manifest.batches() for row in batch)
+    # Each look-up hashes all known keys anew, so many rows are looked up at once.
+    while some := list(islice(keys, LOOK_UP)):
+        at = pc.index_in(pa.array(some, pa.string()), value_set=known)
+        for start in range(0, len(at), SLICE):
+            yield from records.take(at.slice(start, SLICE)).combine_chunks().to_batches()
+
+
+class Cut:
+    """A stream of batches, cut anew."""
+
+    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
+        self._batches = batches
+        self._held: list[pa.RecordBatch] = []
+
+    def take(self, rows: int) -> pa.Table:
+        """The next `rows` rows."""
+        have = sum(batch.num_rows for batch in self._held)
+        while have < rows:
+            batch = next(self._batches, None)
+            if batch is None:
+                raise ManifestError("the manifest changed while it was read; run this again")
+            self._held.append(batch)
+            have += batch.num_rows
+        held = pa.Table.from_batches(self._held)
+        self._held = held.slice(rows).to_batches()
+        return held.slice(0, rows)
 
 
 def write_dataset(output: Path, manifest: Manifest, naming: Naming) -> Path:
     """Write `<output>/dataset.parquet` aside, sync, rename. OSError when it cannot be."""
     final = output / "dataset.parquet"
     tmp = output / ".dataset.parquet.tmp"
-    batches = joined(manifest, naming, records_of(output))
+    batches = joined(manifest, naming, output)
     whole = joined_schema(manifest.arrow())
     marked = {**schema.METADATA, b"caption_pipeline.manifest": manifest.fingerprint().encode()}
     with pq.ParquetWriter(tmp, whole.with_metadata(marked), compression="zstd") as writer:

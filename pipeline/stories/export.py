@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import OutputError
 from pipeline.export.export import EXPORTS, export, format_of
 from pipeline.export.pictures import Pictures
-from pipeline.stories.dataset import joined, joined_schema, record_name, records_of
+from pipeline.stories.dataset import joined, joined_schema, record_name
 from pipeline.stories.start import look_at_manifest
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def export_command(
     root = Path(job.images.root).absolute() if job.images.root else manifest.folder
     shape = manifest.arrow(bytes_too=bytes_too)
     count = export(
-        joined(manifest, naming, records_of(output), bytes_too=bytes_too),
+        joined(manifest, naming, output, bytes_too=bytes_too),
         joined_schema(shape),
         dest,
         chosen,

@@ -1,0 +1,128 @@
+"""A small run of the real checkpoint, as a process of its own for the fault tests.
+
+    python -m tests.support.small_run OUTPUT ACKS
+
+Settles 40 images in three rounds with publications between: replies, packed replies, local
+failures, attempts without an answer, failures that become captions. Appends a line to ACKS
+(outside OUTPUT) each time the checkpoint has said that something is on disk. Images that are
+settled already are left alone, so that running it again finishes what a fault cut short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+from pipeline.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from pipeline.clock import SystemClock
+from pipeline.errors import OutputError
+from pipeline.plan.settle import records_of, unanswered
+from pipeline.records import Asked, Completion, Derived, Record, Reply, Sent
+from pipeline.retry import Kind, Verdict
+
+IMAGES = 40
+#: Images that fail at first and get a caption in the last round.
+FAILING = {3, 17, 31}
+
+
+def key(number: int) -> str:
+    return hashlib.sha256(str(number).encode()).hexdigest()[:32]
+
+
+def caption(number: int) -> str:
+    return f"caption of image {number}"
+
+
+def derive(_sent: Sent, reply: Reply) -> Derived:
+    held = json.loads(reply.body)
+    completion = Completion(content=held["content"], prompt_tokens=10, completion_tokens=3)
+    return records_of(_sent, reply, Verdict(kind=Kind.OK), completion)
+
+
+def asked(number: int) -> Asked:
+    return Asked(key=key(number), id=None, image=f"i/{number}", prompt_id="p", ordinal=number)
+
+
+def sent(numbers: list[int], attempt: int) -> Sent:
+    return Sent(
+        request_id=f"r-{numbers[0]:03d}-{attempt}-{os.getpid()}",
+        run_id="run",
+        recipe="recipe",
+        profile="test",
+        model="test",
+        form="pack" if len(numbers) > 1 else "plain",
+        attempt=attempt,
+        at=0,
+        wait_ms=0,
+        items=tuple(asked(number) for number in numbers),
+    )
+
+
+def reply(numbers: list[int]) -> Reply:
+    text = caption(numbers[0])
+    if len(numbers) > 1:
+        listed = [{"image": n, "caption": caption(one)} for n, one in enumerate(numbers, 1)]
+        text = json.dumps({"captions": listed})
+    body = json.dumps({"content": text, "padding": "x" * 3000}).encode()
+    return Reply(status=200, headers={}, body=body, latency_ms=1, at=1)
+
+
+def failed(number: int) -> Record:
+    return Record(
+        key=key(number),
+        recipe="recipe",
+        id=None,
+        image=f"i/{number}",
+        caption=None,
+        status="failed",
+        error_code="timeout",
+        error="took too long",
+    )
+
+
+async def settle(checkpoint: Checkpoint, groups: list[list[int]], acks: int) -> None:
+    """Settle groups of images at once; acknowledge each when it is on disk."""
+
+    async def one(group: list[int]) -> None:
+        left = [n for n in group if checkpoint.state(key(n)) in (None, "timeout")]
+        if not left:
+            return
+        await checkpoint.reply(sent(left, 1), reply(left))
+        os.write(acks, "".join(f"{n}\n" for n in left).encode())
+
+    async with asyncio.TaskGroup() as tasks:
+        for group in groups:
+            tasks.create_task(one(group))
+
+
+async def run(output: Path, acks: int) -> None:
+    async with open_checkpoint(output, derive=derive, clock=SystemClock()) as checkpoint:
+        fresh = [n for n in sorted(FAILING) if checkpoint.state(key(n)) is None]
+        if fresh:
+            lost = sent(fresh[:1], 1)
+            await checkpoint.no_reply(lost, unanswered(lost))
+            await checkpoint.settle([failed(n) for n in fresh])
+        await settle(checkpoint, [[n] for n in range(12) if n not in FAILING], acks)
+        await checkpoint.publish()
+        packs = [list(range(at, at + 7)) for at in range(12, IMAGES, 7)]
+        await settle(checkpoint, [[n for n in p if n not in FAILING] for p in packs], acks)
+        await checkpoint.publish()
+        await settle(checkpoint, [[n] for n in sorted(FAILING)], acks)
+
+
+def main() -> int:
+    acks = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        asyncio.run(run(Path(sys.argv[1]), acks))
+    except (OutputError, OSError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 73
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
