@@ -75,7 +75,10 @@ def main() -> None:
     try:
         assert server.stdout is not None
         base = server.stdout.readline().strip()
-        few_raw, few_ours = raw(base, FEW, asked.workers), ours(base, FEW, asked.workers, asked.packs)
+        few_raw, few_ours = (
+            raw(base, FEW, asked.workers),
+            ours(base, FEW, asked.workers, asked.packs),
+        )
         cpu, rate = [], []
         for _ in range(asked.rounds):
             theirs = raw(base, asked.rows, asked.workers)
