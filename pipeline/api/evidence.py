@@ -35,8 +35,8 @@ class Evidence:
     #: Everything said, lower-case, for substrings.
     text: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    #: Bodies of the upstream found inside.
-    upstream: tuple[Mapping[str, Any], ...] = ()
+    #: The error object, and the upstream's own found inside it.
+    bodies: tuple[Mapping[str, Any], ...] = ()
     per_day: bool = False
     per_minute: bool = False
     #: Google's `limit: 0`: not on this tier at all.
@@ -87,7 +87,7 @@ def evidence_of(value: Any, reply: Reply) -> Evidence:
         error_type=str(metadata.get("error_type") or error.get("type") or "").lower(),
         text=text,
         metadata=metadata,
-        upstream=upstream,
+        bodies=(error, *upstream),
         per_day=limited and bool(_SPENT_DAY.search(quota_ids)),
         per_minute=limited and bool(_SPENT_MINUTE.search(quota_ids)),
         zero_limit=limited and any(_zero(d) for d in details),

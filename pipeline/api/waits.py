@@ -33,8 +33,7 @@ def told(
         _seconds(found.metadata.get("retry_after_seconds_raw")),
         _seconds(found.metadata.get("retry_after_seconds")),
         _seconds(_mapping(found.metadata.get("availability")).get("retry_after")),
-        *(_retry_info(body) for body in found.upstream),
-        _retry_info({"details": found.metadata.get("details"), "message": found.message}),
+        *(_retry_info(body) for body in reversed(found.bodies)),
     )
     until = _first(
         _instant(found.resets_at, now),
