@@ -21,12 +21,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.manifest.open import open_manifest
 from pipeline.manifest.settings import ManifestSettings
-from pipeline.manifest.sql import Keyed, left
-from pipeline.plan import identity
+from pipeline.manifest.sql import left
 from pipeline.plan.prompt import compile_prompt
 from pipeline.plan.settings import PromptSettings
 from pipeline.schema import RECORDS
+from pipeline.stories.keys import keyed
+from pipeline.stories.survey import Naming
 
 PART = 10_000
 RECIPE = "0123456789abcdef"
@@ -85,20 +87,16 @@ def main() -> None:
         folder = Path(name)
         manifest, parts = make(folder, rows)
         pa.default_memory_pool().release_unused()
-        prompt = compile_prompt(PromptSettings())
-        keyed = Keyed(
-            settings=ManifestSettings(path=str(manifest)),
-            columns=(),
-            key_sql=identity.key_sql(
-                identity.identity_sql("url"), identity.prompt_sql(prompt), RECIPE
-            ),
-            parts=[str(parts / "*.parquet")],
-            scratch=folder / "scratch",
+        opened = open_manifest(ManifestSettings(path=str(manifest)))
+        naming = Naming(
+            recipe=RECIPE, prompt=compile_prompt(PromptSettings()), system=None, identity="auto"
         )
+        keyed_rows = keyed(opened, naming, folder)
+        assert keyed_rows is not None
         peak = Peak()
         peak.start()
         began = time.perf_counter()
-        found = left(keyed)
+        found = left(keyed_rows)
         seconds = time.perf_counter() - began
         peak.done.set()
         peak.join()
