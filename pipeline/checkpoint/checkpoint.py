@@ -90,6 +90,7 @@ class Checkpoint:
         self._publishing = asyncio.Lock()
         self._oldest = self._not_before = clock.monotonic()
         self._wake = asyncio.Event()
+        self._look_again, self._full = float("-inf"), False
         self.closing = False
 
     def wake(self) -> None:
@@ -142,8 +143,12 @@ class Checkpoint:
         )
 
     def full(self) -> bool:
-        """Is the disk too full to ask for more?"""
-        return fs.free_bytes(self._output) < self._min_free
+        """Is the disk too full to ask for more? Looked at once a second."""
+        now = self._clock.monotonic()
+        if now >= self._look_again:
+            self._look_again = now + 1.0
+            self._full = fs.free_bytes(self._output) < self._min_free
+        return self._full
 
     def _take(self, seq: int, records: tuple[Record, ...], row: RequestRow | None) -> None:
         for record in records:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -150,7 +149,7 @@ class Desk:
         asked = self.clock.monotonic()
         permit = await self.gate.permit(tokens=request.tokens_in + request.tokens_out)
         sent = Sent(
-            request_id=uuid.UUID(int=self.rng.getrandbits(128), version=4).hex,
+            request_id=f"{self.rng.getrandbits(128):032x}",
             run_id=self.run_id,
             recipe=self.recipe,
             profile=self.endpoint.profile.name,
