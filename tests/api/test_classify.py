@@ -139,7 +139,25 @@ JSON = st.recursive(
         st.lists(inner, max_size=4)
         | st.dictionaries(
             st.sampled_from(
-                ["error", "code", "message", "metadata", "raw", "choices", "content", "finish_reason", "details", "violations", "headers", "usage", "provider", "availability", "retry_after_seconds", "status", "quotaId"]
+                [
+                    "error",
+                    "code",
+                    "message",
+                    "metadata",
+                    "raw",
+                    "choices",
+                    "content",
+                    "finish_reason",
+                    "details",
+                    "violations",
+                    "headers",
+                    "usage",
+                    "provider",
+                    "availability",
+                    "retry_after_seconds",
+                    "status",
+                    "quotaId",
+                ]
             )
             | st.text(max_size=8),
             inner,
