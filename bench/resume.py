@@ -85,7 +85,7 @@ def main() -> None:
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000_000
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        manifest, parts = make(folder, rows)
+        manifest, _ = make(folder, rows)
         pa.default_memory_pool().release_unused()
         opened = open_manifest(ManifestSettings(path=str(manifest)))
         naming = Naming(

@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 #: Longest sleep before the clocks are looked at again: wall clocks are set, machines sleep.
 LOOK_AGAIN = 60.0
+#: Shortest sleep: timers may fire a little early, which must not become a busy loop.
+TICK = 0.001
 #: A commit that took longer moves the permit's time in the ledger to after it.
 SLOW_COMMIT = 0.25
 #: The service's clock is written down again when it moved by so much (seconds).
@@ -188,7 +190,7 @@ class Gate:
         timer = None
         if not math.isinf(until):
             delay = min(LOOK_AGAIN, until - self._times.clock.monotonic())
-            timer = loop.call_later(max(0.0, delay), _wake, waker)
+            timer = loop.call_later(max(TICK, delay), _wake, waker)
         try:
             await waker
         finally:

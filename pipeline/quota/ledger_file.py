@@ -1,9 +1,9 @@
 """The ledger's file: made, checked, set aside when it is damaged.
 
 `quota.sqlite` lies in the state folder beside `quota.lock`. The lock file is held (flock) only
-while the ledger is opened or set aside, so that two processes never mend it at once; and as it
-stays behind, a ledger that is missing beside it was deleted, which is not the same as a first
-run: what today's requests were is then unknown, and the gate starts carefully.
+while the ledger is opened or set aside, so that two processes never mend it at once. It gets a
+line when the first ledger was made: one that is missing later was deleted, which is not the same
+as a first run; what today's requests were is then unknown, and the gate starts carefully.
 journal_mode=TRUNCATE and synchronous=FULL: a commit is on the disk when it returns, also after
 a power cut (WAL with several writers has a known bug in SQLite before 3.51.3).
 """
@@ -57,8 +57,12 @@ def open_ledger(folder: Path, now: float) -> tuple[sqlite3.Connection, str | Non
     try:
         if not folder.is_dir():
             make_private_dir(folder)
-        with _locked(folder / LOCK) as first:
-            return _open(path, first=first, now=now)
+        with _locked(folder / LOCK) as lock:
+            first = os.fstat(lock).st_size == 0
+            connection, lost = _open(path, first=first, now=now)
+            if first:
+                os.write(lock, b"a ledger was made here\n")
+            return connection, lost
     except OSError as error:
         raise unusable(path, error) from error
     except sqlite3.Error as error:
@@ -74,18 +78,13 @@ def unusable(path: Path, error: Exception) -> OutputError:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[bool]:
-    """Hold the lock file; True if it had to be made."""
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-    first = False
-    try:
-        fd = os.open(path, flags)
-    except FileNotFoundError:
-        fd = os.open(path, flags | os.O_CREAT, PRIVATE_FILE)
-        first = True
+def _locked(path: Path) -> Iterator[int]:
+    """Hold the lock file; gives its descriptor."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    fd = os.open(path, flags, PRIVATE_FILE)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        yield first
+        yield fd
     finally:
         os.close(fd)
 

@@ -225,14 +225,14 @@ def test_a_ledger_that_fails_during_the_run_lets_nothing_pass(tmp_path: Path) ->
 
 
 def test_500_a_day_and_1500_rows_take_three_nights_and_not_one_request_more(
-    tmp_path: Path,
+    quick_folder: Path,
 ) -> None:
     """Each day 500 requests, exit 75 with the reset instant; the sum is exact."""
 
     async def night(number: int) -> tuple[int, StopReason | None]:
         start = NOON + number * 86_400
         open_ = opener(
-            tmp_path,
+            quick_folder,
             start=start,
             limits=Limits(requests_per_minute=60, requests_per_day=500),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -223,12 +224,24 @@ def test_a_first_ledger_is_not_a_lost_one(machine: Machine) -> None:
     ledger.close()
 
 
+def test_processes_that_open_the_first_ledger_together_lose_nothing(machine: Machine) -> None:
+    """None of them takes the other's lock file for a lost ledger."""
+    with ThreadPoolExecutor(8) as threads:
+        ledgers = list(threads.map(lambda number: machine.open(f"out {number}"), range(8)))
+
+    assert [ledger.notices for ledger in ledgers] == [[]] * 8
+    assert sum(grants(machine, ledger, 5) for ledger in ledgers) == 20
+    for ledger in ledgers:
+        ledger.close()
+
+
 @pytest.mark.parametrize("damage", ["text", "middle", "schema"])
 def test_a_damaged_ledger_is_set_aside(machine: Machine, damage: str) -> None:
     """It is kept under another name, a new one starts carefully, and the user is told."""
     ledger = machine.open()
-    for _ in range(200):
-        machine.ask(ledger, count=0, per_day=None)
+    with ledger._transaction() as db:
+        for number in range(300):
+            db.execute("INSERT INTO days(scope, day) VALUES (?, '2026-01-01')", (f"{number}",))
     ledger.close()
     path = machine.folder / NAME
     data = bytearray(path.read_bytes())

@@ -9,12 +9,8 @@ be over, and when nothing lies, the days are used up.
 from __future__ import annotations
 
 import asyncio
-import bisect
-import os
 import random
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,7 +57,7 @@ class World:
         self.tells_date = self.seed % 2 == 0
         # What the machine shows; a second is within what the margin covers.
         self.wall = VirtualClock(self.true.start + rng.uniform(-1.0, 1.0))
-        self.per_day = rng.choice([3, 8, 15])
+        self.per_day = rng.choice([2, 4, 6])
         self.per_minute = rng.choice([2, 4])
         self.end = DAYS * 86_400.0
 
@@ -137,12 +133,10 @@ class World:
                 group.create_task(self.liar())
 
 
-@pytest.fixture
-def quick_folder() -> Iterator[Path]:
-    """A folder in memory where there is one: a month holds a thousand fsyncs."""
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=memory) as folder:
-        yield Path(folder)
+@pytest.fixture(autouse=True)
+def _sleep_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A waiting gate looks at its clocks each minute: 40,000 times a month, for nothing here."""
+    monkeypatch.setattr("pipeline.quota.gate.LOOK_AGAIN", 3600.0)
 
 
 def check(seed: int, folder: Path) -> None:
@@ -174,4 +168,3 @@ def test_many_months_are_never_over(seed: int, quick_folder: Path) -> None:
 def test_the_fullest_window_is_found() -> None:
     """The check itself: half-open windows, unsorted input."""
     assert most_in_window([70.0, 0.0, 59.9, 60.0, 61.0]) == 4
-    assert bisect.bisect([1, 2], 1) == 1

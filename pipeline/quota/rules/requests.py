@@ -16,6 +16,8 @@ from aiolimiter import AsyncLimiter
 
 from pipeline.quota.rules.base import MINUTE, Ask, Now, Outcome, Permit, Setup
 
+#: Seconds in a minute; tests of real time make it shorter.
+MINUTE_LENGTH = 60.0
 #: Pad at the start, seconds.
 PAD_START = 1.5
 #: A server that counts in whole seconds sees a minute of up to 61 s; the rest is network jitter.
@@ -42,8 +44,8 @@ class Requests:
         self.per_minute = per_minute
         if per_minute is not None:
             self.count = max(1, int(per_minute))
-            self._window = 60.0 if per_minute >= 1 else 60.0 / per_minute
-            self.spacing = 60.0 / per_minute
+            self._window = MINUTE_LENGTH if per_minute >= 1 else MINUTE_LENGTH / per_minute
+            self.spacing = MINUTE_LENGTH / per_minute
             self._limiter = AsyncLimiter(1, self.spacing)
 
     @property
