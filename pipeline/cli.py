@@ -97,6 +97,36 @@ def status(job: Job, set_: Sets = None, json: Json = False) -> None:
 
 
 @app.command()
+def plan(job: Job, set_: Sets = None, json: Json = False) -> None:
+    """Rows, requests, tokens, money and nights, before anything is asked."""
+    from pipeline.stories.forecast import plan_command
+    from pipeline.stories.start import this_world
+
+    loaded, environ = _load(job, set_)
+    raise typer.Exit(plan_command(loaded, environ, this_world(environ), as_json=json))
+
+
+@app.command()
+def check(job: Job, set_: Sets = None, json: Json = False) -> None:
+    """Preflight: key, model, quota, manifest, output, disk; each line with its remedy."""
+    from pipeline.stories.preflight import check_command
+    from pipeline.stories.start import this_world
+
+    loaded, environ = _load(job, set_)
+    raise typer.Exit(check_command(loaded, environ, this_world(environ), as_json=json))
+
+
+@app.command()
+def models(job: Job, set_: Sets = None, json: Json = False) -> None:
+    """Models that take images, with price, context and expiry, cheapest first."""
+    from pipeline.stories.models import models_command
+    from pipeline.stories.start import this_world
+
+    loaded, environ = _load(job, set_)
+    raise typer.Exit(models_command(loaded, environ, this_world(environ), as_json=json))
+
+
+@app.command()
 def export(
     job: Job,
     dest: Annotated[Path, typer.Argument(metavar="DEST", help="File or folder to write.")],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
@@ -63,6 +64,8 @@ class Service:
     #: `/key`: requests to free models today, and how many there may be.
     used_today: int | None = None
     day_limit: int | None = None
+    #: Seconds by which this machine's clock is ahead of the service's; None when not told.
+    clock_off: float | None = None
     warnings: tuple[str, ...] = field(default=())
 
 
@@ -73,8 +76,8 @@ async def look(client: Client, endpoint: Endpoint) -> Service:
     price where `allow_paid` is false.
     """
     warnings: list[str] = []
-    model = await _model(client, endpoint, warnings)
-    service = Service(model=model)
+    model, heard = await _model(client, endpoint, warnings)
+    service = Service(model=model, clock_off=_clock_off(heard))
     if endpoint.profile.has_key_call:
         service = await _key(client, service, warnings)
     price = _price(model)
@@ -88,11 +91,22 @@ async def look(client: Client, endpoint: Endpoint) -> Service:
     return replace(service, warnings=tuple(warnings))
 
 
-async def _model(client: Client, endpoint: Endpoint, warnings: list[str]) -> Model:
+def _clock_off(reply: Reply | None) -> float | None:
+    """By the `Date` header, which has whole seconds."""
+    try:
+        date = parsedate_to_datetime(reply.headers["date"]).timestamp() if reply else None
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    return reply.at / 1e6 - date if reply is not None and date is not None else None
+
+
+async def _model(
+    client: Client, endpoint: Endpoint, warnings: list[str]
+) -> tuple[Model, Reply | None]:
     wanted = endpoint.settings.model
     unknown = Model(id=wanted)
     if endpoint.profile.models_path is None:
-        return unknown
+        return unknown, None
     try:
         reply = await client.get(endpoint.profile.models_path)
     except NoReply as lost:
@@ -103,13 +117,13 @@ async def _model(client: Client, endpoint: Endpoint, warnings: list[str]) -> Mod
     models = models_of(_json(reply))
     if not models:
         warnings.append("the service does not list its models; the model is taken on trust")
-        return unknown
+        return unknown, reply
     for name in (wanted, wanted.partition(":")[0] if ":free" not in wanted else wanted):
         for model in models:
             if model.id in (name, f"models/{name}"):
                 if not model.takes_images:
                     raise ServiceError(f"{wanted} does not take images; {_instead(models)}")
-                return replace(model, id=wanted)
+                return replace(model, id=wanted), reply
     if not endpoint.profile.tells_prices:
         known = ", ".join(model.id for model in models[:5])
         raise ServiceError(f"{endpoint.base_url} has no model {wanted!r}; it has: {known}")

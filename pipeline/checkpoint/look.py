@@ -56,6 +56,21 @@ def read_state(output: Path) -> State:
     )
 
 
+def states(output: Path) -> dict[str, str]:
+    """key -> `ok` or its failure's code, of all published records."""
+    found: dict[str, str] = {}
+    for folder in (parts.CAPTIONS, parts.FAILURES):
+        for path in sorted((output / folder).glob("*.parquet")):
+            try:
+                table = parts.read_part(path, ["key", "error_code"])
+            except FileNotFoundError:
+                continue
+            codes = table["error_code"].to_pylist()
+            for key, code in zip(table["key"].to_pylist(), codes, strict=True):
+                found[key] = code or "ok"
+    return found
+
+
 def _unpublished(path: Path) -> int:
     if not path.exists():
         return 0

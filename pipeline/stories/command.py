@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import random
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.checkpoint.checkpoint import open_checkpoint
 from pipeline.checkpoint.runs import append_run
-from pipeline.clock import SystemClock
 from pipeline.errors import Exit, PipelineError, StopReason
 from pipeline.stories import outcome
 from pipeline.stories.caption import derive
@@ -30,6 +28,7 @@ from pipeline.stories.start import (
     new_run_id,
     open_run,
     take_survey,
+    this_world,
 )
 
 if TYPE_CHECKING:
@@ -44,12 +43,7 @@ _log = logging.getLogger("pipeline")
 
 def run_command(job: JobConfig, options: RunOptions, environ: Mapping[str, str]) -> int:
     """Run a job; returns the exit code. PipelineError for what ends it before it begins."""
-    world = World(
-        clock=SystemClock(),
-        rng=random.Random(),
-        environ=environ,
-        stream=None if options.quiet else sys.stderr,
-    )
+    world = this_world(environ, None if options.quiet else sys.stderr)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         summary = runner.run(run(job, options, world))
     if options.json:
@@ -80,7 +74,7 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
         looked.output, derive=derive, clock=clock, min_free=min_free
     ) as checkpoint:
         with logging_to(looked.output / "_state" / "logs", run_id, world, looked.endpoint.key):
-            redo = await checkpoint.redo_keys(options.redo)
+            redo = await checkpoint.redo_keys(options.chosen)
             found = await take_survey(looked, checkpoint, options, redo)
             tally.rows, tally.images = found.rows, found.images
             tally.captioned, tally.failed = found.captioned, dict(found.failed)

@@ -19,6 +19,15 @@ class RunOptions:
     quiet: bool = False
     json: bool = False
 
+    @property
+    def chosen(self) -> str | None:
+        """SQL predicate on the captions to ask again: `--redo`, and those that were cut for
+        `--retry truncated`."""
+        words = [f"({self.redo})"] if self.redo else []
+        if "truncated" in self.retry:
+            words.append("list_contains(flags, 'truncated')")
+        return " OR ".join(words) or None
+
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
             raise UsageError("--limit: at least 1")

@@ -93,7 +93,7 @@ class Progress:
         self._clock = clock
         self._quota = quota
         self._live = state / LIVE
-        self._started = self._shown = self._lined = clock.monotonic()
+        self._started = self._lined = clock.monotonic()
         self._log = logging.getLogger("pipeline")
         terminal = stream is not None and stream.isatty()
         self._total = total
@@ -116,7 +116,6 @@ class Progress:
                 self.tally.new_captions += 1
         if self._bar is not None:
             self._bar.update(len(settled))
-        self._show()
 
     def tried(self, row: RequestRow) -> None:
         self.tally.tried(row)
@@ -125,13 +124,16 @@ class Progress:
         """Something worth a line of its own; does not tear the progress line."""
         self._log.info(words)
 
+    async def keep_showing(self) -> None:
+        """Show the state every two seconds, until cancelled."""
+        while True:
+            await self._clock.sleep(LIVE_EVERY)
+            self._show()
+
     def _show(self) -> None:
         now = self._clock.monotonic()
-        if now - self._shown < LIVE_EVERY:
-            return
-        self._shown = now
         if self._bar is not None:
-            self._bar.set_postfix_str(self._words(), refresh=False)
+            self._bar.set_postfix_str(self._words())
         elif self._plain and now - self._lined >= LINE_EVERY:
             self._lined = now
             self._log.info(f"{self.tally.settled}/{self._total} images, {self._words()}")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
+from functools import partial
 
 from pipeline.aio import amap, first, from_thread
 from pipeline.records import Item, Row
@@ -35,19 +36,18 @@ async def run_job(run: Opened) -> None:
     async with asyncio.TaskGroup() as group:
         working = group.create_task(work())
         draining = group.create_task(drain(run, supply, working))
-        working.add_done_callback(lambda _: draining.cancel())
+        showing = group.create_task(run.progress.keep_showing())
+        working.add_done_callback(lambda _: (draining.cancel(), showing.cancel()))
 
 
 async def fresh(run: Opened) -> AsyncIterator[Row]:
     """The rows to ask, in manifest order, until the run is stopped."""
-    left = run.survey.asked
-    async with aclosing(from_thread(run.manifest.batches)) as rows:
+    marked = partial(run.manifest.batches, only=run.survey.ask)
+    async with aclosing(from_thread(marked)) as rows:
         async for row in rows:
-            if left == 0 or run.desk.gate.stopped.is_set():
+            if run.desk.gate.stopped.is_set():
                 return
-            if run.survey.wants(row.ordinal):
-                left -= 1
-                yield row
+            yield row
 
 
 async def loaded(items: AsyncIterator[Item | None]) -> AsyncIterator[Item]:

@@ -1,0 +1,166 @@
+"""`plan`: what a job will cost and how many nights it takes, before anything is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.clock import iso
+from pipeline.plan import cost
+from pipeline.plan.expect import captions_a_request
+from pipeline.plan.pack import limits_for
+from pipeline.stories.options import RunOptions
+from pipeline.stories.reach import Reach, reach
+from pipeline.stories.start import World, look_at_job, survey_of
+
+if TYPE_CHECKING:
+    from pipeline.config import JobConfig
+    from pipeline.stories.survey import Survey
+
+#: Refused images for which captions a day are told.
+REFUSED = (0.0, 0.01, 0.05)
+DAY, MINUTES_A_DAY = 86_400.0, 1_440
+#: Seconds an answer takes where nothing was measured yet: a free vision model's usual latency.
+LATENCY = 4.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """Nights and money. Pure numbers; `facts` shows them."""
+
+    requests: int
+    #: Requests a full day allows, and what binds: `requests_per_day`, `requests_per_minute`, …
+    daily: int
+    binding: str
+    nights: int
+    ends_at: float
+
+
+def forecast(asked: int, size: int, found: Reach, *, now: float, concurrency: int) -> Forecast:
+    """How long `asked` images take in packs of `size`. Pure."""
+    allowance, day = found.allowance, found.today
+    requests = math.ceil(asked / size)
+    ways = {"latency": int(concurrency / LATENCY * DAY)}
+    if allowance.per_minute is not None:
+        ways["requests_per_minute"] = int(allowance.per_minute * MINUTES_A_DAY)
+    if allowance.daily is not None:
+        ways["requests_per_day"] = allowance.daily
+    if allowance.tokens_per_minute is not None:
+        each = size * (cost.TOKENS_PER_TILE * 2 + cost.CAPTION_TOKENS)
+        ways["tokens_per_minute"] = max(1, allowance.tokens_per_minute * MINUTES_A_DAY // each)
+    binding = min(ways, key=lambda name: ways[name])
+    daily = max(1, ways[binding])
+    rest = daily if day is None or day.left is None else min(daily, day.left)
+    nights = (
+        0 if requests == 0 else 1 if requests <= rest else 1 + math.ceil((requests - rest) / daily)
+    )
+    if binding != "requests_per_day" or nights <= 1:
+        ends = now + requests / daily * DAY
+    else:
+        resets = day.resets_at if day is not None else now + DAY
+        ends = resets + (nights - 2) * DAY
+    return Forecast(requests=requests, daily=daily, binding=binding, nights=nights, ends_at=ends)
+
+
+def plan_command(job: JobConfig, environ: Mapping[str, str], world: World, *, as_json: bool) -> int:
+    """Print the plan; 0. No request that counts is sent."""
+    looked = look_at_job(job, environ)
+    found = survey_of(looked, Path(job.output.path), RunOptions())
+    service = asyncio.run(reach(job, looked.endpoint, world))
+    told = facts(job, found, service, now=world.clock.now())
+    print(json.dumps(told) if as_json else "\n".join(lines(told)))  # noqa: T201 - the result
+    return 0
+
+
+def facts(job: JobConfig, found: Survey, service: Reach, *, now: float) -> dict[str, Any]:
+    """The plan with stable keys."""
+    model, allowance, day = service.service.model, service.allowance, service.today
+    asked_for = job.packing.images_per_request
+    size = asked_for if isinstance(asked_for, int) else 1
+    top = limits_for(size, context=model.context, max_output=model.max_output)
+    size = max(1, min(size, top.tokens_out // cost.CAPTION_TOKENS))
+    seen = forecast(found.asked, size, service, now=now, concurrency=job.quota.concurrency)
+    tokens_in = found.asked * 2 * cost.TOKENS_PER_TILE + seen.requests * cost.text_tokens(
+        job.prompt.text
+    )
+    tokens_out = found.asked * cost.CAPTION_TOKENS // 2
+    prices = model.prices or {}
+    money = (
+        tokens_in * prices.get("prompt", 0)
+        + tokens_out * prices.get("completion", 0)
+        + found.asked * prices.get("image", 0)
+        + seen.requests * prices.get("request", 0)
+    )
+    return {
+        "job": job.name,
+        "rows": found.rows,
+        "images": found.images,
+        "captioned": found.captioned,
+        "failed": sum(found.failed.values()),
+        "to_ask": found.asked,
+        "images_per_request": size,
+        "requests": seen.requests,
+        "limits": {
+            "requests_per_minute": allowance.per_minute,
+            "requests_per_day": allowance.daily,
+            "tokens_per_minute": allowance.tokens_per_minute,
+            "sources": dict(allowance.sources),
+        },
+        "today": None
+        if day is None
+        else {"used": day.used, "left": day.left, "resets_at": iso(day.resets_at)},
+        "binding_limit": seen.binding,
+        "requests_per_day": seen.daily,
+        "captions_per_day": {
+            f"{share:g}": int(seen.daily * captions_a_request(size, share)) for share in REFUSED
+        },
+        "nights": seen.nights,
+        "ends_at": iso(seen.ends_at),
+        "tokens": {"prompt": tokens_in, "completion": tokens_out},
+        "cost_usd": round(money, 6) if model.prices is not None else None,
+    }
+
+
+def lines(told: dict[str, Any]) -> list[str]:
+    """The plan for people."""
+    limits, day = told["limits"], told["today"]
+    names = ("requests_per_minute", "requests_per_day", "tokens_per_minute")
+    words = [
+        f"{name.replace('_', ' ')}: {limits[name]:g}"
+        + (f" ({limits['sources'][name]})" if name in limits["sources"] else "")
+        for name in names
+        if limits[name] is not None
+    ]
+    money = "not told by this service" if told["cost_usd"] is None else f"${told['cost_usd']:.4g}"
+    said = [
+        (
+            f"{told['job']}: {told['images']:,} images in {told['rows']:,} rows; "
+            f"{told['captioned']:,} captioned, {told['failed']:,} failed, {told['to_ask']:,} to ask"
+        ),
+        (
+            f"{told['requests']:,} requests of {told['images_per_request']} images; about "
+            f"{told['tokens']['prompt'] + told['tokens']['completion']:,} tokens; cost {money}"
+        ),
+        "limits: " + ("; ".join(words) or "none known"),
+    ]
+    if day is not None and day["left"] is not None:
+        said.append(f"today: {day['used']} used, {day['left']} left, new at {day['resets_at']}")
+    rates = ", ".join(
+        f"{count:,} at {float(share) * 100:g} % refused"
+        for share, count in told["captions_per_day"].items()
+    )
+    said.append(f"captions a day: {rates} (bound by {told['binding_limit'].replace('_', ' ')})")
+    if told["to_ask"]:
+        plural = "s" * (told["nights"] != 1)
+        said.append(f"{told['nights']:,} night{plural}, until about {told['ends_at']}")
+    else:
+        said.append("nothing left to ask")
+    return said
+
+
+__all__ = ["Forecast", "facts", "forecast", "lines", "plan_command"]

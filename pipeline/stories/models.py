@@ -1,0 +1,75 @@
+"""`models`: what the service has that takes images."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import orjson
+
+from pipeline.api.client import open_client
+from pipeline.api.endpoint import endpoint_of
+from pipeline.api.preflight import Model, models_of
+from pipeline.errors import NoReply, ServiceError
+from pipeline.stories.start import World
+
+if TYPE_CHECKING:
+    from pipeline.api.endpoint import Endpoint
+    from pipeline.config import JobConfig
+
+
+def models_command(
+    job: JobConfig, environ: Mapping[str, str], world: World, *, as_json: bool
+) -> int:
+    """Print the image-capable models, cheapest first; ServiceError 69 when there are none."""
+    found = asyncio.run(listed(endpoint_of(job.endpoint, environ), world))
+    able = [model for model in found if model.takes_images]
+    able.sort(key=lambda m: (sum((m.prices or {}).values()), -(m.context or 0), m.id))
+    if as_json:
+        rows = [
+            {
+                "id": m.id,
+                "prices": m.prices,
+                "free": m.free,
+                "context": m.context,
+                "max_output": m.max_output,
+                "expires": m.expires,
+            }
+            for m in able
+        ]
+        print(json.dumps({"models": rows}))  # noqa: T201 - the command's result
+        return 0
+    for m in able:
+        print(f"{m.id}  {price(m)}  context {m.context or '?'}  {expiry(m)}".rstrip())  # noqa: T201
+    return 0
+
+
+async def listed(endpoint: Endpoint, world: World) -> list[Model]:
+    """All models of the service."""
+    async with open_client(endpoint, concurrency=1, clock=world.clock) as client:
+        try:
+            reply = await client.get(endpoint.profile.models_path or "/models")
+        except NoReply as lost:
+            raise ServiceError(f"{endpoint.base_url}: {lost.message}") from None
+    try:
+        found = models_of(orjson.loads(reply.body))
+    except orjson.JSONDecodeError:
+        found = []
+    if not found:
+        raise ServiceError(f"{endpoint.base_url}: does not list its models (HTTP {reply.status})")
+    return found
+
+
+def price(model: Model) -> str:
+    """Per million tokens, in and out."""
+    if model.prices is None:
+        return "price not told"
+    if model.free:
+        return "free"
+    return f"${model.prices['prompt'] * 1e6:.4g} in, ${model.prices['completion'] * 1e6:.4g} out"
+
+
+def expiry(model: Model) -> str:
+    return f"until {model.expires}" if model.expires else ""

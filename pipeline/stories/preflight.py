@@ -1,0 +1,171 @@
+"""`check`: everything that can be known before the first request, line by line, with its remedy."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline import fs
+from pipeline.checkpoint.lock import held
+from pipeline.clock import utc
+from pipeline.errors import Exit, OutputError, PipelineError
+from pipeline.stories.reach import Reach, reach
+from pipeline.stories.start import World, look_at_manifest, state_folder
+
+if TYPE_CHECKING:
+    from pipeline.config import JobConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One thing that was looked at."""
+
+    what: str
+    ok: bool
+    #: What was found, or what is wrong and how to mend it.
+    words: str
+    exit_code: int = 0
+
+
+def check_command(
+    job: JobConfig, environ: Mapping[str, str], world: World, *, as_json: bool
+) -> int:
+    """Print every line; 0 when all are ok, else the worst one's exit code."""
+    found = [Line(what="job file", ok=True, words=f"{job.name}: read and checked")]
+    found += service_lines(job, environ, world)
+    found.append(look("manifest", lambda: manifest_words(job)))
+    found.append(look("output", lambda: output_words(job)))
+    found.append(look("disk", lambda: disk_words(job)))
+    found.append(look("state folder", lambda: state_words(environ)))
+    ok = all(line.ok for line in found)
+    if as_json:
+        print(json.dumps({"ok": ok, "lines": [asdict(line) for line in found]}))  # noqa: T201
+    else:
+        for line in found:
+            print(f"{'ok    ' if line.ok else 'FAILED'} {line.what}: {line.words}")  # noqa: T201
+    return 0 if ok else next(line.exit_code for line in found if not line.ok)
+
+
+def look(what: str, act: Callable[[], str]) -> Line:
+    """A line from something that gives words or raises a PipelineError."""
+    try:
+        return Line(what=what, ok=True, words=act())
+    except PipelineError as error:
+        return Line(what=what, ok=False, words=str(error), exit_code=int(error.exit_code))
+
+
+def service_lines(job: JobConfig, environ: Mapping[str, str], world: World) -> list[Line]:
+    """Key, model and quota."""
+    from pipeline.api.endpoint import endpoint_of
+
+    try:
+        endpoint = endpoint_of(job.endpoint, environ)
+    except PipelineError as error:
+        return [Line(what="key", ok=False, words=str(error), exit_code=int(error.exit_code))]
+    lines = [
+        Line(
+            what="key",
+            ok=True,
+            words="not needed" if endpoint.key is None else "set in the environment",
+        )
+    ]
+    try:
+        found = asyncio.run(reach(job, endpoint, world))
+    except PipelineError as error:
+        words = str(error)
+        return [*lines, Line(what="model", ok=False, words=words, exit_code=int(error.exit_code))]
+    return [*lines, model_line(job, found), quota_line(found), *clock_lines(found)]
+
+
+def model_line(job: JobConfig, found: Reach) -> Line:
+    model = found.service.model
+    words = [f"{model.id} at {job.endpoint.profile}"]
+    if model.prices is not None:
+        words.append("free" if model.free else "costs money, and endpoint.allow_paid is set")
+    if model.context:
+        words.append(f"context {model.context:,}")
+    words += found.service.warnings
+    return Line(what="model", ok=True, words="; ".join(words))
+
+
+def quota_line(found: Reach) -> Line:
+    allowance, day = found.allowance, found.today
+    words = []
+    if allowance.per_minute is not None:
+        source = allowance.sources.get("requests_per_minute", "")
+        words.append(f"{allowance.per_minute:g} a minute ({source})")
+    if allowance.daily is not None:
+        source = allowance.sources.get("requests_per_day", "")
+        words.append(f"{allowance.daily} a day ({source})")
+    if day is not None and day.left is not None:
+        words.append(f"{day.left} left today, new at {utc(day.resets_at)}")
+        if not day.left:
+            spent = "; ".join(words) + "; the day is spent: run after that"
+            return Line(what="quota", ok=False, words=spent, exit_code=int(Exit.LATER))
+    return Line(what="quota", ok=True, words="; ".join(words) or "no limit known")
+
+
+def clock_lines(found: Reach) -> list[Line]:
+    """Is this machine's clock near the service's?"""
+    off = found.service.clock_off
+    if off is None:
+        return []
+    if abs(off) <= 120:
+        return [Line(what="clock", ok=True, words=f"within {abs(off):.0f} s of the service's")]
+    words = f"{abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} the service's: set it (NTP)"
+    return [Line(what="clock", ok=False, words=words, exit_code=int(Exit.SERVICE))]
+
+
+def manifest_words(job: JobConfig) -> str:
+    manifest, _ = look_at_manifest(job)
+    rows = "rows not counted yet" if manifest.rows is None else f"{manifest.rows:,} rows"
+    return f"{manifest.path}: {manifest.format}, {rows}, images in column {manifest.image!r}"
+
+
+def output_words(job: JobConfig) -> str:
+    """Can it be written? Tried with a temporary file in the nearest folder that is there."""
+    output = Path(job.output.path)
+    if holder := held(output / "_state" / "lock"):
+        return f"{output}: a run is going on ({holder})"
+    there = nearest(output)
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise OutputError(f"{there}: cannot be written ({error.strerror})") from None
+    return f"{output}: can be written"
+
+
+def nearest(path: Path) -> Path:
+    """The path, or its nearest parent that is there."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def disk_words(job: JobConfig) -> str:
+    free = fs.free_bytes(nearest(Path(job.output.path)))
+    if free < job.run.min_free:
+        raise OutputError(
+            f"{free / 1e6:,.0f} MB free, run.min_free wants {job.run.min_free / 1e6:,.0f} MB: make room"
+        )
+    return f"{free / 1e9:,.1f} GB free"
+
+
+def state_words(environ: Mapping[str, str]) -> str:
+    folder = state_folder(environ)
+    try:
+        with tempfile.TemporaryFile(dir=nearest(folder)):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: the quota ledger cannot be written ({error.strerror}); set "
+            "CAPTION_PIPELINE_STATE to a folder of yours"
+        ) from None
+    return f"{folder}: the quota ledger can be kept"
