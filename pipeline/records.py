@@ -91,6 +91,8 @@ class Request:
     #: Estimated tokens, in and out.
     tokens_in: int = 0
     tokens_out: int = 0
+    #: Asked again after all others: an outage may have used up its attempts.
+    parked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -126,9 +126,15 @@ def request_headers(endpoint: Endpoint) -> dict[str, str]:
 
 @asynccontextmanager
 async def open_client(
-    endpoint: Endpoint, *, concurrency: int, clock: Clock
+    endpoint: Endpoint, *, concurrency: int, clock: Clock, transport: Transport | None = None
 ) -> AsyncIterator[Client]:
-    """A client with a connection for each request in flight; closed at the end of the block."""
+    """A client with a connection for each request in flight; closed at the end of the block.
+
+    transport: what to send through instead of sockets.
+    """
+    if transport is not None:
+        yield Client(endpoint, transport, clock)
+        return
     connector = aiohttp.TCPConnector(limit=concurrency + 2, ttl_dns_cache=300)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
     async with aiohttp.ClientSession(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.plan import cost
 from pipeline.records import Form, Item, Request
@@ -95,7 +95,7 @@ class Pool:
         if count and (full or idle):
             return self._request(tuple(self._fresh.popleft() for _ in range(count)))
         if ended and idle and self._parked:
-            return self._request((self._parked.popleft(),))
+            return replace(self._request((self._parked.popleft(),)), parked=True)
         return None
 
     def done(

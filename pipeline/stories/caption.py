@@ -79,9 +79,10 @@ class Desk:
         """Take one request to its end. Images stay unsettled when the run is ending, which the
         gate's reason tells."""
         first, body, attempt = request, self.body(request), 0
-        started = self.clock.monotonic()
+        before = began = self.clock.monotonic()
         while True:
             attempt += 1
+            before, began = began, self.clock.monotonic()
             items = request.items
             try:
                 sent, told = await self._ask(request, body, attempt)
@@ -104,7 +105,7 @@ class Desk:
                 self.gate.stop(stop_reason(verdict))
                 return Ended(request=first)
             if decision.action is Action.FAIL:
-                if self._blames_service(verdict, started):
+                if self._blames_service(verdict, request, before):
                     return Ended(request=first, left=rest, decision=decision, verdict=verdict)
                 await self._fail(rest, sent, told)
                 return Ended(request=first, verdict=verdict)
@@ -200,12 +201,14 @@ class Desk:
             self.gate.report(permit, verdict, tokens=None, cost_usd=None, images=keys)
         return Told(records=(), row=row, verdict=verdict, completion=None)
 
-    def _blames_service(self, verdict: Verdict, started: float) -> bool:
-        """Attempts are used up, but the service answered nobody meanwhile: an outage fails no image."""
+    def _blames_service(self, verdict: Verdict, request: Request, before: float) -> bool:
+        """An outage fails no image: attempts are used up, but since the last one but one nobody
+        was answered. Such images are parked until all others are done; then only the signs of
+        an outage (many images in a row) still speak for them."""
         return (
             verdict.kind is Kind.TRANSIENT
-            and not self.gate.succeeded_since(started)
-            and self.gate.suspects_outage()
+            and not self.gate.succeeded_since(before)
+            and (not request.parked or self.gate.suspects_outage())
         )
 
     async def _fail(self, items: Sequence[Item], sent: Sent, told: Told) -> None:

@@ -108,7 +108,10 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
                 seconds=clock.monotonic() - started,
             )
             await asyncio.to_thread(append_run, looked.output, summary)
-            _log.info("%s", outcome.headline(tally, reason, dataset=dataset, asked=found.asked))
+            _log.info(
+                "%s",
+                outcome.headline(tally, reason, dataset=dataset, asked=found.asked, quota=quota),
+            )
     return summary
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
@@ -13,7 +14,7 @@ from pipeline.api.client import open_client
 from pipeline.api.endpoint import endpoint_of
 from pipeline.api.preflight import Model, models_of
 from pipeline.errors import NoReply, ServiceError
-from pipeline.stories.start import World
+from pipeline.stories.start import World, embedded_service
 
 if TYPE_CHECKING:
     from pipeline.api.endpoint import Endpoint
@@ -24,7 +25,7 @@ def models_command(
     job: JobConfig, environ: Mapping[str, str], world: World, *, as_json: bool
 ) -> int:
     """Print the image-capable models, cheapest first; ServiceError 69 when there are none."""
-    found = asyncio.run(listed(endpoint_of(job.endpoint, environ), world))
+    found = asyncio.run(listed(job, environ, world))
     able = [model for model in found if model.takes_images]
     able.sort(key=lambda m: (sum((m.prices or {}).values()), -(m.context or 0), m.id))
     if as_json:
@@ -46,9 +47,19 @@ def models_command(
     return 0
 
 
-async def listed(endpoint: Endpoint, world: World) -> list[Model]:
+async def listed(job: JobConfig, environ: Mapping[str, str], world: World) -> list[Model]:
     """All models of the service."""
-    async with open_client(endpoint, concurrency=1, clock=world.clock) as client:
+    endpoint = endpoint_of(job.endpoint, environ)
+    if endpoint.profile.name == "embedded":
+        async with embedded_service(world) as base:
+            return await _listed(replace(endpoint, base_url=base), world)
+    return await _listed(endpoint, world)
+
+
+async def _listed(endpoint: Endpoint, world: World) -> list[Model]:
+    async with open_client(
+        endpoint, concurrency=1, clock=world.clock, transport=world.transport
+    ) as client:
         try:
             reply = await client.get(endpoint.profile.models_path or "/models")
         except NoReply as lost:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,14 @@ def opening(job: JobConfig, found: Survey) -> str:
     return f"{words} of {each} to {job.endpoint.model} ({job.endpoint.profile})"
 
 
-def headline(tally: Tally, reason: StopReason | None, *, dataset: str | None, asked: int) -> str:
+def headline(
+    tally: Tally,
+    reason: StopReason | None,
+    *,
+    dataset: str | None,
+    asked: int,
+    quota: Mapping[str, Any],
+) -> str:
     """The last line: what was done, where it is, what it cost, what to do next."""
     words = [f"{tally.captioned:,} of {tally.images:,} images captioned"]
     if tally.failures:
@@ -57,7 +65,21 @@ def headline(tally: Tally, reason: StopReason | None, *, dataset: str | None, as
     if dataset is not None:
         words.append(dataset)
     line = "; ".join(words)
-    return f"{line}; {reason.message}" if reason is not None else line
+    if reason is None:
+        return line
+    more = nights(tally, quota)
+    return f"{line}; {reason.message}" + (
+        f"; about {more:,} more night{'s' * (more != 1)}" if more else ""
+    )
+
+
+def nights(tally: Tally, quota: Mapping[str, Any]) -> int | None:
+    """Nights that the rest takes at this run's captions a request; None without a daily limit."""
+    limit = quota.get("limit")
+    if not isinstance(limit, int) or not tally.left:
+        return None
+    each = tally.new_captions / tally.requests if tally.requests else 1.0
+    return math.ceil(tally.left / max(1.0, limit * each))
 
 
 def summary(

@@ -39,7 +39,9 @@ async def reach(job: JobConfig, endpoint: Endpoint, world: World) -> Reach:
 
 
 async def _reach(job: JobConfig, endpoint: Endpoint, world: World, *, counted: bool) -> Reach:
-    async with open_client(endpoint, concurrency=1, clock=world.clock) as client:
+    async with open_client(
+        endpoint, concurrency=1, clock=world.clock, transport=world.transport
+    ) as client:
         service = await preflight.look(client, endpoint)
     limits = preflight.limits_of(endpoint, service)
     allowance = allowance_of(job.quota, limits)

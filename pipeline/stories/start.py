@@ -25,6 +25,7 @@ from pipeline.stories.progress import Progress, Tally
 from pipeline.stories.survey import FEW, Naming, Survey, TooMany, survey
 
 if TYPE_CHECKING:
+    from pipeline.api.client import Transport
     from pipeline.api.endpoint import Endpoint
     from pipeline.checkpoint.checkpoint import Checkpoint
     from pipeline.config import JobConfig
@@ -41,6 +42,8 @@ class World:
     rng: random.Random
     environ: Mapping[str, str]
     stream: TextIO | None
+    #: What requests go through; None: real sockets.
+    transport: Transport | None = None
 
 
 def this_world(environ: Mapping[str, str], stream: TextIO | None = None) -> World:
@@ -260,7 +263,7 @@ async def open_run(
             base = await stack.enter_async_context(embedded_service(world))
             endpoint = replace(endpoint, base_url=base)
         client = await stack.enter_async_context(
-            open_client(endpoint, concurrency=concurrency, clock=clock)
+            open_client(endpoint, concurrency=concurrency, clock=clock, transport=world.transport)
         )
         service = await preflight.look(client, endpoint)
         limits = preflight.limits_of(endpoint, service)

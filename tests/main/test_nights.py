@@ -1,0 +1,172 @@
+"""Days of quota, as a user of a free key lives them, on a virtual clock."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.sim.core import Simulator
+from pipeline.sim.knobs import PROFILES, Knobs
+from tests.support.checker import check_whole
+from tests.support.virtual import VirtualClock, run
+from tests.support.world import run_job
+
+MODEL = "google/gemma-4-31b-it:free"
+#: A service without limits of its own.
+UNLIMITED = {"profile": "vllm", "base_url": "https://sim.example/v1", "model": MODEL}
+FREE = replace(PROFILES["openrouter-2026-free"], latency=(0.5, 2.0), keys=("sk-or-v1-test",))
+
+
+def job_of(folder: Path, rows: int, **sections: Any) -> Path:
+    """A job over made-up URLs that the simulated service fetches itself."""
+    urls = [f"https://images.example/{n}.jpg" for n in range(rows)]
+    pq.write_table(pa.table({"url": urls}), folder / "urls.parquet")
+    job = {
+        "name": "nights",
+        "manifest": {"path": str(folder / "urls.parquet")},
+        "images": {"send": "url"},
+        "endpoint": {
+            "profile": "openrouter",
+            "base_url": "https://sim.example/api/v1",
+            "model": MODEL,
+        },
+        "output": {"path": str(folder / "out")},
+        **sections,
+    }
+    (folder / "job.yaml").write_text(json.dumps(job))
+    return folder / "job.yaml"
+
+
+def chats(simulator: Simulator) -> list[Any]:
+    return [one for one in simulator.log if one.path == "/chat/completions"]
+
+
+def test_500_captions_from_500_requests_and_the_next_day_goes_on(tmp_path: Path) -> None:
+    """RPD 500, 1,500 rows: 75 each day with the instant, no row failed, the sum is exact."""
+    job = job_of(tmp_path, 1_500)
+    clock = VirtualClock()
+
+    async def nights() -> list[dict[str, Any]]:
+        knobs = replace(FREE, rpd=500, rpm=100)
+        simulator = Simulator(knobs, seed=1, clock=clock)
+        told = []
+        for _ in range(3):
+            told.append(await run_job(job, simulator, clock, state=tmp_path / "state"))
+            assert all(one.status == 200 for one in chats(simulator))
+            again = await run_job(job, simulator, clock, state=tmp_path / "state")
+            if again["left"]:
+                assert (again["exit_code"], again["requests"]) == (75, 0)
+                await clock.sleep(86_400 - clock.now() % 86_400 + 5)
+        assert len(chats(simulator)) == 1_500
+        return told
+
+    told = run(nights())
+    assert [one["captioned"] for one in told] == [500, 1_000, 1_500]
+    assert [one["requests"] for one in told] == [500, 500, 500]
+    assert [one["exit_code"] for one in told] == [75, 75, 0]
+    assert all(one["failed"] == 0 for one in told)
+    assert told[0]["resume_after"] == "2026-11-24T00:00:05Z"
+    assert "quota of 500 spent" in told[0]["reason"]
+    assert len(check_whole(tmp_path / "out")) == 1_500
+
+
+def test_a_free_day_of_50_requests_is_1600_captions(tmp_path: Path) -> None:
+    """RPD 50, RPM 20, packs of 32, nothing refused: none on the wrong image."""
+    job = job_of(tmp_path, 2_000, packing={"images_per_request": 32})
+    clock = VirtualClock()
+
+    async def day() -> tuple[dict[str, Any], list[Any]]:
+        simulator = Simulator(FREE, seed=1, clock=clock)
+        told = await run_job(job, simulator, clock, state=tmp_path / "state")
+        return told, chats(simulator)
+
+    told, asked = run(day())
+    assert (told["captioned"], told["requests"], told["exit_code"]) == (1_600, 50, 75)
+    assert len(asked) == 50
+    truth = {image["url"]: image["caption"] for one in asked for image in one.images}
+    for record in check_whole(tmp_path / "out").values():
+        assert record["caption"] == truth[record["image"]]
+    assert pq.read_table(tmp_path / "out/dataset.parquet").num_rows == 2_000
+
+
+@pytest.mark.parametrize(("refused", "least"), [(0.01, 10.0), (0.005, 14.0)])
+def test_captions_a_request_when_some_images_are_refused(
+    tmp_path: Path, refused: float, least: float
+) -> None:
+    """Packs of 32 at 1 % refused images: at least 10 captions a request; at 0.5 %: 14."""
+    job = job_of(tmp_path, 6_400, packing={"images_per_request": 32}, quota={"concurrency": 4})
+    clock = VirtualClock()
+
+    async def all_at_once() -> dict[str, Any]:
+        knobs = Knobs(models=((MODEL, 0.0),), refused=refused, latency=(0.5, 2.0))
+        simulator = Simulator(knobs, seed=2, clock=clock)
+        return await run_job(job, simulator, clock, state=tmp_path / "state", options=None)
+
+    told = run(all_at_once())
+    told_captions = told["captioned"] / told["requests"]
+    assert told["left"] > 0 or told_captions >= least
+    assert told_captions >= least
+    failed = [r for r in check_whole(tmp_path / "out").values() if r["status"] == "failed"]
+    assert all(record["error_code"] == "safety" for record in failed)
+
+
+def test_a_storm_of_upstream_refusals_spends_at_most_a_tenth_of_the_day(tmp_path: Path) -> None:
+    """Refused calls count towards the day: after 10 % of it the run stops with 75, none failed."""
+    job = job_of(tmp_path, 300)
+    clock = VirtualClock()
+
+    async def storm() -> tuple[dict[str, Any], int]:
+        knobs = replace(FREE, rpd=200, faulty=1.0, faults=("upstream_429",))
+        simulator = Simulator(knobs, seed=1, clock=clock)
+        told = await run_job(job, simulator, clock, state=tmp_path / "state")
+        return told, len(chats(simulator))
+
+    told, asked = run(storm())
+    assert told["exit_code"] == 75
+    assert told["failed"] == 0
+    assert 1 <= asked <= 20
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_an_outage_of_three_hours_fails_no_image(tmp_path: Path, concurrency: int) -> None:
+    """Down in the middle, patience long enough: every image captioned in the end."""
+    job = job_of(
+        tmp_path, 200, endpoint={**UNLIMITED, "patience": "6h"}, quota={"concurrency": concurrency}
+    )
+    clock = VirtualClock()
+
+    async def outage() -> dict[str, Any]:
+        knobs = Knobs(models=((MODEL, 0.0),), latency=(1.0, 3.0), outage=(20.0, 20.0 + 3 * 3600))
+        simulator = Simulator(knobs, seed=1, clock=clock)
+        told = await run_job(job, simulator, clock, state=tmp_path / "state")
+        probes = [one for one in chats(simulator) if one.fault == "outage"]
+        assert probes
+        assert len(probes) < 100
+        return told
+
+    told = run(outage())
+    assert (told["captioned"], told["failed"], told["exit_code"]) == (200, 0, 0)
+
+
+def test_an_outage_longer_than_patience_ends_with_69_and_fails_nothing(tmp_path: Path) -> None:
+    """Rows stay unsettled; the next run goes on."""
+    job = job_of(tmp_path, 100, endpoint=UNLIMITED)
+    clock = VirtualClock()
+
+    async def outage() -> tuple[dict[str, Any], dict[str, Any]]:
+        knobs = Knobs(models=((MODEL, 0.0),), latency=(1.0, 3.0), outage=(10.0, 5 * 3600.0))
+        simulator = Simulator(knobs, seed=1, clock=clock)
+        first = await run_job(job, simulator, clock, state=tmp_path / "state")
+        await clock.sleep(6 * 3600)
+        return first, await run_job(job, simulator, clock, state=tmp_path / "state")
+
+    first, second = run(outage())
+    assert (first["exit_code"], first["failed"]) == (69, 0)
+    assert 0 < first["captioned"] < 100
+    assert (second["exit_code"], second["captioned"]) == (0, 100)

@@ -1,0 +1,61 @@
+"""A whole run on a virtual clock against the simulator in process: days pass in seconds."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import load_job
+from pipeline.errors import NoReply
+from pipeline.sim.core import Simulator
+from pipeline.stories.command import run
+from pipeline.stories.options import RunOptions
+from pipeline.stories.start import World
+from tests.support import virtual
+
+
+@dataclass(frozen=True, slots=True)
+class InProcess:
+    """A transport that hands requests to a simulator, with its delays and broken connections."""
+
+    simulator: Simulator
+    clock: virtual.VirtualClock
+
+    async def request(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        path = url.split("/v1", 1)[1]
+        low = {name.lower(): value for name, value in headers.items()}
+        answer = await self.simulator.handle(method, path, low, body or b"")
+        if answer.delay:
+            await self.clock.sleep(answer.delay)
+        if answer.cut is not None:
+            raise NoReply("server_error", "the connection broke (simulated)", sent=True)
+        return answer.status, answer.headers, b"\n" * answer.padding + answer.body
+
+
+def run_job(
+    job: Path,
+    simulator: Simulator,
+    clock: virtual.VirtualClock,
+    *,
+    state: Path,
+    options: RunOptions | None = None,
+    seed: int = 0,
+) -> Any:
+    """A coroutine of one run; awaited inside `virtual.run`."""
+    environ = {"OPENROUTER_API_KEY": "sk-or-v1-test", "CAPTION_PIPELINE_STATE": str(state)}
+    world = World(
+        clock=clock,
+        rng=random.Random(seed),
+        environ=environ,
+        stream=None,
+        transport=InProcess(simulator, clock),
+    )
+    return run(load_job(job, (), environ), options or RunOptions(), world)
+
+
+__all__ = ["InProcess", "run_job"]
