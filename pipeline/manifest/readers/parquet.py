@@ -1,16 +1,16 @@
 """Parquet: only the wanted columns are read, a batch at a time.
 
-Files come from strangers. Three things keep one from filling the memory: a batch holds at most
-`_BATCH_BYTES` by what the footer says; text stored through a dictionary is measured before it is
-spelled out (a dictionary of 500 KB can stand for gigabytes); and a column chunk that only a bomb
-has is refused by name. Extension types are read as what they store: no type's own code runs, and
+Files come from strangers. Three things keep one from filling the memory: a page that only a bomb
+has is refused by name before it is unpacked (by its own header, as a footer may lie); text stored
+through a dictionary is measured before it is spelled out (a dictionary of 500 KB can stand for
+gigabytes); and a batch holds about `_BATCH_BYTES`. Extension types are read as what they store: no type's own code runs, and
 nothing here imports a library that would register one.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +21,12 @@ import pyarrow.parquet as pq
 from pipeline.errors import ManifestError
 from pipeline.manifest.places import Place, unreadable
 from pipeline.manifest.readers.base import Look, Want
+from pipeline.manifest.readers.pages import Damaged, sizes
 
 _BATCH_ROWS, _BATCH_BYTES = 32_768, 16 << 20
-#: A chunk of text of this size, shrunk by more than this ratio, is a bomb.
-_CHUNK_BYTES, _CHUNK_RATIO = 256 << 20, 100
+#: Largest page of text or bytes; DuckDB writes pages of 100 MB. A page above the second size
+#: that was shrunk by more than the ratio is a bomb: text shrinks by 50 at most, images not at all.
+_PAGE_BYTES, _PAGE_SUSPECT, _PAGE_RATIO = 256 << 20, 32 << 20, 100
 #: Largest text cell; a data URI of 20 MB fits.
 _CELL_BYTES = 32 << 20
 _FOOTER_BYTES = 64 << 20
@@ -54,11 +56,11 @@ class ParquetReader:
             file = _open(place, raw)
             names = [name for name in file.schema_arrow.names if name in want.columns]
             leaves = [f"{n}.path" if n in want.path_only else n for n in names]
-            _refuse_bombs(place, file, leaves)
             first = 0
             for group in range(file.num_row_groups):
                 rows = file.metadata.row_group(group).num_rows
                 if first + rows > want.start:
+                    _refuse_bombs(place, raw, file.metadata.row_group(group), leaves)
                     yield from _group(place, file, group, leaves, max(0, want.start - first))
                 first += rows
 
@@ -143,20 +145,33 @@ def _text_leaves(file: Any, leaves: list[str]) -> set[str]:
     }
 
 
-def _refuse_bombs(place: Place, file: Any, leaves: list[str]) -> None:
-    """Chunks of text that are too large for what they take on disk, or cells without end."""
-    text = _text_leaves(file, leaves)
-    for group in range(file.num_row_groups):
-        for chunk in _chunks(file.metadata.row_group(group), list(text)):
-            size, stored = chunk.total_uncompressed_size, max(1, chunk.total_compressed_size)
-            if size > _CELL_BYTES * max(1, chunk.num_values) or (
-                size > _CHUNK_BYTES and size > _CHUNK_RATIO * stored
-            ):
-                raise ManifestError(
-                    f"manifest {place.shown}: column {chunk.path_in_schema!r}, row group "
-                    f"{group + 1}: {stored:,} bytes that unpack to {size:,}; too large for text. "
-                    "Leave this column out of the file"
-                )
+def _refuse_bombs(place: Place, raw: Any, meta: Any, leaves: list[str]) -> None:
+    """ManifestError for a page of text or bytes that would fill the memory.
+
+    Remote files are judged by their footer: reading every header would fetch every page.
+    """
+    for chunk in _chunks(meta, leaves):
+        if chunk.physical_type != "BYTE_ARRAY":
+            continue
+        stored, size = chunk.total_compressed_size, chunk.total_uncompressed_size
+        pages: Iterable[tuple[int, int]] = [(stored, size // max(1, chunk.num_values))]
+        if place.path is not None:
+            start = chunk.data_page_offset
+            if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < start:
+                start = chunk.dictionary_page_offset
+            pages = sizes(raw, start, stored)
+        try:
+            for stored, size in pages:
+                if size > _PAGE_BYTES or (size > _PAGE_SUSPECT and size > _PAGE_RATIO * stored):
+                    raise ManifestError(
+                        f"manifest {place.shown}: column {chunk.path_in_schema!r}: {stored:,} bytes "
+                        f"that unpack to {size:,}, too large; leave this column out of the file"
+                    )
+        except Damaged as error:
+            raise ManifestError(
+                f"manifest {place.shown}: column {chunk.path_in_schema!r} is damaged: {error}; "
+                "copy the file again"
+            ) from error
 
 
 def _longest_shared(place: Place, file: Any, group: int, leaves: list[str]) -> int:
