@@ -219,10 +219,10 @@ class Ledger:
             # Whoever asked before the ledger was lost may have filled the minute.
             wait = max(wait, lost + claim.window)
         recent = "SELECT uptime FROM permits WHERE scope=? ORDER BY uptime DESC LIMIT 1 OFFSET ?"
-        last = db.execute(recent, (self._names.limits, 0)).fetchone()
-        if last is not None and claim.spacing > 0.02:
+        last = db.execute(recent, (self._names.limits, claim.burst - 1)).fetchone()
+        if last is not None:
             # Spacing over all processes; our own is kept by the gate, a little of it is jitter.
-            wait = max(wait, last[0] + 0.9 * claim.spacing)
+            wait = max(wait, last[0] + 0.9 * claim.burst * claim.spacing)
         nth = db.execute(recent, (self._names.limits, claim.count - 1)).fetchone()
         if nth is not None:
             wait = max(wait, nth[0] + claim.window)

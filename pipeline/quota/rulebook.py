@@ -83,6 +83,7 @@ class Rulebook:
             count=requests.count if paced else 0,
             window=requests.window if paced else 0.0,
             spacing=requests.spacing if paced else 0.0,
+            burst=requests.burst if paced else 1,
             per_day=self.daily.limit,
             per_job=self._per_job,
         )

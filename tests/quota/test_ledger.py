@@ -51,6 +51,7 @@ class Machine:
             count=20,
             window=61.5,
             spacing=0.0,
+            burst=1,
             per_day=50,
             per_job=None,
         )
