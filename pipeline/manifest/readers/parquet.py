@@ -10,7 +10,9 @@ nothing here imports a library that would register one.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +21,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import ManifestError
-from pipeline.manifest.places import Place, unreadable
-from pipeline.manifest.readers.base import Look, Want
-from pipeline.manifest.readers.pages import Damaged, sizes
+from pipeline.manifest.places import Place
+from pipeline.manifest.readers.base import MAX_COLUMNS, Look, Want
+from pipeline.manifest.readers.pages import sizes
 
 _BATCH_ROWS, _BATCH_BYTES = 32_768, 16 << 20
 #: Largest page of text or bytes; DuckDB writes pages of 100 MB. A page above the second size
@@ -37,14 +39,18 @@ class ParquetReader:
     """Columns of Parquet files."""
 
     def look(self, place: Place) -> Look:
-        with place.open() as raw:
+        with place.open() as raw, _damage(place):
             mark = _footer(place, raw)
             file = _open(place, raw)
             schema = file.schema_arrow.remove_metadata()
             rows = file.metadata.num_rows
         fields = [pa.field(f.name, _plain(f.type)) for f in schema]
         names = [f.name for f in fields]
-        double = next((name for name in names if names.count(name) > 1), None)
+        if len(names) > MAX_COLUMNS:
+            raise ManifestError(
+                f"manifest {place.shown}: {len(names)} columns; the limit is {MAX_COLUMNS}"
+            )
+        double = next((name for name, times in Counter(names).items() if times > 1), None)
         if double is not None:
             raise ManifestError(
                 f"manifest {place.shown}: column {double!r} occurs twice; rename one of them"
@@ -52,7 +58,7 @@ class ParquetReader:
         return Look(schema=pa.schema(fields), rows=rows, mark=mark)
 
     def read(self, place: Place, want: Want) -> Iterator[pa.RecordBatch]:
-        with place.open() as raw:
+        with place.open() as raw, _damage(place):
             file = _open(place, raw)
             names = [name for name in file.schema_arrow.names if name in want.columns]
             leaves = [f"{n}.path" if n in want.path_only else n for n in names]
@@ -72,21 +78,26 @@ def _group(
     meta = file.metadata.row_group(group)
     size = sum(c.total_uncompressed_size for c in _chunks(meta, leaves))
     rows = min(_BATCH_ROWS, _BATCH_BYTES * meta.num_rows // max(1, size))
+    longest = _longest_shared(place, file, group, leaves)
+    rows = max(1, min(rows, 2 * _BATCH_BYTES // max(1, longest)))
+    for batch in file.iter_batches(rows, row_groups=[group], columns=leaves):
+        if start >= batch.num_rows:
+            start -= batch.num_rows
+            continue
+        batch.validate(full=True)  # offsets in range, text in UTF-8
+        yield batch.slice(start) if start else batch
+        start = 0
+
+
+@contextmanager
+def _damage(place: Place) -> Iterator[None]:
+    """Whatever a damaged file makes pyarrow raise, as one line."""
     try:
-        rows = max(
-            1, min(rows, 2 * _BATCH_BYTES // max(1, _longest_shared(place, file, group, leaves)))
-        )
-        for batch in file.iter_batches(rows, row_groups=[group], columns=leaves):
-            if start >= batch.num_rows:
-                start -= batch.num_rows
-                continue
-            yield batch.slice(start) if start else batch
-            start = 0
-    except (pa.ArrowException, OSError, MemoryError) as error:
+        yield
+    except (pa.ArrowException, OSError, MemoryError, ValueError, OverflowError) as error:
         words = " ".join(str(error).split())[:200]
         raise ManifestError(
-            f"manifest {place.shown}: row group {group + 1} is damaged: {words}; "
-            "copy the file again"
+            f"manifest {place.shown}: damaged Parquet file ({words}); copy the file again"
         ) from error
 
 
@@ -114,16 +125,13 @@ def _footer(place: Place, raw: Any) -> str:
 def _open(
     place: Place, raw: Any, *, read_dictionary: list[str] | None = None, metadata: Any = None
 ) -> Any:
-    try:
-        return pq.ParquetFile(
-            pa.PythonFile(raw, mode="r") if place.path is None else str(place.path),
-            read_dictionary=read_dictionary,
-            metadata=metadata,
-            buffer_size=1 << 20 if place.path is not None else 8 << 20,
-            arrow_extensions_enabled=False,
-        )
-    except (pa.ArrowException, OSError, MemoryError) as error:
-        raise unreadable(place.name, error) from error
+    return pq.ParquetFile(
+        pa.PythonFile(raw, mode="r") if place.path is None else str(place.path),
+        read_dictionary=read_dictionary,
+        metadata=metadata,
+        buffer_size=1 << 20 if place.path is not None else 8 << 20,
+        arrow_extensions_enabled=False,
+    )
 
 
 def _chunks(meta: Any, leaves: list[str]) -> list[Any]:
@@ -160,18 +168,12 @@ def _refuse_bombs(place: Place, raw: Any, meta: Any, leaves: list[str]) -> None:
             if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < start:
                 start = chunk.dictionary_page_offset
             pages = sizes(raw, start, stored)
-        try:
-            for stored, size in pages:
-                if size > _PAGE_BYTES or (size > _PAGE_SUSPECT and size > _PAGE_RATIO * stored):
-                    raise ManifestError(
-                        f"manifest {place.shown}: column {chunk.path_in_schema!r}: {stored:,} bytes "
-                        f"that unpack to {size:,}, too large; leave this column out of the file"
-                    )
-        except Damaged as error:
-            raise ManifestError(
-                f"manifest {place.shown}: column {chunk.path_in_schema!r} is damaged: {error}; "
-                "copy the file again"
-            ) from error
+        for stored, size in pages:
+            if size > _PAGE_BYTES or (size > _PAGE_SUSPECT and size > _PAGE_RATIO * stored):
+                raise ManifestError(
+                    f"manifest {place.shown}: column {chunk.path_in_schema!r}: {stored:,} bytes "
+                    f"that unpack to {size:,}, too large; leave this column out of the file"
+                )
 
 
 def _longest_shared(place: Place, file: Any, group: int, leaves: list[str]) -> int:
