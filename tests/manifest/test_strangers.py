@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import ManifestError
-from pipeline.manifest.readers.pages import sizes
+from pipeline.manifest.readers.thrift import groups, pages
 from tests.manifest.made import opened, rows_of
 
 #: Reads a manifest whole in a process of its own; prints rows or error, and MB gained in reading.
@@ -182,16 +182,22 @@ def test_page_headers_add_up(version: str, compression: str, tmp_path: Path) -> 
     )  # fmt: skip
     meta = pq.read_metadata(tmp_path / "a.parquet")
 
+    content = (tmp_path / "a.parquet").read_bytes()
+    size = int.from_bytes(content[-8:-4], "little")
     with (tmp_path / "a.parquet").open("rb") as raw:
-        for group in range(meta.num_row_groups):
-            for i in range(meta.num_columns):
-                chunk = meta.row_group(group).column(i)
-                start = chunk.dictionary_page_offset or chunk.data_page_offset
-                found = list(sizes(raw, start, chunk.total_compressed_size))
-                headers = chunk.total_uncompressed_size - sum(size for _, size in found)
-                stored = chunk.total_compressed_size - sum(size for size, _ in found)
+        for number, group in enumerate(groups(content[-8 - size : -8])):
+            assert group.rows == meta.row_group(number).num_rows
+            for i, chunk in enumerate(group.chunks):
+                told = meta.row_group(number).column(i)
+                assert (chunk.path, chunk.values) == (told.path_in_schema, told.num_values)
+                assert (chunk.stored, chunk.unpacked) == (
+                    told.total_compressed_size, told.total_uncompressed_size,
+                )  # fmt: skip
+                found = list(pages(raw, chunk))
+                headers = chunk.unpacked - sum(page.unpacked for page in found)
+                assert headers == chunk.stored - sum(page.stored for page in found) > 0
+                assert [page.dictionary for page in found] == [True] + [False] * (len(found) - 1)
                 assert len(found) >= 2
-                assert headers == stored > 0
 
     rows = rows_of(opened(tmp_path / "a.parquet"))
     assert [row.image for row in rows] == cells

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import ManifestError
 from pipeline.manifest.places import Place
 from pipeline.manifest.readers.base import MAX_COLUMNS, Look, Want
-from pipeline.manifest.readers.pages import sizes
+from pipeline.manifest.readers.thrift import BYTE_ARRAY, Chunk, Group, Page, groups, pages
 
 _BATCH_ROWS, _BATCH_BYTES = 32_768, 16 << 20
 #: Largest page of text or bytes; DuckDB writes pages of 100 MB. A page above the second size
@@ -31,7 +31,7 @@ _BATCH_ROWS, _BATCH_BYTES = 32_768, 16 << 20
 _PAGE_BYTES, _PAGE_SUSPECT, _PAGE_RATIO = 256 << 20, 32 << 20, 100
 #: Largest text cell; a data URI of 20 MB fits.
 _CELL_BYTES = 32 << 20
-_FOOTER_BYTES = 64 << 20
+_FOOTER_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,9 @@ class ParquetReader:
 
     def look(self, place: Place) -> Look:
         with place.open() as raw, _damage(place):
-            mark = _footer(place, raw)
-            file = _open(place, raw)
-            schema = file.schema_arrow.remove_metadata()
-            rows = file.metadata.num_rows
+            footer = _footer(place, raw)
+            rows = sum(group.rows for group in groups(footer))
+            schema = _open(place, raw).schema_arrow.remove_metadata()
         fields = [pa.field(f.name, _plain(f.type)) for f in schema]
         names = [f.name for f in fields]
         if len(names) > MAX_COLUMNS:
@@ -55,32 +54,41 @@ class ParquetReader:
             raise ManifestError(
                 f"manifest {place.shown}: column {double!r} occurs twice; rename one of them"
             )
-        return Look(schema=pa.schema(fields), rows=rows, mark=mark)
+        return Look(schema=pa.schema(fields), rows=rows, mark=hashlib.sha256(footer).hexdigest())
 
     def read(self, place: Place, want: Want) -> Iterator[pa.RecordBatch]:
         with place.open() as raw, _damage(place):
+            found = groups(_footer(place, raw))
             file = _open(place, raw)
             names = [name for name in file.schema_arrow.names if name in want.columns]
             leaves = [f"{n}.path" if n in want.path_only else n for n in names]
             first = 0
-            for group in range(file.num_row_groups):
-                rows = file.metadata.row_group(group).num_rows
-                if first + rows > want.start:
-                    _refuse_bombs(place, raw, file.metadata.row_group(group), leaves)
-                    yield from _group(place, file, group, leaves, max(0, want.start - first))
-                first += rows
+            for number, group in enumerate(found):
+                if first + group.rows > want.start:
+                    source = _Source(place, raw, file, number, leaves)
+                    yield from _group(source, group, max(0, want.start - first))
+                first += group.rows
 
 
-def _group(
-    place: Place, file: Any, group: int, leaves: list[str], start: int
-) -> Iterator[pa.RecordBatch]:
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where a row group is read from."""
+
+    place: Place
+    raw: Any
+    file: Any
+    group: int
+    leaves: list[str]
+
+
+def _group(source: _Source, group: Group, start: int) -> Iterator[pa.RecordBatch]:
     """One row group from its row `start` on."""
-    meta = file.metadata.row_group(group)
-    size = sum(c.total_uncompressed_size for c in _chunks(meta, leaves))
-    rows = min(_BATCH_ROWS, _BATCH_BYTES * meta.num_rows // max(1, size))
-    longest = _longest_shared(place, file, group, leaves)
-    rows = max(1, min(rows, 2 * _BATCH_BYTES // max(1, longest)))
-    for batch in file.iter_batches(rows, row_groups=[group], columns=leaves):
+    chunks = [c for c in group.chunks if _below(c.path, source.leaves)]
+    shared = _refuse_bombs(source, chunks)
+    size = sum(chunk.unpacked for chunk in chunks)
+    rows = min(_BATCH_ROWS, _BATCH_BYTES * group.rows // max(1, size))
+    rows = max(1, min(rows, 2 * _BATCH_BYTES // max(1, _longest(source, shared))))
+    for batch in source.file.iter_batches(rows, row_groups=[source.group], columns=source.leaves):
         if start >= batch.num_rows:
             start -= batch.num_rows
             continue
@@ -101,14 +109,14 @@ def _damage(place: Place) -> Iterator[None]:
         ) from error
 
 
-def _footer(place: Place, raw: Any) -> str:
-    """Digest of the footer; ManifestError when there is none."""
+def _footer(place: Place, raw: Any) -> bytes:
+    """The footer's bytes; ManifestError when there is none."""
     end = raw.seek(0, 2)
     raw.seek(max(0, end - 8))
     tail = raw.read(8)
     size = int.from_bytes(tail[:4], "little")
     raw.seek(0)
-    if end < 12 or tail[4:] not in (b"PAR1", b"PARE") or size > end - 8 or raw.read(3) != b"PAR":
+    if end < 12 or tail[4:] != b"PAR1" or size > end - 8 or raw.read(3) != b"PAR":
         raise ManifestError(
             f"manifest {place.shown}: not a whole Parquet file (no footer); it was cut short, is "
             "still being written, or is of another format. Copy it again or set manifest.format"
@@ -119,86 +127,76 @@ def _footer(place: Place, raw: Any) -> str:
             f"{_FOOTER_BYTES >> 20}. Write it anew with larger row groups"
         )
     raw.seek(end - 8 - size)
-    return hashlib.sha256(raw.read(size)).hexdigest()
+    content: bytes = raw.read(size)
+    return content
 
 
-def _open(
-    place: Place, raw: Any, *, read_dictionary: list[str] | None = None, metadata: Any = None
-) -> Any:
+def _open(place: Place, raw: Any, *, read_dictionary: list[str] | None = None) -> Any:
     return pq.ParquetFile(
         pa.PythonFile(raw, mode="r") if place.path is None else str(place.path),
         read_dictionary=read_dictionary,
-        metadata=metadata,
         buffer_size=1 << 20 if place.path is not None else 8 << 20,
         arrow_extensions_enabled=False,
     )
-
-
-def _chunks(meta: Any, leaves: list[str]) -> list[Any]:
-    """The column chunks of a row group that belong to the wanted leaves."""
-    chunks = (meta.column(i) for i in range(meta.num_columns))
-    return [c for c in chunks if _below(c.path_in_schema, leaves)]
 
 
 def _below(path: str, leaves: list[str]) -> bool:
     return any(path == leaf or path.startswith(f"{leaf}.") for leaf in leaves)
 
 
-def _text_leaves(file: Any, leaves: list[str]) -> set[str]:
-    """Top-level text columns among the leaves."""
-    return {
-        f.name
-        for f in file.schema_arrow
-        if f.name in leaves and (pa.types.is_string(f.type) or pa.types.is_large_string(f.type))
-    }
-
-
-def _refuse_bombs(place: Place, raw: Any, meta: Any, leaves: list[str]) -> None:
+def _refuse_bombs(source: _Source, chunks: list[Chunk]) -> list[str]:
     """ManifestError for a page of text or bytes that would fill the memory.
 
-    Remote files are judged by their footer: reading every header would fetch every page.
+    Returns the columns that keep values in a dictionary. Remote files are judged by their
+    footer: reading every header would fetch every page.
     """
-    for chunk in _chunks(meta, leaves):
-        if chunk.physical_type != "BYTE_ARRAY":
+    shared = []
+    for chunk in chunks:
+        if chunk.physical != BYTE_ARRAY:
             continue
-        stored, size = chunk.total_compressed_size, chunk.total_uncompressed_size
-        pages: Iterable[tuple[int, int]] = [(stored, size // max(1, chunk.num_values))]
-        if place.path is not None:
-            start = chunk.data_page_offset
-            if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < start:
-                start = chunk.dictionary_page_offset
-            pages = sizes(raw, start, stored)
-        for stored, size in pages:
-            if size > _PAGE_BYTES or (size > _PAGE_SUSPECT and size > _PAGE_RATIO * stored):
+        average = chunk.unpacked // max(1, chunk.values)
+        found: Iterable[Page] = [Page(chunk.stored, average, chunk.dictionary)]
+        if source.place.path is not None:
+            found = pages(source.raw, chunk)
+        for page in found:
+            if page.dictionary and chunk.path not in shared:
+                shared.append(chunk.path)
+            if page.unpacked > _PAGE_BYTES or (
+                page.unpacked > max(_PAGE_SUSPECT, _PAGE_RATIO * page.stored)
+            ):
                 raise ManifestError(
-                    f"manifest {place.shown}: column {chunk.path_in_schema!r}: {stored:,} bytes "
-                    f"that unpack to {size:,}, too large; leave this column out of the file"
+                    f"manifest {source.place.shown}: column {chunk.path!r}: {page.stored:,} bytes "
+                    f"that unpack to {page.unpacked:,}, too large; leave this column out of the file"
                 )
+    return shared
 
 
-def _longest_shared(place: Place, file: Any, group: int, leaves: list[str]) -> int:
+def _longest(source: _Source, shared: list[str]) -> int:
     """Bytes of the longest text that a row group keeps in a dictionary; 0 without one.
 
     One row is read with its dictionary left as it is, which costs a page or two.
     """
-    text = list(_text_leaves(file, leaves))
-    chunks = _chunks(file.metadata.row_group(group), text)
-    shared = [c.path_in_schema for c in chunks if c.has_dictionary_page]
-    if not shared:
+    schema = source.file.schema_arrow
+    text = [name for name in shared if name in schema.names and _is_text(schema.field(name).type)]
+    if not text:
         return 0
     longest = 0
-    with place.open() as raw:
-        probe = _open(place, raw, read_dictionary=shared, metadata=file.metadata)
-        for batch in probe.iter_batches(1, row_groups=[group], columns=shared):
+    with source.place.open() as raw:
+        probe = _open(source.place, raw, read_dictionary=text)
+        for batch in probe.iter_batches(1, row_groups=[source.group], columns=text):
             for name, column in zip(batch.schema.names, batch.columns, strict=True):
                 longest = max(longest, pc.max(pc.binary_length(column.dictionary)).as_py() or 0)
                 if longest > _CELL_BYTES:
                     raise ManifestError(
-                        f"manifest {place.shown}: column {name!r}: a cell of {longest:,} bytes; "
-                        f"the limit is {_CELL_BYTES >> 20} MiB"
+                        f"manifest {source.place.shown}: column {name!r}: a cell of {longest:,} "
+                        f"bytes; the limit is {_CELL_BYTES >> 20} MiB"
                     )
             break
     return longest
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
