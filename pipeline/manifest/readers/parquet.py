@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -62,33 +62,39 @@ class ParquetReader:
             file = _open(place, raw)
             names = [name for name in file.schema_arrow.names if name in want.columns]
             leaves = [f"{n}.path" if n in want.path_only else n for n in names]
-            first = 0
-            for number, group in enumerate(found):
-                if first + group.rows > want.start:
-                    source = _Source(place, raw, file, number, leaves)
-                    yield from _group(source, group, max(0, want.start - first))
-                first += group.rows
+            text = [n for n in names if n in leaves and _is_text(file.schema_arrow.field(n).type)]
+            with place.open() as again:
+                probe = _open(place, again, read_dictionary=text) if text else None
+                source = _Source(place, raw, file, probe, tuple(leaves), frozenset(text))
+                first = 0
+                for number, group in enumerate(found):
+                    if first + group.rows > want.start:
+                        yield from _group(source, number, group, max(0, want.start - first))
+                    first += group.rows
 
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Where a row group is read from."""
+    """What a file's row groups are read from."""
 
     place: Place
     raw: Any
     file: Any
-    group: int
-    leaves: list[str]
+    #: The same file, with text left in its dictionaries.
+    probe: Any
+    #: The columns to read, and those of them that hold text.
+    leaves: tuple[str, ...]
+    text: frozenset[str]
 
 
-def _group(source: _Source, group: Group, start: int) -> Iterator[pa.RecordBatch]:
+def _group(source: _Source, number: int, group: Group, start: int) -> Iterator[pa.RecordBatch]:
     """One row group from its row `start` on."""
     chunks = [c for c in group.chunks if _below(c.path, source.leaves)]
     shared = _refuse_bombs(source, chunks)
     size = sum(chunk.unpacked for chunk in chunks)
     rows = min(_BATCH_ROWS, _BATCH_BYTES * group.rows // max(1, size))
-    rows = max(1, min(rows, 2 * _BATCH_BYTES // max(1, _longest(source, shared))))
-    for batch in source.file.iter_batches(rows, row_groups=[source.group], columns=source.leaves):
+    rows = max(1, min(rows, 2 * _BATCH_BYTES // max(1, _longest(source, number, shared))))
+    for batch in source.file.iter_batches(rows, row_groups=[number], columns=list(source.leaves)):
         if start >= batch.num_rows:
             start -= batch.num_rows
             continue
@@ -140,7 +146,7 @@ def _open(place: Place, raw: Any, *, read_dictionary: list[str] | None = None) -
     )
 
 
-def _below(path: str, leaves: list[str]) -> bool:
+def _below(path: str, leaves: Sequence[str]) -> bool:
     return any(path == leaf or path.startswith(f"{leaf}.") for leaf in leaves)
 
 
@@ -171,27 +177,24 @@ def _refuse_bombs(source: _Source, chunks: list[Chunk]) -> list[str]:
     return shared
 
 
-def _longest(source: _Source, shared: list[str]) -> int:
+def _longest(source: _Source, number: int, shared: list[str]) -> int:
     """Bytes of the longest text that a row group keeps in a dictionary; 0 without one.
 
     One row is read with its dictionary left as it is, which costs a page or two.
     """
-    schema = source.file.schema_arrow
-    text = [name for name in shared if name in schema.names and _is_text(schema.field(name).type)]
+    text = [name for name in shared if name in source.text]
     if not text:
         return 0
     longest = 0
-    with source.place.open() as raw:
-        probe = _open(source.place, raw, read_dictionary=text)
-        for batch in probe.iter_batches(1, row_groups=[source.group], columns=text):
-            for name, column in zip(batch.schema.names, batch.columns, strict=True):
-                longest = max(longest, pc.max(pc.binary_length(column.dictionary)).as_py() or 0)
-                if longest > _CELL_BYTES:
-                    raise ManifestError(
-                        f"manifest {source.place.shown}: column {name!r}: a cell of {longest:,} "
-                        f"bytes; the limit is {_CELL_BYTES >> 20} MiB"
-                    )
-            break
+    batch = next(source.probe.iter_batches(1, row_groups=[number], columns=text), None)
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True)) if batch else {}
+    for name, column in columns.items():
+        longest = max(longest, pc.max(pc.binary_length(column.dictionary)).as_py() or 0)
+        if longest > _CELL_BYTES:
+            raise ManifestError(
+                f"manifest {source.place.shown}: column {name!r}: a cell of {longest:,} bytes; "
+                f"the limit is {_CELL_BYTES >> 20} MiB"
+            )
     return longest
 
 

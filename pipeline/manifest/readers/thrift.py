@@ -127,40 +127,44 @@ class Thrift:
         if depth > _DEPTH:
             raise Damaged("a struct too deep")
         found: Struct = {}
-        field = 0
-        while (head := self._byte()) != 0:
-            kind = head & 0x0F
-            field = field + (head >> 4) if head >> 4 else self._integer()
-            found[field] = kind == _TRUE if kind <= _FALSE else self._value(kind, depth)
+        content, field = self._content, 0
+        try:
+            while head := content[self.at]:
+                self.at += 1
+                kind, step = head & 0x0F, head >> 4
+                field = field + step if step else self._integer()
+                if kind in _INTEGERS:
+                    found[field] = self._integer()
+                else:
+                    found[field] = kind == _TRUE if kind <= _FALSE else self._value(kind, depth)
+        except IndexError:
+            raise Damaged("it ends in the middle") from None
+        self.at += 1
         return found
 
     def _value(self, kind: int, depth: int) -> Any:
         self._values += 1
         if self._values > _VALUES:
             raise Damaged("too many values")
-        if kind in _INTEGERS:
-            return self._integer()
         if kind == _BINARY:
             return self._bytes(self._varint())
+        if kind in _INTEGERS:
+            return self._integer()
         if kind == _STRUCT:
             return self.struct(depth + 1)
         if kind in (_LIST, _SET):
-            head = self._byte()
+            head = self._content[self.at]
+            self.at += 1
             count = head >> 4 if head >> 4 != 15 else self._varint()
             if count > len(self._content) - self.at:
                 raise Damaged("a list longer than the file")
             return [self._value(head & 0x0F, depth + 1) for _ in range(count)]
         if kind in (_TRUE, _FALSE, _BYTE):  # inside lists a boolean takes a byte
-            return self._byte()
+            self.at += 1
+            return self._content[self.at - 1]
         if kind == _DOUBLE:
             return self._bytes(8)
         raise Damaged(f"a value of unknown type {kind}")
-
-    def _byte(self) -> int:
-        if self.at >= len(self._content):
-            raise Damaged("it ends in the middle")
-        self.at += 1
-        return self._content[self.at - 1]
 
     def _bytes(self, size: int) -> bytes:
         self.at += size
@@ -169,13 +173,17 @@ class Thrift:
         return self._content[self.at - size : self.at]
 
     def _varint(self) -> int:
-        value = shift = 0
-        while (byte := self._byte()) >= 0x80:
-            value |= (byte & 0x7F) << shift
+        content, at = self._content, self.at
+        value = content[at] & 0x7F
+        shift = 7
+        while content[at] >= 0x80:
+            at += 1
+            value |= (content[at] & 0x7F) << shift
             shift += 7
-            if shift > 63:
+            if shift > 70:
                 raise Damaged("a number without end")
-        return value | byte << shift
+        self.at = at + 1
+        return value
 
     def _integer(self) -> int:
         value = self._varint()
