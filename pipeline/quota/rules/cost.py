@@ -27,6 +27,10 @@ class Cost:
         #: Of one request so far; None: no price is known yet.
         self._dearest: float | None = None
 
+    @property
+    def idle(self) -> bool:
+        return self.limit is None
+
     def opens_at(self, ask: Ask, now: Now) -> float | StopReason:
         if self.limit is None:
             return now.mono
@@ -62,4 +66,4 @@ class Cost:
         self._flying.pop(permit.number, None)
 
     def facts(self, now: Now) -> Mapping[str, object]:
-        return {"cost_usd": self.spent, "max_cost_usd": self.limit}
+        return {"cost_usd": None if self.idle else self.spent, "max_cost_usd": self.limit}

@@ -37,6 +37,8 @@ DELAYS, DELAYS_EVERY = 200, 20
 class Requests:
     """The rule `requests`."""
 
+    idle = False
+
     def __init__(self, setup: Setup) -> None:
         self._log: deque[float] = deque()
         self._delays: deque[float] = deque(maxlen=DELAYS)
@@ -77,8 +79,7 @@ class Requests:
 
     async def space(self) -> None:
         """Let aiolimiter keep the spacing: at once after `opens_at`, whose wait a stop can end."""
-        if self.per_minute is not None:
-            await self._limiter.acquire()
+        await self._limiter.acquire()
 
     def take(self, permit: Permit, now: Now) -> None:
         if self.per_minute is None:
