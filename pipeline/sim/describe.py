@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
-from PIL import Image, ImageChops, ImageStat
+from PIL import Image, ImageChops
 
 #: Names for the corners and middles of RGB, far enough apart to be told from one another.
 _COLOURS = {
@@ -143,13 +143,11 @@ def _shares(small: Image.Image) -> dict[str, int]:
 
 
 def _words(small: Image.Image, shares: dict[str, int], width: int, height: int) -> str:
-    red, green, blue = (round(level) for level in ImageStat.Stat(small).mean)
+    red, green, blue = _mean(small)
     mean = (red + green + blue) / 3
     light = "A dark" if mean < 80 else "A bright" if mean > 170 else "An evenly lit"
     grey = small.convert("L")
-    steps: float = ImageStat.Stat(ImageChops.difference(grey, ImageChops.offset(grey, 1, 0))).mean[
-        0
-    ]
+    (steps,) = _mean(ImageChops.difference(grey, ImageChops.offset(grey, 1, 0)))
     detail = "little" if steps < 4 else "much" if steps > 14 else "some"
     shape = "square" if width == height else "landscape" if width > height else "portrait"
     colours = ", ".join(f"{name} ({share} %)" for name, share in shares.items())
@@ -157,3 +155,8 @@ def _words(small: Image.Image, shares: dict[str, int], width: int, height: int) 
         f"{light} {shape} picture of {width} x {height} pixels, mostly {colours}, with {detail} "
         f"detail; its mean colour is #{red:02x}{green:02x}{blue:02x}."
     )
+
+
+def _mean(picture: Image.Image) -> bytes:
+    """The mean of each channel, rounded."""
+    return picture.resize((1, 1), Image.Resampling.BOX).tobytes()

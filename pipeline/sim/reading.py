@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 _NUMBERED = re.compile(r"\s*Image\s+(\d{1,6})\s*:\s*", re.IGNORECASE)
-_ROLES = {"system", "developer", "user", "assistant", "tool"}
+_ROLES = ("assistant", "developer", "system", "tool", "user")
 _SCHEMA_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 #: Field -> (lowest, highest).
 _RANGES = {
@@ -203,7 +203,7 @@ def _messages(messages: object) -> tuple[tuple[str, ...], tuple[Part, ...]]:
     images: list[Part] = []
     for at, message in enumerate(messages):
         if not isinstance(message, dict) or message.get("role") not in _ROLES:
-            raise Bad(f"messages.{at}.role: one of {', '.join(sorted(_ROLES))}")
+            raise Bad(f"messages.{at}.role: one of {', '.join(_ROLES)}")
         content = message.get("content")
         if isinstance(content, str):
             texts.append(content)

@@ -6,7 +6,8 @@ returns a `Refused` (or a body) and decides nothing: who is refused is the core'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any, ClassVar
@@ -76,13 +77,19 @@ class Dialect:
         return {"error": {"message": message, "type": kind, "param": None, "code": None}}
 
     def refused(
-        self, knobs: Knobs, status: int, message: str, kind: str = "", **more: Any
+        self,
+        knobs: Knobs,
+        status: int,
+        message: str,
+        kind: str = "",
+        *,
+        http: Mapping[str, str] | None = None,
+        moves_on: bool = False,
+        **more: Any,
     ) -> Refused:
-        """An error; `headers` and `moves_on` go to the response, the rest into the body."""
-        headers = more.pop("headers", None)
-        moves_on = more.pop("moves_on", False)
+        """An error; `http` are headers of the response, `more` goes into the body."""
         body = self.error(knobs, status, message, kind, **more)
-        refusal = Refused(status, body, headers=headers, moves_on=moves_on)
+        refusal = Refused(status, body, headers=http, moves_on=moves_on)
         refusal.note = message
         return refusal
 
@@ -171,7 +178,7 @@ class Dialect:
     def too_many(self, knobs: Knobs, full: Full, model: Model, now: float) -> Refused:
         """A limit of the service's own is reached."""
         return self.refused(
-            knobs, 429, "Rate limit reached.", headers=rate_headers(knobs, full, now, body=False)
+            knobs, 429, "Rate limit reached.", http=rate_headers(knobs, full, now, body=False)
         )
 
     def upstream(self, knobs: Knobs, form: str, model: Model, wait: float) -> Refused:
@@ -206,7 +213,7 @@ class Dialect:
 
     def server(self, knobs: Knobs, status: int, model: Model) -> Refused:
         """Trouble of the service or of what is behind it."""
-        return self.refused(knobs, status, "The server had an error.", headers=later(knobs))
+        return self.refused(knobs, status, "The server had an error.", http=later(knobs))
 
     def not_found(self, knobs: Knobs) -> Refused:
         return self.refused(knobs, 404, "Not Found")
@@ -237,5 +244,5 @@ def rate_headers(knobs: Knobs, full: Full, now: float, *, body: bool) -> dict[st
 def retry_after(knobs: Knobs, wait: float, now: float) -> str:
     """Whole seconds, rounded up, or the instant as an HTTP date."""
     if knobs.retry_after_date:
-        return formatdate(int(now + wait) + 1, usegmt=True)
-    return str(max(1, int(-(-wait // 1))))
+        return formatdate(math.ceil(now + wait), usegmt=True)
+    return str(max(1, math.ceil(wait)))

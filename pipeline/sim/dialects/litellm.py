@@ -73,7 +73,7 @@ class LiteLLM(Dialect):
             f"limit: {full.count}, Remaining: 0. Limit resets at: {int(full.resets_at)}"
         )
         headers = rate_headers(knobs, full, now, body=False)
-        return self.refused(knobs, 429, message, headers=headers)
+        return self.refused(knobs, 429, message, http=headers)
 
     def upstream(self, knobs: Knobs, form: str, model: Model, wait: float) -> Refused:
         message = (
@@ -97,7 +97,7 @@ class LiteLLM(Dialect):
         name = _NAMES.get(status, "APIError")
         message = f"litellm.{name}: {name}: GeminiException - the service is overloaded."
         headers = later(knobs) if status == 503 else {}
-        return self.refused(knobs, status, message, headers=headers)
+        return self.refused(knobs, status, message, http=headers)
 
 
 def _why(trouble: Trouble) -> str:

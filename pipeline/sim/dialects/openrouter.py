@@ -222,7 +222,7 @@ class OpenRouter(Dialect):
             402,
             "Too much credit is held by requests in flight. Please retry shortly.",
             limit_source="openrouter_in_flight_budget",
-            headers={"Retry-After": "2"},
+            http={"Retry-After": "2"},
         )
 
     def key_spent(
@@ -259,7 +259,7 @@ class OpenRouter(Dialect):
             knobs,
             429,
             message,
-            headers=rate_headers(knobs, full, now, body=False),
+            http=rate_headers(knobs, full, now, body=False),
             moves_on=full.of == "endpoint",
             **metadata,
         )
@@ -337,7 +337,7 @@ class OpenRouter(Dialect):
         message = _SERVER.get(status, "Internal Server Error").format(provider=model.provider)
         more: dict[str, Any] = {"provider_name": model.provider} if status in (502, 529) else {}
         headers = later(knobs) if status == 503 else {}
-        return self.refused(knobs, status, message, headers=headers, moves_on=True, **more)
+        return self.refused(knobs, status, message, http=headers, moves_on=True, **more)
 
     def busy(self, knobs: Knobs) -> Refused:
-        return self.refused(knobs, 503, _SERVER[503], headers=later(knobs), moves_on=True)
+        return self.refused(knobs, 503, _SERVER[503], http=later(knobs), moves_on=True)
