@@ -22,7 +22,7 @@ from pathlib import Path
 from pipeline.quota.claims import Claim, Grant, Pending
 from pipeline.quota.days import MARGIN
 from pipeline.quota.ledger_file import NAME, open_ledger, unusable
-from pipeline.quota.ledger_view import Names, meta_of, unknown_of, view_of
+from pipeline.quota.ledger_view import Loss, Names, loss_of, unknown_of, view_of
 from pipeline.quota.rules.base import Row
 from pipeline.quota.rules.daily import DayView
 from pipeline.quota.server_time import ServerTime, Uptime
@@ -62,13 +62,10 @@ class Ledger:
         with self._transaction() as db:
             if lost is not None:
                 self.notices.append(lost)
-                self._note_loss(db)
+                loss = (self._wall(), self._uptime.seconds(), self._uptime.boot)
+                db.execute("INSERT INTO losses VALUES (?,?,?)", loss)
+            self._loss: Loss | None = loss_of(db)
             self._adopt(db)
-
-    def _note_loss(self, db: sqlite3.Connection) -> None:
-        facts = {"at": self._wall(), "uptime": self._uptime.seconds(), "boot": self._uptime.boot}
-        for key, value in facts.items():
-            db.execute("INSERT OR REPLACE INTO meta VALUES (?,?)", (f"lost_{key}", value))
 
     def _adopt(self, db: sqlite3.Connection) -> None:
         """Bring the rows of another boot onto this one's clock."""
@@ -165,7 +162,7 @@ class Ledger:
             now = self._uptime.seconds()
             if now - claim.uptime > STALE:
                 return self._refuse(db, claim, wait=now)
-            view = view_of(db, self._names, claim.days)
+            view = view_of(db, self._names, claim.days, self._loss)
             paused = self._paused(db, now)
             if paused is not None:
                 return self._answer(None, view, paused=paused)
@@ -189,7 +186,7 @@ class Ledger:
         return Grant(row=row, wait_until=wait, paused_until=paused, view=view)
 
     def _refuse(self, db: sqlite3.Connection, claim: Claim, *, wait: float) -> Grant:
-        return self._answer(None, view_of(db, self._names, claim.days), wait=wait)
+        return self._answer(None, view_of(db, self._names, claim.days, self._loss), wait=wait)
 
     def _full(self, claim: Claim, view: DayView, now: float) -> bool:
         """The same decision as the rule's, on counts that cannot change under it."""
@@ -214,10 +211,10 @@ class Ledger:
         if not claim.count:
             return None
         wait = now
-        lost = meta_of(db, "lost_uptime")
-        if lost is not None and lost <= now and meta_of(db, "lost_boot") == self._uptime.boot:
+        loss = self._loss
+        if loss is not None and loss.uptime <= now and loss.boot == self._uptime.boot:
             # Whoever asked before the ledger was lost may have filled the minute.
-            wait = max(wait, lost + claim.window)
+            wait = max(wait, loss.uptime + claim.window)
         recent = "SELECT uptime FROM permits WHERE scope=? ORDER BY uptime DESC LIMIT 1 OFFSET ?"
         last = db.execute(recent, (self._names.limits, claim.burst - 1)).fetchone()
         if last is not None:
@@ -353,7 +350,7 @@ class Ledger:
         if told is not None:
             self.correct(days[0], told)
         try:
-            self._last = view_of(self._connection, self._names, days)
+            self._last = view_of(self._connection, self._names, days, self._loss)
             return self._last, unknown_of(self._connection, self._names)
         except sqlite3.Error as error:
             raise unusable(self._folder / NAME, error) from error
