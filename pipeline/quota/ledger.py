@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from pipeline.quota.claims import Claim, Grant, Pending
 from pipeline.quota.days import MARGIN
@@ -26,6 +27,8 @@ from pipeline.quota.ledger_view import Loss, Names, loss_of, unknown_of, view_of
 from pipeline.quota.rules.base import Row
 from pipeline.quota.rules.daily import DayView
 from pipeline.quota.server_time import ServerTime, Uptime
+
+T = TypeVar("T")
 
 #: Rows older than this many windows are forgotten once answered.
 KEEP_WINDOWS = 2
@@ -92,15 +95,30 @@ class Ledger:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """BEGIN IMMEDIATE … COMMIT on the file that has the name now."""
+        """BEGIN IMMEDIATE … COMMIT. Raises OutputError, or sqlite3.DatabaseError for damage."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
                 raise
             self._connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            raise unusable(self._folder / NAME, error) from error
+
+    def _on_the_named_file(self, act: Callable[[], T]) -> T:
+        """Act on the file that has the name now; once more on a new one if it is damaged."""
+        try:
+            if not self._same_file():
+                self._reopen()
+            return act()
+        except sqlite3.DatabaseError:
+            pass
+        try:
+            self._reopen()
+            return act()
         except sqlite3.Error as error:
             raise unusable(self._folder / NAME, error) from error
 
@@ -112,7 +130,7 @@ class Ledger:
         return (stat.st_dev, stat.st_ino) == self._file
 
     def _reopen(self) -> None:
-        """The file was deleted or set aside while we ran: go on with a new one, from our view."""
+        """The file was deleted, set aside or damaged while we ran: a new one, from our view."""
         self._connection.close()
         self._connect()
         last, scope = self._last, self._names.limits
@@ -155,8 +173,9 @@ class Ledger:
     def reserve(self, claim: Claim, pending: Pending) -> Grant:
         """Count one request, or say why not now. `pending` is written either way."""
         self._wall_offset = claim.wall - claim.uptime
-        if not self._same_file():
-            self._reopen()
+        return self._on_the_named_file(lambda: self._reserve(claim, pending))
+
+    def _reserve(self, claim: Claim, pending: Pending) -> Grant:
         with self._transaction() as db:
             self._write(db, pending)
             now = self._uptime.seconds()
@@ -182,7 +201,8 @@ class Ledger:
         wait: float | None = None,
         paused: float | None = None,
     ) -> Grant:
-        self._last = view
+        # A copy: the gate changes what it is given, in another thread.
+        self._last = DayView(used=dict(view.used), used_by_job=dict(view.used_by_job))
         return Grant(row=row, wait_until=wait, paused_until=paused, view=view)
 
     def _refuse(self, db: sqlite3.Connection, claim: Claim, *, wait: float) -> Grant:
@@ -263,10 +283,12 @@ class Ledger:
 
     def write(self, pending: Pending) -> None:
         """Write what has happened, in one transaction."""
-        if not self._same_file():
-            self._reopen()
-        with self._transaction() as db:
-            self._write(db, pending)
+
+        def act() -> None:
+            with self._transaction() as db:
+                self._write(db, pending)
+
+        self._on_the_named_file(act)
 
     def _write(self, db: sqlite3.Connection, pending: Pending) -> None:
         names = self._names
@@ -323,6 +345,9 @@ class Ledger:
 
         Lowered only to the told count plus what may not have reached it yet.
         """
+        self._on_the_named_file(lambda: self._correct(day, told))
+
+    def _correct(self, day: str, told: int) -> None:
         names = self._names
         with self._transaction() as db:
             row = db.execute(
@@ -350,7 +375,7 @@ class Ledger:
         if told is not None:
             self.correct(days[0], told)
         try:
-            self._last = view_of(self._connection, self._names, days, self._loss)
-            return self._last, unknown_of(self._connection, self._names)
+            view = view_of(self._connection, self._names, days, self._loss)
+            return view, unknown_of(self._connection, self._names)
         except sqlite3.Error as error:
             raise unusable(self._folder / NAME, error) from error
