@@ -201,8 +201,7 @@ class Ledger:
         wait: float | None = None,
         paused: float | None = None,
     ) -> Grant:
-        # A copy: the gate changes what it is given, in another thread.
-        self._last = DayView(used=dict(view.used), used_by_job=dict(view.used_by_job))
+        self._last = _counts(view)
         return Grant(row=row, wait_until=wait, paused_until=paused, view=view)
 
     def _refuse(self, db: sqlite3.Connection, claim: Claim, *, wait: float) -> Grant:
@@ -376,6 +375,12 @@ class Ledger:
             self.correct(days[0], told)
         try:
             view = view_of(self._connection, self._names, days, self._loss)
+            self._last = _counts(view)
             return view, unknown_of(self._connection, self._names)
         except sqlite3.Error as error:
             raise unusable(self._folder / NAME, error) from error
+
+
+def _counts(view: DayView) -> DayView:
+    """A copy: the gate changes what it is given, in another thread."""
+    return DayView(used=dict(view.used), used_by_job=dict(view.used_by_job))
