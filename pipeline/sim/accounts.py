@@ -15,7 +15,7 @@ from pipeline.sim.limits import DAY
 from pipeline.sim.models import Model
 from pipeline.sim.reading import Asked
 
-_REMEMBERED = 2_000
+_REMEMBERED = 1_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from pipeline.sim.calls import Call, received
 from pipeline.sim.describe import Seen
 from pipeline.sim.dialects.base import Generation
 from pipeline.sim.dialects.table import DIALECTS
-from pipeline.sim.faults import Journey, deliver
+from pipeline.sim.faults import Journey, deliver, is_free, moves_on
 from pipeline.sim.knobs import Knobs
 from pipeline.sim.limits import Meters
 from pipeline.sim.log import Logged
@@ -84,13 +84,16 @@ class Simulator:
         call = received(method, path, headers, body, knobs=self.knobs, now=now)
         self.log.append(call.entry)
         try:
-            response = await self._route(call)
-        except Refused as refusal:
-            call.entry.error = refusal.note or None
-            response = refusal.response()
-        call.entry.status = response.status
-        if self._listen is not None:
-            self._listen(call.entry)
+            try:
+                response = await self._route(call)
+            except Refused as refusal:
+                call.entry.error = refusal.note or None
+                response = refusal.response()
+            call.entry.status = response.status
+        finally:
+            # Also when the caller hung up meanwhile: it was received all the same.
+            if self._listen is not None:
+                self._listen(call.entry)
         date = formatdate(call.now, usegmt=True)
         return replace(response, headers={"Date": date, **response.headers})
 
@@ -119,13 +122,13 @@ class Simulator:
         draw = self._luck.draw(call.body or b"")
         asked, held = self._read(call)
         looks: list[Look] | None = None
-        model: Model | None = None
+        models: list[Model] = []
         if asked is not None and (knobs.tpm is not None or knobs.endpoint_tpm is not None):
             looks = await self._see(asked, call)  # tokens are known only after looking
         out = self._out(call)
         try:
             if not out:
-                model = self._admit(call, asked, held, looks, draw)
+                models = self._admit(call, asked, held, looks, draw)
         except Refused as refusal:
             held = refusal
         if asked is not None and looks is None:
@@ -133,9 +136,9 @@ class Simulator:
         if out:
             entry.fault = "outage"
             return self._fail(call, draw)
-        if held is not None or asked is None or model is None or looks is None:
+        if held is not None or asked is None or looks is None:
             raise held or dialect.bad(knobs, "Bad Request")
-        return self._answer(call, asked, model, looks, draw)
+        return self._answer(call, asked, models, looks, draw)
 
     def _read(self, call: Call) -> tuple[Asked | None, Refused | None]:
         """The request, or why it cannot be read; told only after the key was looked at."""
@@ -162,8 +165,10 @@ class Simulator:
         held: Refused | None,
         looks: list[Look] | None,
         draw: Draw,
-    ) -> Model:
-        """The model that will answer; Refused when there is none. Counts the request."""
+    ) -> list[Model]:
+        """The model that will answer, and those after it; Refused when there is none. Counts the
+        request.
+        """
         knobs, dialect = call.knobs, call.dialect
         self._accounts.authorize(call.who, knobs, dialect)
         if asked is None:
@@ -171,7 +176,7 @@ class Simulator:
         good = [one for one in looks or () if not isinstance(one, Trouble)]
         tokens = prompt_tokens(asked, good, knobs)
         candidates = self._candidates(call, asked)
-        for model in candidates:
+        for at, model in enumerate(candidates):
             try:
                 self._pass(call, asked, model, tokens, draw)
             except Refused as refusal:
@@ -180,7 +185,7 @@ class Simulator:
                 raise
             self._accounts.counted += 1
             self._served.add(model.id)
-            return model
+            return candidates[at:]
         raise dialect.unknown_model(knobs, asked.model)
 
     def _candidates(self, call: Call, asked: Asked) -> list[Model]:
@@ -218,9 +223,9 @@ class Simulator:
             raise dialect.upstream(knobs, form, model, self._bursts.ends_at(now) - now)
 
     def _answer(
-        self, call: Call, asked: Asked, model: Model, looks: list[Look], draw: Draw
+        self, call: Call, asked: Asked, models: list[Model], looks: list[Look], draw: Draw
     ) -> SimResponse:
-        knobs, dialect, entry = call.knobs, call.dialect, call.entry
+        knobs, dialect, entry, model = call.knobs, call.dialect, call.entry, models[0]
         good: list[Seen | Fetched] = []
         troubles: list[Trouble] = []
         for look in looks:
@@ -241,24 +246,29 @@ class Simulator:
             if wait is None:
                 raise dialect.busy(knobs)
             delay += wait
+        fault = one_of(knobs.faults, draw.fault_kind) if draw.fault < knobs.faulty else None
+        if moves_on(fault) and len(models) > 1:
+            model, fault = models[1], None
+        entry.fault = fault or (f"lie_{said.lie}" if said.lie else None)
         got = self._generation(call, asked, model, said, delay, draw)
-        entry.fault = f"lie_{said.lie}" if said.lie else None
-        fault = None
-        if draw.fault < knobs.faulty:
-            fault = entry.fault = one_of(knobs.faults, draw.fault_kind)
+        if is_free(fault):
+            got = replace(got, cost=0.0)
+        self._accounts.record(call.who, got, knobs)
+        entry.generation, entry.served, entry.cost = got.id, got.slug, got.cost
+        entry.prompt_tokens, entry.completion_tokens = said.prompt_tokens, said.completion_tokens
         return deliver(got, _journey(call, draw, delay), fault)
 
     def _generation(
         self, call: Call, asked: Asked, model: Model, said: Said, delay: float, draw: Draw
     ) -> Generation:
-        """The answer, priced, remembered and logged."""
-        knobs, entry = call.knobs, call.entry
+        """The answer, priced; by another model where the knobs reroute."""
+        knobs = call.knobs
         if knobs.rerouted_after is not None and self.counted > knobs.rerouted_after:
             fallback = Model(id=knobs.rerouted_to, prompt=1e-6, completion=1e-6)
             model = next((m for m in knobs.models if m.id == knobs.rerouted_to), fallback)
         free = said.completion_tokens == 0 and said.finish != "stop"
         price = cost(model, said.prompt_tokens, said.completion_tokens, len(asked.images))
-        got = Generation(
+        return Generation(
             id=generation_id(call.now, draw.rest),
             created=int(call.now),
             model=model,
@@ -269,10 +279,6 @@ class Simulator:
             streamed=asked.stream,
             latency=delay,
         )
-        self._accounts.record(call.who, got, knobs)
-        entry.generation, entry.served, entry.cost = got.id, got.slug, got.cost
-        entry.prompt_tokens, entry.completion_tokens = said.prompt_tokens, said.completion_tokens
-        return got
 
     # --- outages
 
@@ -286,7 +292,7 @@ class Simulator:
         """What the edge answers while everything behind it is down."""
         model = Model(id=call.entry.model or "", provider="Simulator")
         nothing = Generation(
-            id="gen-0",
+            id="",
             created=int(call.now),
             model=model,
             slug=model.id,

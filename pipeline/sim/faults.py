@@ -27,6 +27,21 @@ _PAGES = {
 #: Faults that show before the first byte of an answer, also of a stream.
 _EARLY = ("http_", "html_", "upstream_429", "in_flight_402", "reset", "hang", "drip")
 _DRIPS = 3600
+#: Faults of the provider: a fallback model would answer instead.
+_PROVIDER = ("http_5", "upstream_429", "error_in_200")
+#: Faults that cost nothing: no word came, or the answer ended in an error.
+_FREE = (
+    "http_",
+    "html_",
+    "upstream_429",
+    "in_flight_402",
+    "error_in_200",
+    "null_fields",
+    "string_code",
+    "choice_error",
+    "empty",
+    "null_content",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +54,16 @@ class Journey:
     delay: float
     #: Seconds until the upstream provider recovers, for faults that tell.
     wait: float = 5.0
+
+
+def moves_on(fault: str | None) -> bool:
+    """Would OpenRouter try the next of several models?"""
+    return fault is not None and fault.startswith(_PROVIDER)
+
+
+def is_free(fault: str | None) -> bool:
+    """Is an answer with this fault not billed?"""
+    return fault is not None and fault.startswith(_FREE)
 
 
 def deliver(got: Generation, journey: Journey, fault: str | None) -> SimResponse:

@@ -18,7 +18,7 @@ from pipeline.sim.describe import BadImage, HugeImage, Seen, magic, see
 from pipeline.sim.knobs import Knobs
 from pipeline.sim.reading import Part
 
-_KEPT = 20_000
+_KEPT = 8_000
 #: Base64 text above this length is decoded and hashed in a thread.
 _LARGE = 400_000
 

@@ -241,7 +241,7 @@ def test_a_cut_pack_names_its_suspect() -> None:
         assert reply["finish_reason"] == "content_filter"
         assert content.count('"image"') == suspect + 1
         assert content.endswith(f'{{"image": {suspect + 1}, "caption": "A')
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(json.JSONDecodeError):
             json.loads(content)
 
     run(ask())
@@ -283,6 +283,35 @@ def test_fallback_models() -> None:
         assert error_of(many)["message"] == "'models' array must have 3 items or fewer."
 
     run(ask())
+
+
+def test_a_fallback_answers_where_the_provider_fails() -> None:
+    """Downtime moves on to the next model; without one it is told."""
+
+    async def ask() -> None:
+        service = Service("openrouter-2024-exp", upstream_quiet=None, faulty=1.0, faults="http_502")
+        alone = await service.post()
+        both = await service.post({**asked(), "models": ["google/gemini-flash-1.5"]})
+
+        assert (alone.status, both.status) == (502, 200)
+        assert json.loads(both.body)["model"] == "google/gemini-flash-1.5"
+
+    run(ask())
+
+
+def test_failures_cost_nothing() -> None:
+    """An error or an empty answer is not billed; an answer that is lost on the way is."""
+
+    async def spent(fault: str) -> float:
+        service = Service("openrouter-paid", management_keys=[KEY], faulty=1.0, faults=fault)
+        await service.post()
+        _, told = await service.get("/credits")
+        found = told["data"]["total_usage"]
+        assert isinstance(found, float)
+        return found
+
+    assert run(spent("http_502")) == run(spent("empty")) == 0
+    assert run(spent("cut_body")) > 0
 
 
 @pytest.mark.parametrize(

@@ -354,11 +354,11 @@ def test_the_transport_plays_time_and_trouble() -> None:
         head = {"Authorization": f"Bearer {KEY}"}
         url = "http://sim/api/v1/chat/completions"
 
-        async def sent(timeout: float | None = 120, **knobs: Any) -> tuple[int, float]:
+        async def sent(within: float | None = 120, **knobs: Any) -> tuple[int, float]:
             service = Service(**knobs)
             begun = service.clock.monotonic()
             status, _, _ = await InProcess(service.simulator).request(
-                "POST", url, head, body, timeout
+                "POST", url, head, body, within
             )
             return status, service.clock.monotonic() - begun
 

@@ -136,7 +136,7 @@ class OpenRouter(Dialect):
         return {**chunk, "error": error}
 
     def headers(self, got: Generation) -> dict[str, str]:
-        return {"X-Generation-Id": got.id}
+        return {"X-Generation-Id": got.id} if got.id else {}
 
     def models(self, models: Sequence[Model], knobs: Knobs) -> object:
         return {"data": [listed(model, knobs.era) for model in models]}
