@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import ManifestError
 from pipeline.manifest.places import Place
 from pipeline.manifest.readers.base import MAX_COLUMNS, Look, Want
-from pipeline.manifest.readers.thrift import BYTE_ARRAY, Chunk, Group, Page, groups, pages
+from pipeline.manifest.readers.thrift import BYTE_ARRAY, Chunk, Damaged, Group, Page, groups, pages
 
 _BATCH_ROWS, _BATCH_BYTES = 32_768, 16 << 20
 #: Largest page of text or bytes; DuckDB writes pages of 100 MB. A page above the second size
@@ -94,13 +94,17 @@ def _group(source: _Source, number: int, group: Group, start: int) -> Iterator[p
     size = sum(chunk.unpacked for chunk in chunks)
     rows = min(_BATCH_ROWS, _BATCH_BYTES * group.rows // max(1, size))
     rows = max(1, min(rows, 2 * _BATCH_BYTES // max(1, _longest(source, number, shared))))
+    left = group.rows
     for batch in source.file.iter_batches(rows, row_groups=[number], columns=list(source.leaves)):
+        left -= batch.num_rows
         if start >= batch.num_rows:
             start -= batch.num_rows
             continue
         batch.validate(full=True)  # offsets in range, text in UTF-8
         yield batch.slice(start) if start else batch
         start = 0
+    if left:
+        raise Damaged(f"row group {number + 1} lacks {left} of its {group.rows} rows")
 
 
 @contextmanager
