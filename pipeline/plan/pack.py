@@ -141,8 +141,7 @@ class Pool:
         if ended and idle and self._parked:
             for group in self._parked:
                 # One image may be what breaks the service: halves tell it from the others.
-                half = len(group) // 2
-                self._ready += [part for part in (group[:half], group[half:]) if part]
+                self._ready += _halves(group)
             self._parked.clear()
             return self._request(self._ready.popleft())
         return None
@@ -202,14 +201,14 @@ class Pool:
 
     def _too_much(self, request: Request, left: tuple[Item, ...], kind: Kind | None) -> None:
         """The pack was too much for the service: halves now, and smaller packs from now on."""
-        half = len(left) // 2
-        self._ready += [part for part in (left[:half], left[half:]) if part]
-        size = sum(cost.item_bytes(item.image) for item in request.items)
+        halves = _halves(left)
+        self._ready += halves
+        size = max(sum(cost.item_bytes(item.image) for item in half) for half in halves)
         if kind is Kind.TOO_LARGE and size:
-            self._limits = replace(self._limits, raw_bytes=min(self._limits.raw_bytes, size // 2))
+            self._limits = replace(self._limits, raw_bytes=min(self._limits.raw_bytes, size))
         elif kind is Kind.TOO_LONG:
-            tokens = min(self._limits.tokens_in, request.tokens_in // 2)
-            self._limits = replace(self._limits, tokens_in=max(1, tokens))
+            tokens = max(cost.request_tokens(half, "pack")[0] for half in halves)
+            self._limits = replace(self._limits, tokens_in=min(self._limits.tokens_in, tokens))
         else:
             self._resize(min(self._most, len(request.items) // 2))
         self._open = _Open()
@@ -259,6 +258,12 @@ class Pool:
             items, form, caption=self._limits.caption_tokens
         )
         return Request(items=items, form=form, tokens_in=tokens_in, tokens_out=tokens_out)
+
+
+def _halves(group: tuple[Item, ...]) -> list[tuple[Item, ...]]:
+    """Both halves of a group; of a single image, itself."""
+    half = len(group) // 2
+    return [part for part in (group[:half], group[half:]) if part]
 
 
 def _gives_up(decision: RetryDecision | None) -> bool:

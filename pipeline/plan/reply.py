@@ -81,6 +81,8 @@ def parse_pack(content: str, count: int) -> ParsedPack:
     kept: dict[int, str] = {}
     dropped: set[int] = set()
     for number, text in entries:
+        if text.strip() in _PLACEHOLDERS:
+            continue
         if not 1 <= number <= count:
             trouble.append("unknown")
         elif number in kept and kept[number] != text:
@@ -129,7 +131,7 @@ def _own(number: int, text: str) -> str:
     caption = clean_caption(text)
     label = _LABEL.match(caption)
     if label is None:
-        return "" if caption in _PLACEHOLDERS else caption
+        return caption
     return clean_caption(caption[label.end() :]) if int(label[1]) == number else ""
 
 
