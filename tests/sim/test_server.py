@@ -61,10 +61,15 @@ def test_every_base_is_served() -> None:
         ("cut_body", aiohttp.ClientPayloadError),
     ],
 )
-def test_connections_break(fault: str, raised: type[Exception]) -> None:
-    """A reset comes before any byte, a cut in the middle of the body."""
+@pytest.mark.parametrize("stream", [False, True])
+def test_connections_break(
+    fault: str, raised: type[Exception], stream: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A reset comes before any byte, a cut in the middle; the server itself finds nothing odd."""
+    body = json.dumps(asked(stream=stream)).encode()
     with pytest.raises(raised):
-        over({"faulty": 1.0, "faults": [fault]})
+        over({"faulty": 1.0, "faults": [fault]}, body)
+    assert not caplog.records
 
 
 def test_padding_arrives_before_the_body() -> None:
