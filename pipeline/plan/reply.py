@@ -2,15 +2,15 @@
 
 A pack's entries are matched by their number, never by position. Whatever is complete is kept,
 also from a reply that is cut, wrapped in prose or not quite JSON; a number that is unknown, given
-twice with different words, or part of a list that counts from elsewhere than 1 is not guessed
-at: that image is asked again. Nothing here raises on any text.
+twice with different words, out of turn in a list that was cut, or part of a list that counts from
+elsewhere than 1 is not guessed at: that image is asked again. Nothing here raises on any text.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from pipeline.plan.words import pack_instruction, response_schema
@@ -66,17 +66,16 @@ class ParsedPack:
 
     captions: dict[int, str] = field(default_factory=dict)
     raw: dict[int, str] = field(default_factory=dict)
-    #: What was wrong with it, in fixed words: `cut` (or not JSON), `renumbered`, `repeated`,
-    #: `unknown`, `missing`.
+    #: What was wrong with it, in fixed words: `broken` (not whole JSON), `cut` (at its end),
+    #: `renumbered`, `repeated`, `unknown`, `missing`.
     trouble: tuple[str, ...] = ()
 
 
 def parse_pack(content: str, count: int) -> ParsedPack:
     """Read a packed reply for images 1 … count. Never raises, never guesses."""
-    entries, whole = _entries(content[:MAX_CHARS])
-    trouble = [] if whole else ["cut"]
-    numbers = {number for number, _ in entries}
-    if _renumbered(numbers, count):
+    found = _read(content[:MAX_CHARS])
+    entries, trouble = found.entries, ([] if found.whole else ["broken"])
+    if _renumbered({number for number, _ in entries}, count):
         return ParsedPack(trouble=(*trouble, "renumbered"))
     kept: dict[int, str] = {}
     dropped: set[int] = set()
@@ -90,6 +89,10 @@ def parse_pack(content: str, count: int) -> ParsedPack:
             dropped.add(number)
         else:
             kept[number] = text
+    if found.cut:
+        # What would have contradicted an entry out of turn may be what was cut off.
+        trouble.append("cut")
+        dropped |= kept.keys() - _leading(number for number, _ in entries)
     captions = {n: _own(n, text) for n, text in sorted(kept.items()) if n not in dropped}
     captions = {n: caption for n, caption in captions.items() if caption}
     if len(captions) < count:
@@ -135,21 +138,43 @@ def _own(number: int, text: str) -> str:
     return clean_caption(caption[label.end() :]) if int(label[1]) == number else ""
 
 
-def _entries(content: str) -> tuple[list[tuple[int, str]], bool]:
-    """(number, text) of every complete entry, and whether all JSON in the text was whole."""
-    found, whole = _scan(content)
-    if not whole:
-        mended = _TRAILING_COMMA.sub(lambda match: match[1] or "", content)
-        more, mended_whole = _scan(mended)
-        if len(more) > len(found) or mended_whole:
-            found, whole = more, mended_whole
-    return found, whole and bool(found)
+def _leading(numbers: Iterable[int]) -> set[int]:
+    """The numbers of a list for as long as it counts 1, 2, 3 …"""
+    leading: set[int] = set()
+    for number in numbers:
+        if number != len(leading) + 1:
+            break
+        leading.add(number)
+    return leading
 
 
-def _scan(content: str) -> tuple[list[tuple[int, str]], bool]:
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What JSON a text holds."""
+
+    #: (number, text) of every complete entry, in order.
+    entries: list[tuple[int, str]]
+    #: All of it was whole.
+    whole: bool
+    #: The list was not closed before the text ended.
+    cut: bool
+
+
+def _read(content: str) -> _Read:
+    """The entries of a text; trailing commas are mended where that brings more to light."""
+    found = _scan(content)
+    if not found.whole:
+        mended = _scan(_TRAILING_COMMA.sub(lambda match: match[1] or "", content))
+        if mended.whole or len(mended.entries) > len(found.entries):
+            return mended
+    return found
+
+
+def _scan(content: str) -> _Read:
     """Entries of every JSON value in a text. Where one does not decode, those inside may."""
-    found: list[tuple[int, str]] = []
-    at, false_starts = 0, 0
+    entries: list[tuple[int, str]] = []
+    at = end = false_starts = 0
+    bare = False
     while start := _START.search(content, at):
         at = start.end()
         try:
@@ -158,9 +183,14 @@ def _scan(content: str) -> tuple[list[tuple[int, str]], bool]:
             false_starts += 1
             if false_starts > MAX_FALSE_STARTS:
                 break
-        else:
-            found += _of_value(value)
-    return found, false_starts == 0
+            continue
+        if new := list(_of_value(value)):
+            entries += new
+            end = at
+            bare = bare or (isinstance(value, dict) and "image" in value)
+    # Entries that stand in a whole list are whole, whatever braces there are around it.
+    whole = bool(entries) and not (false_starts and bare)
+    return _Read(entries, whole, cut=not whole and "]" not in content[end:])
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
