@@ -48,34 +48,28 @@ def text_sql(column: str) -> str:
 
 def _unsigned(text: str) -> str:
     """`identity.unsigned`."""
+    signed = " OR ".join(f"contains(t, {_quote(proof)})" for proof in PROOFS)
+    plain = f"NOT ({signed}) OR strpos(t, '?') = 0 OR contains(split_part(t, '?', 1), '#')"
+    name = "split_part(p, '=', 1)"
+    given = (
+        f"list_transform(list_filter(parts, lambda p: length(p) > length({name}) + 1), "
+        f"lambda p: {name})"
+    )
     gone = " || ".join(
         f"(CASE WHEN list_has_all(given, {_list(every.proof)}) THEN {_list(every.names)} "
         "ELSE CAST([] AS VARCHAR[]) END)"
         for every in SIGNATURES
     )
-    given = (
-        "list_transform(list_filter(parts, lambda p: "
-        "length(p) > length(split_part(p, '=', 1)) + 1), lambda p: split_part(p, '=', 1))"
-    )
-    kept = (
-        "array_to_string(list_filter(parts, lambda p: "
-        "NOT list_contains(gone, split_part(p, '=', 1))), '&')"
-    )
-    parts = f"string_split({_QUERY}, '&')"
-    bound = _let("given", given, _let("gone", f"({gone})", kept))
-    query = _let("parts", parts, bound)
+    kept = f"array_to_string(list_filter(parts, lambda p: NOT list_contains(gone, {name})), '&')"
     whole = (
         "split_part(t, '?', 1) || "
-        + _let("q", query, "CASE WHEN q = '' THEN '' ELSE '?' || q END")
+        + _let("q", kept, "CASE WHEN q = '' THEN '' ELSE '?' || q END")
         + f" || substr(t, strpos(t, '?') + 1 + length({_QUERY}))"
     )
-    signed = " OR ".join(f"contains(t, {_quote(proof)})" for proof in PROOFS)
-    # A URL whose set is not complete must stay as it is, to the letter, `?` at its end included.
-    complete = _let("parts", parts, _let("given", given, " OR ".join(
-        f"list_has_all(given, {_list(every.proof)})" for every in SIGNATURES
-    )))  # fmt: skip
-    plain = f"NOT ({signed}) OR strpos(t, '?') = 0 OR contains(split_part(t, '?', 1), '#')"
-    return _let("t", text, f"CASE WHEN {plain} THEN t WHEN {complete} THEN {whole} ELSE t END")
+    # Without a complete set the URL stays to the letter, a `?` at its end included.
+    found = _let("gone", f"({gone})", f"CASE WHEN len(gone) = 0 THEN t ELSE {whole} END")
+    looked = _let("parts", f"string_split({_QUERY}, '&')", _let("given", given, found))
+    return _let("t", text, f"CASE WHEN {plain} THEN t ELSE {looked} END")
 
 
 #: The query of `t`, between its first `?` and the `#` after it.
