@@ -106,14 +106,17 @@ def measure(
     )
 
 
+#: Shares nearer to 0 or 1 than this are beyond what floats can tell apart below.
+_TINY = 1e-9
+
+
 @lru_cache(maxsize=4096)
 def images_per_request(size: int, refused: float) -> tuple[float, float]:
     """Expected (images settled, captions) in one request, by packs of `size` of which a share is
     refused, when culprits are found as `pack.Pool` finds them."""
-    if refused <= 0 or size == 1:
-        return float(size), size * (1 - max(0.0, refused))
-    if refused >= 1:
-        refused = 1 - 1e-9
+    if size == 1 or refused < _TINY:
+        return float(size), size * (1 - refused)
+    refused = min(refused, 1 - _TINY)
     passes = 1 - refused
     # For a group that must hold a culprit: requests until it is found, captions on the way.
     searches = [(0.0, 0.0), (1.0, 0.0)]
