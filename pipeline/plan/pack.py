@@ -29,6 +29,8 @@ from pipeline.retry import Action, Kind, RetryDecision, Verdict
 MAX_RAW_BYTES = 14_000_000
 #: At this attempt an image that packs failed to answer travels alone.
 ALONE_AFTER = 3
+#: So many images missed at once at that attempt go in quarters first.
+CROWD = 8
 #: Packs in a row whose answers settled no image, after which packs become smaller.
 BARREN = 2
 #: Images answered in packs of a reduced size before the size grows again by a quarter.
@@ -178,9 +180,8 @@ class Pool:
         elif kind in _TOO_MUCH or (kind is Kind.TRUNCATED and len(left) == len(request.items)):
             self._too_much(request, tuple(left), kind)
         else:
-            alone = [item for item in left if item.asked.attempts >= ALONE_AFTER]
-            self._ready += [(item,) for item in alone]
-            self._back(item for item in left if item.asked.attempts < ALONE_AFTER)
+            self._ready += _apart([one for one in left if one.asked.attempts >= ALONE_AFTER])
+            self._back(one for one in left if one.asked.attempts < ALONE_AFTER)
 
     def _back(self, items: Iterable[Item]) -> None:
         """Images about which nothing is known: they travel with the fresh ones, before them."""
@@ -264,6 +265,14 @@ def _halves(group: tuple[Item, ...]) -> list[tuple[Item, ...]]:
     """Both halves of a group; of a single image, itself."""
     half = len(group) // 2
     return [part for part in (group[:half], group[half:]) if part]
+
+
+def _apart(missed: list[Item]) -> list[tuple[Item, ...]]:
+    """Images that packs keep missing: each alone. A whole pack that was missed twice in a row is
+    more likely bad luck than all of its images' fault: it first goes in quarters."""
+    crowd = len(missed) >= CROWD and all(one.asked.attempts == ALONE_AFTER for one in missed)
+    size = len(missed) // 4 if crowd else 1
+    return [tuple(missed[at : at + size]) for at in range(0, len(missed), size)]
 
 
 def _gives_up(decision: RetryDecision | None) -> bool:

@@ -267,6 +267,19 @@ def test_an_image_that_packs_keep_missing_travels_alone() -> None:
     assert drained(pool) == [[2], [1]]
 
 
+def test_a_whole_pack_that_is_missed_twice_goes_in_quarters() -> None:
+    """Not 16 requests for what was perhaps bad luck; at the next attempt each goes alone."""
+    pool = filled(16, PackLimits(images=16))
+    for _ in range(2):
+        request = taken(pool)
+        pool.done(request, [again(one) for one in request.items], RETRY, OK)
+    quarter = taken(pool)
+    pool.done(quarter, [again(one) for one in quarter.items], RETRY, OK)
+
+    assert numbers(quarter) == [0, 1, 2, 3]
+    assert drained(pool) == [[4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15], [0], [1], [2], [3]]
+
+
 def test_a_reloaded_image_comes_back_as_it_is_now() -> None:
     """The pool hands on what it was given back, not what it gave out."""
     pool = filled(2, PackLimits(images=2))

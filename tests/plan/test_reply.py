@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.plan.reply import clean_caption, parse_pack, safe_text, share, suspect_of
+from tests.plan.liar import dressed, lied
 from tests.plan.made import caption, listed, packed
 
 
@@ -137,40 +137,6 @@ def test_cut_at_every_byte_keeps_every_complete_entry(text: str) -> None:
 
         assert right(found.captions), end
         assert set(found.captions) == {n for n in range(1, 5) if ends[n - 1] < end}, end
-
-
-def lied(rng: random.Random, entries: list[dict[str, Any]], kind: str) -> str:
-    """What models do to a list."""
-    at, of = rng.sample(range(len(entries)), 2)
-    match kind:
-        case "drop":
-            del entries[at]
-        case "repeat":
-            entries.insert(at, {**entries[at], "image": entries[of]["image"]})
-        case "renumber":
-            start = rng.choice([0, 2, 3, 50])
-            entries = [{**entry, "image": n} for n, entry in enumerate(entries, start)]
-        case "extra":
-            entries.append({"image": len(entries) + 1, "caption": "A picture nobody sent."})
-        case "shuffle":
-            rng.shuffle(entries)
-        case "blank":
-            entries[at]["caption"] = rng.choice(["", " ", "…", "\u200b"])
-    return packed(entries)
-
-
-def dressed(rng: random.Random, text: str, kind: str) -> str:
-    """What models do to JSON."""
-    match kind:
-        case "prose":
-            return f"Here are the captions [as asked]:\n\n{text}\n\nI hope {{this}} helps!"
-        case "fences":
-            return f"```json\n{json.dumps(json.loads(text), indent=1)}\n```"
-        case "comma":
-            return text.replace("}]", "},]").replace('"}', '",}')
-        case "cut":
-            return text[: rng.randrange(len(text))]
-    return text
 
 
 @settings(max_examples=400, deadline=None)
