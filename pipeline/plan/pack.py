@@ -122,6 +122,11 @@ class Pool:
         else:
             self._fresh.append(item)
 
+    def allow(self, images: int) -> None:
+        """Packs of so many images from now on, as `auto.choose` says in the course of a run."""
+        self._limits = replace(self._limits, images=images)
+        self._resize(images)
+
     def take(self, *, ended: bool, idle: bool) -> Request | None:
         """The next request, or None while it is better to wait.
 

@@ -126,6 +126,17 @@ def test_no_request_exceeds_any_limit(cells: list[tuple[int, str]], images: int)
         assert within or len(r.items) == 1
 
 
+def test_the_size_of_packs_may_change_in_the_course_of_a_run() -> None:
+    """Larger and smaller, for the images that have not left."""
+    pool = filled(9, PackLimits(images=2))
+    sizes = []
+    for images in (2, 4, 1):
+        pool.allow(images)
+        sizes.append(len(taken(pool).items))
+
+    assert sizes == [2, 4, 1]
+
+
 def test_limits_of_a_model() -> None:
     """A small context leaves room for images; unknown figures are the known model's."""
     known = limits_for(32, context=None, max_output=None)
