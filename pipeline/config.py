@@ -19,7 +19,7 @@ from pipeline.checkpoint.settings import NotifySettings, OutputSettings, RunSett
 from pipeline.errors import JobError, UsageError
 from pipeline.images.settings import ImageSettings
 from pipeline.jobenv import environment, expand
-from pipeline.jobfile import STRAY_KEY, Document, Mark, Place, read_job, read_value
+from pipeline.jobfile import STRAY_KEY, Document, Mark, Place, fit, read_job, read_value
 from pipeline.jobwords import Schema, kinds, node_at, refusal
 from pipeline.manifest.settings import ManifestSettings
 from pipeline.plan.settings import PackingSettings, PromptSettings, ReplySettings
@@ -31,7 +31,7 @@ from pipeline.shown import looks_like_key
 class JobConfig(Settings):
     """A whole job."""
 
-    name: str = Field(default="", max_length=200)
+    name: str = Field(default="", max_length=200, pattern=r"^([^/.][^/]*)?$", examples=["photos"])
     """Name of the job; default: the file's stem."""
     manifest: ManifestSettings
     """The images."""
@@ -141,7 +141,7 @@ _JSON: dict[type, str] = {
 
 def _typed(accepted: set[str], text: str) -> tuple[Any, dict[Place, Mark]]:
     """The text of a `--set` as the type that its key takes: text stays text as it is."""
-    plain: tuple[Any, dict[Place, Mark]] = (text, {(): Mark(None, text)})
+    plain: tuple[Any, dict[Place, Mark]] = (fit(text), {(): Mark(None, text)})
     only_text = bool(accepted) and accepted <= {"string", "null"}
     if only_text and text != "null" and text[:1] not in ("'", '"'):
         return plain

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import JobError
-from pipeline.jobfile import Document, Place
+from pipeline.jobfile import Document, Place, fit
 from pipeline.shown import looks_like_key
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
@@ -64,10 +64,9 @@ def _filled(text: str, environ: Mapping[str, str]) -> str:
                 "variable in endpoint.api_key_env"
             )
         try:
-            held.encode()
-        except UnicodeEncodeError:
-            raise ValueError(f"the value of {name} is not UTF-8 text") from None
-        return held
+            return fit(held)
+        except ValueError as error:
+            raise ValueError(f"in the value of {name}, {error}") from None
 
     return _VARIABLE.sub(value, text)
 

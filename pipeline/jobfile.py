@@ -133,6 +133,7 @@ def read_value(text: str) -> tuple[Any, dict[Place, Mark]]:
         value, marks = _parse(text)
     except _Refused as refused:
         raise ValueError(refused.words) from None
+    marks = marks or {(): Mark(1, "")}
     return value, {place: Mark(None, m.text, m.quoted) for place, m in marks.items()}
 
 
@@ -156,14 +157,24 @@ def _parse(text: str) -> tuple[Any, dict[Place, Mark]]:
     return (None if node is None else _built(node, (), marks)), marks
 
 
+#: What PyYAML says -> what it means to somebody who writes a job file.
+_PLAIN = {
+    "'\\t'": "a tab; indent with spaces",
+    "mapping values are not allowed": (
+        "a second `: ` in a line; put the value in quotes, or check the indentation"
+    ),
+    "expected <block end>": "this line does not fit the ones above; check the indentation",
+    "could not find expected ':'": "a line without `: `; write key: value",
+    "<stream end>": "the file ends inside a bracket or a quote; close it",
+    "unexpected end of stream": "the file ends inside a quote; close it",
+    "but found another document": "a second document; a job file has one, without `---`",
+}
+
+
 def _problem(error: yaml.MarkedYAMLError) -> str:
     """PyYAML's words, with a remedy for what people really meet."""
     words = error.problem or "it cannot be read"
-    if "'\\t'" in words:
-        return "a tab; indent with spaces"
-    if "mapping values are not allowed" in words:
-        return "a second `: ` in a line; put the value in quotes, or check the indentation"
-    return words
+    return next((plain for told, plain in _PLAIN.items() if told in words), words)
 
 
 def _built(node: yaml.Node, place: Place, marks: dict[Place, Mark]) -> Any:
@@ -192,27 +203,29 @@ def _pairs(node: yaml.MappingNode, place: Place) -> Iterator[tuple[str, yaml.Nod
         line = key.start_mark.line + 1
         if not isinstance(key, yaml.ScalarNode):
             raise _Refused(line, "a key must be a plain word", place)
-        if looks_like_key(key.value):
-            raise _Refused(line, STRAY_KEY, place)
-        if _ODD.search(key.value):
-            raise _Refused(line, "control characters in a key", place)
-        yield key.value, inner, line
+        try:
+            yield fit(key.value), inner, line
+        except ValueError as error:
+            raise _Refused(line, str(error), place) from None
 
 
 def _scalar(node: yaml.ScalarNode, line: int, place: Place) -> Any:
     """Text, number, true, false or null; what only looks like one of them is refused."""
     kind, text = node.tag.removeprefix(_TAG), node.value
     read = _READ.get(kind) if node.style is None else None
-    if read is None:
-        if looks_like_key(text):
-            raise _Refused(line, STRAY_KEY, place)
-        if odd := _ODD.search(text):
-            raise _Refused(line, f"character U+{ord(odd[0]):04X} is not allowed", place)
-        return text
     try:
-        return read(text)
+        return read(text) if read is not None else fit(text)
     except ValueError as error:
         raise _Refused(line, str(error), place) from None
+
+
+def fit(text: str) -> str:
+    """The text itself; ValueError for a key and for what no path, prompt or record can hold."""
+    if looks_like_key(text):
+        raise ValueError(STRAY_KEY)
+    if odd := _ODD.search(text):
+        raise ValueError(f"character U+{ord(odd[0]):04X} is not allowed")
+    return text
 
 
 def _integer(text: str) -> int:

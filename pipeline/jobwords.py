@@ -72,34 +72,33 @@ def _kind(node: Schema) -> str:
 
 def wanted(root: Schema, node: Schema) -> str:
     """What to write: `an integer from 1 to 4096`, `auto, url or inline`, `a number above 0 or null`."""
-    words: list[str] = []
-    for one in branches(root, node):
-        words += _words(one, node.get("description", ""))
-    return _either(list(dict.fromkeys(words)))
+    words = [_words(one) for one in branches(root, node)]
+    if "examples" in node:
+        nothing = ["null"] if "null" in words else []
+        return f"something like {_either([*map(str, node['examples']), *nothing])}"
+    return _either(words)
 
 
 def _either(words: Sequence[str]) -> str:
     return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def _words(node: Schema, told: str) -> list[str]:
-    """The words of one alternative; `told` is the description of the whole key."""
+def _words(node: Schema) -> str:
+    """The words of one alternative."""
     kind = _kind(node)
     if "const" in node or "enum" in node:
-        return [str(one) for one in node.get("enum", [node.get("const")])]
+        return _either([str(one) for one in node.get("enum", [node.get("const")])])
     if kind in ("integer", "number"):
-        return [("an integer" if kind == "integer" else "a number") + _range(node)]
+        return ("an integer" if kind == "integer" else "a number") + _range(node)
     if kind == "string":
-        if "pattern" in node:
-            return [node.get("description", told).rstrip(".")]
-        return [
-            "text" if "maxLength" not in node else f"text of up to {node['maxLength']:,} letters"
-        ]
+        low, high = node.get("minLength", 0), node.get("maxLength")
+        return "text" + (f" of {low} to {high:,} letters" if high else " that is not empty" * low)
     if kind == "object":
         keys = ", ".join(node.get("properties", ()))
-        return [f"a section with the keys {keys}" if keys else "a section of `key: value` lines"]
-    plain = {"boolean": "true or false", "null": "null", "array": "a list"}
-    return [plain.get(kind, "a value")]
+        return f"a section with the keys {keys}" if keys else "a section of `key: value` lines"
+    if kind == "array":
+        return f"a list of at most {node['maxItems']}" if "maxItems" in node else "a list"
+    return {"boolean": "true or false", "null": "null"}.get(kind, "a value")
 
 
 def _range(node: Schema) -> str:
@@ -116,10 +115,7 @@ def found(value: Any, mark: Mark) -> str:
     """What stands there, as it was written: `the text 'many'`, `no, which YAML reads as false`."""
     text = mark.text
     if text is None:
-        kind = (
-            "a section" if isinstance(value, dict) else "a list" if isinstance(value, list) else ""
-        )
-        return kind or "nothing"
+        return "a section" if isinstance(value, dict) else "a list"
     cut = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
     if isinstance(value, str):
         return f"the text {cut!r}"
@@ -140,24 +136,23 @@ def refusal(document: Document, root: Schema, error: ValidationError) -> Pipelin
     place, first = min(told, key=lambda one: document.mark(one[0]).line or 0)
     words = _one(document, root, place, first)
     more = len({one for one, _ in told}) - 1
-    return document.error(place, words + (f" ({more} more like it)" if more else ""))
+    return document.error(place, words + (f" (errors in all: {more + 1})" if more else ""))
 
 
 def _place(document: Document, loc: tuple[str | int, ...], kind: str) -> Place:
     """pydantic's location without the names of union members that it mixes in."""
     value: Any = document.values
-    place: list[str | int] = []
+    place: Place = ()
     for name in loc:
-        keys = (
-            value
-            if isinstance(value, dict)
-            else range(len(value) if isinstance(value, list) else 0)
-        )
-        if name not in keys:
-            return (*place, name) if kind == "missing" and name == loc[-1] else tuple(place)
+        if isinstance(value, dict):
+            held = name in value
+        else:
+            held = isinstance(value, list) and isinstance(name, int) and name < len(value)
+        if not held:
+            return (*place, name) if kind == "missing" and name == loc[-1] else place
         value = value[name]
-        place.append(name)
-    return tuple(place)
+        place = (*place, name)
+    return place
 
 
 def _one(document: Document, root: Schema, place: Place, error: ErrorDetails) -> str:
@@ -171,9 +166,12 @@ def _one(document: Document, root: Schema, place: Place, error: ErrorDetails) ->
     mark = document.mark(place)
     value = _value(document.values, place)
     own = error["msg"].removeprefix("Value error, ") if kind == "value_error" else ""
-    return f"found {found(value, mark)}; {own or 'write ' + wanted(root, node)}" + _hint(
-        kinds(root, node), value, mark
-    )
+    if own and isinstance(value, dict | list):
+        return own
+    words = f"found {found(value, mark)}; {own or 'write ' + wanted(root, node)}"
+    if "examples" in node and kind.startswith(("greater_than", "less_than")):
+        return f"{words}: {error['msg'].removeprefix('Input should be ')}"
+    return words + _hint(branches(root, node), value, mark)
 
 
 def unknown(root: Schema, place: Place) -> str:
@@ -206,21 +204,26 @@ def _value(value: Any, place: Place) -> Any:
     return value
 
 
-def _hint(accepted: set[str], value: Any, mark: Mark) -> str:
+def _hint(nodes: Sequence[Schema], value: Any, mark: Mark) -> str:
     """What people who wrote this most likely meant."""
-    text = mark.text
-    if text is None:
-        return ""
-    if isinstance(value, str) and accepted & {"integer", "number"} and "${" in text:
-        return "; ${…} gives text: use --set for a number"
-    if isinstance(value, str) and accepted & {"integer", "number"}:
-        try:
-            meant = float(text.replace("_", ""))
-        except ValueError:
-            return ""
-        if meant.is_integer() and abs(meant) < 2**63:
-            return f": {int(meant)}" + (" without quotes" if mark.quoted else "")
-        return f": {meant!r}" if "number" in accepted and meant == meant else ""
-    if "string" in accepted and isinstance(value, bool | int | float):
-        return f": '{text[:_LONGEST]}' in quotes is text" if not mark.quoted else ""
+    text, numeric = mark.text or "", {"integer", "number"} & {_kind(one) for one in nodes}
+    if isinstance(value, str) and numeric:
+        if "${" in text:
+            return "; ${…} gives text: use --set for a number"
+        return _meant(text, quoted=mark.quoted)
+    free = any(one.get("type") == "string" and not {"const", "enum"} & set(one) for one in nodes)
+    if free and not numeric and isinstance(value, bool | int | float):
+        return f": '{text[:_LONGEST]}' in quotes is text"
     return ""
+
+
+def _meant(text: str, *, quoted: bool) -> str:
+    """The plain number that a text like `1e6` or `'8'` stands for."""
+    try:
+        meant = float(text)
+    except ValueError:
+        return ""
+    if not abs(meant) < 2**53:
+        return ""
+    shown = str(int(meant)) if meant.is_integer() else repr(meant)
+    return f": {shown}" + (" without quotes" if quoted else "")

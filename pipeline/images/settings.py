@@ -12,7 +12,11 @@ from pipeline.settings import Settings
 class ImageSettings(Settings):
     send: Literal["auto", "url", "inline"] = "auto"
     """As URL, as bytes inside the request, or whichever fits."""
-    identity: str = Field(default="auto", pattern=r"^(auto|content|column:.+)$")
+    identity: str = Field(
+        default="auto",
+        pattern=r"^(auto|content|column:.+)$",
+        examples=["auto", "content", "column:NAME"],
+    )
     """What makes an image the same image: auto, content, or column:NAME."""
     max_side: int = Field(default=768, ge=16, le=8192)
     """Longest side in pixels; larger images are shrunk before they are sent."""
