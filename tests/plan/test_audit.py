@@ -6,7 +6,7 @@ import hashlib
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.plan.audit import Agreement, agreement, chosen, compare, misplaced, summed, words_of
@@ -61,6 +61,7 @@ def test_agreement(one: str, other: str, overlap: float, length: float) -> None:
     assert (found.overlap, found.length) == (pytest.approx(overlap), pytest.approx(length))
 
 
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_agreement_is_fair(one: str, other: str) -> None:
     """Between 0 and 1, the same both ways, 1 with itself."""

@@ -6,7 +6,7 @@ import dataclasses
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.plan import auto
@@ -37,6 +37,7 @@ def test_expected_images_of_a_request() -> None:
     }
 
 
+@settings(deadline=None)
 @given(st.integers(1, 64), st.floats(0, 1))
 def test_expectations_are_within_bounds(size: int, share: float) -> None:
     """Never more than a pack, never more captions than images, and the refused ones have none."""
@@ -96,6 +97,7 @@ def test_measured_captions_and_images_decide_how_many_fit() -> None:
     assert room(KNOWN, dataclasses.replace(base, tokens_in=9_600 * 100_000)) == 7
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**6))
 def test_rates_are_shares(settled: int, refused: int, lost: int) -> None:
     """A prior keeps few observations from saying much, and never 0 or 1."""
@@ -134,6 +136,7 @@ def test_what_a_reply_adds_to_the_counts() -> None:
     assert counted(Kind.TRANSIENT, None, 4) == Measured()
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 10**9), min_size=12, max_size=12))
 def test_counts_add_up_and_survive_a_file(counts: list[int]) -> None:
     """Kept as JSON per model; what a damaged file holds counts as nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.plan import cost
@@ -30,6 +30,7 @@ def test_tiles_of_an_image(width: int, height: int, tiles: int) -> None:
     assert cost.image_tokens(width, height) == tiles * 258
 
 
+@settings(deadline=None)
 @given(st.integers(1, 20_000), st.integers(1, 20_000))
 def test_an_image_never_costs_less_than_by_either_rule(width: int, height: int) -> None:
     """The larger estimate counts, and it does not depend on orientation."""

@@ -105,6 +105,7 @@ def test_prompts_that_differ_count_each_and_share_a_pack() -> None:
     assert request.tokens_in <= 4_000
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 900), st.sampled_from(["a", "b" * 300])), max_size=40),
     st.integers(1, 9),
@@ -202,7 +203,7 @@ def test_the_untested_half_travels_with_fresh_images() -> None:
     assert drained(pool) == [[1, 2, 3, 4], [5, 6, 7]]
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.sets(st.integers(0, 79)), st.integers(1, 33), st.integers(1, 6), st.integers(0, 99))
 def test_every_culprit_is_found_and_no_neighbour_fails(
     bad: set[int], size: int, flight: int, seed: int

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import JobError
@@ -72,6 +72,7 @@ def test_a_cell_as_text(value: object, text: str) -> None:
     assert as_text(value) == text
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.sampled_from(["{a}", "{ b }", "{{", "}}"]), st.text(max_size=5))))
 def test_a_template_is_what_it_says(pieces: list[str]) -> None:
     """Pieces that are escaped come out as they were, placeholders as their values."""

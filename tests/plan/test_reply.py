@@ -163,6 +163,7 @@ def test_no_lie_but_a_clean_swap_puts_a_caption_on_the_wrong_image(
         assert len(found.captions) == count
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 30), min_size=2, max_size=60), st.integers(2, 30))
 def test_numbers_that_conflict_are_dropped(order: list[int], count: int) -> None:
     """Entries in any order with any repeats: a number is kept if its texts are all the same."""
@@ -187,6 +188,7 @@ JSON = st.recursive(
 TEXT = st.text(st.characters(), max_size=200)
 
 
+@settings(deadline=None)
 @given(st.one_of(TEXT, JSON.map(json.dumps), st.tuples(TEXT, JSON).map(str)), st.integers(1, 5))
 def test_any_text_is_read_without_an_exception(text: str, count: int) -> None:
     """Numbers are in range, captions are never empty and can be stored."""
@@ -225,6 +227,7 @@ def test_a_filtered_reply_names_its_suspect(text: str, suspect: int | None) -> N
 # --- one caption
 
 
+@settings(deadline=None)
 @given(st.text(st.characters()))
 def test_a_clean_caption_can_be_stored(text: str) -> None:
     """No NUL, no control characters, no lone surrogate, nothing unseen around; UTF-8 takes it."""
@@ -282,6 +285,7 @@ def test_a_caption_is_freed_of_its_wrapping(text: str, expected: str) -> None:
     assert clean_caption(text) == expected
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_safe_text_changes_only_what_is_unsafe(text: str) -> None:
     """What holds no control character comes back as it is."""
@@ -293,6 +297,7 @@ def test_safe_text_changes_only_what_is_unsafe(text: str) -> None:
 # --- shares
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**9), st.integers(1, 100))
 def test_shares_add_up_to_the_whole(total: int, count: int) -> None:
     """No token is lost or made by sharing it out, and no share is far from the others."""

@@ -6,7 +6,7 @@ import dataclasses
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import CODES
@@ -183,6 +183,7 @@ def test_a_filter_s_cut_names_the_image() -> None:
 # --- always
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(Kind),
     st.none() | st.text(st.characters()) | st.just(packed(listed(5))),
