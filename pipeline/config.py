@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, ValidationError
 
 from pipeline.api.settings import EndpointSettings
 from pipeline.checkpoint.settings import NotifySettings, OutputSettings, RunSettings
@@ -28,10 +28,17 @@ from pipeline.settings import Settings
 from pipeline.shown import looks_like_key
 
 
+def _name(name: str) -> str:
+    """It becomes a folder and part of file names."""
+    if "/" in name or name.startswith(".") or len(name) > 200:
+        raise ValueError("a name has no /, no dot in front, and at most 200 letters")
+    return name
+
+
 class JobConfig(Settings):
     """A whole job."""
 
-    name: str = Field(default="", max_length=200, pattern=r"^([^/.][^/]*)?$", examples=["photos"])
+    name: Annotated[str, AfterValidator(_name)] = ""
     """Name of the job; default: the file's stem."""
     manifest: ManifestSettings
     """The images."""

@@ -65,6 +65,13 @@ class Document:
             return UsageError(f"--set {key}: {words}")
         return JobError(f"{self.path}:{line}: {key + ': ' if key else ''}{words}")
 
+    def where(self, key: str) -> str:
+        """`configs/job.yaml:12: ` for a key that stands in the file, `--set ` for one of `--set`."""
+        mark = self.marks.get(tuple(key.split(".")))
+        if mark is None:
+            return ""
+        return "--set " if mark.line is None else f"{self.path}:{mark.line}: "
+
 
 def dotted(place: Place) -> str:
     """`images.max_side`."""

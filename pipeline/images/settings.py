@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from pipeline.images.guard import allowed
 from pipeline.settings import Settings
+
+
+def _allow(entries: list[str]) -> list[str]:
+    allowed(entries)
+    return entries
 
 
 class ImageSettings(Settings):
@@ -24,7 +30,7 @@ class ImageSettings(Settings):
     """JPEG quality."""
     root: str | None = None
     """Where relative image paths start; default: the manifest's folder."""
-    allow: list[str] = []
+    allow: Annotated[list[str], AfterValidator(_allow)] = []
     """Private or loopback places that may be fetched all the same: host, host:port, CIDR."""
     packages: list[str] = []
     """Python packages that package:// may read."""
