@@ -17,6 +17,7 @@ FLOORS = {
     **dict.fromkeys(("config", "jobfile", "jobenv", "jobwords"), 3),
     "stories": 4,
     "cli": 6,
+    "ending": 6,
     "__main__": 7,
     "__init__": 0,
 }
