@@ -1,4 +1,8 @@
-"""The commands. Each loads the job and calls a story; exit codes are settled in `main`."""
+"""The commands. Each loads the job and calls a story; exit codes are settled in `main`.
+
+A story is imported where it is called, after the job file was read: help and a refused job file
+wait for no library, and never fail for one that is missing.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +87,6 @@ def run(
     json: Json = False,
 ) -> None:
     """Caption everything that is not settled yet; resumable."""
-    from pipeline.stories.command import run_command
     from pipeline.stories.options import RunOptions, read_codes
 
     options = RunOptions(
@@ -98,15 +101,18 @@ def run(
         json=json,
     )
     loaded, environ = _load(job, set_)
+    from pipeline.stories.command import run_command
+
     raise typer.Exit(run_command(loaded, options, environ))
 
 
 @app.command()
 def status(job: Job, set_: Sets = None, json: Json = False) -> None:
     """Counts, rate, quota and last errors, while a run is going on and after it."""
+    loaded, _ = _load(job, set_)
     from pipeline.stories.status import status_command
 
-    raise typer.Exit(status_command(_load(job, set_)[0], as_json=json))
+    raise typer.Exit(status_command(loaded, as_json=json))
 
 
 @app.command()
@@ -121,9 +127,9 @@ def export(
     set_: Sets = None,
 ) -> None:
     """One row per manifest row, in manifest order, with its caption."""
+    loaded, _ = _load(job, set_)
     from pipeline.stories.export import export_command
 
-    loaded, _ = _load(job, set_)
     raise typer.Exit(export_command(loaded, dest, format_, formulas=raw_cells))
 
 
@@ -135,9 +141,10 @@ def verify(
     json: Json = False,
 ) -> None:
     """Check every promise on what is on disk."""
+    loaded, _ = _load(job, set_)
     from pipeline.stories.verify import verify_command
 
-    raise typer.Exit(verify_command(_load(job, set_)[0], repair=repair, as_json=json))
+    raise typer.Exit(verify_command(loaded, repair=repair, as_json=json))
 
 
 @app.command()
@@ -162,7 +169,7 @@ def schema() -> None:
 
 @app.command()
 def simulate(
-    port: Annotated[int, typer.Option(help="Loopback port; 0: any.")] = 8765,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Loopback port; 0: any.")] = 8765,
     profile: Annotated[str, typer.Option(help="Which service to be.")] = "openrouter-2026-free",
     seed: Annotated[int, typer.Option(help="Same seed, same answers.")] = 0,
     knob: Annotated[

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,6 +67,12 @@ class JobConfig(Settings):
     """Who is told."""
 
 
+@cache
+def schema() -> Schema:
+    """The JSON Schema of the job file: what its keys may hold, for words and for editors."""
+    return JobConfig.model_json_schema()
+
+
 #: What the contract has and this version does not do yet. `key`: refused when set to anything but
 #: the default; `key=pattern`: refused when the value matches. Deleting a line makes it available.
 NOT_YET: dict[str, str] = {
@@ -94,14 +101,13 @@ def read_and_check(
 ) -> tuple[JobConfig, Document]:
     """The job, and the document that tells where each of its keys stands."""
     document = read_job(path)
-    schema = JobConfig.model_json_schema()
     for override in overrides:
-        _override(document, schema, override)
+        _override(document, schema(), override)
     document = replace(document, values=expand(document, environ))
     try:
         job = JobConfig.model_validate(document.values)
     except ValidationError as error:
-        raise refusal(document, schema, error) from None
+        raise refusal(document, schema(), error) from None
     name = job.name or path.stem
     output = job.output.path or f"out/{name}"
     job = job.model_copy(
@@ -111,7 +117,7 @@ def read_and_check(
     return job, document
 
 
-def _override(document: Document, schema: Schema, override: str) -> None:
+def _override(document: Document, root: Schema, override: str) -> None:
     """Put `key.path=value` into the document; the value is typed by the schema."""
     key, equals, text = override.partition("=")
     place: Place = tuple(key.strip().split("."))
@@ -120,7 +126,7 @@ def _override(document: Document, schema: Schema, override: str) -> None:
     if not equals or not all(place):
         raise UsageError(f"--set {override}: write key.path=value")
     try:
-        value, marks = _typed(kinds(schema, node_at(schema, place) or {}), text)
+        value, marks = _typed(kinds(root, node_at(root, place) or {}), text)
     except ValueError as error:
         raise UsageError(f"--set {key}: {error}") from None
     held = document.values
@@ -185,4 +191,4 @@ def _value_and_default(job: JobConfig, place: tuple[str, ...]) -> tuple[Any, Any
     return getattr(held, place[-1]), field.get_default(call_default_factory=True)
 
 
-__all__ = ["NOT_YET", "JobConfig", "environment", "load_job", "read_and_check"]
+__all__ = ["NOT_YET", "JobConfig", "environment", "load_job", "read_and_check", "schema"]

@@ -58,7 +58,7 @@ class _Stdout(io.FileIO):
         try:
             return super().write(data)
         except BrokenPipeError:
-            raise StdoutLost from None
+            return _length(data)  # as with `| head`: the command ends as it would have
         except OSError as error:
             raise StdoutLost(f"stdout cannot be written ({error.strerror})") from None
 
@@ -68,7 +68,11 @@ class _Stderr(io.FileIO):
         try:
             return super().write(data)
         except OSError:
-            return len(memoryview(data).cast("B"))  # nobody reads it; the work goes on
+            return _length(data)  # the work goes on
+
+
+def _length(data: ReadableBuffer) -> int:
+    return memoryview(data).nbytes
 
 
 def open_streams() -> None:
@@ -116,8 +120,7 @@ def exit_of(error: BaseException, known: Known) -> int:
         stopped = code in (Exit.SIGHUP, Exit.SIGINT, Exit.SIGTERM)
         return say(f"stopped by {signal.Signals(code - 128).name}", code) if stopped else code
     if isinstance(error, StdoutLost):
-        _drop_stdout()
-        return say(str(error), Exit.OUTPUT) if str(error) else int(Exit.OUTPUT)
+        return _lost(error)
     if isinstance(error, PipelineError):
         words = str(error)
         key = _KEY.match(words)
@@ -155,18 +158,18 @@ def say(words: str, code: int) -> int:
 
 
 def flushed(code: int) -> int:
-    """Write what stdout still holds. That a reader left is no matter; that a disk is full is 73."""
+    """Write what stdout still holds; 73 when that cannot be done."""
     try:
         sys.stdout.flush()
-    except StdoutLost as lost:
-        _drop_stdout()
-        return say(str(lost), Exit.OUTPUT) if str(lost) else code
+    except StdoutLost as error:
+        return _lost(error)
     return code
 
 
-def _drop_stdout() -> None:
-    """Let what is still buffered go to /dev/null, or the interpreter complains at its end."""
+def _lost(error: StdoutLost) -> int:
+    """What is still buffered goes to /dev/null, or the interpreter would complain at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return say(str(error), Exit.OUTPUT)
 
 
 def _misused(words: str, context: typer.Context | None) -> int:

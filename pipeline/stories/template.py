@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from pipeline.config import JobConfig
+from pipeline.config import JobConfig, schema
 from pipeline.errors import OutputError
 from pipeline.jobwords import branches, node_at
 from pipeline.shown import looks_like_key
@@ -30,7 +30,6 @@ _HEAD = """\
 """
 #: Defaults that people write in another way than they are kept; a test holds them equal.
 AS_WRITTEN: dict[str, Any] = {"endpoint.patience": "15m", "run.min_free": "256MB"}
-_SCHEMA = JobConfig.model_json_schema()
 _PLAIN = re.compile(r"\w[\w .+-]{0,99}")
 #: Comments of a section start here, or after its longest line.
 _COLUMN = 36
@@ -38,13 +37,13 @@ _COLUMN = 36
 
 def schema_text() -> str:
     """JSON Schema (2020-12) of the job file."""
-    schema = {
+    whole = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "urn:caption-pipeline:job:1",
-        **_SCHEMA,
+        **schema(),
         "title": "caption-pipeline job",
     }
-    return json.dumps(schema, indent=2)
+    return json.dumps(whole, indent=2)
 
 
 def init_command(dest: Path) -> int:
@@ -100,8 +99,8 @@ def _section(model: type[BaseModel], above: str, written: dict[str, Any]) -> lis
 
 def _comment(key: str, words: str) -> str:
     """What a key is, and the choices where there are just a few."""
-    node = node_at(_SCHEMA, tuple(key.split("."))) or {}
-    choices = [str(one) for part in branches(_SCHEMA, node) for one in part.get("enum", ())]
+    node = node_at(schema(), tuple(key.split("."))) or {}
+    choices = [str(one) for part in branches(schema(), node) for one in part.get("enum", ())]
     listed = f": {', '.join(choices)}" if choices else ""
     return words.rstrip(".") + listed
 

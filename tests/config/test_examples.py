@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -103,6 +103,7 @@ def test_the_template_explains_every_key() -> None:
     assert all(str(value) in template("job") for value in AS_WRITTEN.values())
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.text(max_size=30))
 def test_a_template_loads_whatever_its_file_is_called(
     tmp_path_factory: pytest.TempPathFactory, stem: str
