@@ -1,18 +1,20 @@
-"""The commands. Each loads the job and calls a story; exit codes are settled in `main`."""
+"""The commands. Each loads the job and calls a story; exit codes are settled in `main`.
+
+A story is imported where it is called, after the job file was read: help and a refused job file
+wait for no library, and never fail for one that is missing.
+"""
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline import __version__
-from pipeline.errors import Exit, PipelineError
+from pipeline.ending import Known, exit_of, flushed, hear_signals, open_streams
 
 if TYPE_CHECKING:
     from pipeline.config import JobConfig
@@ -25,9 +27,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+#: What the one command of this process has found out, for the way it ends.
+_known = Known()
+
 Job = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")]
 Sets = Annotated[
-    Optional[list[str]],  # noqa: UP045 - typer reads annotations at run time
+    list[str] | None,
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a key of the job file."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
@@ -49,51 +54,65 @@ def _root(
 
 
 def _load(job: Path, sets: list[str] | None) -> tuple[JobConfig, dict[str, str]]:
-    from pipeline.config import environment, load_job
+    """The job and its environment; what is learned on the way helps an error to say where."""
+    from pipeline.config import environment, read_and_check
 
-    environ = environment(os.environ, Path.cwd())
-    return load_job(job, sets or (), environ), environ
+    _known.environ = environ = environment(os.environ, Path.cwd())
+    loaded, document = read_and_check(job, sets or (), environ)
+    _known.output, _known.where = Path(loaded.output.path), document.where
+    return loaded, environ
 
 
 @app.command()
 def run(
     job: Job,
-    limit: Annotated[Optional[int], typer.Option(help="Settle at most N more images.")] = None,  # noqa: UP045
-    retry_failed: Annotated[bool, typer.Option(help="Ask all failed images again.")] = False,
-    retry: Annotated[str, typer.Option(metavar="CODE,…", help="Ask these failures again.")] = "",
+    limit: Annotated[int | None, typer.Option(help="Settle at most N more images.")] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Ask all failed images again.")
+    ] = False,
+    retry: Annotated[
+        str | None, typer.Option(metavar="CODE,…", help="Ask only these failures again.")
+    ] = None,
     redo: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(metavar="SQL", help="Ask again the records that a predicate chooses."),
     ] = None,
-    yes: Annotated[bool, typer.Option(help="Go on although every image is new.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Go on although every image is new.")] = False,
+    pilot: Annotated[int | None, typer.Option(hidden=True)] = None,
+    shard: Annotated[str | None, typer.Option(hidden=True)] = None,
     set_: Sets = None,
-    quiet: Annotated[bool, typer.Option(help="No progress, no log lines on stderr.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="No progress, no log lines on stderr.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Caption everything that is not settled yet; resumable."""
-    from pipeline.stories.command import run_command
-    from pipeline.stories.options import RunOptions
+    from pipeline.stories.options import RunOptions, read_codes
 
-    codes = tuple(code.strip() for code in retry.split(",") if code.strip())
     options = RunOptions(
         limit=limit,
         retry_failed=retry_failed,
-        retry=codes,
+        retry=read_codes(retry),
         redo=redo,
         yes=yes,
+        pilot=pilot,
+        shard=shard,
         quiet=quiet,
         json=json,
     )
     loaded, environ = _load(job, set_)
+    from pipeline.stories.command import run_command
+
     raise typer.Exit(run_command(loaded, options, environ))
 
 
 @app.command()
 def status(job: Job, set_: Sets = None, json: Json = False) -> None:
     """Counts, rate, quota and last errors, while a run is going on and after it."""
+    loaded, _ = _load(job, set_)
     from pipeline.stories.status import status_command
 
-    raise typer.Exit(status_command(_load(job, set_)[0], as_json=json))
+    raise typer.Exit(status_command(loaded, as_json=json))
 
 
 @app.command()
@@ -132,28 +151,30 @@ def export(
     dest: Annotated[Path, typer.Argument(metavar="DEST", help="File or folder to write.")],
     format_: Annotated[str | None, typer.Option("--format", help="parquet, jsonl, csv, …")] = None,
     raw_cells: Annotated[
-        bool, typer.Option(help="CSV: leave cells that look like formulas as they are.")
+        bool,
+        typer.Option("--raw-cells", help="CSV: leave cells that look like formulas as they are."),
     ] = False,
     set_: Sets = None,
 ) -> None:
     """One row per manifest row, in manifest order, with its caption."""
+    loaded, _ = _load(job, set_)
     from pipeline.stories.export import export_command
 
-    loaded, _ = _load(job, set_)
     raise typer.Exit(export_command(loaded, dest, format_, formulas=raw_cells))
 
 
 @app.command()
 def verify(
     job: Job,
-    repair: Annotated[bool, typer.Option(help="Mend what needs no guessing.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what needs no guessing.")] = False,
     set_: Sets = None,
     json: Json = False,
 ) -> None:
     """Check every promise on what is on disk."""
+    loaded, _ = _load(job, set_)
     from pipeline.stories.verify import verify_command
 
-    raise typer.Exit(verify_command(_load(job, set_)[0], repair=repair, as_json=json))
+    raise typer.Exit(verify_command(loaded, repair=repair, as_json=json))
 
 
 @app.command()
@@ -178,14 +199,14 @@ def schema() -> None:
 
 @app.command()
 def simulate(
-    port: Annotated[int, typer.Option(help="Loopback port; 0: any.")] = 8765,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Loopback port; 0: any.")] = 8765,
     profile: Annotated[str, typer.Option(help="Which service to be.")] = "openrouter-2026-free",
     seed: Annotated[int, typer.Option(help="Same seed, same answers.")] = 0,
     knob: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Turn a knob (faults, limits)."),
     ] = None,
-    log: Annotated[Optional[Path], typer.Option(help="JSON lines of what was received.")] = None,  # noqa: UP045
+    log: Annotated[Path | None, typer.Option(help="JSON lines of what was received.")] = None,
 ) -> None:
     """Be the API, on a loopback port."""
     from pipeline.sim.server import run_simulator
@@ -197,42 +218,10 @@ def simulate(
 
 def main() -> None:
     """Run a command and end the process with the documented exit code."""
-    command = typer.main.get_command(app)
+    open_streams()
+    hear_signals()
     try:
-        code = command.main(standalone_mode=False)
-        sys.stdout.flush()
-    except PipelineError as error:
-        code = _say(str(error), error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        code = int(Exit.SIGINT)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        code = 0
-    except Exception as error:  # noqa: BLE001 - the border of the program
-        code = _usage(error) or _bug()
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _usage(error: Exception) -> int | None:
-    """Errors of the command line, told by typer's parser."""
-    if not hasattr(error, "format_message"):
-        return None
-    context = getattr(error, "ctx", None)
-    hint = f" ({context.command_path} --help)" if context is not None else ""
-    return _say(error.format_message() + hint, Exit.USAGE)
-
-
-def _say(words: str, code: int) -> int:
-    print(f"caption-pipeline: {' '.join(words.split())}", file=sys.stderr)  # noqa: T201
-    return int(code)
-
-
-def _bug() -> int:
-    """A traceback to the log, one line to the terminal."""
-    import tempfile
-
-    logging.getLogger("pipeline").exception("bug")
-    fd, name = tempfile.mkstemp(prefix="caption-pipeline-", suffix=".log")
-    with os.fdopen(fd, "w") as file:
-        traceback.print_exc(file=file)
-    return _say(f"this is a bug; the traceback is in {name}", Exit.BUG)
+        code = typer.main.get_command(app).main(standalone_mode=False)
+    except BaseException as error:  # noqa: BLE001 - the border of the program
+        code = exit_of(error, _known)
+    sys.exit(flushed(code if isinstance(code, int) else 0))

@@ -1,34 +1,45 @@
 """The job file as one frozen, checked value: the rooms' settings glued together.
 
-Every error is one line: file, line, key, what is wrong, what to write instead.
+Every error is one line: file, line, key, what is wrong, what to write instead. The whole contract
+is parsed; what this version does not do yet is in `NOT_YET`.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, ValidationError
 
 from pipeline.api.settings import EndpointSettings
 from pipeline.checkpoint.settings import NotifySettings, OutputSettings, RunSettings
 from pipeline.errors import JobError, UsageError
 from pipeline.images.settings import ImageSettings
-from pipeline.jobfile import Lines, Misplaced, Place, expand, read_env_file, read_job
+from pipeline.jobenv import environment, expand
+from pipeline.jobfile import STRAY_KEY, Document, Mark, Place, fit, read_job, read_value
+from pipeline.jobwords import Schema, kinds, node_at, refusal
 from pipeline.manifest.settings import ManifestSettings
 from pipeline.plan.settings import PackingSettings, PromptSettings, ReplySettings
 from pipeline.quota.settings import QuotaSettings, RetrySettings
 from pipeline.settings import Settings
+from pipeline.shown import looks_like_key
+
+
+def _name(name: str) -> str:
+    """It becomes a folder and part of file names."""
+    if "/" in name or name.startswith(".") or len(name) > 200:
+        raise ValueError("a name has no /, no dot in front, and at most 200 letters")
+    return name
 
 
 class JobConfig(Settings):
     """A whole job."""
 
-    name: str = Field(default="", max_length=200)
+    name: Annotated[str, AfterValidator(_name)] = ""
     """Name of the job; default: the file's stem."""
     manifest: ManifestSettings
     """The images."""
@@ -39,7 +50,7 @@ class JobConfig(Settings):
     endpoint: EndpointSettings = EndpointSettings()
     """The service and the model."""
     endpoints: list[EndpointSettings] = []
-    """Several services, each with its own quota."""
+    """Instead of endpoint: several, each with its own quota."""
     quota: QuotaSettings = QuotaSettings()
     """What may be asked of the service."""
     packing: PackingSettings = PackingSettings()
@@ -56,160 +67,128 @@ class JobConfig(Settings):
     """Who is told."""
 
 
-#: Keys whose work this version does not do yet: refused when set to anything but the default.
-#: (key, what stands for the default) -> the reason.
-NOT_YET: dict[str, tuple[Any, ...]] = {
-    "endpoints": ([],),
-    "reply.fields": ({},),
-    "run.engine": ("local",),
-    "run.metrics": (None,),
-    "notify.url": (None,),
-    "packing.audit": (0, 0.0),
-    "images.identity": ("auto", "column"),
-}
-_NOT_YET_VALUES: dict[str, str] = {
-    "packing.images_per_request": "auto",
-    "endpoint.model": "auto:free-vision",
+@cache
+def schema() -> Schema:
+    """The JSON Schema of the job file: what its keys may hold, for words and for editors."""
+    return JobConfig.model_json_schema()
+
+
+#: What the contract has and this version does not do yet. `key`: refused when set to anything but
+#: the default; `key=pattern`: refused when the value matches. Deleting a line makes it available.
+NOT_YET: dict[str, str] = {
+    "images.identity=content": "identity by content",
+    "endpoint.model=auto:*": "choosing a model by itself (name one)",
+    "endpoints": "a list of endpoints",
+    "packing.images_per_request=auto": "choosing the pack size by itself (write a number)",
+    "packing.audit": "an audit of packs",
+    "reply.fields": "a reply with typed fields",
+    "output.path=*://*": "an output that is no local folder",
+    "run.engine": "running on Ray",
+    "run.metrics": "a metrics file",
+    "notify.url": "notifying a URL",
 }
 
 
 def load_job(
     path: Path, overrides: Iterable[str] = (), environ: Mapping[str, str] | None = None
 ) -> JobConfig:
-    """Read and check a job file; JobError (78), UsageError (64) for a broken `--set`."""
-    values, lines = read_job(path)
+    """Read and check a job file; JobError (78), UsageError (64) for what `--set` brought in."""
+    return read_and_check(path, overrides, environ or {})[0]
+
+
+def read_and_check(
+    path: Path, overrides: Iterable[str], environ: Mapping[str, str]
+) -> tuple[JobConfig, Document]:
+    """The job, and the document that tells where each of its keys stands."""
+    document = read_job(path)
     for override in overrides:
-        _override(values, override)
+        _override(document, schema(), override)
+    document = replace(document, values=expand(document, environ))
     try:
-        values = expand(values, environ or {})
-    except Misplaced as error:
-        raise JobError(f"{_where(path, error.place, lines)}: {error.words}") from None
-    try:
-        job = JobConfig.model_validate(values)
+        job = JobConfig.model_validate(document.values)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=True)[0]
-        raise JobError(_words(path, first, lines)) from None
+        raise refusal(document, schema(), error) from None
     name = job.name or path.stem
     output = job.output.path or f"out/{name}"
     job = job.model_copy(
         update={"name": name, "output": job.output.model_copy(update={"path": output})}
     )
-    _available(path, job, lines)
-    return job
+    _available(document, job)
+    return job, document
 
 
-def environment(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """The environment, with the folder's `.env` behind it."""
-    return {**read_env_file(folder / ".env"), **environ}
-
-
-def _override(values: dict[str, Any], override: str) -> None:
-    """`--set key.path=value`; the value is read as YAML and typed by the schema."""
+def _override(document: Document, root: Schema, override: str) -> None:
+    """Put `key.path=value` into the document; the value is typed by the schema."""
     key, equals, text = override.partition("=")
-    names = key.strip().split(".")
-    if not equals or not all(names):
+    place: Place = tuple(key.strip().split("."))
+    if looks_like_key(override):
+        raise UsageError(f"--set: {STRAY_KEY}")
+    if not equals or not all(place):
         raise UsageError(f"--set {override}: write key.path=value")
     try:
-        value = yaml.safe_load(text) if text.strip() else ""
-    except yaml.YAMLError:
-        raise UsageError(f"--set {key}: this value is not YAML") from None
-    for name in names[:-1]:
-        inner = values.setdefault(name, {})
+        value, marks = _typed(kinds(root, node_at(root, place) or {}), text)
+    except ValueError as error:
+        raise UsageError(f"--set {key}: {error}") from None
+    held = document.values
+    for depth, name in enumerate(place[:-1], 1):
+        inner = held.setdefault(str(name), {})
         if not isinstance(inner, dict):
-            raise UsageError(f"--set {key}: {name} is not a section")
-        values = inner
-    values[names[-1]] = value
+            raise UsageError(f"--set {key}: {'.'.join(map(str, place[:depth]))} is no section")
+        held = inner
+        document.marks.setdefault(place[:depth], Mark(None))
+    held[str(place[-1])] = value
+    for one in [one for one in document.marks if one[: len(place)] == place]:
+        del document.marks[one]
+    document.marks.update({(*place, *one): mark for one, mark in marks.items()})
 
 
-def _available(path: Path, job: JobConfig, lines: Lines) -> None:
-    """JobError for a key whose work is not in this version."""
-    for key, defaults in NOT_YET.items():
-        value = _value(job, key)
-        if value in defaults or (key == "images.identity" and str(value).startswith("column:")):
-            continue
-        raise JobError(f"{_where(path, _place(key), lines)}: not available in this version")
-    for key, refused in _NOT_YET_VALUES.items():
-        if _value(job, key) == refused:
-            raise JobError(
-                f"{_where(path, _place(key), lines)}: {refused!r} is not available in this version"
-            )
-    if "://" in job.output.path:
-        raise JobError(
-            f"{_where(path, _place('output.path'), lines)}: a URL is not available in this version; "
-            "name a local folder"
-        )
+_JSON: dict[type, str] = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+}
 
 
-def _place(key: str) -> Place:
-    return tuple(key.split("."))
+def _typed(accepted: set[str], text: str) -> tuple[Any, dict[Place, Mark]]:
+    """The text of a `--set` as the type that its key takes: text stays text as it is."""
+    plain: tuple[Any, dict[Place, Mark]] = (fit(text), {(): Mark(None, text)})
+    only_text = bool(accepted) and accepted <= {"string", "null"}
+    if only_text and text != "null" and text[:1] not in ("'", '"'):
+        return plain
+    try:
+        value, marks = read_value(text)
+    except ValueError:
+        if "string" in accepted:
+            return plain
+        raise
+    kind = "null" if value is None else _JSON[type(value)]
+    fits = kind in accepted or (kind == "integer" and "number" in accepted)
+    if "string" in accepted and not fits:
+        return plain
+    return value, marks
 
 
-def _value(job: JobConfig, key: str) -> Any:
-    value: Any = job
-    for name in key.split("."):
-        value = getattr(value, name)
-    return value
+def _available(document: Document, job: JobConfig) -> None:
+    """JobError for what this version does not do yet."""
+    for entry, reason in NOT_YET.items():
+        key, equals, pattern = entry.partition("=")
+        place = tuple(key.split("."))
+        value, default = _value_and_default(job, place)
+        if fnmatchcase(str(value), pattern) if equals else value != default:
+            where = document.mark(place).line
+            at = f"{document.path}:{where}" if where else str(document.path)
+            raise JobError(f"{at}: {key}: {reason} is not available in this version")
 
 
-def _where(path: Path, place: Place, lines: Lines) -> str:
-    """`job.yaml:12: images.max_side`, with the nearest line that is known."""
-    line = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), None)
-    dotted = ".".join(str(one) for one in place)
-    return f"{path}{f':{line}' if line else ''}: {dotted}"
+def _value_and_default(job: JobConfig, place: tuple[str, ...]) -> tuple[Any, Any]:
+    held: Any = job
+    for name in place[:-1]:
+        held = getattr(held, name)
+    field = type(held).model_fields[place[-1]]
+    return getattr(held, place[-1]), field.get_default(call_default_factory=True)
 
 
-def _words(path: Path, error: ErrorDetails, lines: Lines) -> str:
-    """One line for one validation error."""
-    # Union members stand in the location as tags; only real keys and indices are shown.
-    place = tuple(one for one in error["loc"] if not (isinstance(one, str) and _is_tag(one)))
-    kind = error["type"]
-    where = _where(path, place, lines)
-    if kind == "extra_forbidden":
-        known = _keys_at(place[:-1])
-        near = difflib.get_close_matches(str(place[-1]), known, 1)
-        hint = f", did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
-        return f"{where}: unknown key{hint}"
-    if kind == "missing":
-        return f"{where}: missing; every job needs it"
-    found = error["input"]
-    shown = f"{type(found).__name__} {found!r}" if isinstance(found, int | float | bool) else ""
-    if isinstance(found, str):
-        shown = f"the text {found[:40]!r}"
-    elif found is None:
-        shown = "nothing"
-    elif isinstance(found, dict):
-        shown = "a section"
-    elif isinstance(found, list):
-        shown = "a list"
-    message = error["msg"].removeprefix("Value error, ")
-    hint = ""
-    if isinstance(found, str) and kind in ("int_type", "float_type") and "e" in found.lower():
-        hint = "; YAML reads 1e6 as text: write 1000000"
-    return f"{where}: {message[:1].lower()}{message[1:]}, found {shown}{hint}"
-
-
-def _is_tag(one: str) -> bool:
-    return one.startswith(("literal[", "function-", "constrained-", "list[")) or one in (
-        "int",
-        "float",
-        "str",
-    )
-
-
-def _keys_at(place: Place) -> list[str]:
-    """The keys that a section knows."""
-    model: Any = JobConfig
-    for name in place:
-        if isinstance(name, int):
-            continue
-        field = model.model_fields.get(name)
-        if field is None:
-            return []
-        inner = field.annotation
-        for one in getattr(inner, "__args__", ()):
-            if isinstance(one, type) and issubclass(one, BaseModel):
-                inner = one
-        model = inner
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            return []
-    return list(model.model_fields)
+__all__ = ["NOT_YET", "JobConfig", "environment", "load_job", "read_and_check", "schema"]

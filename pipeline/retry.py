@@ -142,4 +142,5 @@ def decide(
         return RetryDecision(
             action=action, delay=max(told, backoff(attempts, rng)) if pause else 0.0
         )
-    return RetryDecision(action=action, spends=spends)
+    # The search for a culprit is no attempt of its neighbours: nothing was asked of them alone.
+    return RetryDecision(action=action, spends=spends and action is not Action.SPLIT)

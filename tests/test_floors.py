@@ -12,12 +12,12 @@ ROOMS = {"manifest", "images", "plan", "api", "quota", "checkpoint", "export", "
 FLOORS = {
     "records": 0,
     "errors": 0,
-    **dict.fromkeys(("schema", "aio", "clock", "fs", "retry", "settings"), 1),
+    **dict.fromkeys(("schema", "aio", "clock", "fs", "retry", "settings", "shown"), 1),
     **dict.fromkeys(ROOMS, 2),
-    "jobfile": 3,
-    "config": 3,
+    **dict.fromkeys(("config", "jobfile", "jobenv", "jobwords"), 3),
     "stories": 4,
     "cli": 6,
+    "ending": 6,
     "__main__": 7,
     "__init__": 0,
 }

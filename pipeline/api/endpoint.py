@@ -52,9 +52,13 @@ def endpoint_of(settings: EndpointSettings, environ: Mapping[str, str]) -> Endpo
     """
     profile = PROFILES[settings.profile]
     base = (settings.base_url or profile.base_url or "http://127.0.0.1:0/api/v1").rstrip("/")
-    parts = urlsplit(base)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise JobError("endpoint.base_url: write http://… or https://…")
+    try:
+        parts = urlsplit(base)
+        good = parts.scheme in ("http", "https") and parts.port != -1  # reading it checks it
+    except ValueError:  # a broken IPv6 address, a port above 65535
+        good = False
+    if not good or not parts.hostname:
+        raise JobError("endpoint.base_url: write http://HOST[:PORT]/… or https://HOST[:PORT]/…")
     if parts.username or parts.password or parts.query:
         raise JobError(
             "endpoint.base_url: no user, password or query here; a key belongs in the environment "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from pipeline.settings import Settings
 
@@ -23,7 +23,28 @@ def _seconds(value: object) -> object:
 
 
 #: Seconds, written as a number or as `30s`, `15m`, `2h`, `1d`.
-Duration = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=str | float)]
+Duration = Annotated[
+    float,
+    BeforeValidator(_seconds, json_schema_input_type=str | float),
+    Field(examples=[90, "30s", "15m", "2h", "1d"]),
+]
+
+#: What the program writes into a request's body itself -> the key that says it.
+_OWN = {"model": "endpoint.model", "models": "endpoint.fallback_models", "messages": "prompt"}
+
+
+def _body(value: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what would make the request another one than was looked at and reckoned with."""
+    for name in value:
+        if name in _OWN:
+            raise ValueError(f"{name} cannot stand here; use {_OWN[name]}")
+    tokens = value.get("max_tokens")
+    if tokens is not None and (type(tokens) is not int or tokens < 1):
+        raise ValueError("max_tokens must be an integer of at least 1")
+    return value
+
+
+Body = Annotated[dict[str, Any], AfterValidator(_body)]
 
 ProfileName = Literal["embedded", "openrouter", "google", "litellm", "vllm", "ollama", "openai"]
 
@@ -46,15 +67,17 @@ class EndpointSettings(Settings):
     """OpenRouter: tried in order when the model fails; at most 3 in all."""
     allow_paid: bool = False
     """May a request cost money? For profiles that tell prices."""
-    api_key_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    api_key_env: str | None = Field(
+        default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", examples=["OPENROUTER_API_KEY"]
+    )
     """Name of the environment variable that holds the key; default: the profile's own."""
     app: AppSettings = AppSettings()
     """How OpenRouter lists the calling program."""
-    params: dict[str, Any] = {"max_tokens": 300, "temperature": 0.2}
+    params: Body = {"max_tokens": 300, "temperature": 0.2}
     """Sampling parameters of the request."""
     provider: dict[str, Any] = {}
     """OpenRouter's provider routing, passed on."""
-    extra_body: dict[str, Any] = {}
+    extra_body: Body = {}
     """Further body fields, passed on untouched."""
     timeout: Duration = Field(default=120.0, gt=0)
     """Seconds, in total, for one request."""

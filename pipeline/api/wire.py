@@ -8,6 +8,7 @@ once; only the message's content is new for each request.
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -60,18 +61,25 @@ class Wire:
         self._head += b'{"role":"user","content":['
 
     def body(
-        self, request: Request, *, instruction: str, schema: dict[str, object] | None
+        self,
+        request: Request,
+        *,
+        instruction: str,
+        schema: dict[str, object] | None,
+        labels: Sequence[str] = (),
     ) -> bytes:
         """The body of one request.
 
         instruction: the prompt, or for a pack what to answer with. schema: JSON Schema of the
-        reply, used where the model is known to take one.
+        reply, used where the model is known to take one. labels: the text before each image of
+        a pack; none: `Image N:`.
         """
         parts = [orjson.dumps({"type": "text", "text": instruction})]
         packed = request.form == "pack"
         for number, item in enumerate(request.items, 1):
             if packed:
-                parts.append(orjson.dumps({"type": "text", "text": f"Image {number}:"}))
+                text = labels[number - 1] if labels else f"Image {number}:"
+                parts.append(orjson.dumps({"type": "text", "text": text}))
             parts.append(_image_part(item.image))
         head = self._head
         if packed:

@@ -23,7 +23,11 @@ def _bytes(value: object) -> object:
 
 
 #: Bytes, written as a number or as `256MB`.
-Size = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=str | int)]
+Size = Annotated[
+    int,
+    BeforeValidator(_bytes, json_schema_input_type=str | int),
+    Field(examples=[268435456, "256MB", "1GB"]),
+]
 
 
 class OutputSettings(Settings):

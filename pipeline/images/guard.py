@@ -79,7 +79,7 @@ def allowed(entries: Sequence[str]) -> Allowed:
         if colon and port.isdecimal():
             hosts.add((name.strip("[]").lower(), int(port)))
         elif "/" in entry or not entry.strip():
-            raise ValueError(f"images.allow: {entry!r} is not a host, host:port or network")
+            raise ValueError(f"{entry!r} is not a host, host:port or network")
         else:
             hosts.add((entry.lower(), None))
     return Allowed(frozenset(hosts), tuple(networks))

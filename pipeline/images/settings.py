@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from pipeline.images.guard import allowed
 from pipeline.settings import Settings
+
+
+def _allow(entries: list[str]) -> list[str]:
+    allowed(entries)
+    return entries
 
 
 class ImageSettings(Settings):
     send: Literal["auto", "url", "inline"] = "auto"
     """As URL, as bytes inside the request, or whichever fits."""
-    identity: str = Field(default="auto", pattern=r"^(auto|content|column:.+)$")
+    identity: str = Field(
+        default="auto",
+        pattern=r"^(auto|content|column:.+)$",
+        examples=["auto", "content", "column:NAME"],
+    )
     """What makes an image the same image: auto, content, or column:NAME."""
     max_side: int = Field(default=768, ge=16, le=8192)
     """Longest side in pixels; larger images are shrunk before they are sent."""
@@ -20,7 +30,7 @@ class ImageSettings(Settings):
     """JPEG quality."""
     root: str | None = None
     """Where relative image paths start; default: the manifest's folder."""
-    allow: list[str] = []
+    allow: Annotated[list[str], AfterValidator(_allow)] = []
     """Private or loopback places that may be fetched all the same: host, host:port, CIDR."""
     packages: list[str] = []
     """Python packages that package:// may read."""

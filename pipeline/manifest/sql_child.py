@@ -164,7 +164,10 @@ def _joined(
     columns = ", ".join(f'"{name}"' for name in spec["select"])
     sql = f"SELECT lpad(lower(hex(m.k)), 32, '0') AS key, {columns} FROM ({keys}) m "
     sql += f"LEFT JOIN (SELECT {_key('key')} AS k, {columns} FROM read_parquet({_files(parts)})) r USING (k)"
-    reader = connection.execute(f"{sql} ORDER BY m.o").to_arrow_reader(10_000)
+    found = connection.sql(f"{sql} ORDER BY m.o")  # a relation streams; `execute` keeps all rows
+    # The method's name before DuckDB 1.4.
+    make = getattr(found, "to_arrow_reader", None) or found.fetch_arrow_reader
+    reader = make(10_000)
     with pa.ipc.new_stream(answer, reader.schema) as stream:
         for batch in reader:
             stream.write_batch(batch)

@@ -1,19 +1,24 @@
 """What travels together: the pool of images on their way, and who leaves next.
 
-Pure and synchronous: `stories/supply.py` does the waiting. Order is deterministic.
+Pure and synchronous: `stories/supply.py` does the waiting. Order is deterministic: manifest
+order, and what comes back goes to the front.
 
 A refused pack holds at least one image that the service will not have. It is found by binary
-search: one half is asked; if it passes, the culprit is in the other half, if it is refused, the
-culprit is in it. Either way the half that must hold the culprit is never asked whole but halved
-at once, and the half about which nothing is known goes back to the fresh images and travels
-with them. (Asking both halves whole, plain halving, gives about 7.6 captions a request at 1 %
-refused images and packs of 16; this gives about 8.9.)
+search: one half is asked. If it is answered, the culprit is in the other half; if it is refused,
+the culprit is in it. Either way the half that must hold the culprit is never asked whole but
+halved at once, and the half about which nothing is known goes back to the fresh images and
+travels with them. An image left over alone is still asked: its own refusal is its reason.
+Images settled in one request, at 1 % refused images: 8.9 by packs of 16, 10.9 by packs of 32;
+when both halves are asked whole it is 7.6 and 7.8. (`auto.images_per_request` is the formula.)
+
+Rows whose prompts differ may share a pack: each prompt then stands at its image
+(`reply.pack_label`).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.plan import cost
@@ -22,13 +27,25 @@ from pipeline.retry import Action, Kind, RetryDecision, Verdict
 
 #: Raw image bytes in one request: 20 MB of body at the strictest upstream, base64 is 4/3 of it.
 MAX_RAW_BYTES = 14_000_000
-#: An image that a pack failed to answer this often travels alone.
+#: At this attempt an image that packs failed to answer travels alone.
 ALONE_AFTER = 3
+#: So many images missed at once at that attempt go in quarters first.
+CROWD = 8
+#: Packs in a row whose answers settled no image, after which packs become smaller.
+BARREN = 2
+#: Images answered in packs of a reduced size before the size grows again by a quarter.
+GROW_AFTER = 32
+#: A model's longest answer and its context where its listing does not tell.
+OUTPUT_TOKENS, CONTEXT_TOKENS = 8_192, 1_000_000
 
 _REFUSALS = frozenset(
     {Kind.REFUSED, Kind.SAFETY, Kind.IMAGE_REJECTED, Kind.IMAGE_UNREACHABLE, Kind.BAD_REQUEST}
 )
-_TOO_MUCH = frozenset({Kind.TOO_LARGE, Kind.TOO_LONG, Kind.TRUNCATED})
+#: The images were taken and an answer was written: none of them is refused.
+_ANSWERED = frozenset({Kind.OK, Kind.TRUNCATED})
+_TOO_MUCH = frozenset({Kind.TOO_LARGE, Kind.TOO_LONG})
+#: Answers, good or bad, that tell whether packs of this size are understood.
+_TELLING = frozenset({Kind.OK, Kind.TRUNCATED, Kind.EMPTY, Kind.MALFORMED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,17 +57,37 @@ class PackLimits:
     #: Input tokens: the model's context less what it answers.
     tokens_in: int = 900_000
     #: Output tokens of one answer.
-    tokens_out: int = 8_192
+    tokens_out: int = OUTPUT_TOKENS
+    #: Output tokens to reckon with for one caption.
+    caption_tokens: int = cost.CAPTION_TOKENS
 
 
-def limits_for(images: int, *, context: int | None, max_output: int | None) -> PackLimits:
+def limits_for(
+    images: int,
+    *,
+    context: int | None,
+    max_output: int | None,
+    caption_tokens: int = cost.CAPTION_TOKENS,
+) -> PackLimits:
     """Limits for a model with this context and longest answer (None: not known)."""
-    output = max_output or 8_192
+    context = context or CONTEXT_TOKENS
+    output = min(max_output or OUTPUT_TOKENS, max(1, context // 2))
     return PackLimits(
         images=images,
-        tokens_in=max(1, int((context or 1_000_000) * 0.9) - output),
+        tokens_in=max(1, int(context * 0.9) - output),
         tokens_out=output,
+        caption_tokens=caption_tokens,
     )
+
+
+@dataclass(slots=True)
+class _Open:
+    """The fresh images measured so far for the next request."""
+
+    count: int = 0
+    tokens: int = cost.PACK_TOKENS
+    size: int = 0
+    full: bool = False
 
 
 class Pool:
@@ -58,24 +95,39 @@ class Pool:
 
     def __init__(self, limits: PackLimits, *, form: Form = "plain") -> None:
         self._limits = limits
-        self._form: Form = "pack" if limits.images > 1 else form
+        #: Images in a pack now; smaller than `limits.images` while packs go unanswered.
+        self._most = limits.images
+        #: Packs in a row that settled nothing, and images answered in packs of the size of now.
+        self._barren = self._streak = 0
+        self._single: Form = "plain" if form == "pack" else form
         self._fresh: deque[Item] = deque()
+        self._open = _Open()
         #: Groups that must hold a culprit: never asked whole.
         self._suspects: deque[tuple[Item, ...]] = deque()
         #: Groups to be asked as they are.
         self._ready: deque[tuple[Item, ...]] = deque()
         #: Asked half (its first key) -> the other half, which is guilty if this one is not.
         self._others: dict[str, tuple[Item, ...]] = {}
-        #: Images whose attempts an outage may have used up: asked when nothing else is left.
-        self._parked: deque[Item] = deque()
+        #: Groups whose attempts an outage may have used up: asked when nothing else is left.
+        self._parked: deque[tuple[Item, ...]] = deque()
+        #: Keys of the images that were parked and are asked again.
+        self._unparked: set[str] = set()
 
     def __len__(self) -> int:
-        groups = (*self._suspects, *self._ready)
-        return len(self._fresh) + len(self._parked) + sum(len(group) for group in groups)
+        groups = (*self._suspects, *self._ready, *self._parked, *self._others.values())
+        return len(self._fresh) + sum(len(group) for group in groups)
 
-    def add(self, item: Item) -> None:
-        """A fresh image."""
-        self._fresh.append(item)
+    def add(self, item: Item, *, alone: bool = False) -> None:
+        """A fresh image; `alone`: it is to travel by itself, as an audit asks."""
+        if alone:
+            self._ready.append((item,))
+        else:
+            self._fresh.append(item)
+
+    def allow(self, images: int) -> None:
+        """Packs of so many images from now on, as `auto.choose` says in the course of a run."""
+        self._limits = replace(self._limits, images=images)
+        self._resize(images)
 
     def take(self, *, ended: bool, idle: bool) -> Request | None:
         """The next request, or None while it is better to wait.
@@ -84,18 +136,24 @@ class Pool:
         """
         if self._suspects:
             group = self._suspects.popleft()
-            if len(group) == 1:
-                return self._request(group)
             half = len(group) // 2
-            self._others[group[0].asked.key] = group[half:]
-            return self._request(group[:half])
+            if half:
+                self._others[group[0].asked.key] = group[half:]
+            return self._request(group[:half] or group)
         if self._ready:
             return self._request(self._ready.popleft())
-        count, full = self._fits()
-        if count and (full or idle):
-            return self._request(tuple(self._fresh.popleft() for _ in range(count)))
+        self._measure()
+        if self._open.full or (idle and self._fresh):
+            items = tuple(self._fresh.popleft() for _ in range(self._open.count))
+            self._open = _Open()
+            return self._request(items)
         if ended and idle and self._parked:
-            return replace(self._request((self._parked.popleft(),)), parked=True)
+            for group in self._parked:
+                # One image may be what breaks the service: halves tell it from the others.
+                self._ready += _halves(group)
+                self._unparked.update(item.asked.key for item in group)
+            self._parked.clear()
+            return self._request(self._ready.popleft())
         return None
 
     def done(
@@ -109,57 +167,127 @@ class Pool:
 
         verdict: of the last answer, also when it settled every image.
         """
-        other = self._others.pop(request.items[0].asked.key, None)
-        refused = verdict is not None and verdict.kind in _REFUSALS
-        if other:
-            # One of the two halves holds the culprit.
-            if refused:
-                self._fresh.extendleft(reversed(other))
-            else:
-                self._suspects.append(other)
+        kind = verdict.kind if verdict is not None else None
+        other = self._others.pop(request.items[0].asked.key, ())
+        if other and kind in _ANSWERED:
+            self._suspects.append(other)
+        elif other and left and kind not in _REFUSALS and not _gives_up(decision):
+            # Nothing was learned: the culprit may still be in either half.
+            self._suspects.append((*left, *other))
+            return
+        else:
+            self._back(other)
+        if kind in _TELLING:
+            self._learn(request, progress=len(left) < len(request.items))
         if not left:
             return
-        if decision is not None and decision.action is Action.FAIL:
-            self._parked.extend(left)
-        elif refused and verdict is not None:
-            self._refused(tuple(left), verdict.suspect)
-        elif verdict is not None and verdict.kind in _TOO_MUCH and len(left) == len(request.items):
-            half = len(left) // 2
-            self._ready += (tuple(left[:half]), tuple(left[half:]))
+        if _gives_up(decision):
+            self._parked.append(tuple(left))
+        elif kind in _REFUSALS and verdict is not None:
+            self._refused(request, tuple(left), verdict.suspect)
+        elif kind in _TOO_MUCH or (kind is Kind.TRUNCATED and len(left) == len(request.items)):
+            self._too_much(request, tuple(left), kind)
         else:
-            for item in left:
-                if item.asked.attempts >= ALONE_AFTER:
-                    self._ready.append((item,))
-                else:
-                    self._fresh.append(item)
+            self._ready += _apart([one for one in left if one.asked.attempts >= ALONE_AFTER])
+            self._back(one for one in left if one.asked.attempts < ALONE_AFTER)
 
-    def _refused(self, group: tuple[Item, ...], suspect: int | None) -> None:
-        if suspect is not None and 1 <= suspect <= len(group):
-            self._ready.append((group[suspect - 1],))
-            rest = (*group[: suspect - 1], *group[suspect:])
-            self._fresh.extendleft(reversed(rest))
+    def _back(self, items: Iterable[Item]) -> None:
+        """Images about which nothing is known: they travel with the fresh ones, before them."""
+        self._fresh.extendleft(reversed(tuple(items)))
+        self._open = _Open()
+
+    def _refused(self, request: Request, left: tuple[Item, ...], suspect: int | None) -> None:
+        """Look for the culprit, or for the one that the service named (by its number, from 1)."""
+        named = None
+        if suspect is not None and 1 <= suspect <= len(request.items):
+            named = request.items[suspect - 1].asked.key
+        culprits = tuple(item for item in left if item.asked.key == named)
+        if culprits:
+            self._ready.append(culprits)
+            self._back(item for item in left if item.asked.key != named)
         else:
-            self._suspects.append(group)
+            self._suspects.append(left)
 
-    def _fits(self) -> tuple[int, bool]:
-        """How many fresh images fit one request, and whether that makes it full."""
-        limits, tokens, size = self._limits, 0, 0
-        for count, item in enumerate(self._fresh):
-            tokens += cost.item_tokens(item.image)
-            size += cost.item_bytes(item.image)
-            out = (count + 1) * cost.CAPTION_TOKENS
+    def _too_much(self, request: Request, left: tuple[Item, ...], kind: Kind | None) -> None:
+        """The pack was too much for the service: halves now, and smaller packs from now on."""
+        halves = _halves(left)
+        self._ready += halves
+        size = max(sum(cost.item_bytes(item.image) for item in half) for half in halves)
+        if kind is Kind.TOO_LARGE and size:
+            self._limits = replace(self._limits, raw_bytes=min(self._limits.raw_bytes, size))
+        elif kind is Kind.TOO_LONG:
+            tokens = max(cost.request_tokens(half, "pack")[0] for half in halves)
+            self._limits = replace(self._limits, tokens_in=min(self._limits.tokens_in, tokens))
+        else:
+            self._resize(min(self._most, len(request.items) // 2))
+        self._open = _Open()
+
+    def _learn(self, request: Request, *, progress: bool) -> None:
+        """Packs shrink while the model answers none of their images, and grow back slowly."""
+        if len(request.items) == 1 < self._most:
+            return
+        if not progress:
+            self._streak, self._barren = 0, self._barren + 1
+            if self._barren >= BARREN:
+                self._barren = 0
+                self._resize(self._most // 2)
+            return
+        self._barren = 0
+        if len(request.items) >= self._most < self._limits.images:
+            self._streak += len(request.items)
+            if self._streak >= GROW_AFTER:
+                self._resize(self._most + max(1, self._most // 4))
+
+    def _resize(self, images: int) -> None:
+        self._most = max(1, min(self._limits.images, images))
+        self._streak = 0
+        self._open = _Open()
+
+    def _measure(self) -> None:
+        """Measure fresh images until they fill a request or there are no more."""
+        limits, opened, fresh = self._limits, self._open, self._fresh
+        while not opened.full and opened.count < len(fresh):
+            item = fresh[opened.count]
+            tokens = opened.tokens + cost.item_tokens(item.image)
+            if opened.count == 0 or item.prompt != fresh[opened.count - 1].prompt:
+                tokens += cost.text_tokens(item.prompt)
+            size = opened.size + cost.item_bytes(item.image)
+            out = (opened.count + 1) * limits.caption_tokens
             over = tokens > limits.tokens_in or size > limits.raw_bytes or out > limits.tokens_out
-            if count and over:
-                return count, True
-            if count + 1 == limits.images:
-                return count + 1, True
-        return len(self._fresh), False
+            if over and opened.count:
+                opened.full = True
+                return
+            opened.count, opened.tokens, opened.size = opened.count + 1, tokens, size
+            # One image always goes, however large it is; what is over its limit is full.
+            opened.full = over or opened.count >= self._most
 
     def _request(self, items: tuple[Item, ...]) -> Request:
+        form: Form = "pack" if len(items) > 1 else self._single
+        tokens_in, tokens_out = cost.request_tokens(
+            items, form, caption=self._limits.caption_tokens
+        )
         return Request(
             items=items,
-            form=self._form if len(items) > 1 or self._form != "pack" else "plain",
-            tokens_in=sum(cost.item_tokens(item.image) for item in items)
-            + cost.text_tokens(items[0].prompt),
-            tokens_out=len(items) * cost.CAPTION_TOKENS,
+            form=form,
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+            parked=items[0].asked.key in self._unparked,
         )
+
+
+def _halves(group: tuple[Item, ...]) -> list[tuple[Item, ...]]:
+    """Both halves of a group; of a single image, itself."""
+    half = len(group) // 2
+    return [part for part in (group[:half], group[half:]) if part]
+
+
+def _apart(missed: list[Item]) -> list[tuple[Item, ...]]:
+    """Images that packs keep missing: each alone. A whole pack that was missed twice in a row is
+    more likely bad luck than all of its images' fault: it first goes in quarters."""
+    crowd = len(missed) >= CROWD and all(one.asked.attempts == ALONE_AFTER for one in missed)
+    size = len(missed) // 4 if crowd else 1
+    return [tuple(missed[at : at + size]) for at in range(0, len(missed), size)]
+
+
+def _gives_up(decision: RetryDecision | None) -> bool:
+    return decision is not None and decision.action is Action.FAIL

@@ -1,8 +1,8 @@
 """The prompt template: `{column}` is the row's value, `{{` and `}}` are literal braces.
 
 Values become text in one fixed way, here and in SQL (`identity.prompt_sql`), since the rendered
-prompt is part of the key. Only text, integers, booleans and null can be written the same way on
-both sides; the manifest refuses other columns in a prompt.
+prompt is part of the key: text, integers, booleans, double floats, decimals, dates, times and
+null, as DuckDB writes them. (The manifest hands on all but the first three as text.)
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, time
+from decimal import Decimal
 
 from pipeline.errors import JobError
 from pipeline.plan.settings import PromptSettings
@@ -19,10 +21,16 @@ _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 def as_text(value: object) -> str:
     """A cell as the prompt shows it: null is empty, true and false in lower case."""
+    if isinstance(value, str):
+        return value
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, datetime | time) and value.microsecond and value.tzinfo is None:
+        return str(value).rstrip("0")
     return str(value)
 
 

@@ -1,63 +1,63 @@
 """Reading captions out of a model's text: one plain caption, or a numbered pack.
 
-A pack's entries are matched by their number, never by position. Whatever is complete is kept;
-a number that is unknown, given twice with different words, or part of a list numbered from 0 is
-not guessed at: that image is asked again.
+A pack's entries are matched by their number, never by position. Whatever is complete is kept,
+also from a reply that is cut, wrapped in prose or not quite JSON; a number that is unknown, given
+twice with different words, out of turn in a list that was cut, or part of a list that counts from
+elsewhere than 1 is not guessed at: that image is asked again. Nothing here raises on any text.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-_FENCE = re.compile(r"^\s*```[A-Za-z0-9_-]*\s*\n?(.*?)\n?\s*```\s*$", re.DOTALL)
+from pipeline.plan.words import pack_instruction, response_schema
+
+#: Longest reply that is read; 8,192 tokens are some 40,000 characters.
+MAX_CHARS = 1_000_000
+#: Places where JSON may begin that are tried in vain before the rest is given up.
+MAX_FALSE_STARTS = 1_000
+
+_FENCE = re.compile(r"^```[\w-]*[^\S\n]*\n?(.*?)\n?[^\S\n]*```$", re.DOTALL)
 #: C0 and C1 controls but tab, newline and carriage return; and lone surrogates, which neither
 #: UTF-8, SQLite nor Arrow can hold.
 _UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-_QUOTES = {'"': '"', "“": "”", "«": "»", "'": "'"}
-_COMMA = re.compile(r",\s*([}\]])")
+#: Of these, those that stand for a space.
+_SPACES = str.maketrans(dict.fromkeys("\x0b\x0c\x1c\x1d\x1e\x1f\x85", " "))
+_INVISIBLE = "\u00ad\u115f\u1160\u180e\u2800\u3164\ufeff\uffa0" + "".join(
+    map(chr, [*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070)])
+)
+#: What is not seen at either end of a caption.
+_EDGES = "".join(chr(code) for code in range(0x3001) if chr(code).isspace()) + _INVISIBLE
+_QUOTES = {'"': '"', "“": "”", "«": "»", "'": "'", "„": "“", "‘": "’", "「": "」"}
+#: The form's own example, echoed.
+_PLACEHOLDERS = frozenset({"…", "..."})
+
+_START = re.compile(r"[{\[]")
+#: A JSON string (perhaps cut), or a comma before a closing bracket.
+_TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*(?:"|\Z))|,(?=\s*[}\]])', re.DOTALL)
+_NUMBER = re.compile(r"\s*(?:image)?\s*#?\s*(\d{1,6})\s*[:.]?\s*", re.IGNORECASE)
+_LABEL = re.compile(r"\**image\s*#?(\d{1,6})\s*\**:\**\s*", re.IGNORECASE)
+_ENTRY_BEGUN = re.compile(r'"image"\s*:\s*"?(\d{1,6})')
 
 
 def safe_text(text: str) -> str:
     """Text that every store can hold: no control characters, no lone surrogates."""
-    return _UNSAFE.sub("", text)
+    if _UNSAFE.search(text) is None:
+        return text
+    return _UNSAFE.sub("", text.translate(_SPACES))
 
 
 def clean_caption(content: str) -> str:
-    """A model's text as a caption: no fence, no quotes around all of it, no outer space."""
-    text = safe_text(content).strip()
-    if fenced := _FENCE.match(text):
-        text = fenced[1].strip()
+    """A model's text as a caption: no fence, no quotes around all of it, nothing unseen around."""
+    text = safe_text(content).strip(_EDGES)
+    if text.startswith("```") and (fenced := _FENCE.match(text)):
+        text = fenced[1].strip(_EDGES)
     if len(text) > 1 and _QUOTES.get(text[0]) == text[-1] and text[0] not in text[1:-1]:
-        text = text[1:-1].strip()
+        text = text[1:-1].strip(_EDGES)
     return text
-
-
-def pack_instruction(prompt: str, count: int) -> str:
-    """What a packed request asks for, before its images."""
-    return (
-        f"{prompt}\n\n"
-        f"There are {count} images, each after a line that gives its number. Treat every image "
-        "on its own. Answer with JSON alone, one entry for each image, in this form: "
-        '{"captions": [{"image": 1, "caption": "…"}, {"image": 2, "caption": "…"}]}'
-    )
-
-
-def response_schema(count: int) -> dict[str, object]:
-    """JSON Schema of a packed reply. No bounds on the list: not every service knows them."""
-    entry = {
-        "type": "object",
-        "properties": {"image": {"type": "integer"}, "caption": {"type": "string"}},
-        "required": ["image", "caption"],
-        "additionalProperties": False,
-    }
-    return {
-        "type": "object",
-        "properties": {"captions": {"type": "array", "items": entry}},
-        "required": ["captions"],
-        "additionalProperties": False,
-    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,20 +66,22 @@ class ParsedPack:
 
     captions: dict[int, str] = field(default_factory=dict)
     raw: dict[int, str] = field(default_factory=dict)
-    #: What was wrong with it, in fixed words: `cut`, `zero_based`, `repeated`, `unknown`, `missing`.
+    #: What was wrong with it, in fixed words: `broken` (not whole JSON), `cut` (at its end),
+    #: `renumbered`, `repeated`, `unknown`, `missing`.
     trouble: tuple[str, ...] = ()
 
 
 def parse_pack(content: str, count: int) -> ParsedPack:
     """Read a packed reply for images 1 … count. Never raises, never guesses."""
-    entries, whole = _entries(content)
-    trouble = [] if whole else ["cut"]
-    numbers = [number for number, _ in entries]
-    if 0 in numbers:
-        return ParsedPack(trouble=(*trouble, "zero_based"))
+    found = _read(content[:MAX_CHARS])
+    entries, trouble = found.entries, ([] if found.whole else ["broken"])
+    if _renumbered({number for number, _ in entries}, count):
+        return ParsedPack(trouble=(*trouble, "renumbered"))
     kept: dict[int, str] = {}
     dropped: set[int] = set()
     for number, text in entries:
+        if text.strip() in _PLACEHOLDERS:
+            continue
         if not 1 <= number <= count:
             trouble.append("unknown")
         elif number in kept and kept[number] != text:
@@ -87,80 +89,169 @@ def parse_pack(content: str, count: int) -> ParsedPack:
             dropped.add(number)
         else:
             kept[number] = text
-    raw = {n: t for n, t in kept.items() if n not in dropped and clean_caption(t)}
-    if len(raw) < count:
+    if found.cut:
+        # What would have contradicted an entry out of turn may be what was cut off.
+        trouble.append("cut")
+        dropped |= kept.keys() - _leading(number for number, _ in entries)
+    captions = {n: _own(n, text) for n, text in sorted(kept.items()) if n not in dropped}
+    captions = {n: caption for n, caption in captions.items() if caption}
+    if len(captions) < count:
         trouble.append("missing")
     return ParsedPack(
-        captions={n: clean_caption(t) for n, t in raw.items()},
-        raw=raw,
+        captions=captions,
+        raw={n: kept[n] for n in captions},
         trouble=tuple(dict.fromkeys(trouble)),
     )
 
 
-def _entries(content: str) -> tuple[list[tuple[int, str]], bool]:
-    """(number, text) of every complete entry, and whether the JSON was whole."""
-    start = content.find("{")
-    bracket = content.find("[")
-    if bracket >= 0 and (start < 0 or bracket < start):
-        start = bracket
-    if start < 0:
-        return [], False
-    decoder = json.JSONDecoder()
-    for text in (content[start:], _COMMA.sub(r"\1", content[start:])):
-        try:
-            value, _ = decoder.raw_decode(text)
-        except (ValueError, RecursionError):
-            continue
-        found = _of_value(value)
-        if found or value in ({"captions": []}, []):
-            return found, True
-    return _scan(content, decoder), False
+def suspect_of(content: str, count: int) -> int | None:
+    """The number of the image at which a filter cut this reply; None when the text does not tell.
 
-
-def _of_value(value: object) -> list[tuple[int, str]]:
-    """Entries of a whole JSON value: {captions: […]}, a bare list, or one single object."""
-    if isinstance(value, dict):
-        inner = value.get("captions")
-        if isinstance(inner, list):
-            value = inner
-        elif isinstance(inner, dict):
-            value = [inner]
-        else:
-            value = [value]
-    if not isinstance(value, list):
-        return []
-    return [entry for one in value if (entry := _entry(one)) is not None]
-
-
-def _entry(value: object) -> tuple[int, str] | None:
-    if not isinstance(value, dict):
+    It is the entry that was begun and not finished, or else the one after those that are
+    complete, provided they are the first ones without a gap.
+    """
+    found = parse_pack(content, count)
+    done = len(found.captions)
+    if "renumbered" in found.trouble or sorted(found.captions) != list(range(1, done + 1)):
         return None
-    number, text = value.get("image"), value.get("caption")
-    if isinstance(number, str) and number.strip().isdecimal():
-        number = int(number)
-    if isinstance(number, bool) or not isinstance(number, int) or not isinstance(text, str):
+    begun = [int(number) for number in _ENTRY_BEGUN.findall(content)]
+    if not begun or done >= count or begun[-1] not in (done, done + 1):
         return None
-    return number, text
+    return done + 1
 
 
-def _scan(content: str, decoder: json.JSONDecoder) -> list[tuple[int, str]]:
-    """Complete entries of a reply that is cut or broken: every object that decodes by itself."""
-    found: list[tuple[int, str]] = []
-    at = content.find("{")
-    while at >= 0:
-        try:
-            value, end = decoder.raw_decode(content, at)
-        except (ValueError, RecursionError):
-            at = content.find("{", at + 1)
-            continue
-        found += _of_value(value)
-        at = content.find("{", end)
+def _renumbered(numbers: set[int], count: int) -> bool:
+    """Does the list count from elsewhere than 1, so that every number may be off?"""
+    if 0 in numbers:
+        return True
+    if len(numbers) != count or count < 2:
+        return False
+    return min(numbers) != 1 and max(numbers) - min(numbers) == count - 1
+
+
+def _own(number: int, text: str) -> str:
+    """The caption without an echoed label; empty if the label is another image's."""
+    caption = clean_caption(text)
+    label = _LABEL.match(caption)
+    if label is None:
+        return caption
+    return clean_caption(caption[label.end() :]) if int(label[1]) == number else ""
+
+
+def _leading(numbers: Iterable[int]) -> set[int]:
+    """The numbers of a list for as long as it counts 1, 2, 3 …"""
+    leading: set[int] = set()
+    for number in numbers:
+        if number != len(leading) + 1:
+            break
+        leading.add(number)
+    return leading
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What JSON a text holds."""
+
+    #: (number, text) of every complete entry, in order.
+    entries: list[tuple[int, str]]
+    #: All of it was whole.
+    whole: bool
+    #: The list was not closed before the text ended.
+    cut: bool
+
+
+def _read(content: str) -> _Read:
+    """The entries of a text; trailing commas are mended where that brings more to light."""
+    found = _scan(content)
+    if not found.whole:
+        mended = _scan(_TRAILING_COMMA.sub(lambda match: match[1] or "", content))
+        if mended.whole or len(mended.entries) > len(found.entries):
+            return mended
     return found
 
 
+def _scan(content: str) -> _Read:
+    """Entries of every JSON value in a text. Where one does not decode, those inside may."""
+    entries: list[tuple[int, str]] = []
+    at = end = false_starts = 0
+    bare = False
+    while start := _START.search(content, at):
+        at = start.end()
+        try:
+            value, at = _DECODER.raw_decode(content, start.start())
+        except (ValueError, RecursionError):
+            false_starts += 1
+            if false_starts > MAX_FALSE_STARTS:
+                break
+            continue
+        if new := list(_of_value(value)):
+            entries += new
+            end = at
+            bare = bare or (isinstance(value, dict) and "image" in value)
+    # Entries that stand in a whole list are whole, whatever braces there are around it.
+    whole = bool(entries) and not (false_starts and bare)
+    return _Read(entries, whole, cut=not whole and "]" not in content[end:])
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object; a name given twice with different values has none."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        for name, value in pairs:
+            if name in values and values[name] != value:
+                del values[name]
+    return values
+
+
+#: Not strict: a newline inside a string is no reason to lose a caption.
+_DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_once)
+
+
+def _of_value(value: object) -> Iterator[tuple[int, str]]:
+    """Entries anywhere in a JSON value: {image, caption} objects, or a map of number to caption."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, list):
+            waiting += reversed(one)
+        elif isinstance(one, dict):
+            if "image" in one or "caption" in one:
+                number, text = _number(one.get("image")), one.get("caption")
+                if number is not None and isinstance(text, str):
+                    yield number, text
+            elif one and all(
+                isinstance(text, str) and _number(name) is not None for name, text in one.items()
+            ):
+                yield from ((_number(name) or 0, text) for name, text in one.items())
+            else:
+                waiting += reversed(one.values())
+
+
+def _number(value: object) -> int | None:
+    """An image's number: 3, 3.0, "3" or "Image 3"."""
+    if isinstance(value, str):
+        found = _NUMBER.fullmatch(value)
+        return int(found[1]) if found else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if value == value // 1 else None
+
+
 def share(total: int | None, count: int) -> list[int | None]:
-    """Split a whole number over `count` images so that the shares add up to it again."""
+    """Split a whole number over `count` images by largest remainder: the shares add up again."""
     if total is None or count < 1:
         return [None] * count
     low, more = divmod(total, count)
     return [low + (index < more) for index in range(count)]
+
+
+__all__ = [
+    "ParsedPack",
+    "clean_caption",
+    "pack_instruction",
+    "parse_pack",
+    "response_schema",
+    "safe_text",
+    "share",
+    "suspect_of",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -19,7 +19,7 @@ class PromptSettings(Settings):
 
 
 class PackingSettings(Settings):
-    images_per_request: int | Literal["auto"] = 1
+    images_per_request: Annotated[int, Field(ge=1, le=1000)] | Literal["auto"] = 1
     """1 … N images in one request, or auto."""
     audit: float = Field(default=0, ge=0, le=1)
     """Share of packed images that is asked again alone."""

@@ -1,17 +1,32 @@
 """What one reply settles: records for its images and its line in the account book. Pure.
 
 Recovery calls the same function on the stored bytes, so nothing here may look at a clock or at
-what else the run knows.
+what else the run knows. A pack settles the images whose numbered entry is complete and nothing
+else, also when a filter or a broken provider cut the rest off; an image that is asked alone also
+settles by a refusal. An empty caption settles nothing.
 """
 
 from __future__ import annotations
 
-from pipeline.plan.reply import clean_caption, parse_pack, safe_text, share
+from dataclasses import replace
+
+from pipeline.plan.reply import clean_caption, parse_pack, safe_text, share, suspect_of
 from pipeline.records import Asked, Completion, Derived, Record, Reply, RequestRow, Sent
 from pipeline.retry import TABLE, Action, Kind, Verdict
 
 #: Longest error text kept in a record.
 ERROR_CHARS = 500
+#: The model wrote what it was asked for, to the end or to its limit.
+_WRITTEN = frozenset({Kind.OK, Kind.TRUNCATED})
+#: A pack's reply of these kinds may hold complete entries: the rest of it was cut off.
+_ENTRIES = _WRITTEN | {Kind.SAFETY, Kind.TRANSIENT}
+#: The record's error code where the verdict names none.
+_CODES = {
+    Kind.SAFETY: "safety",
+    Kind.IMAGE_REJECTED: "image_rejected",
+    Kind.TOO_LARGE: "too_large",
+    Kind.TOO_LONG: "too_long",
+}
 
 
 def records_of(
@@ -59,36 +74,51 @@ def unanswered(sent: Sent) -> RequestRow:
     )
 
 
+def named(sent: Sent, verdict: Verdict, completion: Completion | None) -> Verdict:
+    """The verdict, with the image at which a filter cut a packed reply as its suspect."""
+    packed = sent.form == "pack" and len(sent.items) > 1
+    if not packed or completion is None or verdict.kind is not Kind.SAFETY or verdict.suspect:
+        return verdict
+    suspect = suspect_of(completion.content, len(sent.items))
+    return verdict if suspect is None else replace(verdict, suspect=suspect)
+
+
 def _records(
     sent: Sent, reply: Reply, verdict: Verdict, completion: Completion | None
 ) -> list[Record]:
     shares = _Shares(sent, reply, completion)
-    usable = completion is not None and verdict.kind in (Kind.OK, Kind.TRUNCATED)
-    if sent.form == "pack" and len(sent.items) > 1:
-        if not usable or completion is None:
-            return []
-        pack = parse_pack(completion.content, len(sent.items))
-        return [
-            shares.record(number - 1, caption=caption, raw=pack.raw[number])
-            for number, caption in sorted(pack.captions.items())
-        ]
-    asked = sent.items[0]
-    if usable and completion is not None:
+    if len(sent.items) > 1:
+        return _of_pack(shares, sent, verdict, completion)
+    if completion is not None and verdict.kind in _WRITTEN:
+        raw = completion.content
+        caption = clean_caption(raw)
         if sent.form == "pack":
-            pack = parse_pack(completion.content, 1)
-            caption, raw = pack.captions.get(1, ""), pack.raw.get(1, "")
-        else:
-            raw = completion.content
-            caption = clean_caption(raw)
+            pack = parse_pack(raw, 1)
+            raw, caption = pack.raw.get(1, ""), pack.captions.get(1, "")
         if caption:
             cut = ("truncated",) if verdict.kind is Kind.TRUNCATED else ()
-            return [shares.record(0, caption=caption, raw=raw, flags=(*asked.flags, *cut))]
+            flags = (*sent.items[0].flags, *cut)
+            return [shares.record(0, caption=caption, raw=raw, flags=flags)]
         if verdict.kind is Kind.TRUNCATED:
             return [shares.record(0, code="truncated", error="cut before the first word")]
         return []
     if TABLE[verdict.kind][0] is Action.FAIL:
-        return [shares.record(0, code=verdict.code or "refused", error=verdict.message)]
+        code = verdict.code or _CODES.get(verdict.kind, "refused")
+        return [shares.record(0, code=code, error=verdict.message or verdict.kind.value)]
     return []
+
+
+def _of_pack(
+    shares: _Shares, sent: Sent, verdict: Verdict, completion: Completion | None
+) -> list[Record]:
+    """Records for the complete entries of a packed reply."""
+    if completion is None or verdict.kind not in _ENTRIES or sent.form != "pack":
+        return []
+    pack = parse_pack(completion.content, len(sent.items))
+    return [
+        shares.record(number - 1, caption=caption, raw=pack.raw[number])
+        for number, caption in pack.captions.items()
+    ]
 
 
 class _Shares:
@@ -114,7 +144,7 @@ class _Shares:
     ) -> Record:
         sent, completion = self._sent, self._completion
         asked: Asked = sent.items[index]
-        kept_raw = safe_text(raw) if raw is not None else None
+        kept_raw = None if raw is None or raw == caption else safe_text(raw)
         return Record(
             key=asked.key,
             recipe=sent.recipe,

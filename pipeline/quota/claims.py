@@ -19,10 +19,12 @@ class Claim:
     #: The wall clock, and the service's at the earliest, then.
     wall: float
     low: float
-    #: At most `count` in `window` seconds, `spacing` apart; count 0 = no minute limit.
+    #: At most `count` in `window` seconds, `spacing` apart with `burst` at once; count 0 = no
+    #: minute limit.
     count: int
     window: float
     spacing: float
+    burst: int
     per_day: int | None
     per_job: int | None
 

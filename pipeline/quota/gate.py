@@ -124,8 +124,9 @@ class Gate:
                 await self._wait(opens)
                 continue
             if self._kept is None:
-                await self._rules.requests.space()
-                now = self._times.now()
+                if self._rules.requests.per_minute is not None:
+                    await self._rules.requests.space()
+                    now = self._times.now()
                 return self._take(ask, now, self._rules.daily.days(now), None)
             permit = await self._reserve(ask, now, self._kept.ledger)
             if permit is not None:
@@ -153,7 +154,8 @@ class Gate:
             if self.reason is not None or self._rules.pauses.until > now.mono:
                 ledger.pending.returned.append((grant.row, claim.days))
                 return None
-            await self._rules.requests.space()
+            if self._rules.requests.per_minute is not None:
+                await self._rules.requests.space()
             if now.uptime - asked.uptime > SLOW_COMMIT:
                 ledger.pending.late.append((grant.row, now.uptime))
             permit = self._take(ask, now, claim.days, grant.row)

@@ -15,17 +15,20 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from pipeline.quota.claims import Claim, Grant, Pending
 from pipeline.quota.days import MARGIN
 from pipeline.quota.ledger_file import NAME, open_ledger, unusable
-from pipeline.quota.ledger_view import Names, meta_of, unknown_of, view_of
+from pipeline.quota.ledger_view import Loss, Names, loss_of, unknown_of, view_of
 from pipeline.quota.rules.base import Row
 from pipeline.quota.rules.daily import DayView
 from pipeline.quota.server_time import ServerTime, Uptime
+
+T = TypeVar("T")
 
 #: Rows older than this many windows are forgotten once answered.
 KEEP_WINDOWS = 2
@@ -62,13 +65,10 @@ class Ledger:
         with self._transaction() as db:
             if lost is not None:
                 self.notices.append(lost)
-                self._note_loss(db)
+                loss = (self._wall(), self._uptime.seconds(), self._uptime.boot)
+                db.execute("INSERT INTO losses VALUES (?,?,?)", loss)
+            self._loss: Loss | None = loss_of(db)
             self._adopt(db)
-
-    def _note_loss(self, db: sqlite3.Connection) -> None:
-        facts = {"at": self._wall(), "uptime": self._uptime.seconds(), "boot": self._uptime.boot}
-        for key, value in facts.items():
-            db.execute("INSERT OR REPLACE INTO meta VALUES (?,?)", (f"lost_{key}", value))
 
     def _adopt(self, db: sqlite3.Connection) -> None:
         """Bring the rows of another boot onto this one's clock."""
@@ -95,15 +95,30 @@ class Ledger:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """BEGIN IMMEDIATE … COMMIT on the file that has the name now."""
+        """BEGIN IMMEDIATE … COMMIT. Raises OutputError, or sqlite3.DatabaseError for damage."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
                 raise
             self._connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            raise unusable(self._folder / NAME, error) from error
+
+    def _on_the_named_file(self, act: Callable[[], T]) -> T:
+        """Act on the file that has the name now; once more on a new one if it is damaged."""
+        try:
+            if not self._same_file():
+                self._reopen()
+            return act()
+        except sqlite3.DatabaseError:
+            pass
+        try:
+            self._reopen()
+            return act()
         except sqlite3.Error as error:
             raise unusable(self._folder / NAME, error) from error
 
@@ -115,7 +130,7 @@ class Ledger:
         return (stat.st_dev, stat.st_ino) == self._file
 
     def _reopen(self) -> None:
-        """The file was deleted or set aside while we ran: go on with a new one, from our view."""
+        """The file was deleted, set aside or damaged while we ran: a new one, from our view."""
         self._connection.close()
         self._connect()
         last, scope = self._last, self._names.limits
@@ -158,14 +173,15 @@ class Ledger:
     def reserve(self, claim: Claim, pending: Pending) -> Grant:
         """Count one request, or say why not now. `pending` is written either way."""
         self._wall_offset = claim.wall - claim.uptime
-        if not self._same_file():
-            self._reopen()
+        return self._on_the_named_file(lambda: self._reserve(claim, pending))
+
+    def _reserve(self, claim: Claim, pending: Pending) -> Grant:
         with self._transaction() as db:
             self._write(db, pending)
             now = self._uptime.seconds()
             if now - claim.uptime > STALE:
                 return self._refuse(db, claim, wait=now)
-            view = view_of(db, self._names, claim.days)
+            view = view_of(db, self._names, claim.days, self._loss)
             paused = self._paused(db, now)
             if paused is not None:
                 return self._answer(None, view, paused=paused)
@@ -185,11 +201,11 @@ class Ledger:
         wait: float | None = None,
         paused: float | None = None,
     ) -> Grant:
-        self._last = view
+        self._last = _counts(view)
         return Grant(row=row, wait_until=wait, paused_until=paused, view=view)
 
     def _refuse(self, db: sqlite3.Connection, claim: Claim, *, wait: float) -> Grant:
-        return self._answer(None, view_of(db, self._names, claim.days), wait=wait)
+        return self._answer(None, view_of(db, self._names, claim.days, self._loss), wait=wait)
 
     def _full(self, claim: Claim, view: DayView, now: float) -> bool:
         """The same decision as the rule's, on counts that cannot change under it."""
@@ -214,15 +230,15 @@ class Ledger:
         if not claim.count:
             return None
         wait = now
-        lost = meta_of(db, "lost_uptime")
-        if lost is not None and lost <= now and meta_of(db, "lost_boot") == self._uptime.boot:
+        loss = self._loss
+        if loss is not None and loss.uptime <= now and loss.boot == self._uptime.boot:
             # Whoever asked before the ledger was lost may have filled the minute.
-            wait = max(wait, lost + claim.window)
+            wait = max(wait, loss.uptime + claim.window)
         recent = "SELECT uptime FROM permits WHERE scope=? ORDER BY uptime DESC LIMIT 1 OFFSET ?"
-        last = db.execute(recent, (self._names.limits, 0)).fetchone()
-        if last is not None and claim.spacing > 0.02:
+        last = db.execute(recent, (self._names.limits, claim.burst - 1)).fetchone()
+        if last is not None:
             # Spacing over all processes; our own is kept by the gate, a little of it is jitter.
-            wait = max(wait, last[0] + 0.9 * claim.spacing)
+            wait = max(wait, last[0] + 0.9 * claim.burst * claim.spacing)
         nth = db.execute(recent, (self._names.limits, claim.count - 1)).fetchone()
         if nth is not None:
             wait = max(wait, nth[0] + claim.window)
@@ -266,10 +282,12 @@ class Ledger:
 
     def write(self, pending: Pending) -> None:
         """Write what has happened, in one transaction."""
-        if not self._same_file():
-            self._reopen()
-        with self._transaction() as db:
-            self._write(db, pending)
+
+        def act() -> None:
+            with self._transaction() as db:
+                self._write(db, pending)
+
+        self._on_the_named_file(act)
 
     def _write(self, db: sqlite3.Connection, pending: Pending) -> None:
         names = self._names
@@ -326,6 +344,9 @@ class Ledger:
 
         Lowered only to the told count plus what may not have reached it yet.
         """
+        self._on_the_named_file(lambda: self._correct(day, told))
+
+    def _correct(self, day: str, told: int) -> None:
         names = self._names
         with self._transaction() as db:
             row = db.execute(
@@ -353,7 +374,13 @@ class Ledger:
         if told is not None:
             self.correct(days[0], told)
         try:
-            self._last = view_of(self._connection, self._names, days)
-            return self._last, unknown_of(self._connection, self._names)
+            view = view_of(self._connection, self._names, days, self._loss)
+            self._last = _counts(view)
+            return view, unknown_of(self._connection, self._names)
         except sqlite3.Error as error:
             raise unusable(self._folder / NAME, error) from error
+
+
+def _counts(view: DayView) -> DayView:
+    """A copy: the gate changes what it is given, in another thread."""
+    return DayView(used=dict(view.used), used_by_job=dict(view.used_by_job))

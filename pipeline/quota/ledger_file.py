@@ -28,7 +28,8 @@ VERSION = 1
 BUSY = 30.0
 
 TABLES = """
-CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+-- When earlier ledgers were found to be lost.
+CREATE TABLE losses(at REAL, uptime REAL, boot TEXT);
 -- How many requests were counted on a day of the service: one row for the account (or its
 -- model), one for each output. `told`: the service's own count, where it was heard.
 CREATE TABLE days(scope TEXT, day TEXT, used INTEGER DEFAULT 0, refused INTEGER DEFAULT 0,
@@ -37,7 +38,6 @@ CREATE TABLE days(scope TEXT, day TEXT, used INTEGER DEFAULT 0, refused INTEGER 
 CREATE TABLE permits(id INTEGER PRIMARY KEY, scope TEXT, output TEXT, boot TEXT, uptime REAL,
     at REAL, days TEXT, answered INTEGER DEFAULT 0);
 CREATE INDEX permits_by_time ON permits(scope, uptime);
-CREATE INDEX permits_unanswered ON permits(output) WHERE answered = 0;
 -- Spent by the service's word until an instant of its clock.
 CREATE TABLE holds(scope TEXT PRIMARY KEY, until REAL, told_limit INTEGER) WITHOUT ROWID;
 -- Minute limits and upstream refusals: until an uptime of this boot.

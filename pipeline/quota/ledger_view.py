@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import NamedTuple
 
 from pipeline.quota.days import day_of
 from pipeline.quota.rules.daily import DayView
@@ -43,11 +43,26 @@ def names_of(account: str, model: str, output: str, limits: Limits) -> Names:
     )
 
 
-def view_of(db: sqlite3.Connection, names: Names, days: Sequence[str]) -> DayView:
+class Loss(NamedTuple):
+    """When an earlier ledger was found to be lost: wall clock, uptime and boot."""
+
+    at: float
+    uptime: float
+    boot: str
+
+
+def loss_of(db: sqlite3.Connection) -> Loss | None:
+    """The last loss; it does not change as long as the file is the same."""
+    row = db.execute("SELECT at, uptime, boot FROM losses ORDER BY at DESC LIMIT 1").fetchone()
+    return None if row is None else Loss(*row)
+
+
+def view_of(
+    db: sqlite3.Connection, names: Names, days: Sequence[str], loss: Loss | None
+) -> DayView:
     """What the ledger holds on some days of one endpoint."""
     view = DayView()
-    lost_at = meta_of(db, "lost_at")
-    lost_day = None if lost_at is None else day_of(lost_at, names.zone)
+    lost_day = None if loss is None else day_of(loss.at, names.zone)
     for day in days:
         heard = False
         for scope, used, refused, told in db.execute(
@@ -74,8 +89,3 @@ def unknown_of(db: sqlite3.Connection, names: Names) -> int:
         "SELECT count(*) FROM permits WHERE output=? AND answered=0", (names.output,)
     ).fetchone()
     return int(row[0])
-
-
-def meta_of(db: sqlite3.Connection, key: str) -> Any:
-    row = db.execute("SELECT value FROM meta WHERE key=?", (key,)).fetchone()
-    return None if row is None else row[0]

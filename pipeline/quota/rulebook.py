@@ -20,7 +20,8 @@ class Rulebook:
 
     def __init__(self, setup: Setup) -> None:
         rules: dict[str, Rule] = {name: rule(setup) for name, rule in RULES.items()}
-        self._each = tuple(rules.values())
+        self._all = tuple(rules.values())
+        self._each = tuple(rule for rule in self._all if not rule.idle)
         self._per_job = setup.allowance.per_job
         requests, daily = rules["requests"], rules["daily"]
         weather, pauses = rules["weather"], rules["pauses"]
@@ -83,12 +84,13 @@ class Rulebook:
             count=requests.count if paced else 0,
             window=requests.window if paced else 0.0,
             spacing=requests.spacing if paced else 0.0,
+            burst=requests.burst if paced else 1,
             per_day=self.daily.limit,
             per_job=self._per_job,
         )
 
     def facts(self, now: Now) -> dict[str, object]:
         facts: dict[str, object] = {}
-        for rule in self._each:
+        for rule in self._all:
             facts.update(rule.facts(now))
         return facts

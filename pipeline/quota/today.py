@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.quota.allowance import allowance_of
 from pipeline.quota.days import MARGIN, day_of, end_of
 from pipeline.quota.ledger_file import NAME, VERSION
-from pipeline.quota.ledger_view import Names, names_of, unknown_of, view_of
+from pipeline.quota.ledger_view import Names, loss_of, names_of, unknown_of, view_of
 from pipeline.quota.rules.daily import DayView, refusals_allowed
 from pipeline.quota.settings import QuotaSettings
 from pipeline.records import Limits
@@ -83,7 +83,7 @@ def _read(path: Path, names: Names, day: str) -> tuple[DayView, int]:
         try:
             db.execute("PRAGMA query_only=1")
             if db.execute("PRAGMA user_version").fetchone()[0] == VERSION:
-                return view_of(db, names, [day]), unknown_of(db, names)
+                return view_of(db, names, [day], loss_of(db)), unknown_of(db, names)
         except sqlite3.Error:
             continue
         finally:

@@ -1,46 +1,37 @@
 """The service, without sockets: a request in, a response out. Seeded and on a clock.
 
 Written from the service's public documentation and captures alone; shares nothing with the
-client, so that a wrong reading on one side shows as a disagreement between the two.
+client, so that a wrong reading on one side shows as a disagreement between the two. The order of
+checks is the service's: edge, key, shape of the body, model, credit, limits, provider, images,
+safety; what comes after the limits counts.
 """
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import binascii
-import hashlib
-import json
-import random
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import replace
+from email.utils import formatdate
 
 from pipeline.clock import Clock
-from pipeline.sim import lies
-from pipeline.sim.describe import BadImage, Seen, see
-from pipeline.sim.faults import faulty
+from pipeline.sim.accounts import Accounts, cost
+from pipeline.sim.answers import Said, generation_id, prompt_tokens, say
+from pipeline.sim.calls import Call, received
+from pipeline.sim.describe import Seen
+from pipeline.sim.dialects.base import Generation
+from pipeline.sim.dialects.table import DIALECTS
+from pipeline.sim.faults import Journey, deliver, is_free, moves_on
 from pipeline.sim.knobs import Knobs
-from pipeline.sim.limits import Limit
-from pipeline.sim.wire import Refusal, Response, error_body, json_response, parsed, parts
-
-DAY, MINUTE = 86_400.0, 60.0
-
-
-@dataclass(slots=True)
-class Logged:
-    """One request as it was received and answered."""
-
-    at: float
-    path: str
-    status: int = 0
-    model: str | None = None
-    key_sha256: str | None = None
-    fault: str | None = None
-    prompt: str = ""
-    #: For each image: sha256, dhash, mime, width, height, caption; or the URL.
-    images: list[dict[str, Any]] = field(default_factory=list)
+from pipeline.sim.limits import Meters
+from pipeline.sim.log import Logged
+from pipeline.sim.lookups import look_up
+from pipeline.sim.luck import Bursts, Draw, Luck, latency, one_of
+from pipeline.sim.models import Model
+from pipeline.sim.pictures import Eyes, Fetched, Look, Trouble
+from pipeline.sim.reading import Asked, Bad, read
+from pipeline.sim.seats import Seats
+from pipeline.sim.turning import changed
+from pipeline.sim.wire import Refused, SimResponse
 
 
 class Simulator:
@@ -55,325 +46,264 @@ class Simulator:
         listen: Callable[[Logged], None] | None = None,
     ) -> None:
         self.knobs = knobs
-        self.log: list[Logged] = []
-        self._rng = random.Random(seed)
-        self._clock = clock
+        self.clock = clock
+        #: What was received, oldest first; at most `knobs.log_kept`.
+        self.log: deque[Logged] = deque(maxlen=knobs.log_kept)
         self._listen = listen
         self._started = clock.now()
-        self._completions = 0
-        self._seen: OrderedDict[str, Seen] = OrderedDict()
-        self._limits: dict[str, list[tuple[str, Limit]]] = {}
+        self._luck = Luck(seed)
+        self._bursts = Bursts(seed, self._started)
+        self._meters = Meters()
+        self._accounts = Accounts()
+        self._eyes = Eyes()
+        self._seats = Seats()
+        #: Models that answered so far: the ones that `gone_after` takes away.
+        self._served: set[str] = set()
+
+    def turn(self, **changes: object) -> None:
+        """Turn knobs in mid-run; ValueError says what is wrong."""
+        self.knobs = changed(self.knobs, changes)
+
+    @property
+    def base(self) -> str:
+        """The path below which this service is found."""
+        return DIALECTS[self.knobs.service].base
+
+    @property
+    def counted(self) -> int:
+        """Chat completions that passed all limits."""
+        return self._accounts.counted
 
     async def handle(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes
-    ) -> Response:
-        """Answer one request; the path is the part behind `/v1`."""
-        entry = Logged(at=self._clock.now(), path=path)
-        self.log.append(entry)
-        key = headers.get("authorization", "").removeprefix("Bearer ").strip()
-        entry.key_sha256 = hashlib.sha256(key.encode()).hexdigest() if key else None
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None
+    ) -> SimResponse:
+        """Answer one request. `path` may begin with a base and hold a query; `body` is None when
+        it was longer than `max_body`.
+        """
+        now = self.clock.now() + self.knobs.skew
+        call = received(method, path, headers, body, knobs=self.knobs, now=now)
+        self.log.append(call.entry)
         try:
-            response = await self._route(method, path, key, body, entry)
-        except Refusal as refusal:
-            response = self._refused(refusal)
-        entry.status = response.status
-        if self._listen is not None:
-            self._listen(entry)
-        return response
-
-    async def _route(
-        self, method: str, path: str, key: str, body: bytes, entry: Logged
-    ) -> Response:
-        if method == "POST" and path == "/chat/completions":
-            return await self._chat(key, body, entry)
-        if method != "GET":
-            raise Refusal(405, "Method Not Allowed")
-        if path == "/models":
-            return json_response(
-                200, {"data": [self._model(*model) for model in self.knobs.models]}
-            )
-        if path.startswith("/models/") and path.endswith("/endpoints"):
-            return self._endpoints(path[len("/models/") : -len("/endpoints")])
-        if path.startswith("/model/"):
-            return json_response(200, {"data": self._model(*self._find(path[len("/model/") :]))})
-        if path in ("/key", "/auth/key"):
-            self._check_key(key)
-            return json_response(200, {"data": self._key_facts(key)})
-        if path == "/credits":
-            raise Refusal(403, "Only management keys can perform this operation")
-        raise Refusal(404, "Not Found")
-
-    # --- models and keys -----------------------------------------------------------------------
-
-    def _find(self, slug: str) -> tuple[str, float]:
-        for model in self.knobs.models:
-            if model[0] == slug:
-                return model
-        raise Refusal(404, f"No endpoints found for {slug}.")
-
-    def _model(self, slug: str, price: float) -> dict[str, Any]:
-        words = "0" if price == 0 else f"{price:.12f}".rstrip("0")
-        return {
-            "id": slug,
-            "canonical_slug": slug,
-            "name": slug,
-            "created": 1724803200,
-            "context_length": 1_000_000,
-            "architecture": {
-                "modality": "text+image->text",
-                "input_modalities": ["text", "image"],
-                "output_modalities": ["text"],
-            },
-            "pricing": {"prompt": words, "completion": words, "image": "0", "request": "0"},
-            "top_provider": {"context_length": 1_000_000, "max_completion_tokens": 8192},
-            "supported_parameters": ["max_tokens", "temperature", "structured_outputs"],
-            "expiration_date": None,
-        }
-
-    def _endpoints(self, slug: str) -> Response:
-        model = self._model(*self._find(slug))
-        one = {
-            "name": f"Simulator | {slug}",
-            "model_id": slug,
-            "provider_name": "Simulator",
-            "context_length": model["context_length"],
-            "pricing": model["pricing"],
-            "status": 0,
-            "uptime_last_30m": 100,
-        }
-        return json_response(200, {"data": {"id": slug, "name": slug, "endpoints": [one]}})
-
-    def _check_key(self, key: str) -> None:
-        if self.knobs.keys and not key:
-            raise Refusal(401, "No auth credentials found")
-        revoked = self.knobs.revoked_after
-        if (self.knobs.keys and key not in self.knobs.keys) or (
-            revoked is not None and self._completions >= revoked
-        ):
-            raise Refusal(401, "User not found.")
-
-    def _key_facts(self, key: str) -> dict[str, Any]:
-        facts: dict[str, Any] = {
-            "label": "sk-or-v1-sim...sim",
-            "limit": None,
-            "usage": 0,
-            "is_free_tier": self.knobs.free_tier,
-            "rate_limit": {"requests": -1, "interval": "10s", "note": "deprecated"},
-        }
-        if self.knobs.rpd is not None and self.knobs.limits == "account":
-            used = dict(self._limits_of(key, "")).get("day")
-            count = used.used(self._clock.now()) if used is not None else 0
-            facts["free_model_daily_requests"] = {
-                "used": count,
-                "limit": self.knobs.rpd,
-                "remaining": max(0, self.knobs.rpd - count),
-            }
-        return facts
-
-    # --- limits --------------------------------------------------------------------------------
-
-    def _limits_of(self, key: str, model: str) -> list[tuple[str, Limit]]:
-        whose = key if self.knobs.limits == "account" else f"{key}\0{model}"
-        if whose not in self._limits:
-            made: list[tuple[str, Limit]] = []
-            if self.knobs.rpd is not None:
-                made.append(("day", Limit(self.knobs.rpd, DAY, "fixed")))
-            if self.knobs.rpm is not None:
-                made.append(("minute", Limit(self.knobs.rpm, MINUTE, self.knobs.window)))
-            self._limits[whose] = made
-        return self._limits[whose]
-
-    def _count(self, key: str, model: str) -> None:
-        """Count this request against every limit; Refusal for the first that is full."""
-        now = self._clock.now()
-        limits = self._limits_of(key, model)
-        full = next(((name, limit) for name, limit in limits if not limit.allows(now)), None)
-        for _, limit in limits:
-            if full is None or (self.knobs.count_refused and limit.window == "fixed"):
-                limit.hit(now)
-        if full is not None:
-            raise self._too_many(*full, model, now)
-
-    def _too_many(self, name: str, limit: Limit, model: str, now: float) -> Refusal:
-        headers = {
-            "X-RateLimit-Limit": str(limit.count),
-            "X-RateLimit-Remaining": "0",
-            "X-RateLimit-Reset": str(int(limit.resets_at(now) * 1000)),
-        }
-        if self.knobs.limits == "model":
-            kind = "rpd" if name == "day" else "rpm"
-            message = (
-                f"Rate limit exceeded: limit_{kind}/{model}/54276bca-0000-4000-8000-000000000000"
-            )
-            return Refusal(429, message, headers=headers, provider_name="Simulator")
-        if name == "day":
-            message = (
-                "Rate limit exceeded: free-models-per-day. "
-                "Add 10 credits to unlock 1000 free model requests per day"
-            )
-            source = "openrouter_free_tier_daily"
-        else:
-            message = "Rate limit exceeded: free-models-per-min. "
-            source = "openrouter_free_tier_per_minute"
-        return Refusal(429, message, headers=headers, limit_source=source, provider_name=None)
-
-    # --- chat ----------------------------------------------------------------------------------
-
-    async def _chat(self, key: str, body: bytes, entry: Logged) -> Response:
-        self._check_key(key)
-        asked = parsed(body)
-        slug = asked.get("model")
-        if not isinstance(slug, str):
-            raise Refusal(400, "model: a string is required")
-        entry.model = slug
-        gone = self.knobs.gone_after
-        known = slug in dict(self.knobs.models)
-        if not known or (gone is not None and self._completions >= gone):
-            raise Refusal(400, f"{slug} is not a valid model ID")
-        self._count(key, slug)
-        self._completions += 1
-        broke = self.knobs.broke_after
-        if broke is not None and self._completions > broke:
-            raise Refusal(402, "Insufficient credits. Add more using https://openrouter.ai/credits")
-        texts, urls = parts(asked.get("messages"))
-        entry.prompt = "\n".join(texts)
-        seen = [await self._look(url) for url in urls]
-        entry.images = [asdict(one) if isinstance(one, Seen) else one for one in seen]
-        delay = self._rng.uniform(*self.knobs.latency)
-        since = self._clock.now() - self._started
-        outage = self.knobs.outage
-        if outage is not None and outage[0] <= since < outage[1]:
-            entry.fault = "outage"
-            return faulty("http_502", delay)
-        if self._rng.random() < self.knobs.faulty:
-            entry.fault = self._rng.choice(self.knobs.faults)
-            return faulty(entry.fault, delay, self._answer(asked, seen, entry))
-        return json_response(
-            200, self._answer(asked, seen, entry), delay=delay, padding=self.knobs.padding
-        )
-
-    async def _look(self, url: str) -> Seen | dict[str, Any]:
-        """What an image part holds: decoded pixels, or the URL that would be fetched."""
-        if not url.startswith("data:"):
-            if not url.startswith(("http://", "https://")) or not self.knobs.fetches_urls:
-                raise Refusal(400, "Failed to extract 1 image(s).")
-            digest = hashlib.sha256(url.encode()).hexdigest()
-            caption = f"The picture at an address whose hash is {digest[:12]}."
-            return {"url": url, "sha256": digest, "caption": caption}
-        head, comma, text = url.partition(",")
-        mime = head[5:].removesuffix(";base64")
-        if not comma or not head.endswith(";base64"):
-            raise Refusal(400, "Failed to extract 1 image(s).")
-        try:
-            data = base64.b64decode(text, validate=True)
-        except (binascii.Error, ValueError):
-            raise Refusal(400, "Failed to extract 1 image(s).") from None
-        if mime not in ("image/png", "image/jpeg", "image/webp"):
-            raise self._provider(400, f"Unsupported MIME type: {mime}")
-        digest = hashlib.sha256(data).hexdigest()
-        if digest not in self._seen:
             try:
-                self._seen[digest] = await asyncio.get_running_loop().run_in_executor(
-                    None, see, data, mime
-                )
-            except BadImage:
-                raise self._provider(400, "Provided image is not valid.") from None
-            while len(self._seen) > 10_000:
-                self._seen.popitem(last=False)
-        return self._seen[digest]
+                response = await self._route(call)
+            except Refused as refusal:
+                call.entry.error = refusal.note or None
+                response = refusal.response()
+            call.entry.status = response.status
+        finally:
+            # Also when the caller hung up meanwhile: it was received all the same.
+            if self._listen is not None:
+                self._listen(call.entry)
+        date = formatdate(call.now, usegmt=True)
+        return replace(response, headers={"Date": date, **response.headers})
 
-    def _provider(self, status: int, message: str) -> Refusal:
-        raw = json.dumps(
-            {"error": {"code": status, "message": message, "status": "INVALID_ARGUMENT"}}
-        )
-        return Refusal(status, "Provider returned error", raw=raw, provider_name="Simulator")
+    async def _route(self, call: Call) -> SimResponse:
+        knobs = call.knobs
+        if call.path == "/chat/completions":
+            if call.method != "POST":
+                raise call.dialect.not_allowed(knobs)
+            return await self._chat(call)
+        if knobs.outage_all and self._out(call):
+            call.entry.fault = "outage"
+            return self._fail(call, self._luck.draw(b""))
+        return look_up(call, self._living(knobs), self._accounts, self._meters)
+
+    def _living(self, knobs: Knobs) -> tuple[Model, ...]:
+        """The models, less those that are gone."""
+        if knobs.gone_after is None or self.counted < knobs.gone_after:
+            return knobs.models
+        gone = self._served or {model.id for model in knobs.models[:1]}
+        return tuple(model for model in knobs.models if model.id not in gone)
+
+    # --- chat
+
+    async def _chat(self, call: Call) -> SimResponse:
+        knobs, dialect, entry = call.knobs, call.dialect, call.entry
+        draw = self._luck.draw(call.body or b"")
+        asked, held = self._read(call)
+        looks: list[Look] | None = None
+        models: list[Model] = []
+        if asked is not None and (knobs.tpm is not None or knobs.endpoint_tpm is not None):
+            looks = await self._see(asked, call)  # tokens are known only after looking
+        out = self._out(call)
+        try:
+            if not out:
+                models = self._admit(call, asked, held, looks, draw)
+        except Refused as refusal:
+            held = refusal
+        if asked is not None and looks is None:
+            looks = await self._see(asked, call)
+        if out:
+            entry.fault = "outage"
+            return self._fail(call, draw)
+        if held is not None or asked is None or looks is None:
+            raise held or dialect.bad(knobs, "Bad Request")
+        return self._answer(call, asked, models, looks, draw)
+
+    def _read(self, call: Call) -> tuple[Asked | None, Refused | None]:
+        """The request, or why it cannot be read; told only after the key was looked at."""
+        knobs, entry = call.knobs, call.entry
+        if call.body is None or len(call.body) > knobs.max_body:
+            return None, call.dialect.too_large(knobs)
+        try:
+            asked = read(call.body)
+        except Bad as bad:
+            return None, call.dialect.bad(knobs, bad.message, bad.status)
+        entry.model, entry.prompt = asked.model, asked.prompt
+        entry.stream, entry.count = asked.stream, len(asked.images)
+        return asked, None
+
+    async def _see(self, asked: Asked, call: Call) -> list[Look]:
+        looks = [await self._eyes.look(part, call.knobs) for part in asked.images]
+        call.entry.images = [look.facts() for look in looks]
+        return looks
+
+    def _admit(
+        self,
+        call: Call,
+        asked: Asked | None,
+        held: Refused | None,
+        looks: list[Look] | None,
+        draw: Draw,
+    ) -> list[Model]:
+        """The model that will answer, and those after it; Refused when there is none. Counts the
+        request.
+        """
+        knobs, dialect = call.knobs, call.dialect
+        self._accounts.authorize(call.who, knobs, dialect)
+        if asked is None:
+            raise held or dialect.bad(knobs, "Bad Request")
+        good = [one for one in looks or () if not isinstance(one, Trouble)]
+        tokens = prompt_tokens(asked, good, knobs)
+        candidates = self._candidates(call, asked)
+        for at, model in enumerate(candidates):
+            try:
+                self._pass(call, asked, model, tokens, draw)
+            except Refused as refusal:
+                if refusal.moves_on and model is not candidates[-1]:
+                    continue
+                raise
+            self._accounts.counted += 1
+            self._served.add(model.id)
+            return candidates[at:]
+        raise dialect.unknown_model(knobs, asked.model)
+
+    def _candidates(self, call: Call, asked: Asked) -> list[Model]:
+        """The model and its fallbacks; one that is dead fails the whole request."""
+        knobs, dialect = call.knobs, call.dialect
+        known = {model.id: model for model in knobs.models}
+        living = {model.id for model in self._living(knobs)}
+        fallbacks = asked.fallbacks if dialect.accounts else ()
+        wanted = dict.fromkeys(dialect.slug(slug) for slug in (asked.model, *fallbacks))
+        for slug in wanted:
+            if slug not in known:
+                raise dialect.unknown_model(knobs, slug)
+            if slug not in living:
+                raise dialect.gone(knobs, slug)
+        return [known[slug] for slug in wanted]
+
+    def _pass(self, call: Call, asked: Asked, model: Model, tokens: int, draw: Draw) -> None:
+        """One model's checks: routing, credit, our limits, the provider's."""
+        knobs, dialect, account, now = call.knobs, call.dialect, call.who.account, call.now
+        dialect.check(asked, model, knobs)
+        if knobs.max_images is not None and len(asked.images) > knobs.max_images:
+            raise dialect.many_images(knobs, len(asked.images))
+        self._accounts.afford(call.who, asked, model, knobs, dialect, now)
+        full = self._meters.full(knobs, account, model.id, now, tokens)
+        if full is not None:
+            if knobs.count_refused:
+                self._meters.count(knobs, account, model.id, now, tokens, over=True)
+            raise dialect.too_many(knobs, full, model, now)
+        overrun = self._bursts.on(knobs, now) and draw.upstream < knobs.upstream_share
+        if not overrun or knobs.count_refused:
+            self._meters.count(knobs, account, model.id, now, tokens, over=False)
+        if overrun:
+            call.entry.fault = "upstream"
+            form = one_of(knobs.upstream_forms, draw.upstream / knobs.upstream_share)
+            raise dialect.upstream(knobs, form, model, self._bursts.ends_at(now) - now)
 
     def _answer(
-        self, asked: dict[str, Any], seen: list[Seen | dict[str, Any]], entry: Logged
-    ) -> dict[str, Any]:
-        """The completion for these images."""
-        facts = [asdict(one) if isinstance(one, Seen) else one for one in seen]
-        if any(int(str(one["sha256"])[:8], 16) / 2**32 < self.knobs.refused for one in facts):
-            return self._completion(asked, None, facts, finish="content_filter", native="SAFETY")
-        captions = [str(one["caption"]) for one in facts]
-        if not captions:
-            return self._completion(asked, "There is no image in this request.", facts)
-        if len(captions) == 1 and '"captions"' not in entry.prompt:
-            return self._completion(asked, captions[0], facts)
-        listed = [{"image": n, "caption": text} for n, text in enumerate(captions, 1)]
-        content = json.dumps({"captions": listed})
-        if len(captions) > 1 and self._rng.random() < self.knobs.lying:
-            lie = self._rng.choice(self.knobs.lies)
-            entry.fault = f"lie_{lie}"
-            content = lies.told(lie, listed, self._rng)
-        return self._completion(asked, content, facts)
+        self, call: Call, asked: Asked, models: list[Model], looks: list[Look], draw: Draw
+    ) -> SimResponse:
+        knobs, dialect, entry, model = call.knobs, call.dialect, call.entry, models[0]
+        good: list[Seen | Fetched] = []
+        troubles: list[Trouble] = []
+        for look in looks:
+            if isinstance(look, Trouble):
+                troubles.append(look)
+            else:
+                good.append(look)
+        if troubles:
+            raise dialect.pictures(knobs, troubles)
+        said = say(asked, good, model, knobs, draw)
+        if said.prompt_tokens > model.context:
+            raise dialect.too_long(knobs, model, said.prompt_tokens)
+        if said.block:
+            raise dialect.blocked(knobs, said.block, asked, model)
+        delay = latency(knobs, draw.latency, len(good))
+        if knobs.slots is not None:
+            wait = self._seats.take(call.now, delay, knobs.slots, knobs.queue)
+            if wait is None:
+                raise dialect.busy(knobs)
+            delay += wait
+        fault = one_of(knobs.faults, draw.fault_kind) if draw.fault < knobs.faulty else None
+        if moves_on(fault) and len(models) > 1:
+            model, fault = models[1], None
+        entry.fault = fault or (f"lie_{said.lie}" if said.lie else None)
+        got = self._generation(call, asked, model, said, delay, draw)
+        if is_free(fault):
+            got = replace(got, cost=0.0)
+        self._accounts.record(call.who, got, knobs)
+        entry.generation, entry.served, entry.cost = got.id, got.slug, got.cost
+        entry.prompt_tokens, entry.completion_tokens = said.prompt_tokens, said.completion_tokens
+        return deliver(got, _journey(call, draw, delay), fault)
 
-    def _completion(
-        self,
-        asked: dict[str, Any],
-        content: str | None,
-        facts: list[dict[str, Any]],
-        finish: str = "stop",
-        native: str = "STOP",
-    ) -> dict[str, Any]:
-        slug = str(asked["model"])
-        rerouted = self.knobs.rerouted_after
-        price = dict(self.knobs.models).get(slug, 0.0)
-        if rerouted is not None and self._completions > rerouted:
-            slug, price = "simulator/paid", 1e-6
-        inwards = 8 + sum(self._tokens(one) for one in facts)
-        outwards = len((content or "").split()) * 4 // 3
-        limit = asked.get("max_tokens")
-        if content and isinstance(limit, int) and outwards > limit:
-            words = content.split(" ")
-            content, outwards = " ".join(words[: max(0, limit * 3 // 4)]), limit
-            finish, native = "length", "MAX_TOKENS"
-        return {
-            "id": f"gen-{int(self._clock.now())}-{self._rng.getrandbits(80):020x}",
-            "provider": "Simulator",
-            "model": slug,
-            "object": "chat.completion",
-            "created": int(self._clock.now()),
-            "choices": [
-                {
-                    "index": 0,
-                    "finish_reason": finish,
-                    "native_finish_reason": native,
-                    "message": {"role": "assistant", "content": content, "refusal": None},
-                }
-            ],
-            "usage": {
-                "prompt_tokens": inwards,
-                "completion_tokens": outwards,
-                "total_tokens": inwards + outwards,
-                "cost": (inwards + outwards) * price,
-            },
-        }
-
-    def _tokens(self, facts: dict[str, Any]) -> int:
-        """258 an image (2024), or 258 a tile (2025)."""
-        if self.knobs.tokens == "flat" or "width" not in facts:
-            return 258
-        width, height = int(facts["width"]), int(facts["height"])
-        if max(width, height) <= 384:
-            return 258
-        unit = min(768, max(256, int(min(width, height) / 1.5)))
-        return -(-width // unit) * -(-height // unit) * 258
-
-    # --- refusals
-
-    def _refused(self, refusal: Refusal) -> Response:
-        metadata = dict(refusal.metadata)
-        headers: dict[str, str] = {}
-        rate = metadata.get("headers")
-        if rate is not None:
-            if self.knobs.rate_headers in ("http", "both"):
-                headers.update(rate)
-            if self.knobs.rate_headers in ("http", "none"):
-                del metadata["headers"]
-            if self.knobs.retry_after:
-                wait = int(rate["X-RateLimit-Reset"]) / 1000 - self._clock.now()
-                headers["Retry-After"] = str(max(1, int(wait) + 1))
-        return json_response(
-            refusal.status, error_body(refusal.status, refusal.message, metadata), headers
+    def _generation(
+        self, call: Call, asked: Asked, model: Model, said: Said, delay: float, draw: Draw
+    ) -> Generation:
+        """The answer, priced; by another model where the knobs reroute."""
+        knobs = call.knobs
+        if knobs.rerouted_after is not None and self.counted > knobs.rerouted_after:
+            fallback = Model(id=knobs.rerouted_to, prompt=1e-6, completion=1e-6)
+            model = next((m for m in knobs.models if m.id == knobs.rerouted_to), fallback)
+        free = said.completion_tokens == 0 and said.finish != "stop"
+        price = cost(model, said.prompt_tokens, said.completion_tokens, len(asked.images))
+        return Generation(
+            id=generation_id(call.now, draw.rest),
+            created=int(call.now),
+            model=model,
+            slug=(model.permaslug or model.id) if knobs.permaslugs else model.id,
+            said=said,
+            cost=0.0 if free else price,
+            usage=asked.usage,
+            streamed=asked.stream,
+            latency=delay,
         )
+
+    # --- outages
+
+    def _out(self, call: Call) -> bool:
+        """Is the whole service down?"""
+        outage = call.knobs.outage
+        since = call.now - call.knobs.skew - self._started
+        return outage is not None and outage[0] <= since < outage[1]
+
+    def _fail(self, call: Call, draw: Draw) -> SimResponse:
+        """What the edge answers while everything behind it is down."""
+        model = Model(id=call.entry.model or "", provider="Simulator")
+        nothing = Generation(
+            id="",
+            created=int(call.now),
+            model=model,
+            slug=model.id,
+            said=Said(content=""),
+            cost=0.0,
+            usage=False,
+            streamed=False,
+            latency=0.0,
+        )
+        return deliver(nothing, _journey(call, draw, 0.0), call.knobs.outage_as)
+
+
+def _journey(call: Call, draw: Draw, delay: float) -> Journey:
+    return Journey(dialect=call.dialect, knobs=call.knobs, draw=draw, delay=delay)

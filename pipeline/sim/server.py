@@ -1,124 +1,126 @@
-"""The simulator on a loopback port, with aiohttp's server."""
+"""The simulator on a loopback port, with aiohttp's server. Waits, cuts and resets happen here."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
+import socket
+import struct
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import asdict
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TextIO
 
 from aiohttp import web
 
 from pipeline.clock import Clock, SystemClock
 from pipeline.errors import UsageError
-from pipeline.sim.core import Logged, Simulator
-from pipeline.sim.knobs import PROFILES, Knobs, turned
-from pipeline.sim.wire import MAX_BODY
+from pipeline.sim.core import Simulator
+from pipeline.sim.knobs import Knobs
+from pipeline.sim.log import LogFile
+from pipeline.sim.turning import turned, words
+from pipeline.sim.wire import SimResponse
 
-#: Where the API lives below the root, longest first.
-BASES = ("/v1beta/openai", "/api/v1", "/v1")
+#: A request that is never answered holds its connection at most so long.
+_HANG = 86_400.0
 
 
 @asynccontextmanager
-async def serve(simulator: Simulator, *, port: int = 0, clock: Clock) -> AsyncIterator[str]:
-    """Serve on 127.0.0.1; gives the base URL."""
+async def serve(
+    simulator: Simulator, *, port: int = 0, clock: Clock | None = None
+) -> AsyncIterator[str]:
+    """Serve on 127.0.0.1 until the end of the block; gives the base URL."""
+    time = clock or simulator.clock
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        base = next((base for base in BASES if request.path.startswith(base + "/")), "")
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        body = await request.read()
-        got = await simulator.handle(request.method, request.path[len(base) :], headers, body)
-        if got.delay:
-            await clock.sleep(got.delay)
-        if got.cut is None and not got.padding:
-            return web.Response(status=got.status, body=got.body, headers=got.headers)
-        response = web.StreamResponse(status=got.status, headers=got.headers)
-        response.content_length = got.padding + len(got.body)
-        transport = request.transport
-        if got.cut == 0:
-            if transport is not None:
-                transport.abort()
-            return response
-        await response.prepare(request)
-        await response.write(b"\n" * got.padding + got.body[: got.cut])
-        if got.cut is not None:
-            await asyncio.sleep(0)
-            if transport is not None:
-                transport.close()
-            return response
-        await response.write_eof()
-        return response
+        try:
+            body: bytes | None = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            body = None
+        target = str(request.rel_url)
+        got = await simulator.handle(request.method, target, request.headers, body)
+        await time.sleep(got.delay)
+        return await _send(request, got, time)
 
-    app = web.Application(client_max_size=MAX_BODY + 1)
+    app = web.Application(client_max_size=simulator.knobs.max_body + 1)
     app.router.add_route("*", "/{tail:.*}", answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, handler_cancellation=True)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", port)
         await site.start()
         bound = runner.addresses[0][1]
-        yield f"http://127.0.0.1:{bound}/api/v1"
+        yield f"http://127.0.0.1:{bound}{simulator.base}"
     finally:
         await runner.cleanup()
 
 
+async def _send(request: web.Request, got: SimResponse, clock: Clock) -> web.StreamResponse:
+    """Send a response as it says; a plain one in one go."""
+    if got.ending == "hang":
+        await clock.sleep(_HANG)
+    if got.ending in ("reset", "hang"):
+        _reset(request)
+        return web.Response(status=got.status)
+    if got.ending == "whole" and len(got.chunks) <= 1:
+        return web.Response(status=got.status, headers=got.headers, body=got.body)
+    response = web.StreamResponse(status=got.status, headers=got.headers)
+    await response.prepare(request)
+    for wait, chunk in got.chunks:
+        if wait:
+            await clock.sleep(wait)
+        await response.write(chunk)
+    if got.ending == "cut":
+        # The terminating chunk is missing: the client sees that the body is not whole.
+        if request.transport is not None:
+            request.transport.close()
+        return response
+    await response.write_eof()
+    return response
+
+
+def _reset(request: web.Request) -> None:
+    """End the connection with an RST, as a crashed proxy does."""
+    transport = request.transport
+    if transport is None:
+        return
+    plug = transport.get_extra_info("socket")
+    if plug is not None:
+        plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
 def read_knobs(profile: str, changes: Sequence[str]) -> Knobs:
     """The knobs of a profile with `name=value` changes; UsageError says what is wrong."""
-    if profile not in PROFILES:
-        raise UsageError(f"--profile {profile}: there are {', '.join(PROFILES)}")
-    read: dict[str, object] = {}
-    for change in changes:
-        name, equals, text = change.partition("=")
-        if not equals:
-            raise UsageError(f"--knob {change}: write name=value")
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
-        read[name] = tuple(value) if isinstance(value, list) else value
     try:
-        return turned(profile, read)
-    except KeyError as error:
-        raise UsageError(f"--knob: {error.args[0]}") from None
+        return turned(profile, words(changes))
+    except ValueError as error:
+        raise UsageError(f"simulate: {error}") from None
 
 
 def run_simulator(
-    *, port: int, profile: str, seed: int, knobs: Sequence[str], log: Path | None
+    *, port: int, profile: str, seed: int, knobs: Sequence[str] = (), log: Path | None = None
 ) -> int:
     """Serve until SIGINT or SIGTERM; print the base URL. The log is JSON lines.
 
-    knobs: `name=value`, the value as JSON or plain text. UsageError for one that there is not.
+    knobs: `name=value`, the value as JSON or plain text. UsageError for one that there is not,
+    for a port that is taken and for a log that cannot be written.
     """
     made = read_knobs(profile, knobs)
-
-    async def main() -> None:
-        clock = SystemClock()
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
-        file: TextIO | None = log.open("a") if log is not None else None
-
-        def listen(entry: Logged) -> None:
-            if file is not None:
-                file.write(json.dumps(asdict(entry)) + "\n")
-                file.flush()
-
-        simulator = Simulator(made, seed=seed, clock=clock, listen=listen)
-        try:
-            async with serve(simulator, port=port, clock=clock) as base:
-                print(f"listening on {base}", flush=True)  # noqa: T201 - the command's result
-                await stop.wait()
-        finally:
-            if file is not None:
-                file.close()
-
-    asyncio.run(main())
+    try:
+        asyncio.run(_run(port, made, seed, log))
+    except OSError as error:
+        raise UsageError(f"simulate: {error}") from None
     return 0
 
 
-__all__ = ["run_simulator", "serve"]
+async def _run(port: int, knobs: Knobs, seed: int, log: Path | None) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        listen = stack.enter_context(LogFile(log)) if log is not None else None
+        simulator = Simulator(knobs, seed=seed, clock=SystemClock(), listen=listen)
+        base = await stack.enter_async_context(serve(simulator, port=port))
+        print(f"listening on {base}", flush=True)  # noqa: T201 - the command's result
+        await stop.wait()

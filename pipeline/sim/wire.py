@@ -1,84 +1,71 @@
-"""Requests and responses of the simulated service, as values."""
+"""Requests and responses of the simulated service, as values without sockets."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Literal
 
-MAX_BODY = 100_000_000
+import orjson
+
+#: whole: as announced. cut: the connection closes before the end. reset: before anything is sent.
+#: hang: nothing more ever comes.
+Ending = Literal["whole", "cut", "reset", "hang"]
+JSON_TYPE = "application/json"
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
-    """What goes back. `cut`: close the connection after so many bytes of the body."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimResponse:
+    """What goes back, and when."""
 
     status: int
-    body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    #: Seconds before the status line is sent.
     delay: float = 0.0
-    padding: int = 0
-    cut: int | None = None
+    #: (seconds to wait, bytes to send then); more than one: sent as chunks of unknown length.
+    chunks: tuple[tuple[float, bytes], ...] = ()
+    ending: Ending = "whole"
+
+    @property
+    def body(self) -> bytes:
+        """All bytes that are sent."""
+        return b"".join(chunk for _, chunk in self.chunks)
 
 
-class Refusal(Exception):
-    """An answer other than a completion."""
+class Refused(Exception):
+    """The request ends in an error, already in the service's own shape."""
 
-    def __init__(self, status: int, message: str, **metadata: Any) -> None:
-        super().__init__(message)
-        self.status, self.message, self.metadata = status, message, metadata
+    def __init__(
+        self,
+        status: int,
+        body: object,
+        *,
+        headers: Mapping[str, str] | None = None,
+        moves_on: bool = False,
+    ) -> None:
+        super().__init__(status)
+        self.status, self.body = status, body
+        self.headers: Mapping[str, str] = headers or {}
+        #: Would a list of fallback models go on after this?
+        self.moves_on = moves_on
+        #: What was wrong, for the log.
+        self.note: str = ""
 
-
-def error_body(code: int, message: str, metadata: dict[str, Any] | None = None) -> dict[str, Any]:
-    return {
-        "error": {"code": code, "message": message, "metadata": metadata or {}},
-        "user_id": "user_simulated",
-    }
+    def response(self) -> SimResponse:
+        return json_response(self.status, self.body, headers=self.headers)
 
 
 def json_response(
     status: int,
     value: object,
+    *,
     headers: Mapping[str, str] | None = None,
     delay: float = 0.0,
-    padding: int = 0,
-) -> Response:
-    head = {"Content-Type": "application/json", **(headers or {})}
-    return Response(status, json.dumps(value).encode(), head, delay, padding)
-
-
-def parsed(body: bytes) -> dict[str, Any]:
-    if len(body) > MAX_BODY:
-        raise Refusal(413, "Request Entity Too Large")
-    try:
-        asked = json.loads(body)
-    except (ValueError, RecursionError):
-        raise Refusal(400, "Invalid JSON in request body") from None
-    if not isinstance(asked, dict):
-        raise Refusal(400, "The request body must be an object")
-    return asked
-
-
-def parts(messages: object) -> tuple[list[str], list[str]]:
-    """(texts, image URLs) of all messages, in order."""
-    if not isinstance(messages, list) or not messages:
-        raise Refusal(400, "messages: a non-empty array is required")
-    texts: list[str] = []
-    urls: list[str] = []
-    for message in messages:
-        content = message.get("content") if isinstance(message, dict) else None
-        if isinstance(content, str):
-            texts.append(content)
-            continue
-        if not isinstance(content, list):
-            raise Refusal(400, "messages: content must be a string or an array")
-        for part in content:
-            kind = part.get("type") if isinstance(part, dict) else None
-            if kind == "text" and isinstance(part.get("text"), str):
-                texts.append(part["text"])
-            elif kind == "image_url" and isinstance(part.get("image_url"), dict):
-                urls.append(str(part["image_url"].get("url")))
-            else:
-                raise Refusal(400, "messages: a part is neither text nor image_url")
-    return texts, urls
+) -> SimResponse:
+    """A whole JSON answer."""
+    return SimResponse(
+        status=status,
+        headers={"Content-Type": JSON_TYPE, **(headers or {})},
+        delay=delay,
+        chunks=((0.0, orjson.dumps(value)),),
+    )

@@ -17,8 +17,9 @@ from pipeline.api.classify import classify
 from pipeline.api.preflight import unasked_price
 from pipeline.clock import Clock, micros
 from pipeline.errors import Exit, ImageError, NoReply, Stopped, StopReason
-from pipeline.plan.reply import pack_instruction, response_schema, safe_text
-from pipeline.plan.settle import ERROR_CHARS, records_of, unanswered
+from pipeline.plan.reply import safe_text
+from pipeline.plan.settle import ERROR_CHARS, named, records_of, unanswered
+from pipeline.plan.words import pack_instruction, pack_label, response_schema, shared_prompt
 from pipeline.records import Completion, Derived, Item, Record, Reply, Request, Sent
 from pipeline.retry import Action, Kind, RetryDecision, Scope, Verdict, decide
 
@@ -43,6 +44,7 @@ class Told(Derived):
 def derive(sent: Sent, reply: Reply) -> Told:
     """Read a stored reply. Pure: recovery after a crash comes to the same records."""
     verdict, completion = classify(reply, now=reply.at / 1e6)
+    verdict = named(sent, verdict, completion)
     settled = records_of(sent, reply, verdict, completion)
     return Told(records=settled.records, row=settled.row, verdict=verdict, completion=completion)
 
@@ -122,14 +124,17 @@ class Desk:
 
     def body(self, request: Request) -> bytes:
         """The request as the wire wants it."""
-        prompt, count = request.items[0].prompt, len(request.items)
-        if request.form == "pack":
-            return self.wire.body(
-                request,
-                instruction=pack_instruction(prompt, count),
-                schema=response_schema(count),
-            )
-        return self.wire.body(request, instruction=prompt, schema=None)
+        items, count = request.items, len(request.items)
+        if request.form != "pack":
+            return self.wire.body(request, instruction=items[0].prompt, schema=None)
+        prompt = shared_prompt(items)
+        own = enumerate(items, 1) if prompt is None else ()
+        return self.wire.body(
+            request,
+            instruction=pack_instruction(prompt, count),
+            schema=response_schema(count),
+            labels=[pack_label(number, item.prompt) for number, item in own],
+        )
 
     async def keep(self, records: Sequence[Record]) -> None:
         """Store records that come from no reply, and count them once they are on disk."""

@@ -174,6 +174,8 @@ def signals(gate: Gate, hurry: asyncio.Event) -> Iterator[None]:
 
     heard = []
     for number in caught:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            continue  # `nohup` means it: a closed terminal does not end the run
         try:
             loop.add_signal_handler(number, hear, number)
             heard.append(number)

@@ -6,27 +6,24 @@ control characters (a caption could hold terminal commands) are escaped.
 
 from __future__ import annotations
 
-import base64
 import logging
 import os
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from tqdm import tqdm
 
 from pipeline import fs
+from pipeline.shown import hidden, spellings, without_controls
 
 if TYPE_CHECKING:
     from pipeline.api.endpoint import Secret
     from pipeline.stories.start import World
 
 KEEP_FILES, KEEP_BYTES = 30, 50_000_000
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class Formatter(logging.Formatter):
@@ -36,16 +33,10 @@ class Formatter(logging.Formatter):
 
     def __init__(self, form: str, secret: Secret | None) -> None:
         super().__init__(form, datefmt="%Y-%m-%dT%H:%M:%SZ")
-        self._hidden: list[str] = []
-        if secret is not None:
-            plain = secret.reveal()
-            self._hidden = [plain, quote(plain, safe=""), base64.b64encode(plain.encode()).decode()]
+        self._hidden = spellings([secret.reveal()] if secret is not None else [])
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        for hidden in self._hidden:
-            text = text.replace(hidden, "***")
-        return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+        return without_controls(hidden(super().format(record), self._hidden))
 
 
 class _Terminal(logging.Handler):

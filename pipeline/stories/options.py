@@ -16,6 +16,8 @@ class RunOptions:
     retry: tuple[str, ...] = ()
     redo: str | None = None
     yes: bool = False
+    pilot: int | None = None
+    shard: str | None = None
     quiet: bool = False
     json: bool = False
 
@@ -30,9 +32,15 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
-            raise UsageError("--limit: at least 1")
+            raise UsageError("--limit: write a number of at least 1")
+        for name in ("pilot", "shard"):
+            if getattr(self, name) is not None:
+                raise UsageError(f"--{name} is not available in this version")
         for code in self.retry:
             if code not in CODES:
-                raise UsageError(
-                    f"--retry {code}: no such code; there are {', '.join(sorted(CODES))}"
-                )
+                raise UsageError(f"--retry {code}: no such code; there are {', '.join(CODES)}")
+
+
+def read_codes(text: str | None) -> tuple[str, ...]:
+    """`--retry dns,timeout` as codes; RunOptions says which of them there are not."""
+    return () if text is None else tuple(code.strip() for code in text.split(","))

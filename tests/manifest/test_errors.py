@@ -71,7 +71,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
     "glob without match": (lambda f: f / "*.parquet", ("*.parquet", "no file matches")),
     "empty folder": (_empty_folder, ("/f", "no image file", ".jpg")),
     "cut parquet": (_cut_parquet, ("cut.parquet", "not a whole Parquet file", "Copy it again")),
-    "torn parquet": (_torn_parquet, ("torn.parquet", "row group 1", "copy the file again")),
+    "torn parquet": (_torn_parquet, ("torn.parquet", "damaged", "copy the file again")),
     "not parquet": (_text("x.parquet", b"hello"), ("x.parquet", "not a whole Parquet file")),
     "empty parquet": (_text("x.parquet", b""), ("x.parquet", "not a whole Parquet file")),
     "csv without image": (

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import ManifestError
+from pipeline.manifest.readers.thrift import groups, pages
 from tests.manifest.made import opened, rows_of
 
 #: Reads a manifest whole in a process of its own; prints rows or error, and MB gained in reading.
@@ -63,15 +64,34 @@ def test_a_dictionary_that_stands_for_gigabytes(tmp_path: Path) -> None:
     assert float(str(found["mb"])) < 300
 
 
-def test_one_cell_of_200_mb(tmp_path: Path) -> None:
-    """A cell that packs 200 MB into a few KB is refused before it is unpacked."""
+def _varint(value: int, size: int) -> bytes:
+    """A Thrift integer, drawn out to `size` bytes."""
+    zigzag = value << 1
+    return bytes(((zigzag >> 7 * i) & 0x7F) | (0x80 if i < size - 1 else 0) for i in range(size))
+
+
+def _claim_less(path: Path, size: int) -> None:
+    """Make the footer say that a chunk of `size` bytes has 1,000."""
+    content = path.read_bytes()
+    head, footer = content[:-2_000], content[-2_000:]
+    assert footer.count(_varint(size, 5)) >= 1
+    path.write_bytes(head + footer.replace(_varint(size, 5), _varint(1_000, 5)))
+
+
+@pytest.mark.parametrize("lying", [False, True])
+def test_one_cell_of_200_mb(lying: bool, tmp_path: Path) -> None:
+    """A cell that packs 200 MB into a few KB is refused before it is unpacked, whatever the footer says."""
     table = pa.table({"url": pa.array(["a" * 200_000_000], pa.large_string())})
-    pq.write_table(table, tmp_path / "a.parquet", compression="zstd", use_dictionary=False)
+    path = tmp_path / "a.parquet"
+    pq.write_table(table, path, compression="zstd", use_dictionary=False)
     del table
+    if lying:
+        _claim_less(path, pq.read_metadata(path).row_group(0).column(0).total_uncompressed_size)
+        assert pq.read_metadata(path).row_group(0).column(0).total_uncompressed_size == 1_000
 
-    found = read(tmp_path / "a.parquet")
+    found = read(path)
 
-    assert "column 'url', row group 1" in str(found["error"])
+    assert "column 'url'" in str(found["error"])
     assert "200,0" in str(found["error"])
     assert float(str(found["mb"])) < 100
 
@@ -146,6 +166,55 @@ def test_memory_does_not_grow_with_rows(tmp_path: Path) -> None:
     del cells
 
     assert gained[1] < gained[0] + 60
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("compression", ["none", "snappy", "zstd", "gzip"])
+def test_page_headers_add_up(version: str, compression: str, tmp_path: Path) -> None:
+    """The header walk finds every page of honest files, to the byte."""
+    cells = [f"https://x.example/{i % 5_000}.jpg" for i in range(50_000)]
+    table = pa.table(
+        {"url": cells, "t": pa.array([["a", None]] * 50_000), "b": [b"x" * 9] * 50_000}
+    )
+    pq.write_table(
+        table, tmp_path / "a.parquet", compression=compression, data_page_size=4_096,
+        data_page_version=version, write_page_checksum=True, row_group_size=20_000,
+    )  # fmt: skip
+    meta = pq.read_metadata(tmp_path / "a.parquet")
+
+    content = (tmp_path / "a.parquet").read_bytes()
+    size = int.from_bytes(content[-8:-4], "little")
+    with (tmp_path / "a.parquet").open("rb") as raw:
+        for number, group in enumerate(groups(content[-8 - size : -8])):
+            assert group.rows == meta.row_group(number).num_rows
+            for i, chunk in enumerate(group.chunks):
+                told = meta.row_group(number).column(i)
+                assert (chunk.path, chunk.values) == (told.path_in_schema, told.num_values)
+                assert (chunk.stored, chunk.unpacked) == (
+                    told.total_compressed_size, told.total_uncompressed_size,
+                )  # fmt: skip
+                found = list(pages(raw, chunk))
+                headers = chunk.unpacked - sum(page.unpacked for page in found)
+                assert headers == chunk.stored - sum(page.stored for page in found) > 0
+                assert [page.dictionary for page in found] == [True] + [False] * (len(found) - 1)
+                assert len(found) >= 2
+
+    rows = rows_of(opened(tmp_path / "a.parquet"))
+    assert [row.image for row in rows] == cells
+
+
+def test_other_writers_pages_are_read(tmp_path: Path) -> None:
+    """Polars' and DuckDB's files pass the header walk."""
+    import duckdb
+    import polars as pl
+
+    cells = [f"https://x.example/{i}.jpg" for i in range(30_000)]
+    frame = pl.DataFrame({"url": cells})
+    frame.write_parquet(tmp_path / "p.parquet")
+    duckdb.sql("SELECT * FROM frame").write_parquet(str(tmp_path / "d.parquet"))
+
+    for name in ("p.parquet", "d.parquet"):
+        assert [row.image for row in rows_of(opened(tmp_path / name))] == cells
 
 
 def test_image_bytes_are_read_in_small_batches(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from pipeline.retry import Kind, Verdict
 
 MINUTE = 2.0
 PER_MINUTE = 20
-PER_DAY = 60
+PER_DAY = 45
 
 
 async def main(state: Path, log: Path, output: str, seconds: float) -> None:

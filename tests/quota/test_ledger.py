@@ -51,6 +51,7 @@ class Machine:
             count=20,
             window=61.5,
             spacing=0.0,
+            burst=1,
             per_day=50,
             per_job=None,
         )
@@ -276,6 +277,25 @@ def test_a_ledger_deleted_during_the_run_goes_on_from_what_the_run_knows(machine
     assert machine.ask(other).view.used == {TODAY: 14}
     ledger.close()
     other.close()
+
+
+def test_a_ledger_damaged_during_the_run_is_set_aside_and_the_run_goes_on(
+    machine: Machine,
+) -> None:
+    """As with a deleted one: the run's own count is carried over."""
+    ledger = machine.open()
+    assert grants(machine, ledger, 12) == 12
+    path = machine.folder / NAME
+    with path.open("r+b") as file:
+        file.write(b"\xff" * path.stat().st_size)
+
+    machine.wait(5.0)
+    machine.ask(ledger)
+    machine.wait(61.6)
+    assert machine.ask(ledger).view.used == {TODAY: 13}
+    assert "was damaged" in ledger.notices[0]
+    assert len(list(machine.folder.glob(f"{NAME}.damaged-*"))) == 1
+    ledger.close()
 
 
 def test_rows_of_a_deleted_file_touch_nothing_in_the_new_one(machine: Machine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from pipeline.quota.gate import open_gate
 from pipeline.quota.settings import QuotaSettings
 from pipeline.records import Limits
+from tests.quota.gates import Opener
 from tests.quota.servers import SERVERS, Traffic, crowd
 from tests.support.virtual import VirtualClock, run
 
@@ -50,6 +52,39 @@ def test_no_server_of_any_kind_refuses_and_the_minute_is_used(server: str, seed:
     used = sum(1 for at in traffic.arrivals if at > last - 60)
     assert traffic.refused == 0
     assert used >= 0.97 * 600
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_two_processes_share_the_minute(server: str, quick_folder: Path) -> None:
+    """Two gates on one ledger: together never refused, and together they use the minute."""
+
+    async def main() -> tuple[int, list[float]]:
+        clock, rng = VirtualClock(), random.Random(2)
+        open_ = Opener(
+            state=quick_folder,
+            clock=clock,
+            limits=Limits(requests_per_minute=60),
+            settings=QuotaSettings(concurrency=16),
+        )
+        one_server, until = SERVERS[server](60), 190.0
+        async with (
+            open_.gate(1) as one,
+            open_.gate(2, output="other") as two,
+            asyncio.TaskGroup() as group,
+        ):
+            crowds = [
+                group.create_task(crowd(gate, one_server, clock=clock, rng=rng, until=until))
+                for gate in (one, two)
+            ]
+        traffic = [task.result() for task in crowds]
+        assert min(len(one.arrivals) for one in traffic) > 50
+        arrivals = [at for one in traffic for at in one.arrivals]
+        return sum(one.refused for one in traffic), arrivals
+
+    refused, arrivals = run(main())
+    last = max(arrivals)
+    assert refused == 0
+    assert sum(1 for at in arrivals if at > last - 60.0) >= 0.95 * 60
 
 
 @pytest.mark.parametrize("server", SERVERS)

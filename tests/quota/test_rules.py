@@ -101,6 +101,19 @@ def test_requests_are_spaced_and_a_padded_minute_holds_the_limit() -> None:
     assert times[40] - times[20] == pytest.approx(61.5)
 
 
+def test_late_timers_lose_nothing_of_a_fast_limit() -> None:
+    """600 a minute, each permit up to 80 ms late: 600 go in the minute, never 11 within a tenth."""
+    rng, play = random.Random(5), Play(Requests(setup(per_minute=600.0)))
+    times, mono = [], 0.0
+    while mono < 61.5:
+        mono = max(mono, play.opens(mono)) + rng.choice([0.0, 0.0, 0.08])
+        times.append(mono)
+        play.once(mono)
+
+    assert sum(1 for at_ in times if at_ < 61.4) == 600
+    assert all(b - a >= 0.1 for a, b in zip(times, times[11:], strict=False))
+
+
 def test_less_than_one_a_minute_is_one_in_so_many_minutes() -> None:
     """0.5 a minute is one in two minutes and a bit."""
     play = Play(Requests(setup(per_minute=0.5)))
@@ -144,6 +157,27 @@ def test_a_limit_named_in_a_refusal_is_learned_when_it_is_lower() -> None:
 
         play.once(100.0, Kind.MODEL_MINUTE, limit=450)
         assert rule.per_minute == 4.0
+
+
+def test_a_limit_that_is_lower_than_believed_is_found_and_tried_again() -> None:
+    """The service lets 8 a minute pass, we believe in 20, and it does not say why it refuses."""
+    rule = Requests(setup(per_minute=20.0))
+    play, mono, log, refusals = Play(rule), 0.0, [], []
+    while mono < 3 * 3600.0:
+        mono = max(mono, play.opens(mono))
+        log = [at_ for at_ in log if at_ > mono - 60.0]
+        if len(log) >= 8:
+            refusals.append(mono)
+            play.once(mono, Kind.ACCOUNT_MINUTE)
+            mono += 61.0
+        else:
+            log.append(mono)
+            play.once(mono)
+
+    assert len(refusals) <= 20
+    assert len([at_ for at_ in refusals if at_ < 600.0]) <= 5
+    assert rule.per_minute is not None
+    assert 7.0 <= rule.per_minute <= 9.0
 
 
 # Tokens
@@ -202,6 +236,29 @@ def test_the_cost_cap_counts_what_is_in_flight() -> None:
     end = play.opens(2.0, cost=0.0)
     assert isinstance(end, StopReason)
     assert end.exit is Exit.LATER
+
+
+def test_without_estimates_the_dearest_request_so_far_is_expected() -> None:
+    """The first goes alone; then no more are in flight than the cap can pay."""
+    play = Play(Cost(setup(max_cost_usd=1.0)))
+    first = play.take(0.0)
+    assert play.opens(0.0) == NEVER
+
+    play.report(first, 1.0, cost=0.3)
+    flying = []
+    while play.opens(1.0) == 1.0:
+        flying.append(play.take(1.0))
+    assert len(flying) == 2
+
+
+def test_a_service_that_tells_no_price_does_not_hold_up_the_job() -> None:
+    """Nothing is known to be spent, so nothing is held back."""
+    play = Play(Cost(setup(max_cost_usd=1.0)))
+    play.once(0.0)
+    for _ in range(10):
+        play.take(0.0)
+
+    assert play.opens(0.0) == 0.0
 
 
 def test_money_of_unanswered_requests_stays_spent() -> None:

@@ -10,6 +10,9 @@ import pyarrow as pa
 
 from pipeline.manifest.places import Place
 
+#: More columns than this are a mistake, or an attack.
+MAX_COLUMNS = 10_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:

@@ -21,9 +21,8 @@ import pyarrow.csv
 from pipeline.errors import ManifestError
 from pipeline.manifest import text
 from pipeline.manifest.places import Place
-from pipeline.manifest.readers.base import Look, Want, skip
+from pipeline.manifest.readers.base import MAX_COLUMNS, Look, Want, skip
 
-MAX_COLUMNS = 10_000
 _IMAGE_CELL = re.compile(
     r"(?i)^(https?|s3|gs|hf|package)://|^data:image/|\.(jpe?g|png|webp|gif|bmp|tiff?|heic|avif)$"
 )

@@ -20,7 +20,7 @@ import pyarrow as pa
 from pipeline.errors import ManifestError
 from pipeline.manifest import text
 from pipeline.manifest.places import Place
-from pipeline.manifest.readers.base import Look, Want, skip
+from pipeline.manifest.readers.base import MAX_COLUMNS, Look, Want, skip
 
 _LOOK_BYTES = 4 << 20
 _ROWS = 8192
@@ -44,9 +44,9 @@ class JsonReader:
                 size += len(value) if isinstance(value, str) else 0
             if size > _LOOK_BYTES:
                 break
-            if len(kinds) > 10_000:
+            if len(kinds) > MAX_COLUMNS:
                 raise ManifestError(
-                    f"manifest {place.shown}: more than 10,000 different keys by line {number}; "
+                    f"manifest {place.shown}: more than {MAX_COLUMNS} different keys by line {number}; "
                     "put what varies into one value"
                 )
         if not kinds:

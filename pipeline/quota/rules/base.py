@@ -102,6 +102,11 @@ class Rule(Protocol):
 
     def __init__(self, setup: Setup) -> None: ...
 
+    @property
+    def idle(self) -> bool:
+        """No such limit, now or later: it need not be asked or told anything."""
+        ...
+
     def opens_at(self, ask: Ask, now: Now) -> float | StopReason:
         """Monotonic time from which on `ask` may go; NEVER = after a report; or why not at all."""
         ...

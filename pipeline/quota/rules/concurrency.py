@@ -21,6 +21,8 @@ IN_USE = 0.8
 class Concurrency:
     """The rule `concurrency`."""
 
+    idle = False
+
     def __init__(self, setup: Setup) -> None:
         self.ceiling = setup.allowance.concurrency
         self.limit = float(min(self.ceiling, START))

@@ -58,6 +58,8 @@ def refusals_allowed(limit: int | None) -> int | None:
 class Daily:
     """The rule `daily`."""
 
+    idle = False
+
     def __init__(self, setup: Setup) -> None:
         self._allowance = setup.allowance
         self.zone = setup.allowance.zone
@@ -72,16 +74,18 @@ class Daily:
         #: The days of a span of instants that is surely one day: (start, end, days).
         self._span: tuple[float, float, tuple[str, ...]] = (0.0, 0.0, ())
         self._jitter: dict[float, float] = {}
+        self._work_out()
 
     @property
     def limit(self) -> int | None:
         """The account's, as the service last named it."""
         return self.told_limit or self._allowance.per_day
 
-    @property
-    def _smallest(self) -> int | None:
+    def _work_out(self) -> None:
+        """The binding limit, and so what refusals may spend."""
         known = [limit for limit in (self.limit, self._allowance.per_job) if limit is not None]
-        return min(known) if known else None
+        self._smallest = min(known) if known else None
+        self._allowed = refusals_allowed(self._smallest)
 
     def days(self, now: Now) -> tuple[str, ...]:
         """The days that a request sent now may count on."""
@@ -101,7 +105,7 @@ class Daily:
             limit = view.hold_limit or self.limit
             what = "today's quota" if limit is None else f"quota of {limit}"
             return Spent(view.hold_until, f"{what} spent")
-        limit, allowed = self.limit, refusals_allowed(self._smallest)
+        limit, allowed = self.limit, self._allowed
         if allowed is None:
             return None
         for day in self.days(now):
@@ -123,7 +127,7 @@ class Daily:
             return self._closed(spent, now)
         if self.view.careful and self.in_flight > 0:
             return NEVER
-        allowed = refusals_allowed(self._smallest)
+        allowed = self._allowed
         if allowed is not None and self.in_flight > 0:
             refused = max((self.view.refused.get(day, 0) for day in self.days(now)), default=0)
             if self.in_flight >= allowed - refused:
@@ -175,6 +179,7 @@ class Daily:
             )
             if outcome.verdict.limit:
                 self.told_limit = self.view.hold_limit = outcome.verdict.limit
+                self._work_out()
 
     def told_reset(self, until: float | None, wait: float | None, now: Now) -> float:
         """When a spent day is over, on the service's clock."""

@@ -25,6 +25,8 @@ MINUTE_FURTHEST, UPSTREAM_FURTHEST = 300.0, 3600.0
 class Pauses:
     """The rule `pauses`."""
 
+    idle = False
+
     def __init__(self, setup: Setup) -> None:
         self._rng = setup.rng
         self._patience = setup.patience

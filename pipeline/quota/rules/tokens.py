@@ -46,6 +46,10 @@ class Tokens:
         leak = (now - self._leaked_at) * self.limit / 60.0
         self._level, self._leaked_at = max(0.0, self._level - leak), now
 
+    @property
+    def idle(self) -> bool:
+        return self.limit is None
+
     def opens_at(self, ask: Ask, now: Now) -> float:
         if self.limit is None:
             return now.mono

@@ -37,6 +37,8 @@ LIMITS = MINUTE | DAY
 class Weather:
     """The rule `weather`."""
 
+    idle = False
+
     def __init__(self, setup: Setup) -> None:
         self._patience = setup.patience
         self._rng = setup.rng

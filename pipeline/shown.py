@@ -1,0 +1,62 @@
+"""Words from outside made fit to be shown: on a terminal, in a log, in an error.
+
+A value of the job file, a path or a caption may hold terminal commands, line breaks or a key
+that strayed there. Nothing that is shown may act on the terminal, break the one line that an
+error is, or tell a secret.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable
+from urllib.parse import quote
+
+#: C0 and C1 controls but tab and line feed, and what turns the direction of writing.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+#: What keys of the known services look like. `sk-` counts where a word begins, so that a path
+#: like `data/sk-photos.csv` may be written.
+_KEY = re.compile(
+    r"(?<![\w/.-])sk-[A-Za-z0-9_-]{8,}"
+    r"|sk-(?:or|ant|proj|svcacct|admin)-[A-Za-z0-9_-]{8,}"
+    r"|\bAIza[0-9A-Za-z_-]{20,}"
+    r"|\b(?:hf_|gsk_|xai-|r8_|gh[pousr]_|github_pat_)[A-Za-z0-9_-]{16,}"
+    r"|\bBearer\s+[A-Za-z0-9._~+/-]{8,}"
+)
+HIDDEN = "***"
+
+
+def looks_like_key(text: str) -> bool:
+    """Does this hold something that looks like a key of a known service?"""
+    return _KEY.search(text) is not None
+
+
+def without_controls(text: str) -> str:
+    r"""Control characters as `\x1b`; tabs and line feeds stay."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def spellings(secrets: Iterable[str]) -> list[str]:
+    """Each secret as it is, URL-encoded and in base64."""
+    return [
+        one
+        for secret in secrets
+        if secret
+        for one in (secret, quote(secret, safe=""), base64.b64encode(secret.encode()).decode())
+    ]
+
+
+def hidden(text: str, secrets: Iterable[str] = ()) -> str:
+    """The text without these spellings of secrets and without anything that looks like a key."""
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    return _KEY.sub(HIDDEN, text)
+
+
+def one_line(text: str, longest: int = 2000) -> str:
+    """One line without control characters and keys; a very long one is cut in the middle."""
+    line = " ".join(without_controls(hidden(text)).split())
+    half = longest // 2
+    return line if len(line) <= longest else f"{line[:half]} … {line[-half:]}"
