@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.clock import iso
 from pipeline.plan import cost
-from pipeline.plan.expect import captions_a_request
+from pipeline.plan.auto import images_per_request
 from pipeline.plan.pack import limits_for
 from pipeline.stories.options import RunOptions
 from pipeline.stories.reach import Reach, reach
@@ -117,7 +117,8 @@ def facts(job: JobConfig, found: Survey, service: Reach, *, now: float) -> dict[
         "binding_limit": seen.binding,
         "requests_per_day": seen.daily,
         "captions_per_day": {
-            f"{share:g}": int(seen.daily * captions_a_request(size, share)) for share in REFUSED
+            f"{share:g}": int(seen.daily * images_per_request(size, share) * (1 - share))
+            for share in REFUSED
         },
         "nights": seen.nights,
         "ends_at": iso(seen.ends_at),
