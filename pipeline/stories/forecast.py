@@ -117,8 +117,7 @@ def facts(job: JobConfig, found: Survey, service: Reach, *, now: float) -> dict[
         "binding_limit": seen.binding,
         "requests_per_day": seen.daily,
         "captions_per_day": {
-            f"{share:g}": int(seen.daily * images_per_request(size, share) * (1 - share))
-            for share in REFUSED
+            f"{share:g}": int(seen.daily * images_per_request(size, share)[1]) for share in REFUSED
         },
         "nights": seen.nights,
         "ends_at": iso(seen.ends_at),

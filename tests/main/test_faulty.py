@@ -13,6 +13,7 @@ import pytest
 from pipeline.errors import CODES
 from pipeline.sim.core import Simulator
 from pipeline.sim.knobs import Knobs
+from pipeline.sim.models import Model
 from tests.main.test_nights import MODEL, UNLIMITED, chats, job_of
 from tests.support.checker import check_whole
 from tests.support.virtual import VirtualClock, run
@@ -28,7 +29,7 @@ def faulty(tmp_path: Path, rows: int, seed: int, **sections: Any) -> dict[str, A
     clock = VirtualClock()
 
     async def go() -> tuple[dict[str, Any], list[Any]]:
-        knobs = Knobs(models=((MODEL, 0.0),), latency=(0.2, 0.8), faulty=0.2)
+        knobs = Knobs(models=(Model(id=MODEL),), latency=(0.2, 0.8), faulty=0.2)
         simulator = Simulator(knobs, seed=seed, clock=clock)
         told = await run_job(job, simulator, clock, state=tmp_path / "state", seed=seed)
         return told, chats(simulator)
@@ -85,7 +86,7 @@ def test_packs_that_lie_put_no_caption_on_the_wrong_image(tmp_path: Path, size: 
     lies = ("drop", "repeat", "zero_based", "cut", "prose", "one_object", "fences", "comma")
 
     async def go() -> tuple[dict[str, Any], list[Any]]:
-        knobs = replace(Knobs(models=((MODEL, 0.0),)), lying=0.05, lies=lies)
+        knobs = replace(Knobs(models=(Model(id=MODEL),)), lying=0.05, lies=lies)
         simulator = Simulator(knobs, seed=size, clock=clock)
         return await run_job(job, simulator, clock, state=tmp_path / "state"), chats(simulator)
 

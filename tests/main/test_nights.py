@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.sim.core import Simulator
 from pipeline.sim.knobs import PROFILES, Knobs
+from pipeline.sim.models import Model
 from tests.support.checker import check_whole
 from tests.support.virtual import VirtualClock, run
 from tests.support.world import run_job
@@ -104,7 +105,7 @@ def test_captions_a_request_when_some_images_are_refused(
     clock = VirtualClock()
 
     async def all_at_once() -> dict[str, Any]:
-        knobs = Knobs(models=((MODEL, 0.0),), refused=refused, latency=(0.5, 2.0))
+        knobs = Knobs(models=(Model(id=MODEL),), refused=refused, latency=(0.5, 2.0))
         simulator = Simulator(knobs, seed=2, clock=clock)
         return await run_job(job, simulator, clock, state=tmp_path / "state", options=None)
 
@@ -142,7 +143,7 @@ def test_an_outage_of_three_hours_fails_no_image(tmp_path: Path, concurrency: in
     clock = VirtualClock()
 
     async def outage() -> dict[str, Any]:
-        knobs = Knobs(models=((MODEL, 0.0),), latency=(1.0, 3.0), outage=(20.0, 20.0 + 3 * 3600))
+        knobs = Knobs(models=(Model(id=MODEL),), latency=(1.0, 3.0), outage=(20.0, 20.0 + 3 * 3600))
         simulator = Simulator(knobs, seed=1, clock=clock)
         told = await run_job(job, simulator, clock, state=tmp_path / "state")
         probes = [one for one in chats(simulator) if one.fault == "outage"]
@@ -160,7 +161,7 @@ def test_an_outage_longer_than_patience_ends_with_69_and_fails_nothing(tmp_path:
     clock = VirtualClock()
 
     async def outage() -> tuple[dict[str, Any], dict[str, Any]]:
-        knobs = Knobs(models=((MODEL, 0.0),), latency=(1.0, 3.0), outage=(10.0, 5 * 3600.0))
+        knobs = Knobs(models=(Model(id=MODEL),), latency=(1.0, 3.0), outage=(10.0, 5 * 3600.0))
         simulator = Simulator(knobs, seed=1, clock=clock)
         first = await run_job(job, simulator, clock, state=tmp_path / "state")
         await clock.sleep(6 * 3600)

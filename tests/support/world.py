@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.config import load_job
 from pipeline.errors import NoReply
 from pipeline.sim.core import Simulator
+from pipeline.sim.inprocess import InProcess
 from pipeline.stories.command import run
 from pipeline.stories.options import RunOptions
 from pipeline.stories.start import World
@@ -18,23 +19,18 @@ from tests.support import virtual
 
 
 @dataclass(frozen=True, slots=True)
-class InProcess:
-    """A transport that hands requests to a simulator, with its delays and broken connections."""
+class Wire:
+    """The client's transport over the simulator in process."""
 
-    simulator: Simulator
-    clock: virtual.VirtualClock
+    inner: InProcess
 
     async def request(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
     ) -> tuple[int, Mapping[str, str], bytes]:
-        path = url.split("/v1", 1)[1]
-        low = {name.lower(): value for name, value in headers.items()}
-        answer = await self.simulator.handle(method, path, low, body or b"")
-        if answer.delay:
-            await self.clock.sleep(answer.delay)
-        if answer.cut is not None:
-            raise NoReply("server_error", "the connection broke (simulated)", sent=True)
-        return answer.status, answer.headers, b"\n" * answer.padding + answer.body
+        try:
+            return await self.inner.request(method, url, headers, body or b"")
+        except ConnectionResetError:
+            raise NoReply("server_error", "the connection broke (simulated)", sent=True) from None
 
 
 def run_job(
@@ -53,9 +49,6 @@ def run_job(
         rng=random.Random(seed),
         environ=environ,
         stream=None,
-        transport=InProcess(simulator, clock),
+        transport=Wire(InProcess(simulator)),
     )
     return run(load_job(job, (), environ), options or RunOptions(), world)
-
-
-__all__ = ["InProcess", "run_job"]
