@@ -22,7 +22,11 @@ MODEL = "google/gemma-4-31b-it:free"
 #: A service without limits of its own.
 UNLIMITED = {"profile": "vllm", "base_url": "https://sim.example/v1", "model": MODEL}
 FREE = replace(
-    PROFILES["openrouter-2026-free"], upstream_quiet=None, latency=(0.5, 2.0), keys=("sk-or-v1-test",))
+    PROFILES["openrouter-2026-free"],
+    upstream_quiet=None,
+    latency=(0.5, 2.0),
+    keys=("sk-or-v1-test",),
+)
 
 
 def job_of(folder: Path, rows: int, **sections: Any) -> Path:
@@ -61,8 +65,6 @@ def test_500_captions_from_500_requests_and_the_next_day_goes_on(tmp_path: Path)
         for _ in range(3):
             told.append(await run_job(job, simulator, clock, state=tmp_path / "state"))
             assert {one.status for one in chats(simulator)} == {200}
-                o.fault for o in chats(simulator) if o.status != 200
-            ][:5]
             again = await run_job(job, simulator, clock, state=tmp_path / "state")
             if again["left"]:
                 assert (again["exit_code"], again["requests"]) == (75, 0)
