@@ -249,12 +249,12 @@ main()
 
 
 #: Says that it has begun, then waits.
-WAITS = """
-import asyncio
+WAITS = r"""
+import asyncio, os
 def status():
     async def wait():
         try:
-            print("begun", flush=True)
+            os.write(1, b"begun\n")
             await asyncio.sleep(60)
         finally:
             print("tidied", flush=True)
