@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pipeline.api.client import Transport
     from pipeline.api.endpoint import Endpoint
     from pipeline.checkpoint.checkpoint import Checkpoint
+    from pipeline.checkpoint.keymap import KeyMap
     from pipeline.config import JobConfig
     from pipeline.manifest.open import Manifest
     from pipeline.plan.pack import Pool
@@ -122,7 +123,7 @@ def look_at_manifest(job: JobConfig) -> tuple[Manifest, Naming]:
     return manifest, naming
 
 
-def asks_again(options: RunOptions, redo: frozenset[str]) -> Callable[[str, str], bool]:
+def asks_again(options: RunOptions, redo: KeyMap) -> Callable[[str, str], bool]:
     """(key, its state) -> ask it again? Transient failures always are, the rest when told."""
 
     def again(key: str, state: str) -> bool:
@@ -206,7 +207,7 @@ def keep_first(bits: bytearray, count: int) -> None:
 
 
 async def take_survey(
-    looked: Looked, checkpoint: Checkpoint, options: RunOptions, redo: frozenset[str]
+    looked: Looked, checkpoint: Checkpoint, options: RunOptions, redo: KeyMap
 ) -> Survey:
     """Count the manifest; JobError (78) when an output with captions would be asked anew."""
     manifest = looked.manifest
