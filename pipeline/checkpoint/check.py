@@ -20,8 +20,7 @@ import pyarrow.parquet as pq
 from pipeline import fs, schema
 from pipeline.checkpoint import tables
 from pipeline.checkpoint.keymap import KeyMap
-from pipeline.checkpoint.look import part_files
-from pipeline.checkpoint.parts import leftovers, path_of, read_part, strangers
+from pipeline.checkpoint.parts import leftovers, part_files, path_of, read_part, strangers
 from pipeline.checkpoint.plan import CAPTIONS, FAILURES, REQUESTS, Place
 from pipeline.checkpoint.tables import Part
 from pipeline.errors import CODES, OutputError

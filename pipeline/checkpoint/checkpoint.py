@@ -145,17 +145,13 @@ class Checkpoint:
 
         Publishes nothing: a full disk must not keep the journal from opening.
         """
-        published = await self._publisher.open()
-        await self._publisher.aside(self._load, published)
+        await self._publisher.open()
+        self._settled = await self._publisher.aside(parts.states, self._output)
         after = 0
         while some := await self._journal.call(tables.some_entries, after, _RECOVERED_AT_ONCE):
             for seq, kind, head, body in some:
                 self._read(seq, kind, head, body)
             after = some[-1][0]
-
-    def _load(self, published: Sequence[tables.Part]) -> None:
-        for word, keys in parts.keys_of(self._output, published):
-            self._settled.load(keys, word)
 
     def _read(self, seq: int, kind: int, head: bytes, body: bytes | None) -> None:
         if kind == tables.REPLY:

@@ -38,8 +38,8 @@ class KeyMap:
     def __len__(self) -> int:
         return sum(self._counts)
 
-    def __contains__(self, key: str) -> bool:
-        return self._number(unhexlify(key)) is not None
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self._number(unhexlify(key)) is not None
 
     def counts(self) -> dict[str, int]:
         """How many keys have each word."""

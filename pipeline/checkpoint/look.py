@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.checkpoint import tables
-from pipeline.checkpoint.parts import read_part
+from pipeline.checkpoint.parts import part_files, read_part
 from pipeline.checkpoint.plan import CAPTIONS, FAILURES, REQUESTS
 from pipeline.errors import OutputError
 
@@ -61,11 +61,6 @@ def read_state(output: Path) -> State:
     )
 
 
-def part_files(output: Path, folder: str) -> list[Path]:
-    """The published parts of one folder, in order; [] when there is none."""
-    return sorted((output / folder).glob("*.parquet"))
-
-
 def record_batches(output: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
     """All published records, captions first, in the schema's order of columns or the one given."""
     wanted = None if columns is None else list(columns)
@@ -77,15 +72,6 @@ def record_batches(output: Path, columns: Sequence[str] | None = None) -> Iterat
                         yield batch.select(wanted) if wanted else batch
             except (pa.ArrowException, OSError) as error:
                 raise OutputError(f"{path}: this part cannot be read ({error})") from error
-
-
-def states(output: Path) -> dict[str, str]:
-    """key -> `ok` or its failure's code, of all published records."""
-    found: dict[str, str] = {}
-    for batch in record_batches(output, ["key", "error_code"]):
-        keys, codes = batch.column("key").to_pylist(), batch.column("error_code").to_pylist()
-        found.update(zip(keys, (code or "ok" for code in codes), strict=True))
-    return found
 
 
 def _rows(output: Path, folder: str) -> int:

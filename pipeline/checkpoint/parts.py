@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import fs, schema
+from pipeline.checkpoint.keymap import KeyMap
 from pipeline.checkpoint.plan import CAPTIONS, FAILURES, FOLDERS, REQUESTS, Place, Step
 from pipeline.checkpoint.tables import Part
 from pipeline.errors import OutputError
@@ -194,29 +195,36 @@ def locate(
     return found
 
 
-def keys_of(output: Path, published: Sequence[Part]) -> Iterator[tuple[str, pa.Array]]:
-    """All settled keys, by columns: (`ok` or the failure's code, keys)."""
-    for folder, columns in ((FAILURES, ["key", "error_code"]), (CAPTIONS, ["key"])):
+def part_files(output: Path, folder: str) -> list[Path]:
+    """The published parts of one folder, in order; [] when there is none."""
+    return sorted((output / folder).glob("*.parquet"))
+
+
+def states(output: Path) -> KeyMap:
+    """key -> `ok` or its failure's code, of all published records."""
+    found = KeyMap()
+    for folder, columns in ((CAPTIONS, ["key"]), (FAILURES, ["key", "error_code"])):
         tables: list[pa.Table] = []
-        count = 0
-        for part in [*(p for p in published if p.folder == folder), None]:
-            if part is not None:
-                tables.append(read_part(path_of(output, part.place), columns))
-                count += part.rows
-            if tables and (part is None or count >= _KEYS_AT_ONCE):
-                yield from _by_word(pa.concat_tables(tables).combine_chunks(), folder)
-                tables, count = [], 0
+        for path in part_files(output, folder):
+            tables.append(read_part(path, columns))
+            if sum(table.num_rows for table in tables) >= _KEYS_AT_ONCE:
+                _load(found, tables)
+                tables = []
+        _load(found, tables)
+    return found
 
 
-def _by_word(table: pa.Table, folder: str) -> Iterator[tuple[str, pa.Array]]:
-    keys = table.column("key")
-    if folder != FAILURES:
-        yield "ok", keys.combine_chunks()
+def _load(found: KeyMap, tables: list[pa.Table]) -> None:
+    if not tables:
+        return
+    table = pa.concat_tables(tables)
+    if "error_code" not in table.column_names:
+        found.load(table.column("key").combine_chunks(), "ok")
         return
     codes = table.column("error_code")
     for code in codes.unique().to_pylist():
-        mine = keys.filter(pc.equal(codes, code) if code is not None else pc.is_null(codes))
-        yield str(code), mine.combine_chunks()
+        mine = pc.is_null(codes) if code is None else pc.equal(codes, code)
+        found.load(table.column("key").filter(mine).combine_chunks(), str(code))
 
 
 # --- opening -----------------------------------------------------------------------------------

@@ -84,14 +84,13 @@ class Publisher:
 
     # --- opening -------------------------------------------------------------------------------
 
-    async def open(self) -> list[Part]:
-        """Find every part as the journal knows it; returns them. OutputError names one that is not."""
+    async def open(self) -> None:
+        """Find every part as the journal knows it. OutputError names one that is not."""
         await self._settle_planned()
         published = await self._journal.call(tables.parts)
         await self.aside(parts.tidy, self._output, published)
         await self.aside(bodies.prune, self._bodies, now=self._clock.now())
         self._room = room_left(published)
-        return published
 
     async def _settle_planned(self) -> None:
         """After an unfinished publication: which planned files did get their name?"""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+
 from pipeline.checkpoint.keymap import KeyMap
 from pipeline.checkpoint.plan import CAPTIONS
 from pipeline.errors import OutputError, UsageError
@@ -22,8 +24,8 @@ def chosen(output: Path, predicate: str) -> KeyMap:
     with duckdb.connect() as db:
         try:
             found = db.read_parquet(paths).filter(predicate).project("key")
-            for batch in found.fetch_record_batch(_ROWS_AT_ONCE):
-                keys.load(batch.column(0), "ok")
+            while rows := found.fetchmany(_ROWS_AT_ONCE):
+                keys.load(pa.array([key for (key,) in rows], pa.string()), "ok")
         except duckdb.IOException as error:
             raise OutputError(f"{output / CAPTIONS}: {_first_line(error)}") from None
         except duckdb.Error as error:

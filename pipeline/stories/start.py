@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from pipeline.api.client import Transport
     from pipeline.api.endpoint import Endpoint
     from pipeline.checkpoint.checkpoint import Checkpoint
-    from pipeline.checkpoint.keymap import KeyMap
     from pipeline.config import JobConfig
     from pipeline.manifest.open import Manifest
     from pipeline.plan.pack import Pool
@@ -123,7 +122,7 @@ def look_at_manifest(job: JobConfig) -> tuple[Manifest, Naming]:
     return manifest, naming
 
 
-def asks_again(options: RunOptions, redo: KeyMap) -> Callable[[str, str], bool]:
+def asks_again(options: RunOptions, redo: Container[str]) -> Callable[[str, str], bool]:
     """(key, its state) -> ask it again? Transient failures always are, the rest when told."""
 
     def again(key: str, state: str) -> bool:
@@ -138,7 +137,7 @@ def asks_again(options: RunOptions, redo: KeyMap) -> Callable[[str, str], bool]:
 
 def survey_of(looked: Looked, output: Path, options: RunOptions) -> Survey:
     """The survey as a bystander takes it: from the published parts, without the lock."""
-    from pipeline.checkpoint.look import states
+    from pipeline.checkpoint.parts import states
 
     known = states(output)
     manifest = looked.manifest
@@ -207,7 +206,7 @@ def keep_first(bits: bytearray, count: int) -> None:
 
 
 async def take_survey(
-    looked: Looked, checkpoint: Checkpoint, options: RunOptions, redo: KeyMap
+    looked: Looked, checkpoint: Checkpoint, options: RunOptions, redo: Container[str]
 ) -> Survey:
     """Count the manifest; JobError (78) when an output with captions would be asked anew."""
     manifest = looked.manifest
