@@ -109,12 +109,11 @@ class Checkpoint:
         """Know what a stored entry brings. asked: images of its request, if it has a raw body."""
         kept, replaced, captioned = [], [], 0
         for record in records:
-            was = self._settled.get(record.key)
-            if record.status == "ok":
-                captioned += 1
-            elif was == "ok":
+            word = "ok" if record.status == "ok" else str(record.error_code)
+            was = self._settled.set(record.key, word, unless="ok" if word != "ok" else None)
+            if was == "ok" != word:
                 continue
-            self._settled.set(record.key, "ok" if record.status == "ok" else str(record.error_code))
+            captioned += word == "ok"
             if was is not None:
                 replaced.append((CAPTIONS if was == "ok" else FAILURES, record.key))
             kept.append(record)

@@ -50,9 +50,14 @@ class KeyMap:
         number = self._number(unhexlify(key))
         return None if number is None else self._words[number]
 
-    def set(self, key: str, word: str) -> None:
-        """Give a key its word, whatever it had before."""
-        self._set(unhexlify(key), self._number_of(word))
+    def set(self, key: str, word: str, *, unless: str | None = None) -> str | None:
+        """Give a key its word, unless it has that one already; returns what it had before."""
+        whole, number = unhexlify(key), self._number_of(word)
+        bucket, at, was = self._slot(whole)
+        before = None if was is None else self._words[was]
+        if before is None or before != unless:
+            self._put(whole, number, bucket, at, was)
+        return before
 
     def load(self, keys: pa.Array, word: str) -> None:
         """Set a whole column of keys, none of which is here yet."""
@@ -60,7 +65,8 @@ class KeyMap:
         if self._few is not None:
             if len(self._few) + len(keys) <= FEW:
                 for at in range(0, len(raw), _SLOT):
-                    self._set(raw[at : at + _SLOT], number)
+                    self._few[raw[at : at + _SLOT]] = number
+                self._counts[number] += len(keys)
                 return
             self._spread()
         self._counts[number] += len(keys)
@@ -75,27 +81,36 @@ class KeyMap:
         return number
 
     def _number(self, whole: bytes) -> int | None:
-        if self._few is not None:
-            return self._few.get(whole)
-        bucket = self._buckets[whole[0] << 8 | whole[1]]
-        at = _find(bucket, whole)
-        return None if at < 0 else bucket[at + 1]
+        return self._slot(whole)[2]
 
-    def _set(self, whole: bytes, number: int) -> None:
-        was = self._number(whole)
+    def _slot(self, whole: bytes) -> tuple[bytearray | None, int, int | None]:
+        """Where a key is: its bucket (None: the dict), its slot there (-1: none), its word."""
+        if self._few is not None:
+            return None, -1, self._few.get(whole)
+        bucket = self._buckets[whole[0] << 8 | whole[1]]
+        rest = whole[_SHARED:]
+        at = bucket.find(rest)
+        while at >= 0 and at % _SLOT != _SHARED:  # a match that lies across two slots is none
+            at = bucket.find(rest, at + 1)
+        if at < 0:
+            return bucket, -1, None
+        return bucket, at - _SHARED, bucket[at - 1]
+
+    def _put(
+        self, whole: bytes, number: int, bucket: bytearray | None, at: int, was: int | None
+    ) -> None:
         if was is not None:
             self._counts[was] -= 1
         self._counts[number] += 1
-        if self._few is not None:
+        if bucket is None:
+            assert self._few is not None
             self._few[whole] = number
             if len(self._few) > FEW:
                 self._spread()
-            return
-        bucket = self._buckets[whole[0] << 8 | whole[1]]
-        if was is None:
+        elif at < 0:
             bucket += bytes((0, number)) + whole[_SHARED:]
         else:
-            bucket[_find(bucket, whole) + 1] = number
+            bucket[at + 1] = number
 
     def _spread(self) -> None:
         few, self._few = self._few or {}, None
@@ -103,15 +118,6 @@ class KeyMap:
         for whole, number in few.items():
             bucket = self._buckets[whole[0] << 8 | whole[1]]
             bucket += bytes((0, number)) + whole[_SHARED:]
-
-
-def _find(bucket: bytearray, whole: bytes) -> int:
-    """Offset of a key's slot, or -1. A match that lies across two slots is none."""
-    rest = whole[_SHARED:]
-    at = bucket.find(rest)
-    while at >= 0 and at % _SLOT != _SHARED:
-        at = bucket.find(rest, at + 1)
-    return at - _SHARED if at >= 0 else -1
 
 
 def raw_keys(keys: pa.Array) -> bytes:

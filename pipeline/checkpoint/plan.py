@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pipeline.checkpoint.tables import Part
 from pipeline.records import Record, RequestRow
@@ -24,9 +25,8 @@ Place = tuple[str, str]
 News = dict[str, dict[str, Record | RequestRow]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """What one journal entry brings."""
+class Waiting(NamedTuple):
+    """What one journal entry brings. A tuple, as there is one for every answer."""
 
     seq: int
     records: tuple[Record, ...]

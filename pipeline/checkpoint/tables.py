@@ -168,9 +168,13 @@ def some_bodies(db: sqlite3.Connection, seqs: Sequence[int]) -> list[tuple[bytes
 
 def forget_entries(db: sqlite3.Connection, most: int) -> bool:
     """Delete some published entries; False when there are none left."""
-    sql = "DELETE FROM entries WHERE seq IN (SELECT seq FROM entries WHERE seq <= ? LIMIT ?)"
+    first = db.execute("SELECT min(seq) FROM entries").fetchone()[0]
+    last_one = published(db)
+    if first is None or first > last_one:
+        return False
     with transaction(db):
-        return db.execute(sql, (published(db), most)).rowcount > 0
+        db.execute("DELETE FROM entries WHERE seq <= ?", (min(first + most - 1, last_one),))
+    return True
 
 
 # --- parts -------------------------------------------------------------------------------------
