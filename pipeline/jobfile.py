@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from pipeline.errors import JobError, PipelineError, UsageError
-from pipeline.shown import looks_like_key
+from pipeline.shown import looks_like_key, one_line
 
 MAX_BYTES, MAX_DEPTH = 1_000_000, 32
 #: Position of a value: the keys that lead to it.
@@ -75,7 +75,7 @@ class Document:
 
 def dotted(place: Place) -> str:
     """`images.max_side`."""
-    return ".".join(str(one)[:80] for one in place)
+    return ".".join(one_line(str(one), 80) for one in place)
 
 
 class _Refused(Exception):

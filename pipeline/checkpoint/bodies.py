@@ -1,54 +1,76 @@
-"""Raw bodies of answers that gave no caption, kept for a look: 14 days, 200 MB."""
+"""Raw bodies of answers that did not caption all they were asked for, kept for a look.
+
+They are durable in the journal from the moment they arrive; when their account rows are
+published they move here, one file a publication. An entry is a line of JSON that ends with the
+body's length (`bytes`), then the body as it came, then a line end, so that `grep -a` finds
+request ids as well as words. Kept for 14 days, 200 MB at most.
+"""
 
 from __future__ import annotations
 
-import logging
 import os
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pipeline import fs
-from pipeline.clock import Clock
-from pipeline.records import Reply
+from pipeline.checkpoint import codec
+from pipeline.clock import iso
 
 KEEP_SECONDS, KEEP_BYTES = 14 * 86_400, 200_000_000
-#: Longest body kept whole.
-BODY_BYTES = 1_000_000
+_STAMP = "%Y%m%dT%H%M%SZ"
 
 
-class Bodies:
-    """`_state/bodies/REQUEST_ID`: the status line, then the body as it came."""
+class BodyFile:
+    """One new file of bodies; synced when it is closed."""
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
-        self._folder = folder
-        self._clock = clock
-        self._kept = 0
-        fs.make_private_dir(folder)
-        self.prune()
-
-    def keep(self, request_id: str, reply: Reply) -> None:
-        """Write one body aside. Not synced: the journal has it until its part is published."""
+    def __init__(self, folder: Path, *, now: float, number: int) -> None:
+        stamp = datetime.fromtimestamp(now, UTC).strftime(_STAMP)
+        self.path = folder / f"{stamp}-{number:012d}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        data = b"HTTP %d\n" % reply.status + reply.body[:BODY_BYTES]
-        try:
-            fd = os.open(self._folder / request_id, flags, fs.PRIVATE_FILE)
-            try:
-                fs.write_all(fd, data)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            # A convenience: a full disk is noticed where it matters, at the journal.
-            logging.getLogger("pipeline").warning("body of %s not kept: %s", request_id, error)
-        self._kept += len(data)
-        if self._kept > KEEP_BYTES // 10:
-            self.prune()
+        self._fd = os.open(self.path, flags, fs.PRIVATE_FILE)
 
-    def prune(self) -> None:
-        """Delete what is too old, then the oldest until the rest is small enough."""
-        self._kept = 0
-        files = [(path.stat(), path) for path in self._folder.iterdir()]
-        files.sort(key=lambda one: one[0].st_mtime, reverse=True)
-        total = 0
-        for stat, path in files:
-            total += stat.st_size
-            if total > KEEP_BYTES or stat.st_mtime < self._clock.now() - KEEP_SECONDS:
-                path.unlink()
+    def add(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
+        """Write journal entries: (head, body) each. OSError when the disk does not take them."""
+        for head, body in entries:
+            sent, reply = codec.read_reply(head, body)
+            line = {
+                "request_id": sent.request_id,
+                "run_id": sent.run_id,
+                "at": iso(reply.at / 1e6),
+                "keys": [asked.key for asked in sent.items],
+                "status": reply.status,
+                "headers": dict(reply.headers),
+                "bytes": len(body),
+            }
+            fs.write_all(self._fd, codec.write(line) + b"\n" + body + b"\n")
+
+    def close(self) -> None:
+        """Sync and let go."""
+        try:
+            os.fsync(self._fd)
+        finally:
+            os.close(self._fd)
+
+
+def read_bodies(folder: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Every kept body with its line, oldest first; the end of a torn file is passed over."""
+    for path in sorted(folder.iterdir()):
+        data, at = path.read_bytes(), 0
+        while (end := data.find(b"\n", at)) >= 0:
+            line = codec.read(data[at:end])
+            at = end + 1 + line["bytes"] + 1
+            if at > len(data):
+                break
+            yield line, data[end + 1 : at - 1]
+
+
+def prune(folder: Path, *, now: float) -> None:
+    """Delete what is too old, then the oldest until the rest is small enough."""
+    oldest = datetime.fromtimestamp(now - KEEP_SECONDS, UTC).strftime(_STAMP)
+    total = 0
+    for path in sorted(folder.iterdir(), reverse=True):
+        total += path.stat().st_size
+        if total > KEEP_BYTES or path.name < oldest:
+            path.unlink()

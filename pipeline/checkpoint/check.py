@@ -1,19 +1,30 @@
-"""`verify`: the promises, checked on what is on disk, and what can be mended without guessing."""
+"""`verify`: the promises, checked on what is on disk, and what can be mended without guessing.
+
+Every byte is read. What a run that was cut short has left (answers in the journal, a file that
+has just got its name) is no finding: the next run goes on from there. Recording a damaged file's
+new digest would be guessing, so that is never done.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import fs, schema
-from pipeline.checkpoint import journal, parts
-from pipeline.checkpoint.keyset import KeySet
+from pipeline.checkpoint import tables
+from pipeline.checkpoint.keymap import KeyMap
+from pipeline.checkpoint.parts import leftovers, part_files, path_of, read_part, strangers
+from pipeline.checkpoint.plan import CAPTIONS, FAILURES, REQUESTS, Place
+from pipeline.checkpoint.tables import Part
 from pipeline.errors import CODES, OutputError
+from pipeline.retry import Kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,95 +37,162 @@ class Finding:
     mendable: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the journal says of the files."""
+
+    parts: dict[Place, Part]
+    planned: dict[Place, Part]
+
+    @property
+    def places(self) -> list[Place]:
+        return sorted(self.parts.keys() | self.planned.keys())
+
+
 def check_output(output: Path) -> list[Finding]:
     """Every promise that the disk can tell about; [] when all hold."""
-    return [*_parts(output), *_records(output), *_modes(output)]
+    path = output / "_state" / "journal.db"
+    if not path.exists():
+        return [Finding(path=str(output), words="has no journal: is this the output of a job?")]
+    try:
+        known = _known(path)
+    except (sqlite3.Error, OutputError) as error:
+        return [Finding(path=str(path), words=f"cannot be read: {error}")]
+    return [*_files(output, known), *_records(output), *_requests(output), *_modes(output)]
 
 
 def repair(output: Path) -> list[str]:
     """Mend what needs no guessing: left-over temporary files, modes of `_state`. What was done."""
     done = []
-    for folder in parts.FOLDERS:
-        for path in (output / folder).glob(".part-*.tmp"):
-            path.unlink()
-            done.append(f"removed {path}")
-    for path in [output / "_state", *(output / "_state").rglob("*")]:
-        if path.stat().st_mode & 0o077:
-            path.chmod(fs.PRIVATE_DIR if path.is_dir() else fs.PRIVATE_FILE)
-            done.append(f"made private {path}")
+    for path in leftovers(output):
+        path.unlink()
+        done.append(f"removed {path}")
+    for path in _open_to_others(output):
+        path.chmod(fs.PRIVATE_DIR if path.is_dir() else fs.PRIVATE_FILE)
+        done.append(f"made private {path}")
     return done
 
 
-def _known(output: Path) -> list[journal.Part] | None:
-    path = output / "_state" / "journal.db"
-    if not path.exists():
-        return None
-    db = sqlite3.connect(f"file:{path.absolute()}?mode=ro", uri=True, timeout=5)
+def _known(path: Path) -> _Known:
+    db = tables.look(path)
     try:
-        return journal.parts(db)
+        if (damage := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise OutputError(damage)
+        return _Known(
+            {part.place: part for part in tables.parts(db)},
+            {part.place: part for part in tables.parts(db, "planned")},
+        )
     finally:
         db.close()
 
 
-def _parts(output: Path) -> Iterator[Finding]:
-    try:
-        known = _known(output)
-    except sqlite3.Error as error:
-        yield Finding(path=str(output / "_state" / "journal.db"), words=f"not readable: {error}")
-        return
-    if known is None:
-        yield Finding(path=str(output), words="has no journal: is this the output of a job?")
-        return
-    names = {(part.folder, part.name) for part in known}
-    for part in known:
-        path = output / part.folder / part.name
-        if not path.exists():
-            yield Finding(path=str(path), words="a published part is missing")
-        elif fs.sha256_file(path) != part.sha256:
-            yield Finding(
-                path=str(path), words=f"has changed since it was published (was {part.sha256})"
-            )
-    for folder in parts.FOLDERS:
-        for path in sorted((output / folder).iterdir() if (output / folder).exists() else []):
-            if path.name.endswith(".tmp"):
-                yield Finding(path=str(path), words="left over by a crash", mendable=True)
-            elif (folder, path.name) not in names:
-                yield Finding(path=str(path), words="is no part that the journal knows")
+def _files(output: Path, known: _Known) -> Iterator[Finding]:
+    """Every part is there and is what was published; nothing else looks like one."""
+    for place in known.places:
+        path, base = path_of(output, place), known.parts.get(place)
+        may_be = [part for part in (base, known.planned.get(place)) if part is not None]
+        try:
+            digest = fs.sha256_file(path)
+        except FileNotFoundError:
+            if base is not None:
+                yield Finding(path=str(path), words=f"is missing ({base.rows:,} rows)")
+            continue
+        if all(digest != part.sha256 for part in may_be):
+            words = f"has changed since it was published (SHA-256 was {may_be[0].sha256})"
+            yield Finding(path=str(path), words=words)
+    for path in strangers(output, set(known.places)):
+        yield Finding(path=str(path), words="is no part that the journal knows")
+    for path in leftovers(output):
+        yield Finding(path=str(path), words="was left over by a crash", mendable=True)
 
 
 def _records(output: Path) -> Iterator[Finding]:
-    keys = KeySet()
-    for folder, wanted in ((parts.CAPTIONS, "ok"), (parts.FAILURES, "failed")):
-        for path in sorted((output / folder).glob("*.parquet")):
-            try:
-                held = pq.read_schema(path)
-                table = parts.read_part(path, ["key", "caption", "status", "error_code"])
-            except (OutputError, pa.ArrowException, OSError) as error:
-                yield Finding(path=str(path), words=f"cannot be read: {error}")
+    """Each key once over both folders; captions have words, failures have a known reason."""
+    keys = KeyMap()
+    codes = pa.array(sorted(CODES))
+    columns = ["key", "caption", "status", "error_code"]
+    for folder, status in ((CAPTIONS, "ok"), (FAILURES, "failed")):
+        for path, table in _tables(output, folder, columns):
+            if isinstance(table, Finding):
+                yield table
                 continue
-            if not held.equals(schema.RECORDS):
-                yield Finding(path=str(path), words="has another schema than records have")
-            doubled = empty = odd = 0
-            for row in table.to_pylist():
-                doubled += not keys.add(row["key"])
-                if wanted == "ok":
-                    empty += not row["caption"]
-                else:
-                    odd += row["error_code"] not in CODES
-                odd += row["status"] != wanted
-            for count, words in (
-                (doubled, "keys stand here a second time"),
-                (empty, "captions are empty"),
-                (odd, "records have the wrong status or no known error code"),
-            ):
-                if count:
-                    yield Finding(path=str(path), words=f"{count} {words}")
+            key, caption, told, code = (table.column(name) for name in columns)
+            if status == "ok":
+                trimmed = pc.utf8_trim_whitespace(pc.fill_null(caption, ""))
+                wrong = _count(pc.equal(trimmed, "")), "captions are empty"
+            else:
+                wrong = _count(pc.invert(pc.is_in(code, codes))), "failures have no known code"
+            other = pc.not_equal(told, status)
+            yield from _counted(
+                path,
+                (_again(keys, key.to_pylist()), "keys stand here a second time"),
+                (_count(other), "records have another status than their folder"),
+                wrong,
+            )
+
+
+def _requests(output: Path) -> Iterator[Finding]:
+    """Each attempt once in the account book, with a known class."""
+    seen = KeyMap()
+    classes = pa.array([*(kind.value for kind in Kind), "unknown"])
+    for path, table in _tables(output, REQUESTS, ["request_id", "class"]):
+        if isinstance(table, Finding):
+            yield table
+            continue
+        ids = [
+            hashlib.blake2b(one.encode(), digest_size=16).hexdigest()
+            for one in table.column("request_id").to_pylist()
+        ]
+        odd = pc.invert(pc.is_in(table.column("class"), classes))
+        yield from _counted(
+            path,
+            (_again(seen, ids), "attempts stand here a second time"),
+            (_count(odd), "attempts have no known class"),
+        )
+
+
+def _tables(
+    output: Path, folder: str, columns: list[str]
+) -> Iterator[tuple[Path, pa.Table | Finding]]:
+    """The parts of a folder, or what keeps one from being read."""
+    wanted = schema.REQUESTS if folder == REQUESTS else schema.RECORDS
+    for path in part_files(output, folder):
+        try:
+            held = pq.read_schema(path)
+            if held.equals(wanted) and (held.metadata or {}).items() >= schema.METADATA.items():
+                yield path, read_part(path, columns)
+            else:
+                yield path, Finding(path=str(path), words="has another schema than it should have")
+        except (OutputError, pa.ArrowException, OSError) as error:
+            yield path, Finding(path=str(path), words=f"cannot be read: {error}")
+
+
+def _again(seen: KeyMap, keys: list[str]) -> int:
+    """How many of these keys were met before; remembers them all."""
+    again = 0
+    for key in keys:
+        again += key in seen
+        seen.set(key, "")
+    return again
+
+
+def _count(mask: pa.ChunkedArray) -> int:
+    return pc.sum(mask).as_py() or 0
+
+
+def _counted(path: Path, *found: tuple[int, str]) -> Iterator[Finding]:
+    for count, words in found:
+        if count:
+            yield Finding(path=str(path), words=f"{count:,} {words}")
 
 
 def _modes(output: Path) -> Iterator[Finding]:
+    for path in _open_to_others(output):
+        yield Finding(path=str(path), words="is readable by others", mendable=True)
+
+
+def _open_to_others(output: Path) -> list[Path]:
+    """What of `_state` is not private."""
     state = output / "_state"
-    if not state.exists():
-        return
-    for path in [state, *sorted(state.rglob("*"))]:
-        if path.stat().st_mode & 0o077:
-            yield Finding(path=str(path), words="is readable by others", mendable=True)
+    every = [state, *sorted(state.rglob("*"))]
+    return [path for path in every if not path.is_symlink() and path.stat().st_mode & 0o077]

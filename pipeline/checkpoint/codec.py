@@ -1,58 +1,78 @@
-"""Journal entries as JSON heads. The raw body of a reply stays a blob: no text in it can harm."""
+"""Journal heads: everything of an entry but the raw body, as JSON.
+
+The body stays a blob, so no text in it can harm. Text in a head that is no Unicode (a path's or
+a header's lone surrogate) is kept too, escaped, by the slower writer of the standard library.
+"""
 
 from __future__ import annotations
 
-from dataclasses import fields
+import json
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
 from pipeline.records import Asked, Record, Reply, RequestRow, Sent
 
-_ASKED = tuple(f.name for f in fields(Asked))
-_SENT = tuple(f.name for f in fields(Sent) if f.name != "items")
-_RECORD = tuple(f.name for f in fields(Record))
-_ROW = tuple(f.name for f in fields(RequestRow))
+
+def write(head: object) -> bytes:
+    """JSON on one line; frozen values become objects."""
+    try:
+        return orjson.dumps(head)
+    except TypeError:
+        return json.dumps(head, default=_plain).encode()
 
 
-def _plain(value: object, names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in names}
+def read(head: bytes) -> Any:
+    """What `write` wrote."""
+    try:
+        return orjson.loads(head)
+    except ValueError:
+        return json.loads(head)
 
 
-def sent_head(sent: Sent, reply: Reply | None, row: RequestRow | None = None) -> bytes:
-    """The head of a reply entry (with `reply`) or of an attempt without one (with `row`)."""
-    head: dict[str, Any] = {
-        "sent": _plain(sent, _SENT),
-        "items": [_plain(asked, _ASKED) for asked in sent.items],
+def _plain(value: Any) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in value.__slots__}
+
+
+def reply_head(sent: Sent, reply: Reply) -> bytes:
+    """The head of a reply entry."""
+    told = {
+        "status": reply.status,
+        "headers": dict(reply.headers),
+        "latency_ms": reply.latency_ms,
+        "at": reply.at,
     }
-    if reply is not None:
-        head["reply"] = {
-            "status": reply.status,
-            "headers": dict(reply.headers),
-            "latency_ms": reply.latency_ms,
-            "at": reply.at,
-        }
-    if row is not None:
-        head["row"] = _plain(row, _ROW)
-    return orjson.dumps(head)
+    return write({"sent": sent, "reply": told})
 
 
 def read_reply(head: bytes, body: bytes | None) -> tuple[Sent, Reply]:
     """A reply entry back as values."""
-    held = orjson.loads(head)
-    items = tuple(Asked(**{**one, "flags": tuple(one["flags"])}) for one in held["items"])
-    return Sent(**held["sent"], items=items), Reply(**held["reply"], body=body or b"")
+    held = read(head)
+    sent = held["sent"]
+    sent["items"] = tuple(Asked(**_flags(one)) for one in sent["items"])
+    return Sent(**sent), Reply(**held["reply"], body=body or b"")
+
+
+def row_head(sent: Sent, row: RequestRow) -> bytes:
+    """The head of an attempt without a reply."""
+    return write({"sent": sent, "row": row})
 
 
 def read_row(head: bytes) -> RequestRow:
     """The account row of an attempt without a reply."""
-    return RequestRow(**orjson.loads(head)["row"])
+    return RequestRow(**read(head)["row"])
 
 
-def records_head(records: tuple[Record, ...]) -> bytes:
+def records_head(records: Sequence[Record]) -> bytes:
     """Records that come from no reply."""
-    return orjson.dumps([_plain(record, _RECORD) for record in records])
+    return write(list(records))
 
 
 def read_records(head: bytes) -> tuple[Record, ...]:
-    return tuple(Record(**{**one, "flags": tuple(one["flags"])}) for one in orjson.loads(head))
+    """Those records back."""
+    return tuple(Record(**_flags(one)) for one in read(head))
+
+
+def _flags(held: dict[str, Any]) -> dict[str, Any]:
+    return {**held, "flags": tuple(held["flags"])}

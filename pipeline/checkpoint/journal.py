@@ -1,13 +1,17 @@
-"""The journal: what has been received and is not yet in a part. SQLite, WAL, synchronous=FULL.
+"""The journal's writer: what has been received is on disk before anybody hears of it.
 
-`NORMAL` would lose acknowledged rows at a power cut; a log without checksums would give wrong
-rows after a damaged tail; SQLite under FULL did neither in measurement, and the same
-transaction can hold the part plan. One connection, one thread: several writers and
-checkpointers meet a known bug in SQLite before 3.51.3.
+SQLite, WAL, `synchronous=FULL`. `NORMAL` would lose acknowledged rows at a power cut, a log
+without checksums would give wrong rows after a damaged tail; this did neither in measurement.
+One connection, one thread: several writers and checkpointers meet a known bug in SQLite before
+3.51.3.
 
 **Natural batching**: whoever waits is committed together as soon as the last commit has
 returned. No timer: an idle journal commits at once, a busy one in groups that grow with the
 disk's own slowness.
+
+**Fail-stop**: after the first error nothing more may be asked (`trouble` says why), but what is
+under way still finds a place: the reserve is released, the file opened anew, the group written
+once more. Only if that fails too do appends fail, from then on all of them.
 """
 
 from __future__ import annotations
@@ -18,116 +22,72 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pipeline import fs
+from pipeline.checkpoint import tables
 from pipeline.errors import OutputError
 
-VERSION = 1
-#: Kinds of entry.
-REPLY, RECORDS, LOST = 1, 2, 3
 #: Really allocated, released when the disk is full, so that answers under way find room.
 RESERVE_BYTES = 16 * 2**20
-#: At close an empty journal larger than this is made small again.
-SHRINK_ABOVE = 16 * 2**20
-
-_TABLES = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE entries (seq INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL,
-                      head BLOB NOT NULL, body BLOB);
-CREATE TABLE parts (folder TEXT, name TEXT, rows INTEGER NOT NULL, sha256 TEXT NOT NULL,
-                    size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-                    PRIMARY KEY (folder, name)) WITHOUT ROWID;
-"""
+#: At close an empty journal larger than this is made anew.
+SHRINK_ABOVE = 8 * 2**20
 
 T = TypeVar("T")
-Row = tuple[int, int, bytes, bytes | None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """A published part as the journal knows it."""
-
-    folder: str
-    name: str
-    rows: int
-    sha256: str
-    size: int
-    mtime_ns: int
-
-
-def connect(path: Path) -> sqlite3.Connection:
-    """Open (or make) the journal for its one writer; OutputError if it is newer or damaged."""
-    with_file = path.exists()
-    try:
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
-    except sqlite3.Error as error:
-        raise OutputError(f"{path}: the journal cannot be opened ({error})") from error
-    try:
-        path.chmod(fs.PRIVATE_FILE)
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=FULL")
-        # A killed first run may have left a file without tables.
-        found = db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'meta'").fetchone()[0]
-        if not found:
-            db.execute("BEGIN IMMEDIATE")
-            for statement in _TABLES.split(";"):
-                db.execute(statement)
-            db.execute("INSERT INTO meta VALUES ('version', ?)", (VERSION,))
-            db.execute("COMMIT")
-            fs.sync_dir(path.parent)
-        version = db.execute("SELECT value FROM meta WHERE name = 'version'").fetchone()[0]
-        if version > VERSION:
-            raise OutputError(
-                f"{path}: written by a newer version (journal {version}, this one knows "
-                f"{VERSION}); use that version, or another output.path"
-            )
-        if with_file and (damage := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-            raise OutputError(f"{path}: the journal is damaged ({damage}); keep it and see verify")
-    except sqlite3.Error as error:
-        db.close()
-        raise OutputError(f"{path}: the journal cannot be opened ({error})") from error
-    except BaseException:
-        db.close()
-        raise
-    return db
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    entry: tuple[int, bytes, bytes | None]
+    entry: tables.Entry
     landed: Callable[[int], Any]
     future: asyncio.Future[Any]
 
 
 class Journal:
-    """The writer's side. Every method but `append` and `call` runs in the journal's thread."""
+    """Made by `open_journal`; every database call happens in the journal's own thread."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        #: Why nothing more may be asked, once something could not be written.
+        self.trouble: str | None = None
+        self._lost = False
         self._reserve = path.with_name("reserve")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._waiting: list[_Waiting] = []
-        self._busy = False
-        self._broken: BaseException | None = None
-        self._db = connect(path)
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def open(self) -> None:
+        """Open the file and put the reserve aside."""
+        try:
+            await self._run(self._open)
+        except BaseException:
+            self._thread.shutdown()
+            raise
+
+    def _open(self) -> None:
+        self._db = tables.connect(self.path)
+        self._next = tables.last(self._db) + 1
         self._make_reserve()
 
     def _make_reserve(self) -> None:
-        """Keep 16 MB aside; a disk too full for it is `run.min_free`'s matter."""
+        """A disk too full for it is `run.min_free`'s matter."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            fd = os.open(
-                self._reserve,
-                os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC,
-                fs.PRIVATE_FILE,
-            )
+            fd = os.open(self._reserve, flags, fs.PRIVATE_FILE)
             try:
                 os.posix_fallocate(fd, 0, RESERVE_BYTES)
             finally:
                 os.close(fd)
         except OSError:
             self._reserve.unlink(missing_ok=True)
+
+    async def _run(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, partial(act, *args, **kwargs))
 
     # --- appending -----------------------------------------------------------------------------
 
@@ -138,115 +98,106 @@ class Journal:
 
         `landed` is called on the loop in the order of the numbers, also when the caller was
         cancelled meanwhile: what is in the journal is never forgotten. OutputError when the
-        entry cannot be stored; from then on every append fails.
+        entry cannot be stored.
         """
-        if self._broken is not None:
-            raise self._broken
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting((kind, head, body), landed, future))
-        if not self._busy:
-            self._commit_waiting()
+        if self._lost:
+            raise OutputError(self.trouble)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._waiting.append(_Waiting((self._next, kind, head, body), landed, future))
+        self._next += 1
+        if self._idle.is_set():
+            self._idle.clear()
+            # Not at once: others that are ready in this turn of the loop come along.
+            loop.call_soon(self._commit_waiting)
         return await future
 
     def _commit_waiting(self) -> None:
         """Hand everything that waits to the thread as one transaction."""
         group, self._waiting = self._waiting, []
-        self._busy = True
         loop = asyncio.get_running_loop()
-        committed = loop.run_in_executor(self._thread, self._commit, [one.entry for one in group])
-        committed.add_done_callback(lambda done: self._landed(group, done))
+        entries = [one.entry for one in group]
+        committed = loop.run_in_executor(self._thread, self._commit, entries)
+        committed.add_done_callback(partial(self._landed, group))
 
-    def _landed(self, group: list[_Waiting], done: asyncio.Future[int]) -> None:
-        self._busy = False
+    def _landed(self, group: list[_Waiting], done: asyncio.Future[None]) -> None:
         error = done.exception()
-        for index, one in enumerate(group):
-            if error is None:
-                try:
-                    result = one.landed(done.result() + index)
-                except Exception as bug:  # noqa: BLE001 - whoever waits must hear of it
-                    error = bug
-                else:
-                    if not one.future.done():
-                        one.future.set_result(result)
-                    continue
-            if not one.future.done():
-                one.future.set_exception(error)
+        for one in group:
+            _tell(one, error)
         if error is not None:
-            self._broken = error
+            self._lost = True
             stranded, self._waiting = self._waiting, []
             for one in stranded:
-                if not one.future.done():
-                    one.future.set_exception(error)
-        elif self._waiting:
+                _tell(one, error)
+        if self._waiting:
             self._commit_waiting()
+        else:
+            self._idle.set()
 
-    def _commit(self, entries: list[tuple[int, bytes, bytes | None]]) -> int:
-        """Write a group; returns the number of its first entry.
-
-        After an error the connection is opened anew and the group written once more (never the
-        same descriptor: Linux may report a later fsync as fine although pages were dropped).
-        If the first try was durable after all, an entry is there twice; records are told apart
-        by key, so nothing is doubled.
-        """
+    def _commit(self, entries: list[tables.Entry]) -> None:
         try:
-            return self._write(entries)
+            tables.add(self._db, entries)
         except sqlite3.Error as first:
-            self._reserve.unlink(missing_ok=True)
+            self._note(first)
             try:
-                self._db.close()
-                self._db = connect(self.path)
-                return self._write(entries)
+                self._reopen()
+                tables.add(self._db, entries)
             except (sqlite3.Error, OutputError, OSError):
-                raise OutputError(
-                    f"{self.path}: the journal cannot be written ({first}); free some space or "
-                    "mend the disk, then run again: nothing that was shown as done is lost"
-                ) from first
+                raise OutputError(self.trouble) from first
 
-    def _write(self, entries: list[tuple[int, bytes, bytes | None]]) -> int:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            last = 0
-            for entry in entries:
-                last = (
-                    self._db.execute(
-                        "INSERT INTO entries (kind, head, body) VALUES (?, ?, ?)", entry
-                    ).lastrowid
-                    or 0
-                )
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
-        return last - len(entries) + 1
+    def _note(self, error: Exception) -> None:
+        if self.trouble is None:
+            self.trouble = (
+                f"{self.path}: the journal cannot be written ({error}); make room or mend the "
+                "disk, then run again: nothing that was shown as done is lost"
+            )
 
-    # --- the rest, in the journal's thread -----------------------------------------------------
+    def _reopen(self) -> None:
+        """Start over with a log that was synced from its first byte on.
 
-    async def call(self, act: Callable[[sqlite3.Connection], T]) -> T:
+        After a failed fsync Linux may drop the pages and report the next one as fine. So nothing
+        that the old log holds is relied on before it has been copied into the file and that
+        has been synced.
+        """
+        self._reserve.unlink(missing_ok=True)
+        self._db.close()
+        self._db = tables.connect(self.path)
+        busy, left, copied = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy or left != copied:
+            raise OutputError(self.trouble)
+
+    # --- the rest ------------------------------------------------------------------------------
+
+    async def call(
+        self,
+        act: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
         """Run a short piece of work on the connection, between two commits."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._guarded, act)
 
-    def _guarded(self, act: Callable[[sqlite3.Connection], T]) -> T:
-        try:
-            return act(self._db)
-        except sqlite3.Error as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise OutputError(f"{self.path}: {error}") from error
+        def guarded() -> T:
+            try:
+                return act(self._db, *args, **kwargs)
+            except sqlite3.Error as error:
+                self._note(error)
+                raise OutputError(f"{self.path}: {error}") from error
+
+        return await self._run(guarded)
+
+    async def idle(self) -> None:
+        """Wait until everything appended so far has landed."""
+        await self._idle.wait()
 
     async def close(self) -> None:
-        """Fold the log into the file, make a large empty file small, let go."""
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self._close)
+        """Fold the log into the file, make a large empty file anew, let go."""
+        await self._idle.wait()
+        await self._run(self._close)
         self._thread.shutdown()
 
     def _close(self) -> None:
         try:
-            empty = self._db.execute("SELECT count(*) FROM entries").fetchone()[0] == 0
-            if empty and self.path.stat().st_size > SHRINK_ABOVE:
-                self._db.execute("VACUUM")
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            tables.shrink(self._db, SHRINK_ABOVE)
         except sqlite3.Error:
             pass  # the log stays as it is: it is whole, and the next opening folds it in
         finally:
@@ -254,22 +205,17 @@ class Journal:
             self._reserve.unlink(missing_ok=True)
 
 
-def entries(db: sqlite3.Connection) -> list[Row]:
-    """Everything not yet published, in order."""
-    return db.execute("SELECT seq, kind, head, body FROM entries ORDER BY seq").fetchall()
-
-
-def parts(db: sqlite3.Connection) -> list[Part]:
-    """The published parts."""
-    rows = db.execute("SELECT folder, name, rows, sha256, size, mtime_ns FROM parts ORDER BY 1, 2")
-    return [
-        Part(folder=f, name=n, rows=r, sha256=d, size=s, mtime_ns=m) for f, n, r, d, s, m in rows
-    ]
-
-
-def transaction(db: sqlite3.Connection, *statements: tuple[str, tuple[object, ...]]) -> None:
-    """Run statements as one durable transaction."""
-    db.execute("BEGIN IMMEDIATE")
-    for sql, values in statements:
-        db.execute(sql, values)
-    db.execute("COMMIT")
+def _tell(one: _Waiting, error: BaseException | None) -> None:
+    """Let a waiter know how its entry fared; its own `landed` may fail too, and only for it."""
+    result = None
+    if error is None:
+        try:
+            result = one.landed(one.entry[0])
+        except Exception as bug:  # noqa: BLE001 - whoever waits hears of it, the others go on
+            error = bug
+    if one.future.done():
+        return
+    if error is None:
+        one.future.set_result(result)
+    else:
+        one.future.set_exception(error)

@@ -1,15 +1,27 @@
-"""Looking at an output from outside: any process, while a run is going on or after a crash."""
+"""Looking at an output from outside: any process, while a run is going on or after a crash.
+
+Takes no lock, writes nothing, and never folds the journal's log in: that is the run's own work.
+Captions are read before failures: a failure that becomes a caption leaves `failures/` first, so
+in this order no key is met twice, however long the look takes.
+"""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.checkpoint import parts
+from pipeline.checkpoint import tables
+from pipeline.checkpoint.parts import part_files, read_part
+from pipeline.checkpoint.plan import CAPTIONS, FAILURES, REQUESTS
+from pipeline.errors import OutputError
+
+_BATCH_ROWS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,68 +31,61 @@ class State:
     captions: int = 0
     failures: int = 0
     requests: int = 0
-    #: Entries in the journal that are in no part yet.
-    unpublished: int = 0
+    #: Entries in the journal that are in no part yet; None when that cannot be told from here.
+    unpublished: int | None = 0
     by_code: dict[str, int] = field(default_factory=dict)
     #: code -> the text of its latest error.
     last_errors: dict[str, str] = field(default_factory=dict)
 
 
 def read_state(output: Path) -> State:
-    """Count what is published and what waits. Writes nothing, takes no lock."""
-    counts = dict.fromkeys(parts.FOLDERS, 0)
+    """Count what is published and what waits."""
     by_code: dict[str, int] = {}
     last: dict[str, str] = {}
-    for folder in parts.FOLDERS:
-        for path in sorted((output / folder).glob("*.parquet")):
-            try:
-                counts[folder] += pq.read_metadata(path).num_rows
-                if folder == parts.FAILURES:
-                    table = parts.read_part(path, ["error_code", "error"])
-                    for one in pc.value_counts(table.column("error_code")).to_pylist():
-                        code = str(one["values"])
-                        by_code[code] = by_code.get(code, 0) + one["counts"]
-                    for code, words in zip(
-                        table["error_code"].to_pylist(), table["error"].to_pylist(), strict=True
-                    ):
-                        last[str(code)] = str(words)
-            except FileNotFoundError:
-                continue  # a part may be emptied while we look
+    for path in part_files(output, FAILURES):
+        table = read_part(path, ["error_code", "error"])
+        found = table.group_by("error_code", use_threads=False).aggregate(
+            [("error", "count", pc.CountOptions(mode="all")), ("error", "last")]
+        )
+        for one in found.to_pylist():
+            code = str(one["error_code"])
+            by_code[code] = by_code.get(code, 0) + one["error_count"]
+            last[code] = one["error_last"] or ""
     return State(
-        captions=counts[parts.CAPTIONS],
-        failures=counts[parts.FAILURES],
-        requests=counts[parts.REQUESTS],
+        captions=_rows(output, CAPTIONS),
+        failures=sum(by_code.values()),
+        requests=_rows(output, REQUESTS),
         unpublished=_unpublished(output / "_state" / "journal.db"),
         by_code=by_code,
         last_errors=last,
     )
 
 
-def states(output: Path) -> dict[str, str]:
-    """key -> `ok` or its failure's code, of all published records."""
-    found: dict[str, str] = {}
-    for folder in (parts.CAPTIONS, parts.FAILURES):
-        for path in sorted((output / folder).glob("*.parquet")):
+def record_batches(output: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """All published records, captions first, in the schema's order of columns or the one given."""
+    wanted = None if columns is None else list(columns)
+    for folder in (CAPTIONS, FAILURES):
+        for path in part_files(output, folder):
             try:
-                table = parts.read_part(path, ["key", "error_code"])
-            except FileNotFoundError:
-                continue
-            codes = table["error_code"].to_pylist()
-            for key, code in zip(table["key"].to_pylist(), codes, strict=True):
-                found[key] = code or "ok"
-    return found
+                with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                    for batch in file.iter_batches(_BATCH_ROWS, columns=wanted):
+                        yield batch.select(wanted) if wanted else batch
+            except (pa.ArrowException, OSError) as error:
+                raise OutputError(f"{path}: this part cannot be read ({error})") from error
 
 
-def _unpublished(path: Path) -> int:
+def _rows(output: Path, folder: str) -> int:
+    return sum(pq.read_metadata(path).num_rows for path in part_files(output, folder))
+
+
+def _unpublished(path: Path) -> int | None:
     if not path.exists():
         return 0
     try:
-        db = sqlite3.connect(f"file:{path.absolute()}?mode=ro", uri=True, timeout=2)
+        db = tables.look(path)
+        try:
+            return tables.waiting(db)
+        finally:
+            db.close()
     except sqlite3.Error:
-        return 0
-    try:
-        return int(db.execute("SELECT count(*) FROM entries").fetchone()[0])
-    except sqlite3.Error:
-        return 0  # being made just now
-    finally:
-        db.close()
+        return None  # being made just now, or not readable for this user

@@ -1,19 +1,19 @@
-"""Parts: plan, write aside, sync, read back, rename, sync the folder, mark.
+"""The files below `captions/`, `failures/` and `requests/`: made aside, verified, then named.
 
-A plan is stored in the journal before anything is written, and names for every file exactly
-which records it takes, so that redoing it after a crash (at whatever point) ends in the same
-files. Steps are ordered: a failure leaves `failures/` before its caption enters `captions/`, so
-that a reader who globs both never meets a key twice.
-
-Parts hold at most 10,000 records. The last one grows by being rewritten under its own name with
-one rename; a record that is replaced rewrites the part that holds it.
+Every byte that ever gets a part's name has its SHA-256 in the journal first, so that after a
+crash, a bad disk or a well-meant edit a part is either known or reported, never trusted. What is
+damaged is never rewritten as if it were whole, and nothing is deleted but temporary files.
+A part that becomes empty stays, without rows: a reader who has just listed the folder finds it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import io
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,220 +22,275 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import fs, schema
-from pipeline.checkpoint.journal import Part
+from pipeline.checkpoint.keymap import KeyMap
+from pipeline.checkpoint.plan import CAPTIONS, FAILURES, FOLDERS, REQUESTS, Place, Step
+from pipeline.checkpoint.tables import Part
 from pipeline.errors import OutputError
 from pipeline.records import Record, RequestRow
 
-PART_ROWS = 10_000
-CAPTIONS, FAILURES, REQUESTS = "captions", "failures", "requests"
-FOLDERS = (CAPTIONS, FAILURES, REQUESTS)
+#: Columns whose values repeat; the others are not worth a dictionary.
+_REPEATED = [
+    *("recipe", "status", "error_code", "error", "prompt_id", "model", "served_model"),
+    *("provider", "finish_reason", "run_id", "class"),
+]
+#: Keys loaded at once when an output is opened.
+_KEYS_AT_ONCE = 200_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One file to write: what it holds, less the keys in `drop`, plus some of the new records."""
-
-    folder: str
-    name: str
-    #: Keys (request ids) of the new records that enter this file.
-    put: tuple[str, ...] = ()
-    #: Keys to take out of the file.
-    drop: tuple[str, ...] = ()
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON for the journal."""
-        return {"folder": self.folder, "name": self.name, "put": self.put, "drop": self.drop}
+def path_of(output: Path, place: Place) -> Path:
+    """Where a part is."""
+    return output / place[0] / place[1]
 
 
-def step_of(plain: dict[str, Any]) -> Step:
-    """A step back from its JSON."""
-    return Step(
-        folder=plain["folder"],
-        name=plain["name"],
-        put=tuple(plain["put"]),
-        drop=tuple(plain["drop"]),
-    )
+# --- writing -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class News:
-    """What is to be published together, by key (request id); one record per key."""
+def stage(output: Path, step: Step, base: Part | None) -> Part:
+    """Write a step's file aside, synced and read back; what it is. The name comes later.
 
-    captions: dict[str, Record]
-    failures: dict[str, Record]
-    requests: dict[str, RequestRow]
-
-    def of(self, folder: str) -> dict[str, Record] | dict[str, RequestRow]:
-        """The new records of one folder."""
-        if folder == REQUESTS:
-            return self.requests
-        return self.captions if folder == CAPTIONS else self.failures
-
-    def table(self, step: Step) -> pa.Table:
-        """The new records that a step puts into its file."""
-        if step.folder == REQUESTS:
-            return schema.requests_table([self.requests[key] for key in step.put])
-        records = self.captions if step.folder == CAPTIONS else self.failures
-        return schema.records_table([records[key] for key in step.put])
-
-
-def news_of(records: Iterable[Record], rows: Iterable[RequestRow]) -> News:
-    """One record per key: a caption beats a failure, else the later one wins."""
-    best: dict[str, Record] = {}
-    for record in records:
-        old = best.get(record.key)
-        if old is None or record.status == "ok" or old.status != "ok":
-            best[record.key] = record
-    return News(
-        captions={key: r for key, r in best.items() if r.status == "ok"},
-        failures={key: r for key, r in best.items() if r.status != "ok"},
-        requests={row.request_id: row for row in rows},
-    )
-
-
-def make_plan(
-    news: News, published: Sequence[Part], where: dict[str, tuple[str, str]]
-) -> list[Step]:
-    """The files to write, in order. Pure.
-
-    published: the parts there are. where: key -> (folder, name) of the record that a new one
-    replaces.
+    base: the part that it replaces. OSError when it cannot be written, OutputError when the base
+    is damaged or the disk does not give back what was written.
     """
-    steps: list[Step] = []
-    # 1. Out of failures/: keys that have a caption now.
-    gone: dict[str, list[str]] = {}
-    for key in news.captions:
-        folder, name = where.get(key, ("", ""))
-        if folder == FAILURES:
-            gone.setdefault(name, []).append(key)
-    steps += [Step(folder=FAILURES, name=n, drop=tuple(keys)) for n, keys in gone.items()]
-    # 2. Replaced where they stand; the rest fills the last part and then new ones.
-    for folder in FOLDERS:
-        places: dict[str, list[str]] = {}
-        fresh: list[str] = []
-        for key in news.of(folder):
-            held, name = where.get(key, ("", ""))
-            (places.setdefault(name, []) if held == folder else fresh).append(key)
-        steps += [Step(folder=folder, name=n, put=tuple(put)) for n, put in places.items()]
-        steps += _fill(folder, fresh, [part for part in published if part.folder == folder])
-    return steps
-
-
-def _fill(folder: str, fresh: Sequence[str], published: Sequence[Part]) -> list[Step]:
-    """Steps that put fresh records into the last part and new ones, 10,000 at most each."""
-    steps: list[Step] = []
-    last = max(published, key=lambda part: part.name, default=None)
-    number = int(last.name[5:13]) if last is not None else 0
-    start = min(max(0, PART_ROWS - last.rows), len(fresh)) if last is not None else 0
-    if last is not None and start:
-        steps.append(Step(folder=folder, name=last.name, put=tuple(fresh[:start])))
-    for begin in range(start, len(fresh), PART_ROWS):
-        number += 1
-        put = tuple(fresh[begin : begin + PART_ROWS])
-        steps.append(Step(folder=folder, name=f"part-{number:08d}.parquet", put=put))
-    return steps
-
-
-def write_step(output: Path, step: Step, news: News) -> Part | None:
-    """Carry out one step; None when the file became empty and was removed. Idempotent.
-
-    Raises OSError, or OutputError when the file read back is not what was written.
-    """
-    folder = output / step.folder
-    final = folder / step.name
-    column = "request_id" if step.folder == REQUESTS else "key"
-    added = news.table(step)
-    pieces = [added]
-    if final.exists():
-        held = read_part(final)
-        mine = pa.array([*step.drop, *step.put], pa.string())
-        keep = pc.invert(pc.is_in(held.column(column), value_set=mine))
-        pieces = [held.filter(keep), added]
-    whole = pa.concat_tables(pieces).replace_schema_metadata(schema.METADATA)
-    if whole.num_rows == 0:
-        final.unlink(missing_ok=True)
-        fs.sync_dir(folder)
-        return None
-    data = encode(whole)
-    tmp = folder / f".{step.name}.tmp"
+    final = output / step.folder / step.name
+    pieces = [_table(step)]
+    if base is not None:
+        held = _whole(final, base)
+        if step.drop:
+            names = pa.array(sorted(step.drop), pa.string())
+            column = held.column(_key_column(step.folder))
+            held = held.filter(pc.invert(pc.is_in(column, value_set=names)))
+        pieces.insert(0, held)
+    elif final.exists():
+        raise OutputError(f"{final}: this part is not one that the journal knows; move it away")
+    table = pa.concat_tables(pieces).replace_schema_metadata(schema.METADATA)
+    data = _encoded(table)
+    tmp = _tmp(final)
     fs.write_tmp(tmp, data)
     digest = hashlib.sha256(data).hexdigest()
-    if fs.sha256_file(tmp) != digest or pq.read_metadata(tmp).num_rows != whole.num_rows:
+    if fs.sha256_file(tmp) != digest or pq.read_metadata(tmp).num_rows != table.num_rows:
         raise OutputError(f"{tmp}: what was read back is not what was written; check the disk")
-    fs.publish(tmp, final)
-    stat = final.stat()
+    look = tmp.stat()
     return Part(
         folder=step.folder,
         name=step.name,
-        rows=whole.num_rows,
+        rows=table.num_rows,
         sha256=digest,
-        size=stat.st_size,
-        mtime_ns=stat.st_mtime_ns,
+        size=look.st_size,
+        mtime_ns=look.st_mtime_ns,
     )
 
 
-def encode(table: pa.Table) -> memoryview:
-    """A table as the bytes of a Parquet file: zstd, page checksums."""
+def give_name(output: Path, part: Part) -> None:
+    """Let a staged file take its place."""
+    final = path_of(output, part.place)
+    fs.publish(_tmp(final), final)
+
+
+def _tmp(final: Path) -> Path:
+    return final.with_name(f".{final.name}.tmp")
+
+
+def _key_column(folder: str) -> str:
+    return "request_id" if folder == REQUESTS else "key"
+
+
+def _encoded(table: pa.Table) -> memoryview:
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    repeated = [name for name in _REPEATED if name in table.schema.names]
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        use_dictionary=repeated,
+        write_statistics=repeated,
+        write_page_checksum=True,
+    )
     return memoryview(sink.getvalue())
 
 
-def read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Read one part; OutputError names it when it is not readable."""
+def _table(step: Step) -> pa.Table:
+    make: Callable[[Any], pa.Table] = schema.records_table
+    if step.folder == REQUESTS:
+        make = schema.requests_table
     try:
-        return pq.read_table(path, columns=columns, page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
-        raise OutputError(f"{path}: this part cannot be read ({error}); see verify") from error
-
-
-def check_part(output: Path, part: Part) -> None:
-    """OutputError when a published part is gone or not the same bytes; cheap if untouched."""
-    path = output / part.folder / part.name
-    try:
-        stat = path.stat()
-    except FileNotFoundError:
-        raise OutputError(
-            f"{path}: a published part is missing; put it back, or remove {output} to start anew"
-        ) from None
-    if (stat.st_size, stat.st_mtime_ns) == (part.size, part.mtime_ns):
-        return
-    if fs.sha256_file(path) != part.sha256:
-        raise OutputError(
-            f"{path}: a published part has changed since it was written; "
-            "put the original back (verify names its digest)"
+        return make(step.rows)
+    except (UnicodeEncodeError, OverflowError, TypeError, pa.ArrowException):
+        shape = schema.REQUESTS if step.folder == REQUESTS else schema.RECORDS
+        return pa.concat_tables(
+            [pa.Table.from_pylist([fitted(row, shape)], schema=shape) for row in step.rows]
         )
 
 
-def locate(output: Path, published: Sequence[Part], keys: set[str]) -> dict[str, tuple[str, str]]:
-    """Where the published records of these keys are: key -> (folder, name)."""
-    found: dict[str, tuple[str, str]] = {}
-    if not keys:
-        return found
-    wanted = pa.array(sorted(keys), pa.string())
-    for part in published:
-        if part.folder != REQUESTS:
-            held = read_part(output / part.folder / part.name, ["key"]).column("key")
-            for key in held.filter(pc.is_in(held, value_set=wanted)).to_pylist():
-                found[key] = (part.folder, part.name)
+def fitted(row: Record | RequestRow, shape: pa.Schema) -> dict[str, object]:
+    """A row whose every value its column can hold: one odd value must not keep the others back.
+
+    Text that is no Unicode gets replacement characters; a number out of range becomes null.
+    """
+    found: dict[str, object] = {}
+    for field in shape:
+        value = getattr(row, field.name, None)
+        if field.name == "class":
+            value = getattr(row, "class_", None)
+        if isinstance(value, str):
+            value = value.encode("utf-8", "replace").decode()
+        try:
+            pa.scalar(value, field.type)
+        except (OverflowError, TypeError, ValueError, pa.ArrowException):
+            value = None
+        found[field.name] = value
     return found
 
 
-def tidy(output: Path, published: Sequence[Part], planned: set[tuple[str, str]]) -> None:
-    """Check every part and remove left-over temporary files.
+# --- reading -----------------------------------------------------------------------------------
 
-    OutputError names a part that is missing, changed or unknown; nothing else is deleted.
-    """
-    known = {(part.folder, part.name) for part in published}
+
+def read_part(
+    source: Path | io.BytesIO, columns: list[str] | None = None, *, name: Path | None = None
+) -> pa.Table:
+    """Read one part; OutputError names it when it is not readable. FileNotFoundError as such."""
+    try:
+        return pq.read_table(source, columns=columns, page_checksum_verification=True)
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        shown = name or source
+        raise OutputError(f"{shown}: this part cannot be read ({error}); see verify") from error
+
+
+def _whole(path: Path, part: Part) -> pa.Table:
+    """A part, proved to be the bytes that were published."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise OutputError(_missing(path)) from None
+    if hashlib.sha256(data).hexdigest() != part.sha256:
+        raise OutputError(_changed(path, part))
+    return read_part(io.BytesIO(data), name=path)
+
+
+def _missing(path: Path) -> str:
+    return f"{path}: a published part is missing; bring it back, or use another output.path"
+
+
+def _changed(path: Path, part: Part) -> str:
+    return (
+        f"{path}: this part is not what was published (SHA-256 {part.sha256}, {part.rows:,} rows); "
+        "bring the original back, or use another output.path"
+    )
+
+
+def locate(
+    output: Path, published: Sequence[Part], wanted: Mapping[Place, AbstractSet[str]]
+) -> dict[Place, set[str]]:
+    """Which of the wanted keys (request ids) stand in which parts: place -> keys."""
+    found: dict[Place, set[str]] = {}
     for part in published:
-        if (part.folder, part.name) not in planned:
-            check_part(output, part)
+        names = wanted.get(part.place)
+        if names and part.rows:
+            column = _key_column(part.folder)
+            held = read_part(path_of(output, part.place), [column]).column(column)
+            here = held.filter(pc.is_in(held, value_set=pa.array(sorted(names), pa.string())))
+            if len(here):
+                found[part.place] = set(here.to_pylist())
+    return found
+
+
+def part_files(output: Path, folder: str) -> list[Path]:
+    """The published parts of one folder, in order; [] when there is none."""
+    return sorted((output / folder).glob("*.parquet"))
+
+
+def states(output: Path) -> KeyMap:
+    """key -> `ok` or its failure's code, of all published records."""
+    found = KeyMap()
+    for folder, columns in ((CAPTIONS, ["key"]), (FAILURES, ["key", "error_code"])):
+        tables: list[pa.Table] = []
+        for path in part_files(output, folder):
+            tables.append(read_part(path, columns))
+            if sum(table.num_rows for table in tables) >= _KEYS_AT_ONCE:
+                _load(found, tables)
+                tables = []
+        _load(found, tables)
+    return found
+
+
+def _load(found: KeyMap, tables: list[pa.Table]) -> None:
+    if not tables:
+        return
+    table = pa.concat_tables(tables)
+    if "error_code" not in table.column_names:
+        found.load(table.column("key").combine_chunks(), "ok")
+        return
+    codes = table.column("error_code")
+    for code in codes.unique().to_pylist():
+        mine = pc.is_null(codes) if code is None else pc.equal(codes, code)
+        found.load(table.column("key").filter(mine).combine_chunks(), str(code))
+
+
+# --- opening -----------------------------------------------------------------------------------
+
+
+def resolve(output: Path, published: Sequence[Part], planned: Sequence[Part]) -> list[Part]:
+    """Planned parts that did get their name, although nobody lived to say so.
+
+    OutputError when a file is neither what it was nor what it was to be.
+    """
+    known = {part.place: part for part in published}
+    named = []
+    for part in planned:
+        path, base = path_of(output, part.place), known.get(part.place)
+        try:
+            digest = fs.sha256_file(path)
+        except FileNotFoundError:
+            if base is not None:
+                raise OutputError(_missing(path)) from None
+            continue
+        if digest == part.sha256:
+            named.append(part)
+        elif base is None or digest != base.sha256:
+            raise OutputError(_changed(path, base or part))
+    return named
+
+
+def tidy(output: Path, published: Sequence[Part]) -> None:
+    """Look at every part and remove left-over temporary files.
+
+    OutputError names a part that is missing, changed or unknown. Bytes are only compared where
+    size or time of change differ from what was published; `verify` compares them all.
+    """
+    for part in published:
+        path = path_of(output, part.place)
+        try:
+            look = path.stat()
+        except FileNotFoundError:
+            raise OutputError(_missing(path)) from None
+        same = (look.st_size, look.st_mtime_ns) == (part.size, part.mtime_ns)
+        if not same and fs.sha256_file(path) != part.sha256:
+            raise OutputError(_changed(path, part))
+    known = {part.place for part in published}
+    for path in leftovers(output):
+        path.unlink()
+    for path in strangers(output, known):
+        raise OutputError(
+            f"{path}: this part is not one that the journal knows; "
+            "move it away, or use another output.path"
+        )
+
+
+def leftovers(output: Path) -> list[Path]:
+    """Temporary files of a publication that a crash cut short."""
+    found = [path for folder in FOLDERS for path in (output / folder).glob(".part-*.parquet.tmp")]
+    return sorted(path for path in found if stat.S_ISREG(path.lstat().st_mode))
+
+
+def strangers(output: Path, known: AbstractSet[Place]) -> list[Path]:
+    """Parquet files in our folders that are none of our parts."""
+    found = []
     for folder in FOLDERS:
-        for path in sorted((output / folder).iterdir()):
-            if path.name.startswith(".part-") and path.name.endswith(".tmp"):
-                path.unlink()
-            elif path.suffix == ".parquet" and (folder, path.name) not in known | planned:
-                raise OutputError(
-                    f"{path}: this part is not one that the journal knows; "
-                    "move it away, or choose another output.path"
-                )
+        with suppress(FileNotFoundError):
+            found += [
+                path
+                for path in sorted((output / folder).iterdir())
+                if path.suffix == ".parquet" and (folder, path.name) not in known
+            ]
+    return found

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -122,7 +122,7 @@ def look_at_manifest(job: JobConfig) -> tuple[Manifest, Naming]:
     return manifest, naming
 
 
-def asks_again(options: RunOptions, redo: frozenset[str]) -> Callable[[str, str], bool]:
+def asks_again(options: RunOptions, redo: Container[str]) -> Callable[[str, str], bool]:
     """(key, its state) -> ask it again? Transient failures always are, the rest when told."""
 
     def again(key: str, state: str) -> bool:
@@ -137,7 +137,7 @@ def asks_again(options: RunOptions, redo: frozenset[str]) -> Callable[[str, str]
 
 def survey_of(looked: Looked, output: Path, options: RunOptions) -> Survey:
     """The survey as a bystander takes it: from the published parts, without the lock."""
-    from pipeline.checkpoint.look import states
+    from pipeline.checkpoint.parts import states
 
     known = states(output)
     manifest = looked.manifest
@@ -206,7 +206,7 @@ def keep_first(bits: bytearray, count: int) -> None:
 
 
 async def take_survey(
-    looked: Looked, checkpoint: Checkpoint, options: RunOptions, redo: frozenset[str]
+    looked: Looked, checkpoint: Checkpoint, options: RunOptions, redo: Container[str]
 ) -> Survey:
     """Count the manifest; JobError (78) when an output with captions would be asked anew."""
     manifest = looked.manifest

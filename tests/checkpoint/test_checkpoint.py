@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.checkpoint import journal, parts
+from pipeline.checkpoint.bodies import read_bodies
 from pipeline.checkpoint.check import check_output
 from pipeline.checkpoint.checkpoint import open_checkpoint
 from pipeline.clock import SystemClock
@@ -26,7 +26,7 @@ from pipeline.stories.caption import derive as real_derive
 from tests.support import small_run
 from tests.support.checker import check_whole, published
 from tests.support.command import ROOT, environment
-from tests.support.small_run import asked, derive, failed, key, reply, sent
+from tests.support.small_run import derive, failed, key, reply, sent
 from tests.support.virtual import VirtualClock, run
 
 
@@ -41,7 +41,7 @@ def test_a_caption_replaces_a_failure_and_never_the_other_way_round(tmp_path: Pa
     async def main() -> None:
         async with opened(tmp_path) as checkpoint:
             await checkpoint.settle([failed(1), failed(2)])
-            await checkpoint.publish()
+            await checkpoint.finish()
             assert checkpoint.state(key(1)) == "timeout"
             await checkpoint.reply(sent([1], 2), reply([1]))
             assert checkpoint.state(key(1)) == "ok"
@@ -70,7 +70,7 @@ def test_a_redone_caption_replaces_the_old_one_where_it_stands(tmp_path: Path) -
                 await checkpoint.reply(sent([number], 1), reply([number]))
         async with opened(tmp_path) as checkpoint:
             chosen = await checkpoint.redo_keys("caption LIKE '%image 1'")
-            assert chosen == {key(1)}
+            assert (key(1) in chosen, len(chosen)) == (True, 1)
             body = json.dumps({"content": "another caption"}).encode()
             again = Reply(status=200, headers={}, body=body, latency_ms=1, at=2)
             await checkpoint.reply(sent([1], 2), again)
@@ -91,7 +91,7 @@ def test_parts_hold_at_most_ten_thousand_and_the_last_one_grows(tmp_path: Path) 
             for start in (0, 4_000, 16_000):
                 stop = {0: 4_000, 4_000: 16_000, 16_000: 25_000}[start]
                 await checkpoint.settle([failed(number) for number in range(start, stop)])
-                await checkpoint.publish()
+                await checkpoint.finish()
 
     asyncio.run(main())
     sizes = [pq.read_metadata(p).num_rows for p in sorted((tmp_path / "failures").iterdir())]
@@ -146,8 +146,8 @@ def test_an_odd_body_harms_no_neighbour_and_its_bytes_are_kept(tmp_path: Path, n
     records = check_whole(tmp_path)
     assert records[key(1)]["caption"] == records[key(3)]["caption"] == "fine"
     assert len(records) == 2 + settled
-    kept = [path.read_bytes() for path in (tmp_path / "_state/bodies").iterdir()]
-    assert settled or kept == [b"HTTP 200\n" + ODD_BODIES[name][:1_000_000]]
+    kept = [body for _, body in read_bodies(tmp_path / "_state/bodies")]
+    assert settled or kept == [ODD_BODIES[name]]
 
 
 def write_two_groups(output: Path) -> None:
@@ -263,7 +263,7 @@ def test_a_newer_journal_is_refused_by_name(tmp_path: Path) -> None:
 
     asyncio.run(main())
     with sqlite3.connect(tmp_path / "_state/journal.db") as db:
-        db.execute("UPDATE meta SET value = 99 WHERE name = 'version'")
+        db.execute("PRAGMA user_version = 99")
     db.close()
     with pytest.raises(OutputError, match="99"):
         asyncio.run(main())
@@ -376,20 +376,3 @@ def test_a_full_disk_loses_nothing_and_goes_on_after_room_was_made(tmp_path: Pat
         assert {key(number) for number in acked} <= records.keys()
     finally:
         subprocess.run(["umount", disk], check=True)
-
-
-def test_the_plan_is_pure_and_orders_failures_before_captions() -> None:
-    """A failure leaves failures/ before its caption enters captions/."""
-    ok = Record(key=key(1), recipe="r", id=None, image="i", caption="c", status="ok")
-    news = parts.news_of([ok, failed(2)], [])
-    held = journal.Part(
-        folder="failures", name="part-00000001.parquet", rows=1, sha256="", size=0, mtime_ns=0
-    )
-    steps = parts.make_plan(news, [held], {key(1): ("failures", held.name)})
-
-    assert [(s.folder, s.put, s.drop) for s in steps] == [
-        ("failures", (), (key(1),)),
-        ("captions", (key(1),), ()),
-        ("failures", (key(2),), ()),
-    ]
-    assert asked(1).key == key(1)

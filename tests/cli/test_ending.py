@@ -23,6 +23,7 @@ from pipeline.errors import (
     UsageError,
 )
 from tests.support.command import Ended, command, environment
+from tests.support.pictures import folder_of
 
 KEY = "sk-or-v1-0123456789abcdef0123456789abcdef"
 PLAIN = "correct-horse-battery"
@@ -298,3 +299,18 @@ def test_nohup_is_heeded(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
 
         assert process.wait(30) == 0
+
+
+def test_a_run_goes_on_when_its_terminal_is_gone(tmp_path: Path) -> None:
+    """Nobody reads the log lines any more: every image is captioned all the same, exit 0."""
+    images = folder_of(tmp_path, 3)
+    (tmp_path / "job.yaml").write_text(
+        f"manifest: {{path: {images}}}\noutput: {{path: out}}\n"
+        "endpoint: {profile: embedded, model: embedded/pixels}\n"
+    )
+    ended = redirected(
+        tmp_path, "python -m pipeline run job.yaml 2>&1 | true; exit ${PIPESTATUS[0]}"
+    )
+
+    assert (ended.code, ended.out, ended.err) == (0, "", "")
+    assert len(list((tmp_path / "out/captions").glob("*.parquet"))) == 1

@@ -24,11 +24,11 @@ class Reader(threading.Thread):
 
     def __init__(self, output: Path) -> None:
         super().__init__(daemon=True)
-        self._output, self._over = output, threading.Event()
+        self._output, self._ended = output, threading.Event()
         self.looks, self.trouble = 0, list[str]()
 
     def run(self) -> None:
-        while not self._over.wait(0.02):
+        while not self._ended.wait(0.02):
             try:
                 published(self._output)
                 self.looks += 1
@@ -38,7 +38,7 @@ class Reader(threading.Thread):
                 self.trouble.append(repr(error))
 
     def close(self) -> None:
-        self._over.set()
+        self._ended.set()
         self.join()
 
 

@@ -14,6 +14,7 @@ import asyncio
 import hashlib
 import json
 import os
+import secrets
 import sys
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def asked(number: int) -> Asked:
 
 def sent(numbers: list[int], attempt: int) -> Sent:
     return Sent(
-        request_id=f"r-{numbers[0]:03d}-{attempt}-{os.getpid()}",
+        request_id=secrets.token_hex(16),
         run_id="run",
         recipe="recipe",
         profile="test",
@@ -107,10 +108,10 @@ async def run(output: Path, acks: int) -> None:
             await checkpoint.no_reply(lost, unanswered(lost))
             await checkpoint.settle([failed(n) for n in fresh])
         await settle(checkpoint, [[n] for n in range(12) if n not in FAILING], acks)
-        await checkpoint.publish()
+        await checkpoint.finish()
         packs = [list(range(at, at + 7)) for at in range(12, IMAGES, 7)]
         await settle(checkpoint, [[n for n in p if n not in FAILING] for p in packs], acks)
-        await checkpoint.publish()
+        await checkpoint.finish()
         await settle(checkpoint, [[n] for n in sorted(FAILING)], acks)
 
 

@@ -1,0 +1,226 @@
+"""What waits in the journal becomes parts: once a minute, when a part is full, and at the end.
+
+    stage (write aside, sync, read back) -> plan (its SHA-256 into the journal) -> name it ->
+    sync the folder -> next file … -> mark all, and the entries as published -> delete them
+
+All file work happens in a thread of its own and outside any transaction; deleting goes in small
+steps, so that appends come first. A publication that fails is put off and tried again with what
+has come since; it never fails an append. Nothing has to be finished first: the next publication
+looks up which of its keys the unfinished one has placed already, and replaces those in place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import pyarrow as pa
+
+from pipeline.checkpoint import bodies, parts, tables
+from pipeline.checkpoint.journal import Journal
+from pipeline.checkpoint.plan import (
+    CAPTIONS,
+    FAILURES,
+    PART_ROWS,
+    REQUESTS,
+    Place,
+    Step,
+    Waiting,
+    make_plan,
+    news_of,
+    room_left,
+)
+from pipeline.checkpoint.tables import Part
+from pipeline.clock import Clock
+from pipeline.errors import OutputError
+
+#: Longest that something new waits to be published.
+PUBLISH_SECONDS = 60.0
+#: Waiting records above which nothing more may be asked: publishing has failed for long.
+BACKLOG = 50 * PART_ROWS
+#: Published entries deleted at once, between two commits.
+_DELETED_AT_ONCE = 250
+#: Bodies copied at once.
+_BODIES_AT_ONCE = 8
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Marks = dict[str, set[str]]
+_log = logging.getLogger("pipeline")
+
+
+class Publisher:
+    """Holds what is in the journal and in no part yet."""
+
+    def __init__(self, output: Path, journal: Journal, clock: Clock) -> None:
+        self._output, self._journal, self._clock = output, journal, clock
+        self._bodies = output / "_state" / "bodies"
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="parts")
+        self._waiting: list[Waiting] = []
+        self._rows = 0
+        #: Keys that may stand in a published part already, by folder.
+        self._marks: Marks = {CAPTIONS: set(), FAILURES: set()}
+        self._room = PART_ROWS
+        self._one = asyncio.Lock()
+        self._oldest = self._not_before = clock.monotonic()
+        self._wake = asyncio.Event()
+        self._closing = False
+
+    @property
+    def backlog(self) -> int:
+        """Records that wait."""
+        return self._rows
+
+    async def aside(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Heavy file work: in the publishing thread, one at a time, never on the loop."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, partial(act, *args, **kwargs))
+
+    # --- opening -------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Find every part as the journal knows it. OutputError names one that is not."""
+        await self._settle_planned()
+        published = await self._journal.call(tables.parts)
+        await self.aside(parts.tidy, self._output, published)
+        await self.aside(bodies.prune, self._bodies, now=self._clock.now())
+        self._room = room_left(published)
+
+    async def _settle_planned(self) -> None:
+        """After an unfinished publication: which planned files did get their name?"""
+        planned = await self._journal.call(tables.parts, "planned")
+        if planned:
+            published = await self._journal.call(tables.parts)
+            named = await self.aside(parts.resolve, self._output, published, planned)
+            await self._journal.call(tables.mark_parts, named)
+
+    # --- what waits ----------------------------------------------------------------------------
+
+    def add(self, waiting: Waiting, replaced: Sequence[tuple[str, str]]) -> None:
+        """Take what an entry brings. replaced: (folder, key) that may hold an older record."""
+        for folder, key in replaced:
+            self._marks[folder].add(key)
+        if not self._waiting:
+            self._oldest = self._clock.monotonic()
+            self._wake.set()
+        self._waiting.append(waiting)
+        self._rows += max(1, len(waiting.records))
+        if self._rows >= self._room:
+            self._wake.set()
+
+    def _due(self) -> float | None:
+        """Seconds until the next publication is due; None while there is nothing new."""
+        if not self._waiting:
+            return None
+        now = self._clock.monotonic()
+        wait = 0.0 if self._rows >= self._room else self._oldest + PUBLISH_SECONDS - now
+        return max(wait, self._not_before - now)
+
+    async def keep_publishing(self) -> None:
+        """Publish whenever it is due, until `stop`."""
+        while not self._closing:
+            due = self._due()
+            if due is None or due > 0:
+                self._wake.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(due):
+                        await self._wake.wait()
+                continue
+            try:
+                await self.publish()
+            except (OSError, OutputError, pa.ArrowException) as error:
+                _log.warning("parts wait, the answers are safe in the journal: %s", error)
+                self._not_before = self._clock.monotonic() + PUBLISH_SECONDS
+
+    def stop(self) -> None:
+        """Let `keep_publishing` end."""
+        self._closing = True
+        self._wake.set()
+
+    # --- publishing ----------------------------------------------------------------------------
+
+    async def publish(self) -> None:
+        """Publish everything that waits now. OutputError or OSError when it cannot be."""
+        async with self._one:
+            # The journal knows: the last time may have been cancelled just before it told us.
+            self._drop(await self._journal.call(tables.published))
+            if not self._waiting:
+                return
+            begun, taken = self._clock.monotonic(), list(self._waiting)
+            marks, self._marks = self._marks, {CAPTIONS: set(), FAILURES: set()}
+            try:
+                named = await self._write(taken, marks)
+                await self._journal.call(tables.mark_parts, named, upto=taken[-1].seq)
+            except BaseException:
+                for folder, keys in marks.items():
+                    self._marks[folder] |= keys
+                raise
+            self._drop(taken[-1].seq)
+            self._oldest = begun
+            self._room = room_left(await self._journal.call(tables.parts))
+            while await self._journal.call(tables.forget_entries, _DELETED_AT_ONCE):
+                pass
+
+    def _drop(self, upto: int) -> None:
+        """Entries up to this number no longer wait."""
+        self._waiting = [one for one in self._waiting if one.seq > upto]
+        self._rows = sum(max(1, len(one.records)) for one in self._waiting)
+
+    async def _write(self, taken: Sequence[Waiting], marks: Marks) -> list[Part]:
+        """Write all files of one publication, in order."""
+        await self._settle_planned()
+        suspects = {part.place for part in await self._journal.call(tables.parts, "planned")}
+        published = await self._journal.call(tables.parts)
+        steps = await self.aside(_plan, self._output, taken, published, marks, suspects)
+        await self._keep_bodies([one.seq for one in taken if one.keep])
+        known = {part.place: part for part in published}
+        named = []
+        for step in steps:
+            base = known.get((step.folder, step.name))
+            part = await self.aside(parts.stage, self._output, step, base)
+            await self._journal.call(tables.plan_part, part)
+            await self.aside(parts.give_name, self._output, part)
+            named.append(part)
+        return named
+
+    async def _keep_bodies(self, seqs: Sequence[int]) -> None:
+        if not seqs:
+            return
+        now = self._clock.now()
+        file = await self.aside(bodies.BodyFile, self._bodies, now=now, number=seqs[-1])
+        try:
+            for start in range(0, len(seqs), _BODIES_AT_ONCE):
+                some = seqs[start : start + _BODIES_AT_ONCE]
+                await self.aside(file.add, await self._journal.call(tables.some_bodies, some))
+        finally:
+            await self.aside(file.close)
+        await self.aside(bodies.prune, self._bodies, now=now)
+
+    def close(self) -> None:
+        """Let go of the thread."""
+        self._thread.shutdown()
+
+
+def _plan(
+    output: Path,
+    taken: Sequence[Waiting],
+    published: Sequence[Part],
+    marks: Marks,
+    suspects: set[Place],
+) -> list[Step]:
+    """What to write. suspects: parts that an unfinished publication may have written."""
+    news = news_of(taken)
+    settled = news[CAPTIONS].keys() | news[FAILURES].keys()
+    wanted: dict[Place, set[str]] = {}
+    for part in published:
+        if part.place in suspects:
+            wanted[part.place] = set(news[REQUESTS] if part.folder == REQUESTS else settled)
+        elif part.folder != REQUESTS:
+            wanted[part.place] = marks[part.folder] & settled
+    return make_plan(news, published, parts.locate(output, published, wanted))

@@ -1,0 +1,210 @@
+"""The journal's tables, their versions, and the statements on them. All short, all synchronous.
+
+    entries   what has been received and is in no part yet
+    parts     the published parts, with the SHA-256 of every byte
+    planned   parts that are being replaced, with the SHA-256 that they will have
+    meta      `published`: the number of the last entry that is in a part
+
+A file below `captions/`, `failures/` or `requests/` is always one of the two that `parts` and
+`planned` name, whatever instant the power went.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from pipeline import fs
+from pipeline.errors import OutputError
+
+#: Kinds of entry.
+REPLY, RECORDS, LOST = 1, 2, 3
+Entry = tuple[int, int, bytes, bytes | None]  # number, kind, head, body
+
+#: One step from each version to the next; a new journal takes them all.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        """CREATE TABLE entries (seq INTEGER PRIMARY KEY, kind INTEGER NOT NULL,
+                                 head BLOB NOT NULL, body BLOB)""",
+        """CREATE TABLE parts (folder TEXT, name TEXT, rows INTEGER NOT NULL,
+                               sha256 TEXT NOT NULL, size INTEGER NOT NULL,
+                               mtime_ns INTEGER NOT NULL, PRIMARY KEY (folder, name)
+                              ) WITHOUT ROWID""",
+        """CREATE TABLE planned (folder TEXT, name TEXT, rows INTEGER NOT NULL,
+                                 sha256 TEXT NOT NULL, size INTEGER NOT NULL,
+                                 mtime_ns INTEGER NOT NULL, PRIMARY KEY (folder, name)
+                                ) WITHOUT ROWID""",
+        "CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
+        "INSERT INTO meta VALUES ('published', 0)",
+    ),
+)
+#: Replies are about 1.5 KB: five to a page cost a third less than two.
+_PAGE_BYTES = 8192
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A part's name and bytes, as the journal knows them."""
+
+    folder: str
+    name: str
+    rows: int
+    sha256: str
+    size: int
+    mtime_ns: int
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Folder and name."""
+        return self.folder, self.name
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open (or make) the journal for its one writer. OutputError if it is newer or damaged."""
+    try:
+        # Made here for its mode and for O_NOFOLLOW; its log inherits the mode.
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        os.close(os.open(path, flags, fs.PRIVATE_FILE))
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    except (OSError, sqlite3.Error) as error:
+        raise OutputError(f"{path}: the journal cannot be opened ({error})") from error
+    try:
+        _prepare(db, path)
+    except sqlite3.Error as error:
+        db.close()
+        raise OutputError(f"{path}: the journal cannot be opened ({error})") from error
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _prepare(db: sqlite3.Connection, path: Path) -> None:
+    db.execute(f"PRAGMA page_size={_PAGE_BYTES}")
+    if db.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
+        raise OutputError(f"{path}: no journal with a log can be kept on this file system")
+    for pragma in ("synchronous=FULL", "fullfsync=ON", "checkpoint_fullfsync=ON"):
+        db.execute(f"PRAGMA {pragma}")
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(MIGRATIONS):
+        raise OutputError(
+            f"{path}: written by a newer version of this program (journal {version}, this one "
+            f"knows {len(MIGRATIONS)}); use that version, or another output.path"
+        )
+    if version and (damage := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+        raise OutputError(f"{path}: the journal is damaged ({damage}); bring back a copy of it")
+    if version < len(MIGRATIONS):
+        with transaction(db):
+            for step in MIGRATIONS[version:]:
+                for statement in step:
+                    db.execute(statement)
+            db.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+        fs.sync_dir(path.parent)
+
+
+class transaction:  # noqa: N801 - reads like a keyword: `with transaction(db):`
+    """All of the block or nothing, durable when it is left."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, failed: object, *_: object) -> None:
+        try:
+            if failed is None:
+                self._db.execute("COMMIT")
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+
+
+def look(path: Path) -> sqlite3.Connection:
+    """Open the journal from outside, to read: its log is never folded in from here."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2)
+
+
+# --- entries -----------------------------------------------------------------------------------
+
+
+def add(db: sqlite3.Connection, entries: Iterable[Entry]) -> None:
+    """Store entries. Storing one again under its number changes nothing."""
+    with transaction(db):
+        db.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", entries)
+
+
+def published(db: sqlite3.Connection) -> int:
+    """Number of the last entry that is in a part."""
+    return int(db.execute("SELECT value FROM meta WHERE name = 'published'").fetchone()[0])
+
+
+def last(db: sqlite3.Connection) -> int:
+    """The highest number given so far."""
+    return max(published(db), db.execute("SELECT max(seq) FROM entries").fetchone()[0] or 0)
+
+
+def waiting(db: sqlite3.Connection) -> int:
+    """How many entries are in no part."""
+    sql = "SELECT count(*) FROM entries WHERE seq > ?"
+    return int(db.execute(sql, (published(db),)).fetchone()[0])
+
+
+def some_entries(db: sqlite3.Connection, after: int, most: int) -> list[Entry]:
+    """Unpublished entries in order, from a number on."""
+    sql = "SELECT * FROM entries WHERE seq > ? ORDER BY seq LIMIT ?"
+    return db.execute(sql, (max(after, published(db)), most)).fetchall()
+
+
+def some_bodies(db: sqlite3.Connection, seqs: Sequence[int]) -> list[tuple[bytes, bytes]]:
+    """Head and body of some entries."""
+    marks = ", ".join("?" * len(seqs))
+    sql = f"SELECT head, body FROM entries WHERE seq IN ({marks}) ORDER BY seq"  # noqa: S608 - marks
+    return db.execute(sql, seqs).fetchall()
+
+
+def forget_entries(db: sqlite3.Connection, most: int) -> bool:
+    """Delete some published entries; False when there are none left."""
+    sql = "DELETE FROM entries WHERE seq IN (SELECT seq FROM entries WHERE seq <= ? LIMIT ?)"
+    with transaction(db):
+        return db.execute(sql, (published(db), most)).rowcount > 0
+
+
+# --- parts -------------------------------------------------------------------------------------
+
+
+def parts(db: sqlite3.Connection, table: str = "parts") -> list[Part]:
+    """The published parts, or (`planned`) those being replaced, in order of name."""
+    rows = db.execute(f"SELECT * FROM {table} ORDER BY folder, name")  # noqa: S608 - our own names
+    names = ("folder", "name", "rows", "sha256", "size", "mtime_ns")
+    return [Part(**dict(zip(names, row, strict=True))) for row in rows]
+
+
+def plan_part(db: sqlite3.Connection, part: Part) -> None:
+    """Say what a file will be, before it gets its name."""
+    with transaction(db):
+        db.execute("INSERT OR REPLACE INTO planned VALUES (?, ?, ?, ?, ?, ?)", astuple(part))
+
+
+def mark_parts(db: sqlite3.Connection, named: Iterable[Part], *, upto: int | None = None) -> None:
+    """These parts have their names; with `upto`, all entries up to that number are in parts."""
+    with transaction(db):
+        for part in named:
+            db.execute("INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?)", astuple(part))
+        if upto is not None:
+            db.execute("DELETE FROM planned")
+            db.execute("UPDATE meta SET value = ? WHERE name = 'published'", (upto,))
+
+
+def shrink(db: sqlite3.Connection, above: int) -> None:
+    """Fold the log into the file; make a file that is large and empty anew."""
+    pages, free, size = (
+        db.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    if pages * size > above and free * 2 > pages and not waiting(db):
+        db.execute("VACUUM")
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
