@@ -290,6 +290,17 @@ def capabilities_of(endpoint: Endpoint, model: Model) -> Capabilities:
     )
 
 
+def estimate(model: Model, *, tokens_in: int, tokens_out: int, images: int) -> float:
+    """What a request is expected to cost, in US dollars; 0 where no price is told."""
+    prices = model.prices or {}
+    return (
+        tokens_in * prices.get("prompt", 0.0)
+        + tokens_out * prices.get("completion", 0.0)
+        + images * prices.get("image", 0.0)
+        + prices.get("request", 0.0)
+    )
+
+
 def unasked_price(endpoint: Endpoint, completion: Completion) -> str | None:
     """Why this reply must stop the run: it cost money, and that was never agreed to."""
     cost = completion.cost_usd

@@ -11,10 +11,11 @@ import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from pipeline.api.classify import classify
-from pipeline.api.preflight import unasked_price
+from pipeline.api.preflight import Model, estimate, unasked_price
 from pipeline.clock import Clock, micros
 from pipeline.errors import Exit, ImageError, NoReply, Stopped, StopReason
 from pipeline.plan.reply import safe_text
@@ -71,6 +72,7 @@ class Desk:
     rng: random.Random
     wire: Wire
     endpoint: Endpoint
+    model: Model
     run_id: str
     recipe: str
     #: `retry.attempts`
@@ -153,7 +155,14 @@ class Desk:
                 )
             )
         asked = self.clock.monotonic()
-        permit = await self.gate.permit(tokens=request.tokens_in + request.tokens_out)
+        cost = estimate(
+            self.model,
+            tokens_in=request.tokens_in,
+            tokens_out=request.tokens_out,
+            images=len(request.items),
+        )
+        tokens = request.tokens_in + request.tokens_out
+        permit = await self.gate.permit(tokens=tokens, cost_usd=cost)
         sent = Sent(
             request_id=f"{self.rng.getrandbits(128):032x}",
             run_id=self.run_id,
@@ -175,6 +184,8 @@ class Desk:
             # Cancelled in flight: the reservation stays spent, the slot comes back.
             self.gate.report(permit, None, tokens=None, cost_usd=None, images=keys)
             raise
+        if (date := date_of(reply)) is not None:
+            self.gate.heard_date(date, permit)
         before = [self.checkpoint.state(key) for key in keys]
         told = await self.checkpoint.reply(sent, reply)
         assert isinstance(told, Told)
@@ -182,14 +193,14 @@ class Desk:
         self.progress.tried(told.row)
         self.progress.records([(was[record.key], record) for record in told.records])
         completion = told.completion
-        tokens = cost = None
+        used = paid = None
         if completion is not None:
-            cost = completion.cost_usd
+            paid = completion.cost_usd
             if completion.prompt_tokens is not None:
-                tokens = completion.prompt_tokens + (completion.completion_tokens or 0)
+                used = completion.prompt_tokens + (completion.completion_tokens or 0)
             if price := unasked_price(self.endpoint, completion):
                 self.gate.stop(StopReason(exit=Exit.KEY, message=price, resume_after=None))
-        self.gate.report(permit, told.verdict, tokens=tokens, cost_usd=cost, images=keys)
+        self.gate.report(permit, told.verdict, tokens=used, cost_usd=paid, images=keys)
         return sent, told
 
     async def _lost(self, permit: Permit, sent: Sent, lost: NoReply, keys: list[str]) -> Told:
@@ -203,7 +214,8 @@ class Desk:
         if not lost.sent:
             self.gate.give_back(permit, verdict, images=keys)
         else:
-            self.gate.report(permit, verdict, tokens=None, cost_usd=None, images=keys)
+            # No reply: the reservation stays `unknown` in the ledger, and spent.
+            self.gate.report(permit, None, tokens=None, cost_usd=None, images=keys)
         return Told(records=(), row=row, verdict=verdict, completion=None)
 
     def _blames_service(self, verdict: Verdict, request: Request, before: float) -> bool:
@@ -286,6 +298,14 @@ def _whole(verdict: Verdict) -> bool:
         Kind.MODEL_DAY,
         Kind.UPSTREAM,
     )
+
+
+def date_of(reply: Reply) -> float | None:
+    """The service's clock by its `Date` header (epoch seconds), which corrects ours."""
+    try:
+        return parsedate_to_datetime(reply.headers["date"]).timestamp()
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
 
 
 def stop_reason(verdict: Verdict) -> StopReason:

@@ -278,6 +278,7 @@ async def open_run(
                 clock=clock,
                 rng=world.rng,
                 state=state_folder(world.environ),
+                spent_usd=await asyncio.to_thread(spent_before, looked.output),
             )
         )
         images = await stack.enter_async_context(
@@ -310,6 +311,7 @@ async def open_run(
             rng=world.rng,
             wire=wire,
             endpoint=endpoint,
+            model=service.model,
             run_id=run_id,
             recipe=looked.naming.recipe,
             attempts=job.retry.attempts,
@@ -341,6 +343,17 @@ async def embedded_service(world: World) -> AsyncIterator[str]:
     simulator = Simulator(PROFILES["embedded"], seed=0, clock=world.clock)
     async with serve(simulator, clock=world.clock) as base:
         yield base
+
+
+def spent_before(output: Path) -> float:
+    """What this job has cost so far, by its account book: the cap holds over all its runs."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    total = 0.0
+    for path in sorted((output / "requests").glob("*.parquet")):
+        total += pc.sum(pq.read_table(path, columns=["cost_usd"])["cost_usd"]).as_py() or 0.0
+    return total
 
 
 def goes_inline(job: JobConfig, endpoint: Endpoint, *, packed: bool, daily: int | None) -> bool:

@@ -176,3 +176,48 @@ def test_an_outage_longer_than_patience_ends_with_69_and_fails_nothing(tmp_path:
     assert (first["exit_code"], first["failed"]) == (69, 0)
     assert 0 < first["captioned"] < 100
     assert (second["exit_code"], second["captioned"]) == (0, 100)
+
+
+def test_the_cost_cap_holds_over_all_runs_of_a_job(tmp_path: Path) -> None:
+    """quota.max_cost_usd: 75 before more is spent, and the next run starts from what was spent."""
+    paid = {
+        **UNLIMITED,
+        "profile": "openrouter",
+        "model": "google/gemini-2.5-flash",
+        "allow_paid": True,
+    }
+    job = job_of(tmp_path, 100, endpoint=paid, quota={"max_cost_usd": 0.006, "concurrency": 2})
+    clock = VirtualClock()
+
+    async def runs() -> list[dict[str, Any]]:
+        knobs = replace(PROFILES["openrouter-paid"], keys=("sk-or-v1-test",))
+        simulator = Simulator(knobs, seed=1, clock=clock)
+        return [await run_job(job, simulator, clock, state=tmp_path / "state") for _ in range(2)]
+
+    first, second = run(runs())
+    assert first["exit_code"] == second["exit_code"] == 75
+    assert 0 < first["cost_usd"] <= 0.006
+    assert first["captioned"] < 100
+    assert first["cost_usd"] + second["cost_usd"] <= 0.006
+    assert "max_cost_usd" in first["reason"]
+
+
+def test_a_price_is_never_paid_unasked(tmp_path: Path) -> None:
+    """A priced model at preflight, or a reply that cost money: 77, with the price and the remedy."""
+    endpoint = {**UNLIMITED, "profile": "openrouter"}
+    priced = job_of(tmp_path, 20, endpoint={**endpoint, "model": "google/gemini-2.5-flash"})
+    clock = VirtualClock()
+
+    async def go(job: Path, **knobs: Any) -> tuple[dict[str, Any], int]:
+        simulator = Simulator(replace(FREE, **knobs), seed=1, clock=clock)
+        told = await run_job(job, simulator, clock, state=tmp_path / "state")
+        return told, len(chats(simulator))
+
+    told, asked = run(go(priced))
+    assert (told["exit_code"], asked) == (77, 0)
+    assert "allow_paid" in told["reason"]
+    rerouted = job_of(tmp_path, 20, endpoint=endpoint, output={"path": str(tmp_path / "other")})
+    told, asked = run(go(rerouted, rerouted_after=3))
+    assert told["exit_code"] == 77
+    assert asked <= 3 + 8
+    assert "charged" in told["reason"]

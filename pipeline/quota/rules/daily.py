@@ -18,6 +18,9 @@ from pipeline.quota.rules.base import DAY, LIMITED, NEVER, Ask, Now, Outcome, Pe
 
 #: Share of a day that refusals may spend, and so many always.
 REFUSED_SHARE, REFUSED_LEAST = 0.1, 3
+#: A day that ends within a minute is waited for: a run that was told to resume at the reset may
+#: start a second or two before it on the service's clock.
+NEARLY = 60.0
 #: A wait is slept this much longer at most, so that nobody's restart is everybody's.
 WAIT_JITTER = 20.0
 #: A told reset further off than this is not believed.
@@ -135,6 +138,8 @@ class Daily:
         return now.mono
 
     def _closed(self, spent: Spent, now: Now) -> float | StopReason:
+        if spent.until - now.low <= NEARLY:
+            return now.mono + (spent.until - now.low)
         if self._wait:
             if spent.until not in self._jitter:
                 self._jitter = {spent.until: self._rng.uniform(0.0, WAIT_JITTER)}
