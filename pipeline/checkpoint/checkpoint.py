@@ -215,7 +215,9 @@ async def open_checkpoint(
             _make_folders(output)
             stack.enter_context(locked(output / "_state" / "lock", now=clock.now()))
         except OSError as error:
-            raise OutputError(f"{output}: this folder cannot be written ({error})") from error
+            raise OutputError(
+                f"{output}: this folder cannot be written ({error.strerror or error})"
+            ) from error
         checkpoint = Checkpoint(output, derive=derive, clock=clock, min_free=min_free)
         async with checkpoint.opened():
             yield checkpoint

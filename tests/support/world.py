@@ -46,7 +46,7 @@ def run_job(
     environ = {"OPENROUTER_API_KEY": "sk-or-v1-test", "CAPTION_PIPELINE_STATE": str(state)}
     world = World(
         clock=clock,
-        rng=random.Random(seed),
+        rng=random.Random(f"{seed} {clock.now()}"),  # no run draws the ids of another
         environ=environ,
         stream=None,
         transport=Wire(InProcess(simulator)),
