@@ -146,7 +146,13 @@ async def _work(
         job, looked, checkpoint, found, tally, run_id=run_id, world=world, hurry=hurry
     ) as opened:
         with signals(opened.desk.gate, hurry):
-            await run_job(opened)
+            try:
+                await run_job(opened)
+            finally:
+                packing = opened.desk.packing
+                await asyncio.to_thread(packing.keep, looked.output, job.endpoint.model)
+        if (compared := packing.compared()) is not None:
+            _log.log(logging.WARNING if compared.worse else logging.INFO, "%s", compared.words())
         gate = opened.desk.gate
         return gate.reason, quota_of(gate.snapshot())
 

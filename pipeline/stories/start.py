@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, TextIO
 from pipeline.clock import Clock, SystemClock, utc
 from pipeline.errors import CODES, JobError
 from pipeline.plan import identity
+from pipeline.plan.auto import LARGEST
 from pipeline.plan.prompt import compile_prompt
 from pipeline.stories.caption import Desk
+from pipeline.stories.packing import Packing, measured_of
 from pipeline.stories.progress import Progress, Tally
 from pipeline.stories.survey import FEW, Naming, Survey, TooMany, survey
 
@@ -251,12 +253,13 @@ async def open_run(
     from pipeline.api.client import open_client
     from pipeline.api.wire import Wire
     from pipeline.images.load import open_images
+    from pipeline.plan.cost import caption_tokens
     from pipeline.plan.pack import Pool, limits_for
     from pipeline.quota.gate import open_gate
 
     clock, concurrency = world.clock, job.quota.concurrency
-    size = job.packing.images_per_request
-    size = size if isinstance(size, int) else 1
+    told = job.packing.images_per_request
+    size = told if isinstance(told, int) else LARGEST
     async with AsyncExitStack() as stack:
         endpoint = looked.endpoint
         if endpoint.profile.name == "embedded":
@@ -302,6 +305,21 @@ async def open_run(
             system=job.prompt.system,
             capabilities=preflight.capabilities_of(endpoint, service.model),
         )
+        model = service.model
+        pack = limits_for(
+            size,
+            context=model.context,
+            max_output=model.max_output,
+            caption_tokens=caption_tokens(job.endpoint.params.get("max_tokens")),
+        )
+        pool = Pool(pack)
+        packing = Packing(
+            pool,
+            pack,
+            automatic=told == "auto",
+            audit=job.packing.audit,
+            held=measured_of(looked.output, job.endpoint.model),
+        )
         desk = Desk(
             client=client,
             gate=gate,
@@ -311,13 +329,13 @@ async def open_run(
             rng=world.rng,
             wire=wire,
             endpoint=endpoint,
-            model=service.model,
+            model=model,
             run_id=run_id,
             recipe=looked.naming.recipe,
             attempts=job.retry.attempts,
+            packing=packing,
             progress=progress,
         )
-        pack = limits_for(size, context=service.model.context, max_output=service.model.max_output)
         yield Opened(
             job=job,
             manifest=looked.manifest,
@@ -325,7 +343,7 @@ async def open_run(
             survey=found,
             progress=progress,
             desk=desk,
-            pool=Pool(pack),
+            pool=pool,
             inline=goes_inline(job, endpoint, packed=size > 1, daily=limits.requests_per_day),
             concurrency=concurrency,
             ahead=min(256, max(2 * concurrency, 2 * size)),
