@@ -95,10 +95,14 @@ class _Open:
 class Pool:
     """Images waiting to be asked. One a run; not thread-safe."""
 
-    def __init__(self, limits: PackLimits, *, form: Form = "plain") -> None:
+    def __init__(
+        self, limits: PackLimits, *, form: Form = "plain", sizes: Iterable[int] = ()
+    ) -> None:
+        """sizes: of the first packs, one after the other, as a pilot tries them."""
         self._limits = limits
+        self._sizes = iter(sizes)
         #: Images in a pack now; smaller than `limits.images` while packs go unanswered.
-        self._most = limits.images
+        self._most = next(self._sizes, limits.images)
         #: Packs in a row that settled nothing, and images answered in packs of the size of now.
         self._barren = self._streak = 0
         self._single: Form = "plain" if form == "pack" else form
@@ -152,6 +156,8 @@ class Pool:
         if self._open.full or (idle and self._fresh):
             items = tuple(self._fresh.popleft() for _ in range(self._open.count))
             self._open = _Open()
+            if (size := next(self._sizes, None)) is not None:
+                self._resize(size)
             return self._request(items)
         if ended and idle and self._parked:
             for group in self._parked:

@@ -18,7 +18,7 @@ from pipeline import fs
 from pipeline.plan import auto, cost
 from pipeline.plan.audit import Agreement, Compared, agreement, chosen, compare, misplaced
 from pipeline.plan.auto import Measured
-from pipeline.records import Item, Request, Sent
+from pipeline.records import Image, Item, Request, Sent
 from pipeline.retry import Kind
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ class Packing:
         automatic: bool,
         audit: float,
         held: Measured,
+        pictures: bool = False,
     ) -> None:
+        """pictures: keep the images that were asked, for a page that shows them."""
         self._pool, self._limits, self._automatic = pool, limits, automatic
         self._share, self._held = audit, held
         self._waiting: dict[str, _Waiting] = {}
@@ -62,6 +64,9 @@ class Packing:
         #: What this run measured, by itself, and by the size of its requests.
         self.measured = Measured()
         self.by_size: dict[int, Measured] = {}
+        #: key -> image, for those who show them.
+        self.pictures: dict[str, Image] = {}
+        self._pictures = pictures
         #: Lines for `audit.jsonl`.
         self.audits: list[dict[str, Any]] = []
         if automatic:
@@ -86,6 +91,8 @@ class Packing:
             raw_bytes=sum(cost.item_bytes(item.image) for item in request.items),
         )
         self.measured += counts
+        if self._pictures:
+            self.pictures |= {item.asked.key: item.image for item in request.items}
         size = len(request.items)
         self.by_size[size] = self.by_size.get(size, Measured()) + counts
         if self._automatic and self.measured.settled - self._thought >= THINK_EVERY:

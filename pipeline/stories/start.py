@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, TextIO
 
 from pipeline.clock import Clock, SystemClock, utc
 from pipeline.errors import CODES, JobError
-from pipeline.plan import identity
+from pipeline.plan import auto, identity
 from pipeline.plan.auto import LARGEST
 from pipeline.plan.prompt import compile_prompt
+from pipeline.plan.sample import keep_spread, pilot_sizes
 from pipeline.stories.caption import Desk
 from pipeline.stories.packing import Packing, measured_of
 from pipeline.stories.progress import Progress, Tally
@@ -32,8 +33,12 @@ if TYPE_CHECKING:
     from pipeline.checkpoint.checkpoint import Checkpoint
     from pipeline.config import JobConfig
     from pipeline.manifest.open import Manifest
-    from pipeline.plan.pack import Pool
+    from pipeline.plan.pack import PackLimits, Pool
     from pipeline.stories.options import RunOptions
+
+
+#: Share of a pilot's packed images that is asked again alone.
+PILOT_AUDIT = 0.15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +85,8 @@ class Opened:
     concurrency: int
     #: Images prepared ahead of the requests.
     ahead: int
+    #: What one request may hold.
+    limits: PackLimits
     #: Set by a second signal: do not wait for what is in flight.
     hurry: asyncio.Event
 
@@ -208,7 +215,11 @@ def keep_first(bits: bytearray, count: int) -> None:
 
 
 async def take_survey(
-    looked: Looked, checkpoint: Checkpoint, options: RunOptions, redo: Container[str]
+    looked: Looked,
+    checkpoint: Checkpoint,
+    options: RunOptions,
+    redo: Container[str],
+    rng: random.Random,
 ) -> Survey:
     """Count the manifest; JobError (78) when an output with captions would be asked anew."""
     manifest = looked.manifest
@@ -233,6 +244,8 @@ async def take_survey(
             f"job as it stands now (was model, prompt, params or image column changed?): all "
             f"{found.images:,} images would be asked; go on with --yes, or choose another output.path"
         )
+    if options.pilot is not None:
+        found.asked = keep_spread(found.ask, options.pilot, rng)
     return found
 
 
@@ -247,6 +260,7 @@ async def open_run(
     run_id: str,
     world: World,
     hurry: asyncio.Event,
+    pilot: bool = False,
 ) -> AsyncIterator[Opened]:
     """Open the service and everything on the way to it. ServiceError 69, KeyTrouble 77."""
     from pipeline.api import preflight
@@ -259,7 +273,7 @@ async def open_run(
 
     clock, concurrency = world.clock, job.quota.concurrency
     told = job.packing.images_per_request
-    size = told if isinstance(told, int) else LARGEST
+    size = told if isinstance(told, int) and not pilot else LARGEST
     async with AsyncExitStack() as stack:
         endpoint = looked.endpoint
         if endpoint.profile.name == "embedded":
@@ -312,13 +326,16 @@ async def open_run(
             max_output=model.max_output,
             caption_tokens=caption_tokens(job.endpoint.params.get("max_tokens")),
         )
-        pool = Pool(pack)
+        fits = auto.room(pack, measured_of(looked.output, job.endpoint.model))
+        sizes = pilot_sizes(found.asked, fits, world.rng) if pilot else ()
+        pool = Pool(pack, sizes=sizes)
         packing = Packing(
             pool,
             pack,
-            automatic=told == "auto",
-            audit=job.packing.audit,
+            automatic=told == "auto" and not pilot,
+            audit=max(job.packing.audit, PILOT_AUDIT) if pilot else job.packing.audit,
             held=measured_of(looked.output, job.endpoint.model),
+            pictures=pilot,
         )
         desk = Desk(
             client=client,
@@ -347,6 +364,7 @@ async def open_run(
             inline=goes_inline(job, endpoint, packed=size > 1, daily=limits.requests_per_day),
             concurrency=concurrency,
             ahead=min(256, max(2 * concurrency, 2 * size)),
+            limits=pack,
             hurry=hurry,
         )
 

@@ -29,7 +29,7 @@ CALLS: dict[tuple[str, ...], tuple[int, list[str]]] = {
     ("run", "job.yaml", "--limit", "-5"): (64, ["--limit", "at least 1"]),
     ("run", "job.yaml", "--retry", "nonsense"): (64, ["nonsense", *CODES]),
     ("run", "job.yaml", "--retry", "dns,"): (64, ["--retry", "dns"]),
-    ("run", "job.yaml", "--pilot", "5"): (64, ["--pilot is not available in this version"]),
+    ("run", "job.yaml", "--pilot", "0"): (64, ["--pilot", "at least 1"]),
     ("run", "job.yaml", "--shard", "1/2"): (64, ["--shard is not available in this version"]),
     ("run", "job.yaml", "--set", "x"): (64, ["--set x", "key.path=value"]),
     ("run", "job.yaml", "--set", "images.max_sde=1"): (64, ["images.max_sde", "max_side?"]),

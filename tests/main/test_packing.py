@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.plan.audit import chosen
 from pipeline.sim.core import Simulator
 from pipeline.sim.knobs import Knobs
 from pipeline.sim.models import Model
@@ -89,7 +90,8 @@ def test_an_audit_finds_captions_that_changed_places(tmp_path: Path) -> None:
     assert wrong
     assert told["captioned"] == 960
     assert compared is not None
-    assert compared.misplaced
+    met = {r["image"] for r in check_whole(tmp_path / "out").values() if chosen(r["key"], 0.2)}
+    assert compared.misplaced == len(wrong & met) > 0
     assert compared.worse
     assert len(lines) == compared.packed.pairs
     alone = [one for one in asked if len(one.images) == 1]
@@ -178,21 +180,31 @@ def test_lies_put_no_caption_on_the_wrong_image(tmp_path: Path, seed: int) -> No
 
 
 @pytest.mark.weekly
+@pytest.mark.parametrize("lies", [(*LIES, "swap"), ("swap",)], ids=["all", "swaps"])
 @pytest.mark.parametrize("seed", range(1, 21))
-def test_ten_thousand_images_under_lies_with_an_audit(tmp_path: Path, seed: int) -> None:
-    """5 % lies, swaps among them: the only captions on wrong images are swapped ones, and an
-    audit of 5 % says so; requests, the audit's own apart, stay within 1.15 of the ideal."""
-    knobs = knobs_of(lying=0.05, lies=(*LIES, "swap"))
+def test_ten_thousand_images_under_lies_with_an_audit(
+    tmp_path: Path, seed: int, lies: tuple[str, ...]
+) -> None:
+    """5 % lies: the only captions on wrong images are swapped ones, and every one of those that
+    the audit of 5 % meets is called misplaced; requests, the audit's own apart, stay within 1.15
+    of the ideal. (Of 32 swapped captions an audit of 5 % meets one or more in 4 runs of 5.)"""
+    knobs = knobs_of(lying=0.05, lies=lies)
     told, asked = packed(tmp_path, 10_000, knobs, seed=seed, images_per_request=32, audit=0.05)
     wrong = misnamed(tmp_path, asked)
-    swapped = {i["url"] for one in asked if one.fault == "lie:swap" for i in one.images}
+    met = {
+        record["image"]
+        for record in check_whole(tmp_path / "out").values()
+        if chosen(record["key"], 0.05)
+    }
+    swapped = {i["url"] for one in asked if one.fault == "lie_swap" for i in one.images}
     compared = audits_of(tmp_path / "out")
 
-    print(f"seed {seed}: {told['requests']} requests, {len(wrong)} swapped, {compared}")
+    print(f"seed {seed}: {told['requests']} requests, {len(wrong)} misplaced, {compared}")
     assert told["captioned"] == 10_000
     assert wrong <= swapped
     assert compared is not None
-    assert compared.worse or not wrong
+    assert compared.misplaced == len(wrong & met)
+    assert compared.worse == bool(wrong & met)
     own = compared.packed.pairs + compared.single.pairs
     assert told["requests"] - own <= 1.15 * -(-10_000 // 32)
 
