@@ -11,19 +11,18 @@ import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from pipeline.api.classify import classify
 from pipeline.api.preflight import Model, estimate, unasked_price
 from pipeline.clock import Clock, micros
 from pipeline.errors import Exit, ImageError, NoReply, Stopped, StopReason
 from pipeline.plan.pack import ALONE_AFTER
-from pipeline.plan.reply import clean_caption, safe_text
-from pipeline.plan.settle import ERROR_CHARS, named, records_of, unanswered
+from pipeline.plan.reply import clean_caption
+from pipeline.plan.settle import unanswered
 from pipeline.plan.words import pack_instruction, pack_label, response_schema, shared_prompt
-from pipeline.records import Completion, Derived, Item, Record, Reply, Request, Sent
+from pipeline.records import Item, Record, Request, Sent
 from pipeline.retry import Action, Kind, RetryDecision, Scope, Verdict, decide
+from pipeline.stories.told import Told, date_of, failure, stop_reason
 
 if TYPE_CHECKING:
     from pipeline.api.client import Client
@@ -34,22 +33,6 @@ if TYPE_CHECKING:
     from pipeline.quota.gate import Gate, Permit
     from pipeline.stories.packing import Packing
     from pipeline.stories.progress import Progress
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told(Derived):
-    """What a reply settles, with the reading it came from."""
-
-    verdict: Verdict
-    completion: Completion | None
-
-
-def derive(sent: Sent, reply: Reply) -> Told:
-    """Read a stored reply. Pure: recovery after a crash comes to the same records."""
-    verdict, completion = classify(reply, now=reply.at / 1e6)
-    verdict = named(sent, verdict, completion)
-    settled = records_of(sent, reply, verdict, completion)
-    return Told(records=settled.records, row=settled.row, verdict=verdict, completion=completion)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -346,71 +329,4 @@ def _whole(verdict: Verdict) -> bool:
         Kind.ACCOUNT_DAY,
         Kind.MODEL_DAY,
         Kind.UPSTREAM,
-    )
-
-
-def date_of(reply: Reply) -> float | None:
-    """The service's clock by its `Date` header (epoch seconds), which corrects ours."""
-    try:
-        return parsedate_to_datetime(reply.headers["date"]).timestamp()
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return None
-
-
-def stop_reason(verdict: Verdict) -> StopReason:
-    """Why a verdict ends the whole run."""
-    words = verdict.message or verdict.kind.value
-    if verdict.kind is Kind.BUDGET:
-        return StopReason(
-            exit=Exit.LATER,
-            message=f"the key's budget is spent: {words}",
-            resume_after=verdict.until,
-        )
-    if verdict.kind is Kind.ACCOUNT_FATAL:
-        return StopReason(
-            exit=Exit.KEY,
-            message=f"the service refuses this key: {words}",
-            resume_after=None,
-        )
-    return StopReason(
-        exit=Exit.SERVICE,
-        message=f"the service cannot serve this model or request: {words}",
-        resume_after=None,
-    )
-
-
-def failure(
-    desk: Desk,
-    item: Item,
-    *,
-    code: str,
-    message: str,
-    sent: Sent | None = None,
-    completion: Completion | None = None,
-) -> Record:
-    """The record of an image that has no caption, and why. sent: its last request, if any."""
-    asked = item.asked
-    return Record(
-        key=asked.key,
-        recipe=desk.recipe,
-        id=asked.id,
-        image=asked.image,
-        caption=None,
-        status="failed",
-        error_code=code,
-        error=safe_text(message)[:ERROR_CHARS],
-        flags=asked.flags,
-        prompt_id=asked.prompt_id,
-        model=desk.endpoint.settings.model,
-        served_model=completion.served_model if completion else None,
-        provider=completion.provider if completion else None,
-        request_id=sent.request_id if sent else None,
-        finish_reason=completion.finish_reason if completion else None,
-        attempts=asked.attempts if sent else 0,
-        pack_size=len(sent.items) if sent else 0,
-        image_sha256=asked.image_sha256,
-        width=asked.width,
-        height=asked.height,
-        run_id=desk.run_id,
-        finished_at=micros(desk.clock.now()),
     )

@@ -17,10 +17,10 @@ from pipeline.checkpoint.checkpoint import open_checkpoint
 from pipeline.checkpoint.runs import append_run
 from pipeline.errors import Exit, PipelineError, StopReason
 from pipeline.stories import outcome, pilot
-from pipeline.stories.caption import derive
 from pipeline.stories.dataset import write_dataset
 from pipeline.stories.logs import logging_to
 from pipeline.stories.progress import Tally
+from pipeline.stories.remaining import take_survey
 from pipeline.stories.run import run_job
 from pipeline.stories.start import (
     Looked,
@@ -29,9 +29,9 @@ from pipeline.stories.start import (
     look_at_job,
     new_run_id,
     open_run,
-    take_survey,
     this_world,
 )
+from pipeline.stories.told import derive
 
 if TYPE_CHECKING:
     from pipeline.config import JobConfig

@@ -16,7 +16,8 @@ from pipeline.plan.pack import limits_for
 from pipeline.stories.options import RunOptions
 from pipeline.stories.packing import measured_of
 from pipeline.stories.reach import Reach, reach
-from pipeline.stories.start import World, look_at_job, survey_of
+from pipeline.stories.remaining import survey_of
+from pipeline.stories.start import World, look_at_job
 
 if TYPE_CHECKING:
     from pipeline.config import JobConfig

@@ -23,7 +23,7 @@ from pipeline.retry import Kind
 
 if TYPE_CHECKING:
     from pipeline.plan.pack import PackLimits, Pool
-    from pipeline.stories.caption import Told
+    from pipeline.stories.told import Told
 
 MEASURED, AUDIT = "measured.json", "audit.jsonl"
 #: Images settled before `auto` thinks again about the size of packs.
