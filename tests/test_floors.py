@@ -14,7 +14,7 @@ ROOMS = {
     *("export", "report", "web", "sim"),
 }
 FLOORS = {
-    **dict.fromkeys(("__init__", "records", "errors"), 0),
+    **dict.fromkeys(("__init__", "values", "records", "errors"), 0),
     **dict.fromkeys(("schema", "aio", "clock", "fs", "retry", "settings", "shown"), 1),
     **dict.fromkeys(ROOMS, 2),
     **dict.fromkeys(("config", "jobfile", "jobenv", "jobwords"), 3),

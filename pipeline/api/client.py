@@ -11,9 +11,11 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import aiohttp
+from yarl import URL
 
 from pipeline import __version__
 from pipeline.api.classify import headers_kept
@@ -49,7 +51,12 @@ class HttpTransport:
     ) -> tuple[int, Mapping[str, str], bytes]:
         try:
             async with self.session.request(
-                method, url, data=body, headers=headers, allow_redirects=False, proxy=self.proxy
+                method,
+                _parsed(url),
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                proxy=self.proxy,
             ) as response:
                 data = await response.content.read(MAX_BODY + 1)
                 while len(data) <= MAX_BODY and not response.content.at_eof():
@@ -67,6 +74,11 @@ class HttpTransport:
             # The text of client errors can hold headers: only the type is told.
             words = f"the connection broke ({type(error).__name__})"
             raise NoReply("server_error", words, sent=True) from None
+
+
+@lru_cache(maxsize=16)  # an endpoint has few
+def _parsed(url: str) -> URL:
+    return URL(url)
 
 
 class Client:

@@ -112,7 +112,7 @@ def _looked_up(manifest: Manifest, naming: Naming, parts: list[str]) -> Iterator
     if parts:
         records = ds.dataset(parts, schema=schema.RECORDS).to_table(columns=list(COLUMNS))
     known = records.column("key").combine_chunks()
-    keys = (naming.of(row).key for batch in manifest.batches() for row in batch)
+    keys = (naming.key(row) for batch in manifest.batches() for row in batch)
     # Each look-up hashes all known keys anew, so many rows are looked up at once.
     while some := list(islice(keys, LOOK_UP)):
         at = pc.index_in(pa.array(some, pa.string()), value_set=known)
