@@ -78,7 +78,10 @@ def run(
         typer.Option(metavar="SQL", help="Ask again the records that a predicate chooses."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Go on although every image is new.")] = False,
-    pilot: Annotated[int | None, typer.Option(hidden=True)] = None,
+    pilot: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Settle N images from all over the manifest; forecast."),
+    ] = None,
     shard: Annotated[str | None, typer.Option(hidden=True)] = None,
     set_: Sets = None,
     quiet: Annotated[

@@ -16,7 +16,7 @@ from typing import Literal
 #: What a manifest cell may hold for an image.
 ImageValue = str | bytes | Mapping[str, object] | None
 #: How the request asks: one image in plain text, one image as JSON fields, N numbered images.
-Form = Literal["plain", "fields", "pack"]
+Form = Literal["plain", "fields", "pack", "audit"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

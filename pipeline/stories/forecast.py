@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.clock import iso
-from pipeline.plan import cost
-from pipeline.plan.auto import images_per_request
+from pipeline.plan import auto, cost
 from pipeline.plan.pack import limits_for
 from pipeline.stories.options import RunOptions
+from pipeline.stories.packing import measured_of
 from pipeline.stories.reach import Reach, reach
-from pipeline.stories.start import World, look_at_job, survey_of
+from pipeline.stories.remaining import survey_of
+from pipeline.stories.start import World, look_at_job
 
 if TYPE_CHECKING:
     from pipeline.config import JobConfig
     from pipeline.stories.survey import Survey
 
-#: Refused images for which captions a day are told.
-REFUSED = (0.0, 0.01, 0.05)
 DAY, MINUTES_A_DAY = 86_400.0, 1_440
 #: Seconds an answer takes where nothing was measured yet: a free vision model's usual latency.
 LATENCY = 4.0
@@ -81,9 +80,15 @@ def facts(job: JobConfig, found: Survey, service: Reach, *, now: float) -> dict[
     """The plan with stable keys."""
     model, allowance, day = service.service.model, service.allowance, service.today
     asked_for = job.packing.images_per_request
-    size = asked_for if isinstance(asked_for, int) else 1
-    top = limits_for(size, context=model.context, max_output=model.max_output)
-    size = max(1, min(size, top.tokens_out // cost.CAPTION_TOKENS))
+    held = measured_of(Path(job.output.path), job.endpoint.model)
+    top = limits_for(
+        asked_for if isinstance(asked_for, int) else auto.LARGEST,
+        context=model.context,
+        max_output=model.max_output,
+        caption_tokens=cost.caption_tokens(job.endpoint.params.get("max_tokens")),
+    )
+    fits = auto.room(top, held)
+    size = min(asked_for, fits) if isinstance(asked_for, int) else auto.choose(top, held)
     seen = forecast(found.asked, size, service, now=now, concurrency=job.quota.concurrency)
     tokens_in = found.asked * 2 * cost.TOKENS_PER_TILE + seen.requests * cost.text_tokens(
         job.prompt.text
@@ -117,7 +122,13 @@ def facts(job: JobConfig, found: Survey, service: Reach, *, now: float) -> dict[
         "binding_limit": seen.binding,
         "requests_per_day": seen.daily,
         "captions_per_day": {
-            f"{share:g}": int(seen.daily * images_per_request(size, share)[1]) for share in REFUSED
+            f"{one.refused:g}": one.captions_per_day
+            for one in auto.forecasts(
+                size if isinstance(asked_for, int) else None,
+                requests_per_day=seen.daily,
+                limits=top,
+                measured=held,
+            )
         },
         "nights": seen.nights,
         "ends_at": iso(seen.ends_at),

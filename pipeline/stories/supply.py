@@ -54,6 +54,8 @@ class Supply:
             try:
                 end = await settle(request)
                 self._pool.done(end.request, end.left, end.decision, end.verdict)
+                for item in end.audits:
+                    self._pool.audit(item)
             finally:
                 self._in_flight -= 1
                 self._changed.set()
