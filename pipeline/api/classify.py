@@ -222,7 +222,8 @@ def headers_kept(headers: Mapping[str, str]) -> dict[str, str]:
     for name, value in headers.items():
         low = name.lower()
         if low in _KEPT or low.startswith("x-ratelimit-"):
-            kept[low] = value[:500]
+            # Bytes that are no UTF-8 come as lone surrogates, which no file can hold.
+            kept[low] = value[:500].encode("utf-8", "replace").decode()
     return kept
 
 

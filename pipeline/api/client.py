@@ -8,6 +8,7 @@ read whole and handed on unparsed. Image downloads never share this session.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from functools import lru_cache
 from typing import Protocol
 
 import aiohttp
+from aiohttp.connector import Connection
 from yarl import URL
 
 from pipeline import __version__
@@ -26,6 +28,8 @@ from pipeline.records import Reply
 
 #: Longest body that is read; a caption answer has a few KB, `/models` about 1 MB.
 MAX_BODY = 32 * 2**20
+#: Name, connection, TLS and proxy together take no longer, and never more than half of the
+#: deadline: so a call that runs out of time has certainly been connected, and may have been heard.
 CONNECT_SECONDS = 15.0
 
 
@@ -39,6 +43,23 @@ class Transport(Protocol):
         ...
 
 
+class _Spoiled(Exception):
+    """A connection of the pool on which the server spoke unasked."""
+
+
+class _Request(aiohttp.ClientRequest):
+    """Goes out on a silent connection only.
+
+    What a server says on an idle connection (a balancer its 408, a broken gateway a second
+    answer) would be read as the answer to the next request: a caption on the wrong image.
+    """
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        if conn.protocol is None or conn.protocol.should_close:
+            raise _Spoiled
+        return await super().send(conn)
+
+
 @dataclass(frozen=True, slots=True)
 class HttpTransport:
     """aiohttp, with every convenience that could leak or hide something switched off."""
@@ -47,6 +68,15 @@ class HttpTransport:
     proxy: str | None = None
 
     async def request(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        while True:
+            try:
+                return await self._exchange(method, url, headers, body)
+            except _Spoiled:
+                continue  # nothing was sent; that connection is closed, take another
+
+    async def _exchange(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
     ) -> tuple[int, Mapping[str, str], bytes]:
         try:
@@ -65,15 +95,44 @@ class HttpTransport:
                         break
                     data += more
                 if len(data) > MAX_BODY:
-                    raise NoReply("server_error", "the answer is larger than 32 MB", sent=True)
+                    words = f"the answer is larger than {MAX_BODY >> 20} MB"
+                    raise NoReply("server_error", words, sent=True)
                 return response.status, response.headers, data
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            words = f"no connection ({type(error).__name__})"
+        except _NOT_CONNECTED as error:
+            words = f"no connection ({_why(error)})"
             raise NoReply("server_error", words, sent=False) from None
         except (aiohttp.ClientError, OSError) as error:
             # The text of client errors can hold headers: only the type is told.
             words = f"the connection broke ({type(error).__name__})"
             raise NoReply("server_error", words, sent=True) from None
+
+
+#: Nothing of the request has left: the name, the connection, TLS or the proxy's tunnel failed.
+_NOT_CONNECTED = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ClientConnectorCertificateError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ClientHttpProxyError,
+)
+
+
+def _why(error: Exception) -> str:
+    """What was in the way, in words that hold nothing but the host."""
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            return "it took too long"
+        case aiohttp.ClientHttpProxyError():
+            return f"the proxy answers {error.status}"
+        case aiohttp.ClientConnectorDNSError():
+            return f"the name {error.host} does not resolve"
+        case aiohttp.ClientConnectorCertificateError():
+            reason = getattr(error.certificate_error, "verify_message", "")
+            return f"the certificate of {error.host} is not trusted: {reason}".rstrip(": ")
+        case aiohttp.ClientConnectorSSLError():
+            return f"no TLS at {error.host}:{error.port}"
+        case aiohttp.ClientConnectorError() if error.os_error.errno:
+            return os.strerror(error.os_error.errno).lower()
+    return type(error).__name__
 
 
 @lru_cache(maxsize=16)  # an endpoint has few
@@ -148,12 +207,14 @@ async def open_client(
         yield Client(endpoint, transport, clock)
         return
     connector = aiohttp.TCPConnector(limit=concurrency + 2, ttl_dns_cache=300)
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+    connecting = min(CONNECT_SECONDS, endpoint.settings.timeout / 2)
+    timeout = aiohttp.ClientTimeout(total=None, connect=connecting)
     async with aiohttp.ClientSession(
         connector=connector,
         timeout=timeout,
         trust_env=False,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=True,
+        request_class=_Request,
     ) as session:
         yield Client(endpoint, HttpTransport(session, endpoint.settings.proxy), clock)

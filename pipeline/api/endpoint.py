@@ -36,6 +36,8 @@ class Endpoint:
     base_url: str
     settings: EndpointSettings
     key: Secret | None = field(default=None)
+    #: Was the model chosen by this program (`auto:…`), so that it may choose again?
+    chosen: bool = False
 
     @property
     def account(self) -> str:

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pipeline.api.preflight import Model, estimate, unasked_price
+from pipeline.api.listing import Model
+from pipeline.api.preflight import estimate, unasked_price
 from pipeline.clock import Clock, micros
 from pipeline.errors import Exit, ImageError, NoReply, Stopped, StopReason
 from pipeline.plan.pack import ALONE_AFTER

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.checkpoint.checkpoint import open_checkpoint
 from pipeline.checkpoint.runs import append_run
 from pipeline.errors import Exit, PipelineError, StopReason
-from pipeline.stories import outcome, pilot
+from pipeline.stories import choice, outcome, pilot
 from pipeline.stories.dataset import write_dataset
 from pipeline.stories.logs import logging_to
 from pipeline.stories.progress import Tally
@@ -30,6 +30,7 @@ from pipeline.stories.start import (
     new_run_id,
     open_run,
     this_world,
+    under,
 )
 from pipeline.stories.told import derive
 
@@ -80,6 +81,9 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
         looked.output, derive=derive, clock=clock, min_free=min_free
     ) as checkpoint:
         with logging_to(looked.output / "_state" / "logs", run_id, world, looked.endpoint.key):
+            if choice.is_auto(job):
+                job = await choice.pin(job, world, yes=options.yes)
+                looked = under(job, looked, chosen=True)
             redo = await checkpoint.redo_keys(options.chosen)
             found = await take_survey(looked, checkpoint, options, redo, world.rng)
             tally.rows, tally.images = found.rows, found.images

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from pipeline.clock import iso
 from pipeline.plan import auto, cost
 from pipeline.plan.pack import limits_for
+from pipeline.stories import choice
 from pipeline.stories.options import RunOptions
 from pipeline.stories.packing import measured_of
 from pipeline.stories.reach import Reach, reach
 from pipeline.stories.remaining import survey_of
-from pipeline.stories.start import World, look_at_job
+from pipeline.stories.start import World, look_at_job, under
 
 if TYPE_CHECKING:
     from pipeline.config import JobConfig
@@ -69,6 +70,9 @@ def forecast(asked: int, size: int, found: Reach, *, now: float, concurrency: in
 def plan_command(job: JobConfig, environ: Mapping[str, str], world: World, *, as_json: bool) -> int:
     """Print the plan; 0. No request that counts is sent."""
     looked = look_at_job(job, environ)
+    if choice.is_auto(job):
+        job = asyncio.run(choice.settled(job, world))
+        looked = under(job, looked, chosen=True)
     found = survey_of(looked, Path(job.output.path), RunOptions())
     service = asyncio.run(reach(job, looked.endpoint, world))
     told = facts(job, found, service, now=world.clock.now())
@@ -103,6 +107,7 @@ def facts(job: JobConfig, found: Survey, service: Reach, *, now: float) -> dict[
     )
     return {
         "job": job.name,
+        "model": job.endpoint.model,
         "rows": found.rows,
         "images": found.images,
         "captioned": found.captioned,
@@ -133,7 +138,7 @@ def facts(job: JobConfig, found: Survey, service: Reach, *, now: float) -> dict[
         "nights": seen.nights,
         "ends_at": iso(seen.ends_at),
         "tokens": {"prompt": tokens_in, "completion": tokens_out},
-        "cost_usd": round(money, 6) if model.prices is not None else None,
+        "cost_usd": round(money, 6) if model.prices is not None and money < math.inf else None,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,7 +13,8 @@ import orjson
 
 from pipeline.api.client import open_client
 from pipeline.api.endpoint import endpoint_of
-from pipeline.api.preflight import Model, models_of
+from pipeline.api.listing import Model, cheapest_first, models_of
+from pipeline.api.preflight import refused_key
 from pipeline.errors import NoReply, ServiceError
 from pipeline.stories.start import World, embedded_service
 
@@ -26,13 +28,12 @@ def models_command(
 ) -> int:
     """Print the image-capable models, cheapest first; ServiceError 69 when there are none."""
     found = asyncio.run(listed(job, environ, world))
-    able = [model for model in found if model.takes_images]
-    able.sort(key=lambda m: (sum((m.prices or {}).values()), -(m.context or 0), m.id))
+    able = cheapest_first(found)
     if as_json:
         rows = [
             {
                 "id": m.id,
-                "prices": m.prices,
+                "prices": known_prices(m),
                 "free": m.free,
                 "context": m.context,
                 "max_output": m.max_output,
@@ -64,6 +65,7 @@ async def _listed(endpoint: Endpoint, world: World) -> list[Model]:
             reply = await client.get(endpoint.profile.models_path or "/models")
         except NoReply as lost:
             raise ServiceError(f"{endpoint.base_url}: {lost.message}") from None
+    refused_key(reply, endpoint)
     try:
         found = models_of(orjson.loads(reply.body))
     except orjson.JSONDecodeError:
@@ -73,12 +75,21 @@ async def _listed(endpoint: Endpoint, world: World) -> list[Model]:
     return found
 
 
+def known_prices(model: Model) -> dict[str, float | None] | None:
+    """The prices for JSON, which has no infinity: null for one that varies."""
+    if model.prices is None:
+        return None
+    return {name: price if price < math.inf else None for name, price in model.prices.items()}
+
+
 def price(model: Model) -> str:
     """Per million tokens, in and out."""
     if model.prices is None:
         return "price not told"
     if model.free:
         return "free"
+    if math.inf in model.prices.values():
+        return "price varies"
     return f"${model.prices['prompt'] * 1e6:.4g} in, ${model.prices['completion'] * 1e6:.4g} out"
 
 

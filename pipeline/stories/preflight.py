@@ -6,7 +6,7 @@ import asyncio
 import json
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from pipeline import fs
 from pipeline.checkpoint.lock import held
 from pipeline.clock import utc
 from pipeline.errors import Exit, OutputError, PipelineError
+from pipeline.stories import choice
 from pipeline.stories.reach import Reach, reach
 from pipeline.stories.start import World, look_at_manifest, state_folder
 
@@ -63,6 +64,7 @@ def service_lines(job: JobConfig, environ: Mapping[str, str], world: World) -> l
     """Key, model and quota."""
     from pipeline.api.endpoint import endpoint_of
 
+    asked = job.endpoint.model
     try:
         endpoint = endpoint_of(job.endpoint, environ)
     except PipelineError as error:
@@ -75,16 +77,22 @@ def service_lines(job: JobConfig, environ: Mapping[str, str], world: World) -> l
         )
     ]
     try:
+        job, how = choice.pinned(job), ""
+        if auto := choice.is_auto(job):
+            job = asyncio.run(choice.settled(job, world))
+        if asked == choice.AUTO:
+            how = f"{choice.AUTO} would choose it" if auto else f"chosen for {choice.AUTO} and kept"
+        endpoint = replace(endpoint, settings=job.endpoint, chosen=bool(how))
         found = asyncio.run(reach(job, endpoint, world))
     except PipelineError as error:
         words = str(error)
         return [*lines, Line(what="model", ok=False, words=words, exit_code=int(error.exit_code))]
-    return [*lines, model_line(job, found), quota_line(found), *clock_lines(found)]
+    return [*lines, model_line(job, found, how), quota_line(found), *clock_lines(found)]
 
 
-def model_line(job: JobConfig, found: Reach) -> Line:
+def model_line(job: JobConfig, found: Reach, how: str) -> Line:
     model = found.service.model
-    words = [f"{model.id} at {job.endpoint.profile}"]
+    words = [f"{model.id} at {job.endpoint.profile}", *filter(None, [how])]
     if model.prices is not None:
         words.append("free" if model.free else "costs money, and endpoint.allow_paid is set")
     if model.context:

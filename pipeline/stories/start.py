@@ -112,8 +112,12 @@ def look_at_manifest(job: JobConfig) -> tuple[Manifest, Naming]:
     columns = list(prompt.columns)
     if job.images.identity.startswith("column:"):
         columns.append(job.images.identity.removeprefix("column:"))
-    manifest = open_manifest(job.manifest, columns=columns)
-    naming = Naming(
+    return open_manifest(job.manifest, columns=columns), naming_of(job)
+
+
+def naming_of(job: JobConfig) -> Naming:
+    """What rows are called under this job and its model."""
+    return Naming(
         recipe=identity.recipe(
             model=job.endpoint.model,
             system=job.prompt.system,
@@ -122,11 +126,16 @@ def look_at_manifest(job: JobConfig) -> tuple[Manifest, Naming]:
             extra_body=job.endpoint.extra_body,
             fields=job.reply.fields,
         ),
-        prompt=prompt,
+        prompt=compile_prompt(job.prompt),
         system=job.prompt.system,
         identity=job.images.identity,
     )
-    return manifest, naming
+
+
+def under(job: JobConfig, looked: Looked, *, chosen: bool) -> Looked:
+    """The same look with the model that the job has now. chosen: by this program."""
+    endpoint = replace(looked.endpoint, settings=job.endpoint, chosen=chosen)
+    return replace(looked, endpoint=endpoint, naming=naming_of(job))
 
 
 @asynccontextmanager

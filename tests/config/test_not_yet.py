@@ -13,7 +13,6 @@ from tests.config.jobs import load, refused
 #: Entry of the table -> a value that needs it, one that does not.
 VALUES = {
     "images.identity=content": ("images: {identity: content}", "images: {identity: 'column:id'}"),
-    "endpoint.model=auto:*": ("endpoint: {model: 'auto:free-vision'}", "endpoint: {model: a/auto}"),
     "endpoints": ("endpoints: [{profile: vllm}]", "endpoints: []"),
     "reply.fields": ("reply: {fields: {tags: list}}", "reply: {fields: {}}"),
     "output.path=*://*": ("output: {path: 's3://bucket/x'}", "output: {path: /tmp/x}"),
