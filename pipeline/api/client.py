@@ -134,7 +134,7 @@ class Client:
     def __init__(self, endpoint: Endpoint, transport: Transport, clock: Clock) -> None:
         self.endpoint = endpoint
         self._transport = transport
-        self._clock = clock
+        self.clock = clock
         self._headers = request_headers(endpoint)
 
     async def send(self, body: bytes) -> Reply:
@@ -146,7 +146,7 @@ class Client:
         return await self._call("GET", path, None)
 
     async def _call(self, method: str, path: str, body: bytes | None) -> Reply:
-        started = self._clock.monotonic()
+        started = self.clock.monotonic()
         seconds = self.endpoint.settings.timeout
         try:
             async with asyncio.timeout(seconds):
@@ -160,8 +160,8 @@ class Client:
             status=status,
             headers=headers_kept(headers),
             body=data,
-            latency_ms=int((self._clock.monotonic() - started) * 1000),
-            at=micros(self._clock.now()),
+            latency_ms=int((self.clock.monotonic() - started) * 1000),
+            at=micros(self.clock.now()),
         )
 
 
