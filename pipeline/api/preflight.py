@@ -223,7 +223,7 @@ def _price(model: Model) -> str:
             words.append(
                 f"${price * 1e6:.4g} per million {name} tokens"
                 if per_million
-                else f"${price:.4g} an {name}"
+                else f"${price:.4g} {'an' if name == 'image' else 'a'} {name}"
             )
     return ", ".join(words)
 
