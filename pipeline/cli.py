@@ -15,6 +15,7 @@ import typer
 
 from pipeline import __version__
 from pipeline.ending import Known, exit_of, flushed, hear_signals, open_streams
+from pipeline.memory import keep_little
 
 if TYPE_CHECKING:
     from pipeline.config import JobConfig
@@ -223,6 +224,7 @@ def main() -> None:
     """Run a command and end the process with the documented exit code."""
     open_streams()
     hear_signals()
+    keep_little()
     try:
         code = typer.main.get_command(app).main(standalone_mode=False)
     except BaseException as error:  # noqa: BLE001 - the border of the program

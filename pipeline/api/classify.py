@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from pipeline.api import waits
-from pipeline.api.evidence import Evidence, evidence_of
+from pipeline.api.evidence import Evidence, error_in, evidence_of
 from pipeline.api.reading import completion_of
 from pipeline.records import Completion, Reply
 from pipeline.retry import Kind, Scope, Verdict
@@ -99,6 +99,8 @@ def classify(reply: Reply, *, now: float) -> tuple[Verdict, Completion | None]:
     """
     value = _json(reply.body)
     completion = completion_of(value)
+    if completion is not None and reply.status == 200 and error_in(value) is None:
+        return _of_completion(completion), completion
     found = evidence_of(value, reply)
     if 300 <= reply.status < 400:
         words = f"HTTP {reply.status}: the service redirects; set endpoint.base_url to its address"

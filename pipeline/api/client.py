@@ -12,10 +12,12 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import aiohttp
 from aiohttp.connector import Connection
+from yarl import URL
 
 from pipeline import __version__
 from pipeline.api.classify import headers_kept
@@ -79,7 +81,12 @@ class HttpTransport:
     ) -> tuple[int, Mapping[str, str], bytes]:
         try:
             async with self.session.request(
-                method, url, data=body, headers=headers, allow_redirects=False, proxy=self.proxy
+                method,
+                _parsed(url),
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                proxy=self.proxy,
             ) as response:
                 data = await response.content.read(MAX_BODY + 1)
                 while len(data) <= MAX_BODY and not response.content.at_eof():
@@ -126,6 +133,11 @@ def _why(error: Exception) -> str:
         case aiohttp.ClientConnectorError() if error.os_error.errno:
             return os.strerror(error.os_error.errno).lower()
     return type(error).__name__
+
+
+@lru_cache(maxsize=16)  # an endpoint has few
+def _parsed(url: str) -> URL:
+    return URL(url)
 
 
 class Client:

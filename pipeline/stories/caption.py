@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipeline.api.listing import Model
@@ -24,6 +24,7 @@ from pipeline.plan.words import pack_instruction, pack_label, response_schema, s
 from pipeline.records import Item, Record, Request, Sent
 from pipeline.retry import Action, Kind, RetryDecision, Scope, Verdict, decide
 from pipeline.stories.told import Told, date_of, failure, stop_reason
+from pipeline.values import dataclass
 
 if TYPE_CHECKING:
     from pipeline.api.client import Client

@@ -61,8 +61,10 @@ class Packing:
         self._share, self._held = audit, held
         self._waiting: dict[str, _Waiting] = {}
         self._thought = 0
-        #: What this run measured, by itself, and by the size of its requests.
-        self.measured = Measured()
+        #: Images settled alone, and those of them that were refused.
+        self._settled = self._refused = 0
+        self._packs = Measured()
+        #: What this run measured, by the size of its requests.
         self.by_size: dict[int, Measured] = {}
         #: key -> image, for those who show them.
         self.pictures: dict[str, Image] = {}
@@ -73,6 +75,11 @@ class Packing:
             pool.allow(self.size)
 
     @property
+    def measured(self) -> Measured:
+        """All that this run measured."""
+        return self._packs + Measured(settled=self._settled, refused=self._refused)
+
+    @property
     def size(self) -> int:
         """Images in a request, as far as is known."""
         if not self._automatic:
@@ -81,7 +88,14 @@ class Packing:
 
     def heard(self, request: Request, sent: Sent, told: Told) -> tuple[Item, ...]:
         """Learn from a reply; returns the images that are to be asked again alone."""
-        completion = told.completion
+        completion, size = told.completion, len(request.items)
+        if size == 1 and not self._pictures:
+            # Most jobs ask one image at a time, and many thousand times: two counts are enough.
+            for record in told.records:
+                refused = record.error_code in auto.REFUSED
+                self._refused += refused
+                self._settled += refused or record.status == "ok"
+            return ()
         counts = auto.measure(
             sent,
             told.verdict.kind,
@@ -90,13 +104,12 @@ class Packing:
             completion_tokens=completion.completion_tokens if completion else None,
             raw_bytes=sum(cost.item_bytes(item.image) for item in request.items),
         )
-        self.measured += counts
+        self._packs += counts
         if self._pictures:
             self.pictures |= {item.asked.key: item.image for item in request.items}
-        size = len(request.items)
         self.by_size[size] = self.by_size.get(size, Measured()) + counts
-        if self._automatic and self.measured.settled - self._thought >= THINK_EVERY:
-            self._thought = self.measured.settled
+        if self._automatic and self._packs.settled - self._thought >= THINK_EVERY:
+            self._thought = self._packs.settled
             self._pool.allow(self.size)
         if self._share and size > 1 and told.verdict.kind in (Kind.OK, Kind.TRUNCATED):
             return self._choose(request, told)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pipeline.api.classify import classify
@@ -13,6 +13,7 @@ from pipeline.plan.reply import safe_text
 from pipeline.plan.settle import ERROR_CHARS, named, records_of
 from pipeline.records import Completion, Derived, Item, Record, Reply, Sent
 from pipeline.retry import Kind, Verdict
+from pipeline.values import dataclass
 
 if TYPE_CHECKING:
     from pipeline.stories.caption import Desk
@@ -36,9 +37,14 @@ def derive(sent: Sent, reply: Reply) -> Told:
 
 def date_of(reply: Reply) -> float | None:
     """The service's clock by its `Date` header (epoch seconds), which corrects ours."""
+    return _epoch(reply.headers.get("date", ""))
+
+
+@lru_cache(maxsize=8)  # all answers of one second say the same
+def _epoch(date: str) -> float | None:
     try:
-        return parsedate_to_datetime(reply.headers["date"]).timestamp()
-    except (KeyError, TypeError, ValueError, OverflowError):
+        return parsedate_to_datetime(date).timestamp()
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
