@@ -149,7 +149,7 @@ class Client:
     def __init__(self, endpoint: Endpoint, transport: Transport, clock: Clock) -> None:
         self.endpoint = endpoint
         self._transport = transport
-        self._clock = clock
+        self.clock = clock
         self._headers = request_headers(endpoint)
         key = endpoint.key.reveal() if endpoint.key is not None else ""
         self._spelled = [
@@ -165,7 +165,7 @@ class Client:
         return await self._call("GET", path, None)
 
     async def _call(self, method: str, path: str, body: bytes | None) -> Reply:
-        started = self._clock.monotonic()
+        started = self.clock.monotonic()
         seconds = self.endpoint.settings.timeout
         try:
             async with asyncio.timeout(seconds):
@@ -180,8 +180,8 @@ class Client:
             status=status,
             headers={name: self._without_key(value) for name, value in kept.items()},
             body=self._hidden(data),
-            latency_ms=int((self._clock.monotonic() - started) * 1000),
-            at=micros(self._clock.now()),
+            latency_ms=int((self.clock.monotonic() - started) * 1000),
+            at=micros(self.clock.now()),
         )
 
     def _hidden(self, data: bytes) -> bytes:

@@ -66,6 +66,12 @@ def endpoint_of(settings: EndpointSettings, environ: Mapping[str, str]) -> Endpo
             "endpoint.base_url: no user, password or query here; a key belongs in the environment "
             "(endpoint.api_key_env)"
         )
+    if not profile.openrouter_fields:
+        for name in ("fallback_models", "provider"):
+            if getattr(settings, name):
+                raise JobError(
+                    f"endpoint.{name}: only OpenRouter has it, not profile {profile.name}"
+                )
     variable = settings.api_key_env or profile.key_env
     value = environ.get(variable, "").strip() if variable else ""
     local = _is_loopback(parts.hostname)

@@ -9,13 +9,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import orjson
-
 from pipeline.api.client import open_client
 from pipeline.api.endpoint import endpoint_of
-from pipeline.api.listing import Model, cheapest_first, models_of
-from pipeline.api.preflight import refused_key
-from pipeline.errors import NoReply, ServiceError
+from pipeline.api.listing import Model, cheapest_first
+from pipeline.api.preflight import list_models
+from pipeline.errors import ServiceError
 from pipeline.stories.start import World, embedded_service
 
 if TYPE_CHECKING:
@@ -61,15 +59,7 @@ async def _listed(endpoint: Endpoint, world: World) -> list[Model]:
     async with open_client(
         endpoint, concurrency=1, clock=world.clock, transport=world.transport
     ) as client:
-        try:
-            reply = await client.get(endpoint.profile.models_path or "/models")
-        except NoReply as lost:
-            raise ServiceError(f"{endpoint.base_url}: {lost.message}") from None
-    refused_key(reply, endpoint)
-    try:
-        found = models_of(orjson.loads(reply.body))
-    except orjson.JSONDecodeError:
-        found = []
+        found, reply = await list_models(client, endpoint)
     if not found:
         raise ServiceError(f"{endpoint.base_url}: does not list its models (HTTP {reply.status})")
     return found
