@@ -25,12 +25,15 @@ from pipeline.api.endpoint import Endpoint
 from pipeline.clock import Clock, micros
 from pipeline.errors import NoReply
 from pipeline.records import Reply
+from pipeline.shown import HIDDEN, spellings
 
 #: Longest body that is read; a caption answer has a few KB, `/models` about 1 MB.
 MAX_BODY = 32 * 2**20
 #: Name, connection, TLS and proxy together take no longer, and never more than half of the
 #: deadline: so a call that runs out of time has certainly been connected, and may have been heard.
 CONNECT_SECONDS = 15.0
+#: A shorter key (`EMPTY`, `sk-1234`) is no secret, and its letters may stand in any caption.
+SECRET_CHARS = 16
 
 
 class Transport(Protocol):
@@ -148,6 +151,10 @@ class Client:
         self._transport = transport
         self.clock = clock
         self._headers = request_headers(endpoint)
+        key = endpoint.key.reveal() if endpoint.key is not None else ""
+        self._spelled = [
+            one.encode() for one in (spellings([key]) if len(key) >= SECRET_CHARS else ())
+        ]
 
     async def send(self, body: bytes) -> Reply:
         """POST one chat completion; the whole answer, unparsed. Raises NoReply."""
@@ -168,12 +175,26 @@ class Client:
         except TimeoutError:
             words = f"no whole answer within {seconds:g} s"
             raise NoReply("timeout_service", words, sent=True) from None
+        kept = headers_kept(headers)
         return Reply(
             status=status,
-            headers=headers_kept(headers),
-            body=data,
+            headers={name: self._without_key(value) for name, value in kept.items()},
+            body=self._hidden(data),
             latency_ms=int((self.clock.monotonic() - started) * 1000),
             at=micros(self.clock.now()),
+        )
+
+    def _hidden(self, data: bytes) -> bytes:
+        """The body without our key, which gateways like to quote when they refuse it: what
+        comes from here is stored as it is."""
+        for spelled in self._spelled:
+            if spelled in data:
+                data = data.replace(spelled, HIDDEN.encode())
+        return data
+
+    def _without_key(self, value: str) -> str:
+        return self._hidden(value.encode("utf-8", "surrogateescape")).decode(
+            "utf-8", "surrogateescape"
         )
 
 

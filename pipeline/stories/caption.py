@@ -250,8 +250,9 @@ class Desk:
 
     def _blames_service(self, verdict: Verdict, request: Request, before: float) -> bool:
         """An outage fails no image: attempts are used up, but since the last one but one nobody
-        was answered. Such images are parked until all others are done; then only the signs of
-        an outage (many images in a row) still speak for them."""
+        was answered. Such images are parked until all others are done; then only an outage that
+        many images have shown still speaks for them, and the few that are left otherwise fail,
+        with a code that the next run asks again by itself."""
         return (
             verdict.kind is Kind.TRANSIENT
             and not self.gate.succeeded_since(before)
