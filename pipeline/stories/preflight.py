@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -13,13 +14,23 @@ from typing import TYPE_CHECKING
 from pipeline import fs
 from pipeline.checkpoint.lock import held
 from pipeline.clock import utc
-from pipeline.errors import Exit, OutputError, PipelineError
+from pipeline.errors import Exit, Held, OutputError, PipelineError
 from pipeline.stories import choice
 from pipeline.stories.reach import Reach, reach
 from pipeline.stories.start import World, look_at_manifest, state_folder
 
 if TYPE_CHECKING:
     from pipeline.config import JobConfig
+
+
+#: Which of several exit codes is told, the first that is there.
+WORST = [
+    int(code)
+    for code in (
+        *(Exit.OUTPUT, Exit.HELD, Exit.KEY, Exit.SERVICE),
+        *(Exit.JOB, Exit.MANIFEST, Exit.LATER),
+    )
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +60,7 @@ def check_command(
     else:
         for line in found:
             print(f"{'ok    ' if line.ok else 'FAILED'} {line.what}: {line.words}")  # noqa: T201
-    return 0 if ok else next(line.exit_code for line in found if not line.ok)
+    return min((line.exit_code for line in found if not line.ok), key=WORST.index, default=0)
 
 
 def look(what: str, act: Callable[[], str]) -> Line:
@@ -139,7 +150,7 @@ def output_words(job: JobConfig) -> str:
     """Can it be written? Tried with a temporary file in the nearest folder that is there."""
     output = Path(job.output.path)
     if holder := held(output / "_state" / "lock"):
-        return f"{output}: a run is going on ({holder})"
+        raise Held(f"{output}: a run is going on ({holder}); `status` shows it")
     there = nearest(output)
     try:
         with tempfile.TemporaryFile(dir=there):
@@ -152,7 +163,7 @@ def output_words(job: JobConfig) -> str:
 def nearest(path: Path) -> Path:
     """The path, or its nearest parent that is there."""
     path = path.absolute()
-    while not path.exists():
+    while not os.path.exists(path):  # noqa: PTH110 - also False where nobody may look
         path = path.parent
     return path
 
