@@ -36,9 +36,9 @@ _TEXT: tuple[_Words, ...] = (
     # A field that the service does not know is wrong in every request.
     (("unknown name \"", "unrecognized request argument", "unknown parameter", "unsupported_parameter", "unsupportedparamserror", "extra inputs are not permitted"), Kind.CONFIG_FATAL, Scope.MODEL, None),
     (("failed to extract", "image_download_failed", "imagefetcherror", "invalid or unsupported file uri"), Kind.IMAGE_UNREACHABLE, Scope.ITEM, "image_rejected"),
-    (("unable to process input image", "provided image is not valid", "base64 decoding failed", "unsupported mime type", "invalid image input", "invalid_image", "image_too_large", "image_too_small", "unsupported_image_format", "image_not_found"), Kind.IMAGE_REJECTED, Scope.ITEM, "image_rejected"),
+    (("unable to process input image", "provided image is not valid", "failed to process inputs", "base64 decoding failed", "unsupported mime type", "invalid image input", "invalid_image", "image_too_large", "image_too_small", "unsupported_image_format", "image_not_found"), Kind.IMAGE_REJECTED, Scope.ITEM, "image_rejected"),
     (("user location is not supported",), Kind.TRANSIENT, Scope.ITEM, "server_error"),
-    (("content_policy_violation", "was flagged for", "requires moderation", "prohibited_content", "blockreason"), Kind.SAFETY, Scope.ITEM, "safety"),
+    (("content_policy_violation", "was flagged for", "requires moderation", "prohibited_content", "blockreason", "by the safety system", "content management policy", "content_filter"), Kind.SAFETY, Scope.ITEM, "safety"),
     (("context_length_exceeded", "contextwindowexceedederror", "context length", "token_limit_exceeded", "string_too_long", "exceeds the maximum number of tokens"), Kind.TOO_LONG, Scope.ITEM, "too_long"),
 )  # fmt: skip
 

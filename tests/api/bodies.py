@@ -176,6 +176,9 @@ CASES: dict[str, Case] = {
     "OpenAI day": (429, {}, {"error": {"message": "Rate limit reached for gpt-4o-mini on requests per day (RPD): Limit 200, Used 200, Requested 1. Please try again in 7m12s.", "type": "requests", "param": None, "code": "rate_limit_exceeded"}}, Kind.MODEL_DAY, MODEL, 432.0),
     "OpenAI credit": (429, {}, {"error": {"message": "You exceeded your current quota, please check your plan and billing details.", "type": "insufficient_quota", "param": None, "code": "insufficient_quota"}}, Kind.ACCOUNT_FATAL, ACCOUNT, None),
     "provider's credit at OpenRouter": (429, {}, error(429, "Provider returned error", raw="insufficient_quota", provider_error_code="insufficient_quota"), Kind.UPSTREAM, MODEL, None),
+    "OpenAI safety": (400, {}, {"error": {"message": "Your request was rejected by the safety system.", "type": "invalid_request_error", "param": None, "code": "moderation_blocked"}}, Kind.SAFETY, ITEM, None),
+    "Azure filter": (400, {}, {"error": {"message": "The response was filtered due to the prompt triggering the content management policy.", "type": None, "param": "prompt", "code": "content_filter"}}, Kind.SAFETY, ITEM, None),
+    "ollama odd image": (500, {}, {"error": {"message": "Failed to create new sequence: failed to process inputs", "type": "api_error", "param": None, "code": None}}, Kind.IMAGE_REJECTED, ITEM, None),
     "OpenAI field": (400, {}, {"error": {"message": "Unrecognized request argument supplied: provider", "type": "invalid_request_error", "param": None, "code": None}}, Kind.CONFIG_FATAL, MODEL, None),
 }  # fmt: skip
 

@@ -176,6 +176,14 @@ def test_extra_body_is_untouched(count: int, form: Form) -> None:
     assert {name: found[name] for name in EXTRA} == EXTRA
 
 
+def test_a_response_format_of_the_job_stands() -> None:
+    """Also as a parameter."""
+    wanted = {"type": "json_object"}
+    made = wire(ALL, params={"response_format": wanted})
+
+    assert body(made, request(4, "pack"), SCHEMA)["response_format"] == wanted
+
+
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 def test_a_pack_has_room_for_every_caption_within_the_models_limit(name: str) -> None:
     """N times the parameter and the JSON around it, at most what the model gives."""
