@@ -84,7 +84,7 @@ def _encode(data: bytes, kind: str, max_side: int, quality: int) -> Image:
             flags.append("first_frame")
         if max(width, height) > max_side:
             flags.append("resized")
-        turn = _turn(picture)
+        turn = None if kind == "TIFF" else _turn(picture)  # Pillow itself turns a TIFF as it loads
         final = _shrunk(picture, data, kind, _fit(picture.size, max_side))
         if turn is not None:
             final = final.transpose(turn)

@@ -39,11 +39,13 @@ MAX_HOPS = 3
 PER_HOST = 16
 #: After 5 s a download must have made 1 KB/s.
 RATE_AFTER, RATE = 5.0, 1_000
-#: Times that an image is asked for where the host says that it will have it later.
+#: Times that an image is asked for where the host says "later", or the connection breaks.
 TRIES = 3
 #: The longest wait for a host, and the wait where it names none.
 LONGEST_REST, REST = 60.0, 2.0
 _LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
+#: A connection that was there and broke; often one kept alive that the host has just closed.
+_BROKEN = (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError, ConnectionResetError)
 _NO_AI = frozenset({"noai", "noimageai"})
 USER_AGENT = f"caption-pipeline/{__version__}"
 
@@ -143,7 +145,10 @@ class Fetcher:
                 raise ImageError(
                     "blocked_address", f"{url.host}: {dial.refused} is not public"
                 ) from None
-            raise ImageError("connect", f"{url.host}: {_words(error)}") from None
+            failed = ImageError("connect", f"{url.host}: {_words(error)}")
+            if isinstance(error, _BROKEN):
+                raise Later(url.host or "", 0.0, failed) from None
+            raise failed from None
         finally:
             DIAL.reset(before)
 

@@ -192,3 +192,17 @@ def test_downloads_of_unknown_size_overdraw_one_at_a_time() -> None:
     codes, most = asyncio.run(load())
     assert codes == ["ok"] * 12
     assert most <= 64_000_000 + MAX_BYTES
+
+
+def test_connections_that_the_host_closes_behind_our_back_are_made_anew() -> None:
+    """40 pictures over kept connections that are closed after each answer: all of them come."""
+
+    async def load() -> list[str]:
+        async with (
+            host(lambda _: reply(picture(1))) as seen,
+            images(allow=[f"127.0.0.1:{seen.port}"]) as loader,
+        ):
+            urls = [seen.url(f"/{n}") for n in range(40)]
+            return await asyncio.gather(*(code_of(loader.load(url, inline=True)) for url in urls))
+
+    assert asyncio.run(load()) == ["ok"] * 40
