@@ -1,7 +1,7 @@
 # One command each; CONTRIBUTING.md says what they are for.
 PYTHON ?= python
 
-.PHONY: check test faults weekly bench bench-ci
+.PHONY: check test faults peers weekly bench bench-ci
 
 check:
 	ruff format --check .
@@ -10,10 +10,13 @@ check:
 	$(PYTHON) -m pytest -q tests/test_floors.py
 
 test:
-	$(PYTHON) -m pytest -q -m "not weekly and not faults"
+	$(PYTHON) -m pytest -q -m "not weekly and not faults and not peers"
 
 faults:
 	$(PYTHON) -m pytest -q -s -m "faults and not weekly" tests
+
+peers:
+	$(PYTHON) -m pytest -q -m peers tests/peers
 
 weekly:
 	$(PYTHON) -m pytest -q -s -m "weekly or faults" tests

@@ -29,7 +29,7 @@ import uvloop
 from pipeline.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from pipeline.clock import SystemClock
 from pipeline.records import Asked, Reply, Sent
-from pipeline.stories.caption import derive
+from pipeline.stories.told import derive
 
 WORKERS = 64
 #: µs of CPU per record in all.

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import (
     AsyncGenerator,
-    AsyncIterator,
     Awaitable,
     Callable,
     Coroutine,
@@ -26,12 +25,12 @@ Out = TypeVar("Out")
 
 
 async def amap(
-    act: Callable[[In], Awaitable[Out]], source: AsyncIterator[In], *, limit: int
+    act: Callable[[In], Awaitable[Out]], source: AsyncGenerator[In, None], *, limit: int
 ) -> AsyncGenerator[Out, None]:
     """Apply `act` to what `source` yields, `limit` at a time; yield results as they come.
 
     An exception from `act` or `source` cancels the other workers and is raised here as itself.
-    Closing the generator cancels the workers and waits for them.
+    Closing the generator cancels the workers, waits for them, and closes `source`.
     """
     results: asyncio.Queue[tuple[Out] | None] = asyncio.Queue(maxsize=limit)
     turn = asyncio.Lock()
@@ -55,7 +54,7 @@ async def amap(
             async with asyncio.TaskGroup() as group:
                 for _ in range(limit):
                     group.create_task(worker())
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):
             raise  # only the consumer cancels, and it no longer reads
         except BaseException:
             await results.put(None)
@@ -73,6 +72,7 @@ async def amap(
     finally:
         driver.cancel()
         await asyncio.wait([driver])
+        await source.aclose()
 
 
 async def first(*waits: Coroutine[Any, Any, object]) -> None:

@@ -15,6 +15,7 @@ import typer
 
 from pipeline import __version__
 from pipeline.ending import Known, exit_of, flushed, hear_signals, open_streams
+from pipeline.memory import keep_little
 
 if TYPE_CHECKING:
     from pipeline.config import JobConfig
@@ -78,7 +79,10 @@ def run(
         typer.Option(metavar="SQL", help="Ask again the records that a predicate chooses."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Go on although every image is new.")] = False,
-    pilot: Annotated[int | None, typer.Option(hidden=True)] = None,
+    pilot: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Settle N images from all over the manifest; forecast."),
+    ] = None,
     shard: Annotated[str | None, typer.Option(hidden=True)] = None,
     set_: Sets = None,
     quiet: Annotated[
@@ -220,6 +224,7 @@ def main() -> None:
     """Run a command and end the process with the documented exit code."""
     open_streams()
     hear_signals()
+    keep_little()
     try:
         code = typer.main.get_command(app).main(standalone_mode=False)
     except BaseException as error:  # noqa: BLE001 - the border of the program

@@ -77,10 +77,7 @@ def schema() -> Schema:
 #: the default; `key=pattern`: refused when the value matches. Deleting a line makes it available.
 NOT_YET: dict[str, str] = {
     "images.identity=content": "identity by content",
-    "endpoint.model=auto:*": "choosing a model by itself (name one)",
     "endpoints": "a list of endpoints",
-    "packing.images_per_request=auto": "choosing the pack size by itself (write a number)",
-    "packing.audit": "an audit of packs",
     "reply.fields": "a reply with typed fields",
     "output.path=*://*": "an output that is no local folder",
     "run.engine": "running on Ray",

@@ -10,13 +10,15 @@ Times are integer microseconds since the epoch (UTC); tokens are integers, money
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
+
+from pipeline.values import dataclass
 
 #: What a manifest cell may hold for an image.
 ImageValue = str | bytes | Mapping[str, object] | None
 #: How the request asks: one image in plain text, one image as JSON fields, N numbered images.
-Form = Literal["plain", "fields", "pack"]
+Form = Literal["plain", "fields", "pack", "audit"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

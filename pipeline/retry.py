@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from enum import StrEnum
+
+from pipeline.values import dataclass
 
 
 class Kind(StrEnum):
@@ -136,7 +137,8 @@ def decide(
         action = Action.SPLIT if packed else Action.FAIL
     if action is Action.RETRY and spends:
         if attempts >= allowed:
-            return RetryDecision(action=Action.FAIL, spends=True)
+            # One image may be what breaks every reply: a pack is searched, an image fails.
+            return RetryDecision(action=Action.SPLIT if packed else Action.FAIL, spends=not packed)
         told = verdict.wait or 0.0
         pause = verdict.kind is not Kind.OK
         return RetryDecision(

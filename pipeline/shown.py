@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from urllib.parse import quote
 
 #: C0 and C1 controls but tab and line feed, and what turns the direction of writing.
@@ -26,6 +26,7 @@ _KEY = re.compile(
     r"|\bBearer\s+[A-Za-z0-9._~+/-]{8,}"
 )
 HIDDEN = "***"
+_URL_SAFE = str.maketrans("+/", "-_")
 
 
 def looks_like_key(text: str) -> bool:
@@ -39,13 +40,23 @@ def without_controls(text: str) -> str:
 
 
 def spellings(secrets: Iterable[str]) -> list[str]:
-    """Each secret as it is, URL-encoded and in base64."""
+    """Each secret as it is, URL-encoded, and as it looks inside of any base64 text."""
     return [
         one
         for secret in secrets
         if secret
-        for one in (secret, quote(secret, safe=""), base64.b64encode(secret.encode()).decode())
+        for one in (secret, quote(secret, safe=""), *_in_base64(secret.encode()))
     ]
+
+
+def _in_base64(secret: bytes) -> Iterator[str]:
+    """What of base64 text does not depend on what stands before and after the secret: three
+    bytes are four characters, so that it depends on where in its three bytes it begins."""
+    for before in range(3):
+        text = base64.b64encode(b"\0" * before + secret).decode()
+        inner = text[-(-before * 8 // 6) : (before + len(secret)) * 8 // 6]
+        yield inner
+        yield inner.translate(_URL_SAFE)
 
 
 def hidden(text: str, secrets: Iterable[str] = ()) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 
 import pytest
@@ -154,3 +154,29 @@ def test_closing_the_reader_closes_the_iterator_in_its_thread() -> None:
 
     run(main())
     assert closed == [True]
+
+
+def test_closing_closes_the_source_too() -> None:
+    """Nothing goes on in the background: the source's own clean-up has run."""
+    closed = []
+
+    async def source() -> AsyncGenerator[int, None]:
+        try:
+            for number in range(100):
+                yield number
+        finally:
+            closed.append(True)
+
+    async def act(number: int) -> int:
+        await asyncio.sleep(1)
+        return number
+
+    async def main() -> None:
+        inner = amap(act, source(), limit=4)
+        async with aclosing(amap(act, inner, limit=2)) as results:
+            async for _ in results:
+                break
+        assert closed == [True]
+        assert len(asyncio.all_tasks()) == 1
+
+    run(main())

@@ -14,8 +14,8 @@ ROOMS = {
     *("export", "report", "web", "sim"),
 }
 FLOORS = {
-    **dict.fromkeys(("__init__", "records", "errors"), 0),
-    **dict.fromkeys(("schema", "aio", "clock", "fs", "retry", "settings", "shown"), 1),
+    **dict.fromkeys(("__init__", "values", "records", "errors"), 0),
+    **dict.fromkeys(("schema", "aio", "clock", "fs", "retry", "settings", "shown", "memory"), 1),
     **dict.fromkeys(ROOMS, 2),
     **dict.fromkeys(("config", "jobfile", "jobenv", "jobwords"), 3),
     "stories": 4,
@@ -30,7 +30,7 @@ HEAVY = {
     *("pyarrow", "duckdb", "aiohttp", "PIL", "numpy", "pandas", "ray", "uvloop"),
     *("fsspec", "tqdm", "sqlite3", "asyncio", "pydantic", "yaml"),
 }
-LIGHT = ["__main__.py", "cli.py", "ending.py", "errors.py", "shown.py", "fs.py"]
+LIGHT = ["__main__.py", "cli.py", "memory.py", "ending.py", "errors.py", "shown.py", "fs.py"]
 LONGEST, LONGEST_PAGE, LONGEST_COMMAND = 400, 120, 15
 MODULES = sorted(ROOT.rglob("*.py"))
 

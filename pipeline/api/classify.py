@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from pipeline.api import waits
-from pipeline.api.evidence import Evidence, evidence_of
+from pipeline.api.evidence import Evidence, error_in, evidence_of
 from pipeline.api.reading import completion_of
 from pipeline.records import Completion, Reply
 from pipeline.retry import Kind, Scope, Verdict
@@ -27,15 +27,19 @@ _Words = tuple[tuple[str, ...], Kind, Scope, str | None]
 _TEXT: tuple[_Words, ...] = (
     (("free-models-per-min", "openrouter_free_tier_per_minute"), Kind.ACCOUNT_MINUTE, Scope.ACCOUNT, None),
     (("free-models-per-day", "openrouter_free_tier_daily"), Kind.ACCOUNT_DAY, Scope.ACCOUNT, None),
-    (("limit_rpd/",), Kind.MODEL_DAY, Scope.MODEL, None),
-    (("limit_rpm/",), Kind.MODEL_MINUTE, Scope.MODEL, None),
+    (("limit_rpd/", "per day (rpd)", "per day (tpd)"), Kind.MODEL_DAY, Scope.MODEL, None),
+    (("limit_rpm/", "per min (rpm)", "per min (tpm)", "model rate limit exceeded"), Kind.MODEL_MINUTE, Scope.MODEL, None),
+    # Keys and budgets that are told as a plain 400: Google, LiteLLM without and with its database.
+    (("api key not valid", "api key expired", "api_key_invalid", "no_db_connection", "expired_key", "budget_exceeded"), Kind.ACCOUNT_FATAL, Scope.ACCOUNT, None),
     (("openrouter_in_flight_budget",), Kind.TRANSIENT, Scope.ITEM, "server_error"),
-    (("is not a valid model id", "no endpoints found", "unavailable for free", "must have 3 items or fewer", "model_not_found"), Kind.CONFIG_FATAL, Scope.MODEL, None),
+    (("is not a valid model id", "no endpoints found", "unavailable for free", "must have 3 items or fewer", "model_not_found", "invalid model name passed"), Kind.CONFIG_FATAL, Scope.MODEL, None),
+    # A field that the service does not know is wrong in every request.
+    (("unknown name \"", "unrecognized request argument", "unknown parameter", "unsupported_parameter", "unsupportedparamserror", "extra inputs are not permitted"), Kind.CONFIG_FATAL, Scope.MODEL, None),
     (("failed to extract", "image_download_failed", "imagefetcherror", "invalid or unsupported file uri"), Kind.IMAGE_UNREACHABLE, Scope.ITEM, "image_rejected"),
     (("unable to process input image", "provided image is not valid", "base64 decoding failed", "unsupported mime type", "invalid image input", "invalid_image", "image_too_large", "image_too_small", "unsupported_image_format", "image_not_found"), Kind.IMAGE_REJECTED, Scope.ITEM, "image_rejected"),
     (("user location is not supported",), Kind.TRANSIENT, Scope.ITEM, "server_error"),
     (("content_policy_violation", "was flagged for", "requires moderation", "prohibited_content", "blockreason"), Kind.SAFETY, Scope.ITEM, "safety"),
-    (("context_length_exceeded", "maximum context length", "context length", "token_limit_exceeded", "string_too_long", "exceeds the maximum number of tokens"), Kind.TOO_LONG, Scope.ITEM, "too_long"),
+    (("context_length_exceeded", "contextwindowexceedederror", "context length", "token_limit_exceeded", "string_too_long", "exceeds the maximum number of tokens"), Kind.TOO_LONG, Scope.ITEM, "too_long"),
 )  # fmt: skip
 
 #: `error_type` (OpenRouter, since 2026) -> class, for those that the text does not settle.
@@ -43,6 +47,7 @@ _TYPES: dict[str, tuple[Kind, Scope, str | None]] = {
     "authentication": (Kind.ACCOUNT_FATAL, Scope.ACCOUNT, None),
     "permission_denied": (Kind.ACCOUNT_FATAL, Scope.ACCOUNT, None),
     "payment_required": (Kind.ACCOUNT_FATAL, Scope.ACCOUNT, None),
+    "insufficient_quota": (Kind.ACCOUNT_FATAL, Scope.ACCOUNT, None),  # OpenAI: out of credit
     "rate_limit_exceeded": (Kind.UPSTREAM, Scope.MODEL, None),
     "provider_overloaded": (Kind.TRANSIENT, Scope.ITEM, "server_error"),
     "provider_unavailable": (Kind.TRANSIENT, Scope.ITEM, "server_error"),
@@ -94,6 +99,8 @@ def classify(reply: Reply, *, now: float) -> tuple[Verdict, Completion | None]:
     """
     value = _json(reply.body)
     completion = completion_of(value)
+    if completion is not None and reply.status == 200 and error_in(value) is None:
+        return _of_completion(completion), completion
     found = evidence_of(value, reply)
     if 300 <= reply.status < 400:
         words = f"HTTP {reply.status}: the service redirects; set endpoint.base_url to its address"
@@ -187,7 +194,9 @@ def _of_error(found: Evidence, reply: Reply, now: float) -> Verdict:
         # The edge in front of the service blocks a burst; it is not the service's own word.
         return _verdict(Kind.TRANSIENT, Scope.ITEM, "server_error", found, reply, now)
     typed = _TYPES.get(found.error_type)
-    if typed is not None and (found.status != 429 or typed[0] is Kind.UPSTREAM):
+    if typed is not None and (
+        found.status != 429 or typed[0] in (Kind.UPSTREAM, Kind.ACCOUNT_FATAL)
+    ):
         kind, scope, code = typed
     else:
         kind, scope, code = _STATUS.get(found.status, (Kind.TRANSIENT, Scope.ITEM, "server_error"))
@@ -220,10 +229,14 @@ def headers_kept(headers: Mapping[str, str]) -> dict[str, str]:
     for name, value in headers.items():
         low = name.lower()
         if low in _KEPT or low.startswith("x-ratelimit-"):
-            kept[low] = value[:500]
+            # Bytes that are no UTF-8 come as lone surrogates, which no file can hold.
+            kept[low] = value[:500].encode("utf-8", "replace").decode()
     return kept
 
 
 _KEPT = frozenset(
-    ["retry-after", "retry-after-ms", "date", "x-generation-id", "content-type", "cf-ray"]
+    [
+        *("retry-after", "retry-after-ms", "llm_provider-retry-after"),
+        *("date", "x-generation-id", "content-type", "cf-ray"),
+    ]
 )

@@ -8,12 +8,16 @@ read whole and handed on unparsed. Image downloads never share this session.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import aiohttp
+from aiohttp.connector import Connection
+from yarl import URL
 
 from pipeline import __version__
 from pipeline.api.classify import headers_kept
@@ -21,10 +25,15 @@ from pipeline.api.endpoint import Endpoint
 from pipeline.clock import Clock, micros
 from pipeline.errors import NoReply
 from pipeline.records import Reply
+from pipeline.shown import HIDDEN, spellings
 
 #: Longest body that is read; a caption answer has a few KB, `/models` about 1 MB.
 MAX_BODY = 32 * 2**20
+#: Name, connection, TLS and proxy together take no longer, and never more than half of the
+#: deadline: so a call that runs out of time has certainly been connected, and may have been heard.
 CONNECT_SECONDS = 15.0
+#: A shorter key (`EMPTY`, `sk-1234`) is no secret, and its letters may stand in any caption.
+SECRET_CHARS = 16
 
 
 class Transport(Protocol):
@@ -37,6 +46,23 @@ class Transport(Protocol):
         ...
 
 
+class _Spoiled(Exception):
+    """A connection of the pool on which the server spoke unasked."""
+
+
+class _Request(aiohttp.ClientRequest):
+    """Goes out on a silent connection only.
+
+    What a server says on an idle connection (a balancer its 408, a broken gateway a second
+    answer) would be read as the answer to the next request: a caption on the wrong image.
+    """
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        if conn.protocol is None or conn.protocol.should_close:
+            raise _Spoiled
+        return await super().send(conn)
+
+
 @dataclass(frozen=True, slots=True)
 class HttpTransport:
     """aiohttp, with every convenience that could leak or hide something switched off."""
@@ -47,9 +73,23 @@ class HttpTransport:
     async def request(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
     ) -> tuple[int, Mapping[str, str], bytes]:
+        while True:
+            try:
+                return await self._exchange(method, url, headers, body)
+            except _Spoiled:
+                continue  # nothing was sent; that connection is closed, take another
+
+    async def _exchange(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> tuple[int, Mapping[str, str], bytes]:
         try:
             async with self.session.request(
-                method, url, data=body, headers=headers, allow_redirects=False, proxy=self.proxy
+                method,
+                _parsed(url),
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                proxy=self.proxy,
             ) as response:
                 data = await response.content.read(MAX_BODY + 1)
                 while len(data) <= MAX_BODY and not response.content.at_eof():
@@ -58,15 +98,49 @@ class HttpTransport:
                         break
                     data += more
                 if len(data) > MAX_BODY:
-                    raise NoReply("server_error", "the answer is larger than 32 MB", sent=True)
+                    words = f"the answer is larger than {MAX_BODY >> 20} MB"
+                    raise NoReply("server_error", words, sent=True)
                 return response.status, response.headers, data
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            words = f"no connection ({type(error).__name__})"
+        except _NOT_CONNECTED as error:
+            words = f"no connection ({_why(error)})"
             raise NoReply("server_error", words, sent=False) from None
         except (aiohttp.ClientError, OSError) as error:
             # The text of client errors can hold headers: only the type is told.
             words = f"the connection broke ({type(error).__name__})"
             raise NoReply("server_error", words, sent=True) from None
+
+
+#: Nothing of the request has left: the name, the connection, TLS or the proxy's tunnel failed.
+_NOT_CONNECTED = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ClientConnectorCertificateError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ClientHttpProxyError,
+)
+
+
+def _why(error: Exception) -> str:
+    """What was in the way, in words that hold nothing but the host."""
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            return "it took too long"
+        case aiohttp.ClientHttpProxyError():
+            return f"the proxy answers {error.status}"
+        case aiohttp.ClientConnectorDNSError():
+            return f"the name {error.host} does not resolve"
+        case aiohttp.ClientConnectorCertificateError():
+            reason = getattr(error.certificate_error, "verify_message", "")
+            return f"the certificate of {error.host} is not trusted: {reason}".rstrip(": ")
+        case aiohttp.ClientConnectorSSLError():
+            return f"no TLS at {error.host}:{error.port}"
+        case aiohttp.ClientConnectorError() if error.os_error.errno:
+            return os.strerror(error.os_error.errno).lower()
+    return type(error).__name__
+
+
+@lru_cache(maxsize=16)  # an endpoint has few
+def _parsed(url: str) -> URL:
+    return URL(url)
 
 
 class Client:
@@ -75,8 +149,12 @@ class Client:
     def __init__(self, endpoint: Endpoint, transport: Transport, clock: Clock) -> None:
         self.endpoint = endpoint
         self._transport = transport
-        self._clock = clock
+        self.clock = clock
         self._headers = request_headers(endpoint)
+        key = endpoint.key.reveal() if endpoint.key is not None else ""
+        self._spelled = [
+            one.encode() for one in (spellings([key]) if len(key) >= SECRET_CHARS else ())
+        ]
 
     async def send(self, body: bytes) -> Reply:
         """POST one chat completion; the whole answer, unparsed. Raises NoReply."""
@@ -87,7 +165,7 @@ class Client:
         return await self._call("GET", path, None)
 
     async def _call(self, method: str, path: str, body: bytes | None) -> Reply:
-        started = self._clock.monotonic()
+        started = self.clock.monotonic()
         seconds = self.endpoint.settings.timeout
         try:
             async with asyncio.timeout(seconds):
@@ -97,12 +175,26 @@ class Client:
         except TimeoutError:
             words = f"no whole answer within {seconds:g} s"
             raise NoReply("timeout_service", words, sent=True) from None
+        kept = headers_kept(headers)
         return Reply(
             status=status,
-            headers=headers_kept(headers),
-            body=data,
-            latency_ms=int((self._clock.monotonic() - started) * 1000),
-            at=micros(self._clock.now()),
+            headers={name: self._without_key(value) for name, value in kept.items()},
+            body=self._hidden(data),
+            latency_ms=int((self.clock.monotonic() - started) * 1000),
+            at=micros(self.clock.now()),
+        )
+
+    def _hidden(self, data: bytes) -> bytes:
+        """The body without our key, which gateways like to quote when they refuse it: what
+        comes from here is stored as it is."""
+        for spelled in self._spelled:
+            if spelled in data:
+                data = data.replace(spelled, HIDDEN.encode())
+        return data
+
+    def _without_key(self, value: str) -> str:
+        return self._hidden(value.encode("utf-8", "surrogateescape")).decode(
+            "utf-8", "surrogateescape"
         )
 
 
@@ -136,12 +228,14 @@ async def open_client(
         yield Client(endpoint, transport, clock)
         return
     connector = aiohttp.TCPConnector(limit=concurrency + 2, ttl_dns_cache=300)
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+    connecting = min(CONNECT_SECONDS, endpoint.settings.timeout / 2)
+    timeout = aiohttp.ClientTimeout(total=None, connect=connecting)
     async with aiohttp.ClientSession(
         connector=connector,
         timeout=timeout,
         trust_env=False,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=True,
+        request_class=_Request,
     ) as session:
         yield Client(endpoint, HttpTransport(session, endpoint.settings.proxy), clock)

@@ -36,6 +36,8 @@ class Endpoint:
     base_url: str
     settings: EndpointSettings
     key: Secret | None = field(default=None)
+    #: Was the model chosen by this program (`auto:…`), so that it may choose again?
+    chosen: bool = False
 
     @property
     def account(self) -> str:
@@ -64,6 +66,12 @@ def endpoint_of(settings: EndpointSettings, environ: Mapping[str, str]) -> Endpo
             "endpoint.base_url: no user, password or query here; a key belongs in the environment "
             "(endpoint.api_key_env)"
         )
+    if not profile.openrouter_fields:
+        for name in ("fallback_models", "provider"):
+            if getattr(settings, name):
+                raise JobError(
+                    f"endpoint.{name}: only OpenRouter has it, not profile {profile.name}"
+                )
     variable = settings.api_key_env or profile.key_env
     value = environ.get(variable, "").strip() if variable else ""
     local = _is_loopback(parts.hostname)

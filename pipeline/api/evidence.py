@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import orjson
 
 from pipeline.records import Reply
+from pipeline.values import dataclass
 
 _SPENT_DAY = re.compile(r"perday|per_day|per day", re.IGNORECASE)
 _SPENT_MINUTE = re.compile(r"perminute|per_minute|per minute", re.IGNORECASE)
@@ -50,7 +51,7 @@ class Evidence:
 
 def evidence_of(value: Any, reply: Reply) -> Evidence:
     """Lay out what a reply says about an error. Never raises."""
-    error = _error(value)
+    error = error_in(value)
     if error is None:
         text = "" if value is not None else reply.body[:2000].decode("utf-8", "replace").strip()
         page = text[:1] == "<"
@@ -100,7 +101,7 @@ def evidence_of(value: Any, reply: Reply) -> Evidence:
     )
 
 
-def _error(value: Any) -> Mapping[str, Any] | None:
+def error_in(value: Any) -> Mapping[str, Any] | None:
     """The error object of a body, in one form; None when there is none."""
     if isinstance(value, list):
         value = value[0] if value else None
@@ -128,7 +129,7 @@ def _upstream(raw: Any) -> Iterator[Mapping[str, Any]]:
             raw = orjson.loads(raw)
         except orjson.JSONDecodeError:
             return
-    error = _error(raw)
+    error = error_in(raw)
     if error is not None:
         yield error
 

@@ -7,18 +7,21 @@ to do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
 
+from pipeline.api.classify import classify
 from pipeline.api.client import Client
 from pipeline.api.endpoint import Endpoint
+from pipeline.api.listing import Model, cheapest_first, models_of, named, whole
 from pipeline.api.wire import Capabilities
 from pipeline.errors import KeyTrouble, NoReply, ServiceError
 from pipeline.records import Completion, Limits, Reply
+from pipeline.retry import Kind
 
 #: Models that were shut down: what a user of the old default reads.
 GONE = {
@@ -34,24 +37,10 @@ FREE_PER_MINUTE, FREE_PER_DAY, FREE_PER_DAY_BOUGHT = 20, 50, 1000
 EXP_PER_MINUTE, EXP_PER_DAY = 15, 80
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """One entry of `/models`."""
-
-    id: str
-    takes_images: bool = True
-    #: US dollars per token, image and request; None when not told.
-    prices: Mapping[str, float] | None = None
-    context: int | None = None
-    max_output: int | None = None
-    parameters: frozenset[str] | None = None
-    #: ISO date after which it may be gone.
-    expires: str | None = None
-
-    @property
-    def free(self) -> bool:
-        """All prices told, and all zero."""
-        return self.prices is not None and not any(self.prices.values())
+#: Seconds between looks at a service that has a hiccup; the last one is the last look.
+HICCUP = (1.0, 2.0, 4.0, 8.0, 0.0)
+#: The remedy where the program chose the model itself. The model is part of an image's identity.
+AGAIN = "run once with --yes to let another free one be chosen (it asks every image again)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,15 +69,21 @@ async def look(client: Client, endpoint: Endpoint) -> Service:
     service = Service(model=model, clock_off=_clock_off(heard))
     if endpoint.profile.has_key_call:
         service = await _key(client, service, warnings)
-    price = _price(model)
-    if price and not endpoint.settings.allow_paid and endpoint.profile.tells_prices:
-        raise KeyTrouble(
-            f"{model.id} costs money ({price}) and endpoint.allow_paid is false: choose a free "
-            "model (caption-pipeline models) or set allow_paid: true"
-        )
+    _unpaid(model, endpoint)
     if model.expires:
         warnings.append(f"{model.id} is announced to end on {model.expires}")
     return replace(service, warnings=tuple(warnings))
+
+
+def _unpaid(model: Model, endpoint: Endpoint) -> None:
+    """KeyTrouble for a price that nobody agreed to."""
+    price = _price(model)
+    if price and not endpoint.settings.allow_paid and endpoint.profile.tells_prices:
+        other = AGAIN if endpoint.chosen else "choose a free model (caption-pipeline models)"
+        raise KeyTrouble(
+            f"{model.id} costs money ({price}) and endpoint.allow_paid is false: {other} or set "
+            "allow_paid: true"
+        )
 
 
 def _clock_off(reply: Reply | None) -> float | None:
@@ -107,45 +102,89 @@ async def _model(
     unknown = Model(id=wanted)
     if endpoint.profile.models_path is None:
         return unknown, None
-    try:
-        reply = await client.get(endpoint.profile.models_path)
-    except NoReply as lost:
-        raise ServiceError(
-            f"{endpoint.base_url}: {lost.message}; is the address right and the service up?"
-        ) from None
-    _refused_key(reply, endpoint)
-    models = models_of(_json(reply))
+    models, reply = await list_models(client, endpoint)
     if not models:
         warnings.append("the service does not list its models; the model is taken on trust")
         return unknown, reply
-    for name in (wanted, wanted.partition(":")[0] if ":free" not in wanted else wanted):
-        for model in models:
-            if model.id in (name, f"models/{name}"):
-                if not model.takes_images:
-                    raise ServiceError(f"{wanted} does not take images; {_instead(models)}")
-                return replace(model, id=wanted), reply
+    model = named(models, wanted)
+    if model is not None:
+        if not model.takes_images:
+            raise ServiceError(f"{wanted} does not take images; {_instead(models, endpoint)}")
+        _fallbacks(models, endpoint)
+        return replace(model, id=wanted), reply
     if not endpoint.profile.tells_prices:
         known = ", ".join(model.id for model in models[:5])
         raise ServiceError(f"{endpoint.base_url} has no model {wanted!r}; it has: {known}")
     why = GONE.get(wanted, "the service does not list it any more")
-    raise ServiceError(f"the model {wanted} is gone: {why}; {_instead(models)}")
+    raise ServiceError(f"the model {wanted} is gone: {why}; {_instead(models, endpoint)}")
 
 
-def _instead(models: list[Model]) -> str:
-    """Up to five models that take images, cheapest first, then largest context."""
-    able = [m for m in models if m.takes_images and m.prices is not None]
-    able.sort(key=lambda m: (sum((m.prices or {}).values()), -(m.context or 0), m.id))
+async def list_models(client: Client, endpoint: Endpoint) -> tuple[list[Model], Reply]:
+    """`/models`, asked again while the service has a hiccup; no models where it lists none.
+
+    ServiceError (69) when nobody is there, or when the prices cannot be known because the list
+    does not come; KeyTrouble (77) when the key is refused.
+    """
+    url = f"{endpoint.base_url}{endpoint.profile.models_path}"
+    for wait in HICCUP:
+        try:
+            reply = await client.get(endpoint.profile.models_path or "/models")
+        except NoReply as lost:
+            if not lost.sent or lost.code == "timeout_service" or not wait:
+                words = (
+                    f"{endpoint.base_url}: {lost.message}; is the address right and the service up?"
+                )
+                raise ServiceError(words) from None
+        else:
+            models = models_of(_json(reply))
+            trouble = reply.status in (408, 429) or reply.status >= 500
+            if models or not (trouble or (reply.status == 200 and _json(reply) is None)):
+                break
+            if not wait and endpoint.profile.tells_prices:
+                said = f"HTTP {reply.status}" if trouble else "with what is no list"
+                raise ServiceError(
+                    f"{url} answers {said}, so the price is not known: run again later"
+                )
+        if wait:
+            await client.clock.sleep(wait)
+    refused_key(reply, endpoint)
+    return models, reply
+
+
+def _fallbacks(models: list[Model], endpoint: Endpoint) -> None:
+    """A dead id among `models` fails every request, a blind or priced one is found out later."""
+    for name in endpoint.settings.fallback_models if endpoint.profile.openrouter_fields else ():
+        model = named(models, name)
+        if model is None or not model.takes_images:
+            wrong = "is not listed" if model is None else "does not take images"
+            raise ServiceError(f"endpoint.fallback_models: {name} {wrong}; take it out")
+        _unpaid(replace(model, id=name), endpoint)
+
+
+def _instead(models: list[Model], endpoint: Endpoint) -> str:
+    """The remedy: up to five models that take images, cheapest first, then largest context."""
+    able = [model for model in cheapest_first(models) if model.prices is not None]
     names = ", ".join(m.id + (" (free)" if m.free else "") for m in able[:5])
-    if not names:
-        return "set endpoint.model to one that takes images"
-    return f"set endpoint.model to one that takes images, such as {names}"
+    words = "set endpoint.model to one that takes images" + (f", such as {names}" if names else "")
+    return f"{AGAIN}, or {words}" if endpoint.chosen else words
 
 
-def _refused_key(reply: Reply, endpoint: Endpoint) -> None:
-    if reply.status == 401:
-        variable = endpoint.settings.api_key_env or endpoint.profile.key_env or "the key"
+def refused_key(reply: Reply, endpoint: Endpoint) -> None:
+    """KeyTrouble when this is what the reply says, in whatever form."""
+    if reply.status < 400:
+        return
+    verdict, _ = classify(reply, now=reply.at / 1e6)
+    if verdict.kind is Kind.ACCOUNT_FATAL:
+        variable = endpoint.settings.api_key_env or endpoint.profile.key_env
+        said = f"HTTP {reply.status}: {verdict.message}"
+        if endpoint.key is None:
+            raise KeyTrouble(
+                f"{endpoint.base_url} asks for a key ({said}): name its variable in "
+                "endpoint.api_key_env"
+            )
         raise KeyTrouble(
-            f"{endpoint.base_url} refuses the key in {variable}: check that it is whole and not revoked"
+            f"{endpoint.base_url} refuses the key in {variable} ({said}): check that it is whole "
+            "and not revoked"
         )
 
 
@@ -156,7 +195,7 @@ async def _key(client: Client, service: Service, warnings: list[str]) -> Service
     except NoReply as lost:
         warnings.append(f"/key did not answer ({lost.message}); today's use is not known")
         return service
-    _refused_key(reply, client.endpoint)
+    refused_key(reply, client.endpoint)
     held = _json(reply)
     facts = held.get("data") if isinstance(held, dict) else None
     if reply.status != 200 or not isinstance(facts, dict):
@@ -168,73 +207,23 @@ async def _key(client: Client, service: Service, warnings: list[str]) -> Service
     return replace(
         service,
         free_tier=free_tier if isinstance(free_tier, bool) else None,
-        used_today=_whole(daily.get("used")),
-        day_limit=_whole(daily.get("limit")),
+        used_today=whole(daily.get("used")),
+        day_limit=whole(daily.get("limit")),
     )
-
-
-def models_of(value: Any) -> list[Model]:
-    """The entries of a `/models` body; [] when it is none. Never raises."""
-    entries = value.get("data") if isinstance(value, dict) else None
-    found = []
-    for entry in entries if isinstance(entries, list) else []:
-        if not isinstance(entry, dict) or not isinstance(entry.get("id"), str):
-            continue
-        architecture = entry.get("architecture")
-        top = entry.get("top_provider")
-        parameters = entry.get("supported_parameters")
-        found.append(
-            Model(
-                id=entry["id"],
-                takes_images=_takes_images(architecture),
-                prices=_prices(entry.get("pricing")),
-                context=_whole(entry.get("context_length") or entry.get("max_model_len")),
-                max_output=_whole(top.get("max_completion_tokens"))
-                if isinstance(top, dict)
-                else None,
-                parameters=frozenset(map(str, parameters))
-                if isinstance(parameters, list)
-                else None,
-                expires=str(entry["expiration_date"]) if entry.get("expiration_date") else None,
-            )
-        )
-    return found
-
-
-def _takes_images(architecture: Any) -> bool:
-    """By `input_modalities`, by the older `modality: text+image->text`; not told means yes."""
-    if not isinstance(architecture, dict):
-        return True
-    modalities = architecture.get("input_modalities")
-    if isinstance(modalities, list):
-        return "image" in modalities
-    modality = architecture.get("modality")
-    return "image" in modality.split("->")[0] if isinstance(modality, str) else True
-
-
-def _prices(pricing: Any) -> dict[str, float] | None:
-    """Decimal strings in US dollars; a negative one (variable price) counts as a price."""
-    if not isinstance(pricing, dict):
-        return None
-    prices = {}
-    for name in ("prompt", "completion", "image", "request"):
-        try:
-            prices[name] = abs(float(pricing.get(name) or 0))
-        except (TypeError, ValueError):
-            return None
-    return prices
 
 
 def _price(model: Model) -> str:
     """The prices above zero, in words."""
     words = []
     for name, price in (model.prices or {}).items():
-        if price:
+        if price == math.inf:
+            words.append(f"a {name} price that is not told")
+        elif price:
             per_million = name in ("prompt", "completion")
             words.append(
                 f"${price * 1e6:.4g} per million {name} tokens"
                 if per_million
-                else f"${price:.4g} an {name}"
+                else f"${price:.4g} {'an' if name == 'image' else 'a'} {name}"
             )
     return ", ".join(words)
 
@@ -244,12 +233,6 @@ def _json(reply: Reply) -> Any:
         return orjson.loads(reply.body)
     except orjson.JSONDecodeError:
         return None
-
-
-def _whole(value: Any) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return int(value) if 0 <= value < 1e15 else None
 
 
 def limits_of(endpoint: Endpoint, service: Service) -> Limits:
@@ -292,7 +275,7 @@ def capabilities_of(endpoint: Endpoint, model: Model) -> Capabilities:
 
 def estimate(model: Model, *, tokens_in: int, tokens_out: int, images: int) -> float:
     """What a request is expected to cost, in US dollars; 0 where no price is told."""
-    prices = model.prices or {}
+    prices = {name: price for name, price in (model.prices or {}).items() if price < math.inf}
     return (
         tokens_in * prices.get("prompt", 0.0)
         + tokens_out * prices.get("completion", 0.0)
@@ -311,6 +294,3 @@ def unasked_price(endpoint: Endpoint, completion: Completion) -> str | None:
         f"{served} charged ${cost:.4g} for one request and endpoint.allow_paid is false: "
         "choose a free model or set allow_paid: true"
     )
-
-
-__all__ = ["Model", "Service", "capabilities_of", "limits_of", "look", "unasked_price"]

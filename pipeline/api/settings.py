@@ -29,6 +29,9 @@ Duration = Annotated[
     Field(examples=[90, "30s", "15m", "2h", "1d"]),
 ]
 
+#: `endpoint.model` that lets the program choose.
+AUTO = "auto:free-vision"
+
 #: What the program writes into a request's body itself -> the key that says it.
 _OWN = {"model": "endpoint.model", "models": "endpoint.fallback_models", "messages": "prompt"}
 
@@ -46,6 +49,13 @@ def _body(value: dict[str, Any]) -> dict[str, Any]:
 
 Body = Annotated[dict[str, Any], AfterValidator(_body)]
 
+
+def _model(value: str) -> str:
+    if value.startswith("auto:") and value != AUTO:
+        raise ValueError(f"write a model id, or {AUTO}")
+    return value
+
+
 ProfileName = Literal["embedded", "openrouter", "google", "litellm", "vllm", "ollama", "openai"]
 
 
@@ -61,7 +71,9 @@ class EndpointSettings(Settings):
     """Which service this is."""
     base_url: str | None = None
     """Where it is, when not at the profile's own address."""
-    model: str = Field(default="google/gemini-flash-1.5-8b-exp", min_length=1)
+    model: Annotated[str, AfterValidator(_model)] = Field(
+        default="google/gemini-flash-1.5-8b-exp", min_length=1
+    )
     """Model id, or auto:free-vision."""
     fallback_models: list[str] = Field(default=[], max_length=2)
     """OpenRouter: tried in order when the model fails; at most 3 in all."""

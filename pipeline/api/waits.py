@@ -18,7 +18,11 @@ from pipeline.api.evidence import Evidence
 #: Longest wait in seconds that is believed, and the farthest reset instant.
 LONGEST_WAIT, FARTHEST_RESET = 3600.0, 40 * 86400.0
 _DELAY = re.compile(r"^(\d+(?:\.\d+)?)s$")
-_RETRY_IN = re.compile(r"retry in (\d+(?:\.\d+)?)\s*s", re.IGNORECASE)
+#: `retry in 57.2s` (Google), `try again in 7m12s`, `retry after 350ms` (OpenAI).
+_RETRY_IN = re.compile(
+    r"(?:retry|try again) (?:in|after) (?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)\s*(m?)s)?",
+    re.IGNORECASE,
+)
 
 
 def told(
@@ -29,6 +33,7 @@ def told(
     wait = _first(
         _retry_after(headers.get("retry-after"), now),
         _scaled(headers.get("retry-after-ms")),
+        _retry_after(headers.get("llm_provider-retry-after"), now),  # as LiteLLM passes it on
         _retry_after(inner.get("retry-after"), now),
         _seconds(found.metadata.get("retry_after_seconds_raw")),
         _seconds(found.metadata.get("retry_after_seconds")),
@@ -89,7 +94,11 @@ def _retry_info(body: Mapping[str, Any]) -> float | None:
         if isinstance(delay, str) and (match := _DELAY.match(delay)):
             return _seconds(match[1])
     match = _RETRY_IN.search(str(body.get("message") or ""))
-    return _seconds(match[1]) if match else None
+    if match is None or not any(match.groups()):
+        return None
+    hours, minutes, seconds, milli = (group or 0 for group in match.groups())
+    rest = float(seconds) / 1000 if milli else float(seconds)
+    return _seconds(int(hours) * 3600 + int(minutes) * 60 + rest)
 
 
 def _instant(value: Any, now: float) -> float | None:

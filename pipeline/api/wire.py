@@ -49,12 +49,14 @@ class Wire:
                 body["models"] = [settings.model, *settings.fallback_models]
             if settings.provider:
                 body["provider"] = settings.provider
-            if capabilities.reasoning and "reasoning" not in settings.extra_body:
+            asked = settings.params.keys() | settings.extra_body.keys()
+            if capabilities.reasoning and not asked & {"reasoning", "reasoning_effort"}:
                 # Thoughts would eat max_tokens and leave no caption.
                 body["reasoning"] = {"effort": "none"}
         body.update(settings.params)
-        body.update(settings.extra_body)
-        self._fixed = body
+        self._params = body
+        self._extra = settings.extra_body
+        body = {**body, **self._extra}
         self._head = orjson.dumps(body)[:-1] + b',"messages":['
         if system is not None:
             self._head += orjson.dumps({"role": "system", "content": system}) + b","
@@ -88,18 +90,19 @@ class Wire:
 
     def _pack_head(self, count: int, schema: dict[str, object] | None) -> bytes:
         """The start of a packed body: room for all captions, and the reply's schema."""
-        body = dict(self._fixed)
+        body = dict(self._params)
         for name in ("max_tokens", "max_completion_tokens"):
             value = body.get(name)
             if isinstance(value, int):
                 room = value * count + PACK_OVERHEAD_TOKENS
                 top = self._capabilities.max_output
                 body[name] = min(room, top) if top else room
-        if schema is not None and self._capabilities.json_schema:
+        if schema is not None and self._capabilities.json_schema and "response_format" not in body:
             body["response_format"] = {
                 "type": "json_schema",
                 "json_schema": {"name": "captions", "strict": True, "schema": schema},
             }
+        body.update(self._extra)
         head = orjson.dumps(body)[:-1] + b',"messages":['
         if self._system is not None:
             head += orjson.dumps({"role": "system", "content": self._system}) + b","

@@ -49,7 +49,7 @@ def held(path: Path) -> str | None:
     """Who holds the lock right now, or None."""
     try:
         fd = os.open(path, os.O_RDONLY | _FLAGS)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         return None if _try(fd, fcntl.LOCK_SH) else _holder(fd)

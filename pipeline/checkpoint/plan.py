@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 from pipeline.checkpoint.tables import Part
 from pipeline.records import Record, RequestRow
+from pipeline.values import dataclass
 
 PART_ROWS = 10_000
 CAPTIONS, FAILURES, REQUESTS = "captions", "failures", "requests"

@@ -75,9 +75,8 @@ def agreement(one: str, other: str) -> Agreement:
     if not first or not second:
         alike = not first and not second
         return Agreement(overlap=float(alike), length=1.0 if alike else 0.0)
-    shared = sum((Counter(first) & Counter(second)).values())
     return Agreement(
-        overlap=2 * shared / (len(first) + len(second)), length=len(first) / len(second)
+        overlap=_overlap(Counter(first), Counter(second)), length=len(first) / len(second)
     )
 
 
@@ -85,9 +84,25 @@ def misplaced(single: str, own: str, others: Iterable[str]) -> bool:
     """Does the packed caption of a neighbour fit this image clearly better than its own?
 
     single: the caption when asked alone; own: its packed caption; others: of the same pack.
+    Words that most captions of the pack share (`a photo of a`) tell no image from another and do
+    not count.
     """
-    fits = agreement(single, own).overlap
-    return any(agreement(single, other).overlap > fits + CLEARLY for other in others)
+    packed = [words_of(text) for text in (own, *others)]
+    seen = Counter(word for words in packed for word in set(words))
+    telling = {word for word, count in seen.items() if 2 * count <= len(packed)}
+    alone = _only(telling, words_of(single))
+    fits, *rest = (_overlap(alone, _only(telling, words)) for words in packed)
+    return any(fit > fits + CLEARLY for fit in rest)
+
+
+def _only(telling: set[str], words: Iterable[str]) -> Counter[str]:
+    return Counter(word for word in words if word in telling)
+
+
+def _overlap(one: Counter[str], other: Counter[str]) -> float:
+    """F1 of shared words; nothing in common with nothing is 0."""
+    every = one.total() + other.total()
+    return 2 * (one & other).total() / every if every else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,7 +72,8 @@ class Measured:
         return cls(**{k: v for k, v in held.items() if k in known and type(v) is int and v >= 0})
 
 
-_REFUSED = frozenset({"refused", "safety", "image_rejected"})
+#: Codes of images that the service looked at and would not have.
+REFUSED = frozenset({"refused", "safety", "image_rejected"})
 
 
 def measure(
@@ -87,7 +88,7 @@ def measure(
     """What one reply adds to the counts."""
     records, size = tuple(records), len(sent.items)
     captions = sum(record.status == "ok" for record in records)
-    refused = sum(record.error_code in _REFUSED for record in records)
+    refused = sum(record.error_code in REFUSED for record in records)
     counts = Measured(settled=captions + refused, refused=refused)
     if size == 1 or kind not in (Kind.OK, Kind.TRUNCATED):
         return counts

@@ -16,6 +16,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Literal, overload
 
 from pipeline.plan.identity_sql import identity_sql, key_sql, prompt_sql, text_sql
@@ -128,7 +129,11 @@ def image_identity(
 
 def shown_image(value: ImageValue) -> str:
     """The image as records and logs show it: no signature, no bytes, no data URI."""
-    identity = image_identity(value)
+    return shown(image_identity(value))
+
+
+def shown(identity: str) -> str:
+    """`shown_image` of an image whose identity is known."""
     kind, _, rest = identity.partition(":")
     return identity if kind == "sha256" else safe_text(rest)
 
@@ -138,6 +143,7 @@ def item_key(recipe: str, image: str, prompt: str) -> str:
     return _sha256(f"v1\n{recipe}\n{image}\n{prompt}")[:32]
 
 
+@lru_cache(maxsize=4)  # most jobs have one prompt
 def prompt_id(prompt: str, system: str | None) -> str:
     """16 hex naming the words that were asked."""
     return _sha256(f"{system or ''}\n{prompt}")[:16]
@@ -153,6 +159,7 @@ __all__ = [
     "prompt_id",
     "prompt_sql",
     "recipe",
+    "shown",
     "shown_image",
     "text_sql",
     "unsigned",

@@ -44,6 +44,8 @@ _REFUSALS = frozenset(
 #: The images were taken and an answer was written: none of them is refused.
 _ANSWERED = frozenset({Kind.OK, Kind.TRUNCATED})
 _TOO_MUCH = frozenset({Kind.TOO_LARGE, Kind.TOO_LONG})
+#: Answers that one image of a pack may break; searched for it once the pack's attempts are used.
+_BROKEN = frozenset({Kind.TRANSIENT, Kind.EMPTY, Kind.MALFORMED})
 #: Answers, good or bad, that tell whether packs of this size are understood.
 _TELLING = frozenset({Kind.OK, Kind.TRUNCATED, Kind.EMPTY, Kind.MALFORMED})
 
@@ -93,10 +95,14 @@ class _Open:
 class Pool:
     """Images waiting to be asked. One a run; not thread-safe."""
 
-    def __init__(self, limits: PackLimits, *, form: Form = "plain") -> None:
+    def __init__(
+        self, limits: PackLimits, *, form: Form = "plain", sizes: Iterable[int] = ()
+    ) -> None:
+        """sizes: of the first packs, one after the other, as a pilot tries them."""
         self._limits = limits
+        self._sizes = iter(sizes)
         #: Images in a pack now; smaller than `limits.images` while packs go unanswered.
-        self._most = limits.images
+        self._most = next(self._sizes, limits.images)
         #: Packs in a row that settled nothing, and images answered in packs of the size of now.
         self._barren = self._streak = 0
         self._single: Form = "plain" if form == "pack" else form
@@ -106,6 +112,7 @@ class Pool:
         self._suspects: deque[tuple[Item, ...]] = deque()
         #: Groups to be asked as they are.
         self._ready: deque[tuple[Item, ...]] = deque()
+        self._audits: deque[Item] = deque()
         #: Asked half (its first key) -> the other half, which is guilty if this one is not.
         self._others: dict[str, tuple[Item, ...]] = {}
         #: Groups whose attempts an outage may have used up: asked when nothing else is left.
@@ -115,14 +122,15 @@ class Pool:
 
     def __len__(self) -> int:
         groups = (*self._suspects, *self._ready, *self._parked, *self._others.values())
-        return len(self._fresh) + sum(len(group) for group in groups)
+        return len(self._fresh) + len(self._audits) + sum(len(group) for group in groups)
 
-    def add(self, item: Item, *, alone: bool = False) -> None:
-        """A fresh image; `alone`: it is to travel by itself, as an audit asks."""
-        if alone:
-            self._ready.append((item,))
-        else:
-            self._fresh.append(item)
+    def add(self, item: Item) -> None:
+        """A fresh image."""
+        self._fresh.append(item)
+
+    def audit(self, item: Item) -> None:
+        """An image that has its caption, to be asked again alone for comparison."""
+        self._audits.append(item)
 
     def allow(self, images: int) -> None:
         """Packs of so many images from now on, as `auto.choose` says in the course of a run."""
@@ -142,10 +150,14 @@ class Pool:
             return self._request(group[:half] or group)
         if self._ready:
             return self._request(self._ready.popleft())
+        if self._audits:
+            return self._request((self._audits.popleft(),), form="audit")
         self._measure()
         if self._open.full or (idle and self._fresh):
             items = tuple(self._fresh.popleft() for _ in range(self._open.count))
             self._open = _Open()
+            if (size := next(self._sizes, None)) is not None:
+                self._resize(size)
             return self._request(items)
         if ended and idle and self._parked:
             for group in self._parked:
@@ -167,11 +179,14 @@ class Pool:
 
         verdict: of the last answer, also when it settled every image.
         """
+        if request.form == "audit":
+            return
         kind = verdict.kind if verdict is not None else None
+        searched = kind in _REFUSALS or (kind in _BROKEN and _splits(decision))
         other = self._others.pop(request.items[0].asked.key, ())
         if other and kind in _ANSWERED:
             self._suspects.append(other)
-        elif other and left and kind not in _REFUSALS and not _gives_up(decision):
+        elif other and left and not searched and not _gives_up(decision):
             # Nothing was learned: the culprit may still be in either half.
             self._suspects.append((*left, *other))
             return
@@ -183,7 +198,7 @@ class Pool:
             return
         if _gives_up(decision):
             self._parked.append(tuple(left))
-        elif kind in _REFUSALS and verdict is not None:
+        elif searched and verdict is not None:
             self._refused(request, tuple(left), verdict.suspect)
         elif kind in _TOO_MUCH or (kind is Kind.TRUNCATED and len(left) == len(request.items)):
             self._too_much(request, tuple(left), kind)
@@ -261,8 +276,8 @@ class Pool:
             # One image always goes, however large it is; what is over its limit is full.
             opened.full = over or opened.count >= self._most
 
-    def _request(self, items: tuple[Item, ...]) -> Request:
-        form: Form = "pack" if len(items) > 1 else self._single
+    def _request(self, items: tuple[Item, ...], *, form: Form | None = None) -> Request:
+        form = form or ("pack" if len(items) > 1 else self._single)
         tokens_in, tokens_out = cost.request_tokens(
             items, form, caption=self._limits.caption_tokens
         )
@@ -287,6 +302,10 @@ def _apart(missed: list[Item]) -> list[tuple[Item, ...]]:
     crowd = len(missed) >= CROWD and all(one.asked.attempts == ALONE_AFTER for one in missed)
     size = len(missed) // 4 if crowd else 1
     return [tuple(missed[at : at + size]) for at in range(0, len(missed), size)]
+
+
+def _splits(decision: RetryDecision | None) -> bool:
+    return decision is not None and decision.action is Action.SPLIT
 
 
 def _gives_up(decision: RetryDecision | None) -> bool:

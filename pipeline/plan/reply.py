@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from pipeline.plan.words import pack_instruction, response_schema
+from pipeline.values import dataclass
 
 #: Longest reply that is read; 8,192 tokens are some 40,000 characters.
 MAX_CHARS = 1_000_000
@@ -239,8 +240,8 @@ def _number(value: object) -> int | None:
 
 def share(total: int | None, count: int) -> list[int | None]:
     """Split a whole number over `count` images by largest remainder: the shares add up again."""
-    if total is None or count < 1:
-        return [None] * count
+    if total is None or count < 2:
+        return [total] * count
     low, more = divmod(total, count)
     return [low + (index < more) for index in range(count)]
 

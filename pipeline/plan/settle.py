@@ -86,6 +86,8 @@ def named(sent: Sent, verdict: Verdict, completion: Completion | None) -> Verdic
 def _records(
     sent: Sent, reply: Reply, verdict: Verdict, completion: Completion | None
 ) -> list[Record]:
+    if sent.form == "audit":
+        return []  # the image has its caption; this answer is only compared with it
     shares = _Shares(sent, reply, completion)
     if len(sent.items) > 1:
         return _of_pack(shares, sent, verdict, completion)

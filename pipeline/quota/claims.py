@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from pipeline.quota.rules.base import Row
 from pipeline.quota.rules.daily import DayView
 from pipeline.quota.server_time import ServerTime
+from pipeline.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

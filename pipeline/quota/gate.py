@@ -307,8 +307,9 @@ class Gate:
         return self._rules.weather.last_success >= monotonic
 
     def suspects_outage(self) -> bool:
-        """So many attempts in a row failed that the service, not an image, may be the reason."""
-        return self._rules.weather.suspicious
+        """So many attempts at so many images failed that the service, not they, is the reason:
+        only probes go."""
+        return self._rules.weather.closed
 
     def snapshot(self) -> dict[str, object]:
         """The state of all limits, for progress and status. Instants are epoch seconds."""

@@ -16,6 +16,9 @@ from pipeline.sim.models import Model
 from pipeline.sim.reading import Asked
 
 _REMEMBERED = 1_000
+#: What `/key` tells beside, for an account without own provider keys, organization or budget.
+_BYOK = ("byok_usage", "byok_usage_daily", "byok_usage_weekly", "byok_usage_monthly")
+_NULLS = ("creator_user_id", "organization_id", "workspace_id", "effective_budget")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +156,14 @@ class Accounts:
             "usage_daily": spent,
             "usage_weekly": spent,
             "usage_monthly": spent,
-            "byok_usage": 0,
+            **dict.fromkeys(_BYOK, 0),
             "include_byok_in_limit": False,
             "is_management_key": who.key in knobs.management_keys,
             "is_provisioning_key": False,
             "expires_at": None,
+            "budgets": [],
+            "allowed_data_regions": [],
+            **dict.fromkeys(_NULLS),
         }
         facts["rate_limit"]["note"] = "deprecated"
         if knobs.rpd is not None:

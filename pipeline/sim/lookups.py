@@ -28,9 +28,9 @@ def look_up(
         accounts.authorize(call.who, knobs, dialect)
     if path != "/models":
         return json_response(200, _one_model(call, living))
-    found, wrong = listing.chosen(living, call.query)
-    if wrong:
-        raise dialect.bad(knobs, wrong)
+    found = listing.chosen(living, call.query)
+    if isinstance(found, str):
+        raise dialect.bad(knobs, found)
     return json_response(200, dialect.models(found, knobs))
 
 

@@ -100,14 +100,25 @@ def listed(model: Model, era: str) -> dict[str, Any]:
             "supported_parameters": list(model.supported),
             "default_parameters": None,
             "expiration_date": model.expires,
+            "supported_voices": None,
             "links": {"details": f"/api/v1/models/{model.id}/endpoints"},
         }
     return facts
 
 
+#: What a captioning model's endpoint has none of.
+_ENDPOINT_2026: Mapping[str, Any] = {
+    "native_tools": {},
+    "service_tier": None,
+    "supports_diarization": False,
+    "supports_implicit_caching": False,
+    "supports_tool_choice": dict.fromkeys(("auto", "function", "none", "required"), False),
+}
+
+
 def endpoints(model: Model, era: str) -> dict[str, Any]:
     """`GET /models/{author}/{slug}/endpoints`."""
-    one = {
+    one: dict[str, Any] = {
         "name": f"{model.provider} | {model.id}",
         "model_id": model.id,
         "model_name": model.id,
@@ -126,13 +137,26 @@ def endpoints(model: Model, era: str) -> dict[str, Any]:
         "latency_last_30m": None,
         "throughput_last_30m": None,
     }
+    if era != "2024":
+        one |= _ENDPOINT_2026
     facts = listed(model, era)
     kept = {name: facts[name] for name in ("id", "name", "created", "description", "architecture")}
     return {**kept, "endpoints": [one]}
 
 
-def chosen(models: tuple[Model, ...], asked: Mapping[str, str]) -> tuple[list[Model], str | None]:
-    """The models that the query of `GET /models` lets through, and what is wrong with it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What a query of `GET /models` lets through."""
+
+    models: tuple[Model, ...]
+    #: All that match, on this page or another.
+    total: int
+    #: The query of the next page.
+    next: str | None = None
+
+
+def chosen(models: tuple[Model, ...], asked: Mapping[str, str]) -> Page | str:
+    """The page that a query asks for, or what is wrong with it. Without offset and limit, all."""
     found = list(models)
     words = {name: set(filter(None, text.split(","))) for name, text in asked.items()}
     if "supported_parameters" in words:
@@ -143,10 +167,13 @@ def chosen(models: tuple[Model, ...], asked: Mapping[str, str]) -> tuple[list[Mo
         found = [m for m in found if words["output_modalities"] <= {"text"}]
     if "q" in asked:
         found = [m for m in found if asked["q"].lower() in m.id.lower()]
+    numbers = {}
     for name in ("offset", "limit"):
         if name in asked:
             if not (asked[name].isascii() and asked[name].isdigit() and len(asked[name]) < 10):
-                return [], f"{name}: a whole number is required"
-            number = int(asked[name])
-            found = found[number:] if name == "offset" else found[:number]
-    return found, None
+                return f"{name}: a whole number is required"
+            numbers[name] = int(asked[name])
+    start = numbers.get("offset", 0)
+    size = numbers.get("limit", 500 if numbers else len(found))
+    more = f"offset={start + size}&limit={size}" if start + size < len(found) else None
+    return Page(models=tuple(found[start : start + size]), total=len(found), next=more)

@@ -10,19 +10,21 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from email.utils import parsedate_to_datetime
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pipeline.api.classify import classify
-from pipeline.api.preflight import Model, estimate, unasked_price
+from pipeline.api.listing import Model
+from pipeline.api.preflight import estimate, unasked_price
 from pipeline.clock import Clock, micros
 from pipeline.errors import Exit, ImageError, NoReply, Stopped, StopReason
-from pipeline.plan.reply import safe_text
-from pipeline.plan.settle import ERROR_CHARS, named, records_of, unanswered
+from pipeline.plan.pack import ALONE_AFTER
+from pipeline.plan.reply import clean_caption
+from pipeline.plan.settle import unanswered
 from pipeline.plan.words import pack_instruction, pack_label, response_schema, shared_prompt
-from pipeline.records import Completion, Derived, Item, Record, Reply, Request, Sent
+from pipeline.records import Item, Record, Request, Sent
 from pipeline.retry import Action, Kind, RetryDecision, Scope, Verdict, decide
+from pipeline.stories.told import Told, date_of, failure, stop_reason
+from pipeline.values import dataclass
 
 if TYPE_CHECKING:
     from pipeline.api.client import Client
@@ -31,23 +33,8 @@ if TYPE_CHECKING:
     from pipeline.checkpoint.checkpoint import Checkpoint
     from pipeline.images.load import Images
     from pipeline.quota.gate import Gate, Permit
+    from pipeline.stories.packing import Packing
     from pipeline.stories.progress import Progress
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told(Derived):
-    """What a reply settles, with the reading it came from."""
-
-    verdict: Verdict
-    completion: Completion | None
-
-
-def derive(sent: Sent, reply: Reply) -> Told:
-    """Read a stored reply. Pure: recovery after a crash comes to the same records."""
-    verdict, completion = classify(reply, now=reply.at / 1e6)
-    verdict = named(sent, verdict, completion)
-    settled = records_of(sent, reply, verdict, completion)
-    return Told(records=settled.records, row=settled.row, verdict=verdict, completion=completion)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +45,8 @@ class Ended:
     left: tuple[Item, ...] = ()
     decision: RetryDecision | None = None
     verdict: Verdict | None = None
+    #: Images to be asked again alone, to compare.
+    audits: tuple[Item, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,12 +66,16 @@ class Desk:
     recipe: str
     #: `retry.attempts`
     attempts: int
+    packing: Packing
     progress: Progress
 
     async def settle(self, request: Request) -> Ended:
         """Take one request to its end. Images stay unsettled when the run is ending, which the
         gate's reason tells."""
+        if request.form == "audit":
+            return await self._audit(request)
         first, body, attempt = request, self.body(request), 0
+        audits: tuple[Item, ...] = ()
         before = began = self.clock.monotonic()
         while True:
             attempt += 1
@@ -92,15 +85,16 @@ class Desk:
                 sent, told = await self._ask(request, body, attempt)
             except Stopped:
                 return Ended(request=first)
+            audits += self.packing.heard(request, sent, told)
             settled = {record.key for record in told.records}
             rest = tuple(item for item in items if item.asked.key not in settled)
             verdict = told.verdict
             if not rest:
-                return Ended(request=first, verdict=verdict)
+                return Ended(request=first, verdict=verdict, audits=audits)
             decision = decide(
                 verdict,
                 attempts=min(item.asked.attempts for item in rest),
-                allowed=self.attempts,
+                allowed=self._allowed(request, before),
                 packed=len(items) > 1,
                 by_url=any(item.image.url is not None for item in rest),
                 rng=self.rng,
@@ -108,21 +102,57 @@ class Desk:
             if decision.action is Action.STOP:
                 self.gate.stop(stop_reason(verdict))
                 return Ended(request=first)
+            if decision.action in _GIVES_UP and self._blames_service(verdict, request, before):
+                decision = replace(decision, action=Action.FAIL)
+                return Ended(request=first, left=rest, decision=decision, verdict=verdict)
             if decision.action is Action.FAIL:
-                if self._blames_service(verdict, request, before):
-                    return Ended(request=first, left=rest, decision=decision, verdict=verdict)
                 await self._fail(rest, sent, told)
-                return Ended(request=first, verdict=verdict)
+                return Ended(request=first, verdict=verdict, audits=audits)
             if decision.spends:
                 rest = await self._spend(rest, sent, told)
             if decision.action is Action.RELOAD:
                 rest = await self._reload(rest)
-            elif len(items) > 1 and not _whole(verdict):
-                return Ended(request=first, left=rest, decision=decision, verdict=verdict)
+            elif len(items) > 1 and (decision.action is Action.SPLIT or not _whole(verdict)):
+                return Ended(
+                    request=first, left=rest, decision=decision, verdict=verdict, audits=audits
+                )
             if not rest or not await self._pause(decision.delay):
-                return Ended(request=first, verdict=verdict)
+                return Ended(request=first, verdict=verdict, audits=audits)
             request = replace(request, items=rest)
             body = self.body(request)
+
+    async def _audit(self, request: Request) -> Ended:
+        """Ask an image that has its caption again alone; what comes of it is only compared."""
+        body, item = self.body(request), request.items[0]
+        for attempt in range(1, self.attempts + 1):
+            try:
+                _, told = await self._ask(request, body, attempt)
+            except Stopped:
+                break
+            verdict = told.verdict
+            if verdict.kind is Kind.OK and told.completion is not None:
+                again = self.packing.audited(item, clean_caption(told.completion.content))
+                return Ended(request=request, verdict=verdict, audits=(item,) if again else ())
+            decision = decide(
+                verdict,
+                attempts=attempt,
+                allowed=self.attempts,
+                packed=False,
+                by_url=False,
+                rng=self.rng,
+            )
+            if decision.action is Action.STOP:
+                self.gate.stop(stop_reason(verdict))
+            if decision.action is not Action.RETRY or not await self._pause(decision.delay):
+                break
+        return Ended(request=request)
+
+    def _allowed(self, request: Request, before: float) -> int:
+        """Attempts of this request. A pack that fails while others are answered holds an image
+        that breaks the reply: it is searched before its attempts are used up."""
+        if len(request.items) > 1 and self.gate.succeeded_since(before):
+            return min(self.attempts, ALONE_AFTER)
+        return self.attempts
 
     def body(self, request: Request) -> bytes:
         """The request as the wire wants it."""
@@ -220,8 +250,9 @@ class Desk:
 
     def _blames_service(self, verdict: Verdict, request: Request, before: float) -> bool:
         """An outage fails no image: attempts are used up, but since the last one but one nobody
-        was answered. Such images are parked until all others are done; then only the signs of
-        an outage (many images in a row) still speak for them."""
+        was answered. Such images are parked until all others are done; then only an outage that
+        many images have shown still speaks for them, and the few that are left otherwise fail,
+        with a code that the next run asks again by itself."""
         return (
             verdict.kind is Kind.TRANSIENT
             and not self.gate.succeeded_since(before)
@@ -284,6 +315,10 @@ class Desk:
         return False
 
 
+#: The attempts are used up.
+_GIVES_UP = frozenset({Action.FAIL, Action.SPLIT})
+
+
 def _again(item: Item) -> Item:
     return replace(item, asked=replace(item.asked, attempts=item.asked.attempts + 1))
 
@@ -297,71 +332,4 @@ def _whole(verdict: Verdict) -> bool:
         Kind.ACCOUNT_DAY,
         Kind.MODEL_DAY,
         Kind.UPSTREAM,
-    )
-
-
-def date_of(reply: Reply) -> float | None:
-    """The service's clock by its `Date` header (epoch seconds), which corrects ours."""
-    try:
-        return parsedate_to_datetime(reply.headers["date"]).timestamp()
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return None
-
-
-def stop_reason(verdict: Verdict) -> StopReason:
-    """Why a verdict ends the whole run."""
-    words = verdict.message or verdict.kind.value
-    if verdict.kind is Kind.BUDGET:
-        return StopReason(
-            exit=Exit.LATER,
-            message=f"the key's budget is spent: {words}",
-            resume_after=verdict.until,
-        )
-    if verdict.kind is Kind.ACCOUNT_FATAL:
-        return StopReason(
-            exit=Exit.KEY,
-            message=f"the service refuses this key: {words}",
-            resume_after=None,
-        )
-    return StopReason(
-        exit=Exit.SERVICE,
-        message=f"the service cannot serve this model or request: {words}",
-        resume_after=None,
-    )
-
-
-def failure(
-    desk: Desk,
-    item: Item,
-    *,
-    code: str,
-    message: str,
-    sent: Sent | None = None,
-    completion: Completion | None = None,
-) -> Record:
-    """The record of an image that has no caption, and why. sent: its last request, if any."""
-    asked = item.asked
-    return Record(
-        key=asked.key,
-        recipe=desk.recipe,
-        id=asked.id,
-        image=asked.image,
-        caption=None,
-        status="failed",
-        error_code=code,
-        error=safe_text(message)[:ERROR_CHARS],
-        flags=asked.flags,
-        prompt_id=asked.prompt_id,
-        model=desk.endpoint.settings.model,
-        served_model=completion.served_model if completion else None,
-        provider=completion.provider if completion else None,
-        request_id=sent.request_id if sent else None,
-        finish_reason=completion.finish_reason if completion else None,
-        attempts=asked.attempts if sent else 0,
-        pack_size=len(sent.items) if sent else 0,
-        image_sha256=asked.image_sha256,
-        width=asked.width,
-        height=asked.height,
-        run_id=desk.run_id,
-        finished_at=micros(desk.clock.now()),
     )

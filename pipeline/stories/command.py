@@ -8,33 +8,38 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.checkpoint.checkpoint import open_checkpoint
 from pipeline.checkpoint.runs import append_run
 from pipeline.errors import Exit, PipelineError, StopReason
-from pipeline.stories import outcome
-from pipeline.stories.caption import derive
+from pipeline.stories import choice, outcome, pilot
 from pipeline.stories.dataset import write_dataset
 from pipeline.stories.logs import logging_to
 from pipeline.stories.progress import Tally
+from pipeline.stories.remaining import take_survey
 from pipeline.stories.run import run_job
 from pipeline.stories.start import (
     Looked,
+    Opened,
     World,
     look_at_job,
     new_run_id,
     open_run,
-    take_survey,
     this_world,
+    under,
 )
+from pipeline.stories.told import derive
 
 if TYPE_CHECKING:
     from pipeline.config import JobConfig
+    from pipeline.plan.pack import PackLimits
     from pipeline.quota.gate import Gate
     from pipeline.stories.options import RunOptions
+    from pipeline.stories.packing import Packing
 
 #: Above so many rows dataset.parquet is written only when nothing is left.
 DATASET_ROWS = 1_000_000
@@ -48,6 +53,8 @@ def run_command(job: JobConfig, options: RunOptions, environ: Mapping[str, str])
         summary = runner.run(run(job, options, world))
     if options.json:
         print(json.dumps(summary))  # noqa: T201 - the command's result
+    elif summary.get("pilot"):
+        print("\n".join(pilot.lines(summary["pilot"])))  # noqa: T201 - the command's result
     return int(summary["exit_code"])
 
 
@@ -67,23 +74,36 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
     looked = await asyncio.to_thread(look_at_job, job, world.environ)
     tally = Tally()
     reason: StopReason | None = None
-    quota: Mapping[str, Any] = {}
+    worked: Worked | None = None
     dataset: str | None = None
     min_free = job.run.min_free
     async with open_checkpoint(
         looked.output, derive=derive, clock=clock, min_free=min_free
     ) as checkpoint:
         with logging_to(looked.output / "_state" / "logs", run_id, world, looked.endpoint.key):
+            if choice.is_auto(job):
+                job = await choice.pin(job, world, yes=options.yes)
+                looked = under(job, looked, chosen=True)
             redo = await checkpoint.redo_keys(options.chosen)
-            found = await take_survey(looked, checkpoint, options, redo)
+            found = await take_survey(looked, checkpoint, options, redo, world.rng)
             tally.rows, tally.images = found.rows, found.images
             tally.captioned, tally.failed = found.captioned, dict(found.failed)
             _log.info("%s", outcome.opening(job, found))
             try:
                 if found.asked:
-                    reason, quota = await _work(
-                        job, looked, checkpoint, found, tally, run_id, world
+                    doors = open_run(
+                        job,
+                        looked,
+                        checkpoint,
+                        found,
+                        tally,
+                        run_id=run_id,
+                        world=world,
+                        hurry=(hurry := asyncio.Event()),
+                        pilot=options.pilot is not None,
                     )
+                    worked = await _work(doors, looked, hurry)
+                    reason = worked.reason
             except PipelineError as error:
                 reason = StopReason(exit=error.exit_code, message=str(error), resume_after=None)
             finally:
@@ -94,7 +114,7 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
                 tally,
                 reason,
                 max_failed=job.run.max_failed,
-                limited=options.limit is not None,
+                limited=options.limit is not None or options.pilot is not None,
             )
             summary = outcome.summary(
                 tally,
@@ -102,11 +122,24 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
                 job=job.name,
                 code=code,
                 reason=reason,
-                quota=quota,
+                quota=(quota := worked.quota if worked else {}),
                 output=str(looked.output),
                 dataset=dataset,
                 seconds=clock.monotonic() - started,
             )
+            if options.pilot is not None and worked is not None:
+                sample = pilot.Sample(
+                    packing=worked.packing,
+                    limits=worked.limits,
+                    records=pilot.records_of_run(looked.output, run_id),
+                    requests=tally.requests,
+                    left=tally.left,
+                    daily=quota.get("limit"),
+                    seconds=clock.monotonic() - started,
+                )
+                summary["pilot"] = told = pilot.expect(sample)
+                page = await asyncio.to_thread(pilot.write, looked.output, told, sample)
+                _log.info("pilot: pictures and captions side by side: %s", page)
             await asyncio.to_thread(append_run, looked.output, summary)
             _log.info(
                 "%s",
@@ -131,24 +164,38 @@ def _stale(path: Path, looked: Looked) -> bool:
     return held.get(b"caption_pipeline.manifest") != looked.manifest.fingerprint().encode()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worked:
+    """What asking came to."""
+
+    #: Why it ended early, if it did.
+    reason: StopReason | None
+    #: The quota as it stands.
+    quota: Mapping[str, Any]
+    packing: Packing
+    limits: PackLimits
+
+
 async def _work(
-    job: JobConfig,
-    looked: Looked,
-    checkpoint: Any,
-    found: Any,
-    tally: Tally,
-    run_id: str,
-    world: World,
-) -> tuple[StopReason | None, Mapping[str, Any]]:
-    """Ask what is left; returns why it ended early, if it did, and the quota as it stands."""
-    hurry = asyncio.Event()
-    async with open_run(
-        job, looked, checkpoint, found, tally, run_id=run_id, world=world, hurry=hurry
-    ) as opened:
-        with signals(opened.desk.gate, hurry):
-            await run_job(opened)
-        gate = opened.desk.gate
-        return gate.reason, quota_of(gate.snapshot())
+    doors: AbstractAsyncContextManager[Opened], looked: Looked, hurry: asyncio.Event
+) -> Worked:
+    """Ask what is left."""
+    async with doors as opened:
+        gate, packing = opened.desk.gate, opened.desk.packing
+        with signals(gate, hurry):
+            try:
+                await run_job(opened)
+            finally:
+                model = opened.job.endpoint.model
+                await asyncio.to_thread(packing.keep, looked.output, model)
+        if (compared := packing.compared()) is not None:
+            _log.log(logging.WARNING if compared.worse else logging.INFO, "%s", compared.words())
+        return Worked(
+            reason=gate.reason,
+            quota=quota_of(gate.snapshot()),
+            packing=packing,
+            limits=opened.limits,
+        )
 
 
 def quota_of(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,14 +7,13 @@ what does not fit. The manifest itself is never held whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from pipeline import fs, schema
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from pipeline.manifest.open import Manifest
 
 #: Records that are joined in memory; more go through DuckDB.
-FEW = 200_000
+FEW = 50_000
 #: Rows looked up at once, and handed on at once.
 LOOK_UP, SLICE = 100_000, 10_000
 #: Record columns that stand in the dataset, in this order.
@@ -93,6 +92,12 @@ def _parts(output: Path) -> list[str]:
     return [str(p) for folder in folders for p in sorted((output / folder).glob("*.parquet"))]
 
 
+def read_columns(part: str, columns: Sequence[str]) -> pa.Table:
+    """Columns of one part of captions or failures."""
+    with pq.ParquetFile(part) as file:
+        return file.read(columns=list(columns), use_threads=False).select(columns)
+
+
 def _count(parts: list[str]) -> int:
     return sum(pq.read_metadata(part).num_rows for part in parts)
 
@@ -110,9 +115,10 @@ def _looked_up(manifest: Manifest, naming: Naming, parts: list[str]) -> Iterator
     """For each manifest row its record, from records held in memory."""
     records = schema.RECORDS.empty_table().select(COLUMNS)
     if parts:
-        records = ds.dataset(parts, schema=schema.RECORDS).to_table(columns=list(COLUMNS))
+        # One after the other: read all at once, they take several times their own size.
+        records = pa.concat_tables(read_columns(part, COLUMNS) for part in parts)
     known = records.column("key").combine_chunks()
-    keys = (naming.of(row).key for batch in manifest.batches() for row in batch)
+    keys = (naming.key(row) for batch in manifest.batches() for row in batch)
     # Each look-up hashes all known keys anew, so many rows are looked up at once.
     while some := list(islice(keys, LOOK_UP)):
         at = pc.index_in(pa.array(some, pa.string()), value_set=known)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import OutputError
 from pipeline.export.export import EXPORTS, export, format_of
 from pipeline.export.pictures import Pictures
+from pipeline.stories.choice import pinned
 from pipeline.stories.dataset import joined, joined_schema, record_name
 from pipeline.stories.start import look_at_manifest
 
@@ -27,7 +28,7 @@ def export_command(
     output = Path(job.output.path)
     if not (output / "captions").exists():
         raise OutputError(f"{output}: nothing to export yet; run the job first")
-    manifest, naming = look_at_manifest(job)
+    manifest, naming = look_at_manifest(pinned(job))
     bytes_too = EXPORTS[chosen].folder or chosen == "webdataset"
     root = Path(job.images.root).absolute() if job.images.root else manifest.folder
     shape = manifest.arrow(bytes_too=bytes_too)

@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.clock import iso
-from pipeline.plan import cost
-from pipeline.plan.auto import images_per_request
+from pipeline.plan import auto, cost
 from pipeline.plan.pack import limits_for
+from pipeline.stories import choice
 from pipeline.stories.options import RunOptions
+from pipeline.stories.packing import measured_of
 from pipeline.stories.reach import Reach, reach
-from pipeline.stories.start import World, look_at_job, survey_of
+from pipeline.stories.remaining import survey_of
+from pipeline.stories.start import World, look_at_job, under
 
 if TYPE_CHECKING:
     from pipeline.config import JobConfig
     from pipeline.stories.survey import Survey
 
-#: Refused images for which captions a day are told.
-REFUSED = (0.0, 0.01, 0.05)
 DAY, MINUTES_A_DAY = 86_400.0, 1_440
 #: Seconds an answer takes where nothing was measured yet: a free vision model's usual latency.
 LATENCY = 4.0
@@ -70,6 +70,9 @@ def forecast(asked: int, size: int, found: Reach, *, now: float, concurrency: in
 def plan_command(job: JobConfig, environ: Mapping[str, str], world: World, *, as_json: bool) -> int:
     """Print the plan; 0. No request that counts is sent."""
     looked = look_at_job(job, environ)
+    if choice.is_auto(job):
+        job = asyncio.run(choice.settled(job, world))
+        looked = under(job, looked, chosen=True)
     found = survey_of(looked, Path(job.output.path), RunOptions())
     service = asyncio.run(reach(job, looked.endpoint, world))
     told = facts(job, found, service, now=world.clock.now())
@@ -81,9 +84,15 @@ def facts(job: JobConfig, found: Survey, service: Reach, *, now: float) -> dict[
     """The plan with stable keys."""
     model, allowance, day = service.service.model, service.allowance, service.today
     asked_for = job.packing.images_per_request
-    size = asked_for if isinstance(asked_for, int) else 1
-    top = limits_for(size, context=model.context, max_output=model.max_output)
-    size = max(1, min(size, top.tokens_out // cost.CAPTION_TOKENS))
+    held = measured_of(Path(job.output.path), job.endpoint.model)
+    top = limits_for(
+        asked_for if isinstance(asked_for, int) else auto.LARGEST,
+        context=model.context,
+        max_output=model.max_output,
+        caption_tokens=cost.caption_tokens(job.endpoint.params.get("max_tokens")),
+    )
+    fits = auto.room(top, held)
+    size = min(asked_for, fits) if isinstance(asked_for, int) else auto.choose(top, held)
     seen = forecast(found.asked, size, service, now=now, concurrency=job.quota.concurrency)
     tokens_in = found.asked * 2 * cost.TOKENS_PER_TILE + seen.requests * cost.text_tokens(
         job.prompt.text
@@ -98,6 +107,7 @@ def facts(job: JobConfig, found: Survey, service: Reach, *, now: float) -> dict[
     )
     return {
         "job": job.name,
+        "model": job.endpoint.model,
         "rows": found.rows,
         "images": found.images,
         "captioned": found.captioned,
@@ -117,12 +127,18 @@ def facts(job: JobConfig, found: Survey, service: Reach, *, now: float) -> dict[
         "binding_limit": seen.binding,
         "requests_per_day": seen.daily,
         "captions_per_day": {
-            f"{share:g}": int(seen.daily * images_per_request(size, share)[1]) for share in REFUSED
+            f"{one.refused:g}": one.captions_per_day
+            for one in auto.forecasts(
+                size if isinstance(asked_for, int) else None,
+                requests_per_day=seen.daily,
+                limits=top,
+                measured=held,
+            )
         },
         "nights": seen.nights,
         "ends_at": iso(seen.ends_at),
         "tokens": {"prompt": tokens_in, "completion": tokens_out},
-        "cost_usd": round(money, 6) if model.prices is not None else None,
+        "cost_usd": round(money, 6) if model.prices is not None and money < math.inf else None,
     }
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import orjson
-
 from pipeline.api.client import open_client
 from pipeline.api.endpoint import endpoint_of
-from pipeline.api.preflight import Model, models_of
-from pipeline.errors import NoReply, ServiceError
+from pipeline.api.listing import Model, cheapest_first
+from pipeline.api.preflight import list_models
+from pipeline.errors import ServiceError
 from pipeline.stories.start import World, embedded_service
 
 if TYPE_CHECKING:
@@ -26,13 +26,12 @@ def models_command(
 ) -> int:
     """Print the image-capable models, cheapest first; ServiceError 69 when there are none."""
     found = asyncio.run(listed(job, environ, world))
-    able = [model for model in found if model.takes_images]
-    able.sort(key=lambda m: (sum((m.prices or {}).values()), -(m.context or 0), m.id))
+    able = cheapest_first(found)
     if as_json:
         rows = [
             {
                 "id": m.id,
-                "prices": m.prices,
+                "prices": known_prices(m),
                 "free": m.free,
                 "context": m.context,
                 "max_output": m.max_output,
@@ -60,17 +59,17 @@ async def _listed(endpoint: Endpoint, world: World) -> list[Model]:
     async with open_client(
         endpoint, concurrency=1, clock=world.clock, transport=world.transport
     ) as client:
-        try:
-            reply = await client.get(endpoint.profile.models_path or "/models")
-        except NoReply as lost:
-            raise ServiceError(f"{endpoint.base_url}: {lost.message}") from None
-    try:
-        found = models_of(orjson.loads(reply.body))
-    except orjson.JSONDecodeError:
-        found = []
+        found, reply = await list_models(client, endpoint)
     if not found:
         raise ServiceError(f"{endpoint.base_url}: does not list its models (HTTP {reply.status})")
     return found
+
+
+def known_prices(model: Model) -> dict[str, float | None] | None:
+    """The prices for JSON, which has no infinity: null for one that varies."""
+    if model.prices is None:
+        return None
+    return {name: price if price < math.inf else None for name, price in model.prices.items()}
 
 
 def price(model: Model) -> str:
@@ -79,6 +78,8 @@ def price(model: Model) -> str:
         return "price not told"
     if model.free:
         return "free"
+    if math.inf in model.prices.values():
+        return "price varies"
     return f"${model.prices['prompt'] * 1e6:.4g} in, ${model.prices['completion'] * 1e6:.4g} out"
 
 

@@ -33,9 +33,12 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
             raise UsageError("--limit: write a number of at least 1")
-        for name in ("pilot", "shard"):
-            if getattr(self, name) is not None:
-                raise UsageError(f"--{name} is not available in this version")
+        if self.pilot is not None and self.pilot < 1:
+            raise UsageError("--pilot: write a number of at least 1")
+        if self.pilot is not None and self.limit is not None:
+            raise UsageError("--pilot and --limit: choose one of the two")
+        if self.shard is not None:
+            raise UsageError("--shard is not available in this version")
         for code in self.retry:
             if code not in CODES:
                 raise UsageError(f"--retry {code}: no such code; there are {', '.join(CODES)}")

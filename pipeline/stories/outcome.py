@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import clock
 from pipeline.errors import Exit, StopReason
+from pipeline.plan.auto import FIRST
 from pipeline.stories.progress import Tally
 from pipeline.stories.survey import Survey
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def exit_code(tally: Tally, reason: StopReason | None, *, max_failed: int, limited: bool) -> Exit:
     """The process's exit code. Signal > 70 > 73/76 > 77/69 > 75 > 1 > 0."""
-    if reason is not None:
+    if reason is not None and not (reason.exit is Exit.LATER and tally.captioned == tally.images):
         return reason.exit
     if tally.left:
         return Exit.LATER if limited else Exit.SERVICE
@@ -36,8 +37,11 @@ def opening(job: JobConfig, found: Survey) -> str:
     if not found.asked:
         return f"{words}; nothing left to ask, no request is sent"
     size = job.packing.images_per_request
-    each = size if isinstance(size, int) else 1
+    each = size if isinstance(size, int) else FIRST
     requests = -(-found.asked // each)
+    if size == "auto":
+        model = job.endpoint.model
+        return f"{words}; asking {found.asked:,} in packs of what suits {model}, {each} at first"
     words += f"; asking {found.asked:,} in {requests:,} requests"
     return f"{words} of {each} to {job.endpoint.model} ({job.endpoint.profile})"
 

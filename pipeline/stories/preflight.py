@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import fs
 from pipeline.checkpoint.lock import held
 from pipeline.clock import utc
-from pipeline.errors import Exit, OutputError, PipelineError
+from pipeline.errors import Exit, Held, OutputError, PipelineError
+from pipeline.stories import choice
 from pipeline.stories.reach import Reach, reach
 from pipeline.stories.start import World, look_at_manifest, state_folder
 
 if TYPE_CHECKING:
     from pipeline.config import JobConfig
+
+
+#: Which of several exit codes is told, the first that is there.
+WORST = [
+    int(code)
+    for code in (
+        *(Exit.OUTPUT, Exit.HELD, Exit.KEY, Exit.SERVICE),
+        *(Exit.JOB, Exit.MANIFEST, Exit.LATER),
+    )
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +60,7 @@ def check_command(
     else:
         for line in found:
             print(f"{'ok    ' if line.ok else 'FAILED'} {line.what}: {line.words}")  # noqa: T201
-    return 0 if ok else next(line.exit_code for line in found if not line.ok)
+    return min((line.exit_code for line in found if not line.ok), key=WORST.index, default=0)
 
 
 def look(what: str, act: Callable[[], str]) -> Line:
@@ -63,6 +75,7 @@ def service_lines(job: JobConfig, environ: Mapping[str, str], world: World) -> l
     """Key, model and quota."""
     from pipeline.api.endpoint import endpoint_of
 
+    asked = job.endpoint.model
     try:
         endpoint = endpoint_of(job.endpoint, environ)
     except PipelineError as error:
@@ -75,16 +88,22 @@ def service_lines(job: JobConfig, environ: Mapping[str, str], world: World) -> l
         )
     ]
     try:
+        job, how = choice.pinned(job), ""
+        if auto := choice.is_auto(job):
+            job = asyncio.run(choice.settled(job, world))
+        if asked == choice.AUTO:
+            how = f"{choice.AUTO} would choose it" if auto else f"chosen for {choice.AUTO} and kept"
+        endpoint = replace(endpoint, settings=job.endpoint, chosen=bool(how))
         found = asyncio.run(reach(job, endpoint, world))
     except PipelineError as error:
         words = str(error)
         return [*lines, Line(what="model", ok=False, words=words, exit_code=int(error.exit_code))]
-    return [*lines, model_line(job, found), quota_line(found), *clock_lines(found)]
+    return [*lines, model_line(job, found, how), quota_line(found), *clock_lines(found)]
 
 
-def model_line(job: JobConfig, found: Reach) -> Line:
+def model_line(job: JobConfig, found: Reach, how: str) -> Line:
     model = found.service.model
-    words = [f"{model.id} at {job.endpoint.profile}"]
+    words = [f"{model.id} at {job.endpoint.profile}", *filter(None, [how])]
     if model.prices is not None:
         words.append("free" if model.free else "costs money, and endpoint.allow_paid is set")
     if model.context:
@@ -131,7 +150,7 @@ def output_words(job: JobConfig) -> str:
     """Can it be written? Tried with a temporary file in the nearest folder that is there."""
     output = Path(job.output.path)
     if holder := held(output / "_state" / "lock"):
-        return f"{output}: a run is going on ({holder})"
+        raise Held(f"{output}: a run is going on ({holder}); `status` shows it")
     there = nearest(output)
     try:
         with tempfile.TemporaryFile(dir=there):
@@ -144,7 +163,7 @@ def output_words(job: JobConfig) -> str:
 def nearest(path: Path) -> Path:
     """The path, or its nearest parent that is there."""
     path = path.absolute()
-    while not path.exists():
+    while not os.path.exists(path):  # noqa: PTH110 - also False where nobody may look
         path = path.parent
     return path
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import ImageError
 from pipeline.records import Asked, Image, Item, Row
-from pipeline.stories.caption import failure
+from pipeline.stories.told import failure
 
 if TYPE_CHECKING:
     from pipeline.stories.start import Opened

@@ -10,7 +10,7 @@ job stops the gate; an exception that reaches this page is a bug.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from functools import partial
 
@@ -40,7 +40,7 @@ async def run_job(run: Opened) -> None:
         working.add_done_callback(lambda _: (draining.cancel(), showing.cancel()))
 
 
-async def fresh(run: Opened) -> AsyncIterator[Row]:
+async def fresh(run: Opened) -> AsyncGenerator[Row, None]:
     """The rows to ask, in manifest order, until the run is stopped."""
     marked = partial(run.manifest.batches, only=run.survey.ask)
     async with aclosing(from_thread(marked)) as rows:
@@ -50,11 +50,12 @@ async def fresh(run: Opened) -> AsyncIterator[Row]:
             yield row
 
 
-async def loaded(items: AsyncIterator[Item | None]) -> AsyncIterator[Item]:
+async def loaded(items: AsyncGenerator[Item | None, None]) -> AsyncGenerator[Item, None]:
     """The rows that became items; the others are settled already."""
-    async for item in items:
-        if item is not None:
-            yield item
+    async with aclosing(items):
+        async for item in items:
+            if item is not None:
+                yield item
 
 
 async def drain(run: Opened, supply: Supply, working: asyncio.Task[None]) -> None:

@@ -10,19 +10,21 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable, Container, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from pipeline.clock import Clock, SystemClock, utc
-from pipeline.errors import CODES, JobError
-from pipeline.plan import identity
+from pipeline.plan import auto, identity
+from pipeline.plan.auto import LARGEST
 from pipeline.plan.prompt import compile_prompt
+from pipeline.plan.sample import pilot_sizes
 from pipeline.stories.caption import Desk
+from pipeline.stories.packing import Packing, measured_of
 from pipeline.stories.progress import Progress, Tally
-from pipeline.stories.survey import FEW, Naming, Survey, TooMany, survey
+from pipeline.stories.survey import Naming, Survey
 
 if TYPE_CHECKING:
     from pipeline.api.client import Transport
@@ -30,8 +32,11 @@ if TYPE_CHECKING:
     from pipeline.checkpoint.checkpoint import Checkpoint
     from pipeline.config import JobConfig
     from pipeline.manifest.open import Manifest
-    from pipeline.plan.pack import Pool
-    from pipeline.stories.options import RunOptions
+    from pipeline.plan.pack import PackLimits, Pool
+
+
+#: Share of a pilot's packed images that is asked again alone.
+PILOT_AUDIT = 0.15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +83,8 @@ class Opened:
     concurrency: int
     #: Images prepared ahead of the requests.
     ahead: int
+    #: What one request may hold.
+    limits: PackLimits
     #: Set by a second signal: do not wait for what is in flight.
     hurry: asyncio.Event
 
@@ -105,8 +112,12 @@ def look_at_manifest(job: JobConfig) -> tuple[Manifest, Naming]:
     columns = list(prompt.columns)
     if job.images.identity.startswith("column:"):
         columns.append(job.images.identity.removeprefix("column:"))
-    manifest = open_manifest(job.manifest, columns=columns)
-    naming = Naming(
+    return open_manifest(job.manifest, columns=columns), naming_of(job)
+
+
+def naming_of(job: JobConfig) -> Naming:
+    """What rows are called under this job and its model."""
+    return Naming(
         recipe=identity.recipe(
             model=job.endpoint.model,
             system=job.prompt.system,
@@ -115,123 +126,16 @@ def look_at_manifest(job: JobConfig) -> tuple[Manifest, Naming]:
             extra_body=job.endpoint.extra_body,
             fields=job.reply.fields,
         ),
-        prompt=prompt,
+        prompt=compile_prompt(job.prompt),
         system=job.prompt.system,
         identity=job.images.identity,
     )
-    return manifest, naming
 
 
-def asks_again(options: RunOptions, redo: Container[str]) -> Callable[[str, str], bool]:
-    """(key, its state) -> ask it again? Transient failures always are, the rest when told."""
-
-    def again(key: str, state: str) -> bool:
-        if key in redo:
-            return True
-        if state == "ok":
-            return False
-        return options.retry_failed or state in options.retry or not CODES.get(state, True)
-
-    return again
-
-
-def survey_of(looked: Looked, output: Path, options: RunOptions) -> Survey:
-    """The survey as a bystander takes it: from the published parts, without the lock."""
-    from pipeline.checkpoint.parts import states
-
-    known = states(output)
-    manifest = looked.manifest
-    try:
-        if manifest.textual and (manifest.rows or 0) > FEW:
-            raise TooMany
-        return survey(
-            manifest.batches(),
-            looked.naming,
-            state=known.get,
-            again=asks_again(options, frozenset()),
-            few=manifest.textual,
-        )
-    except TooMany:
-        return survey_in_sql(looked, options)
-
-
-def survey_in_sql(looked: Looked, options: RunOptions) -> Survey:
-    """The survey of a long manifest: one anti-join on keys, in a child process."""
-    from pipeline.manifest.sql import left
-    from pipeline.stories.keys import keyed
-
-    whole = keyed(looked.manifest, looked.naming, looked.output)
-    assert whole is not None  # only textual manifests come here
-    found = left(whole, again=again_sql(options))
-    ask = bytearray(found.ask)
-    asked = found.asked
-    if options.limit is not None and asked > options.limit:
-        asked = options.limit
-        keep_first(ask, asked)
-    return Survey(
-        rows=found.rows,
-        images=found.images,
-        captioned=found.captioned,
-        failed=found.failed,
-        ask=ask,
-        asked=asked,
-        met=bool(found.captioned or found.failed),
-    )
-
-
-def again_sql(options: RunOptions) -> str:
-    """`asks_again` as an SQL predicate on record columns."""
-    codes = [code for code, permanent in CODES.items() if not permanent]
-    listed = ", ".join(f"'{code}'" for code in (*codes, *options.retry))
-    words = ["status = 'failed'"] if options.retry_failed else [f"error_code IN ({listed})"]
-    if "truncated" in options.retry:
-        words.append("list_contains(flags, 'truncated')")
-    if options.redo:
-        words.append(f"(status = 'ok' AND ({options.redo}))")
-    return " OR ".join(words)
-
-
-def keep_first(bits: bytearray, count: int) -> None:
-    """Clear all set bits but the first `count`."""
-    for index, byte in enumerate(bits):
-        if byte.bit_count() <= count:
-            count -= byte.bit_count()
-            continue
-        kept = 0
-        for bit in range(8):
-            if count and byte >> bit & 1:
-                kept |= 1 << bit
-                count -= 1
-        bits[index] = kept
-
-
-async def take_survey(
-    looked: Looked, checkpoint: Checkpoint, options: RunOptions, redo: Container[str]
-) -> Survey:
-    """Count the manifest; JobError (78) when an output with captions would be asked anew."""
-    manifest = looked.manifest
-    try:
-        if manifest.textual and (manifest.rows or 0) > FEW:
-            raise TooMany
-        found = await asyncio.to_thread(
-            survey,
-            manifest.batches(),
-            looked.naming,
-            state=checkpoint.state,
-            again=asks_again(options, redo),
-            limit=options.limit,
-            few=manifest.textual,
-        )
-    except TooMany:
-        await checkpoint.finish()  # the child looks at parts alone
-        found = await asyncio.to_thread(survey_in_sql, looked, options)
-    if found.images and not found.met and checkpoint.captioned and not options.yes:
-        raise JobError(
-            f"{looked.output}: holds {checkpoint.captioned:,} captions, and not one belongs to this "
-            f"job as it stands now (was model, prompt, params or image column changed?): all "
-            f"{found.images:,} images would be asked; go on with --yes, or choose another output.path"
-        )
-    return found
+def under(job: JobConfig, looked: Looked, *, chosen: bool) -> Looked:
+    """The same look with the model that the job has now. chosen: by this program."""
+    endpoint = replace(looked.endpoint, settings=job.endpoint, chosen=chosen)
+    return replace(looked, endpoint=endpoint, naming=naming_of(job))
 
 
 @asynccontextmanager
@@ -245,18 +149,20 @@ async def open_run(
     run_id: str,
     world: World,
     hurry: asyncio.Event,
+    pilot: bool = False,
 ) -> AsyncIterator[Opened]:
     """Open the service and everything on the way to it. ServiceError 69, KeyTrouble 77."""
     from pipeline.api import preflight
     from pipeline.api.client import open_client
     from pipeline.api.wire import Wire
     from pipeline.images.load import open_images
+    from pipeline.plan.cost import caption_tokens
     from pipeline.plan.pack import Pool, limits_for
     from pipeline.quota.gate import open_gate
 
     clock, concurrency = world.clock, job.quota.concurrency
-    size = job.packing.images_per_request
-    size = size if isinstance(size, int) else 1
+    told = job.packing.images_per_request
+    size = told if isinstance(told, int) and not pilot else LARGEST
     async with AsyncExitStack() as stack:
         endpoint = looked.endpoint
         if endpoint.profile.name == "embedded":
@@ -302,6 +208,24 @@ async def open_run(
             system=job.prompt.system,
             capabilities=preflight.capabilities_of(endpoint, service.model),
         )
+        model = service.model
+        pack = limits_for(
+            size,
+            context=model.context,
+            max_output=model.max_output,
+            caption_tokens=caption_tokens(job.endpoint.params.get("max_tokens")),
+        )
+        fits = auto.room(pack, measured_of(looked.output, job.endpoint.model))
+        sizes = pilot_sizes(found.asked, fits, world.rng) if pilot else ()
+        pool = Pool(pack, sizes=sizes)
+        packing = Packing(
+            pool,
+            pack,
+            automatic=told == "auto" and not pilot,
+            audit=max(job.packing.audit, PILOT_AUDIT) if pilot else job.packing.audit,
+            held=measured_of(looked.output, job.endpoint.model),
+            pictures=pilot,
+        )
         desk = Desk(
             client=client,
             gate=gate,
@@ -311,13 +235,13 @@ async def open_run(
             rng=world.rng,
             wire=wire,
             endpoint=endpoint,
-            model=service.model,
+            model=model,
             run_id=run_id,
             recipe=looked.naming.recipe,
             attempts=job.retry.attempts,
+            packing=packing,
             progress=progress,
         )
-        pack = limits_for(size, context=service.model.context, max_output=service.model.max_output)
         yield Opened(
             job=job,
             manifest=looked.manifest,
@@ -325,10 +249,11 @@ async def open_run(
             survey=found,
             progress=progress,
             desk=desk,
-            pool=Pool(pack),
+            pool=pool,
             inline=goes_inline(job, endpoint, packed=size > 1, daily=limits.requests_per_day),
             concurrency=concurrency,
             ahead=min(256, max(2 * concurrency, 2 * size)),
+            limits=pack,
             hurry=hurry,
         )
 

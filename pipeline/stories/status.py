@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.checkpoint.lock import held
 from pipeline.checkpoint.look import read_state
 from pipeline.checkpoint.runs import read_runs
+from pipeline.stories.choice import pinned
 from pipeline.stories.progress import LIVE
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def status_of(job: JobConfig) -> dict[str, Any]:
     return {
         "job": job.name,
         "output": str(output),
+        "model": pinned(job).endpoint.model,
         "running": running,
         "crashed": crashed,
         "captions": state.captions,
@@ -64,7 +66,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
         f"{facts['job']}: {facts['captions']:,} captions, {facts['failures']:,} failures, "
         f"{facts['requests']:,} requests in {facts['output']}"
     )
-    found = [first]
+    found = [first, f"model: {facts['model']}"]
     if facts["unpublished"]:
         found.append(f"{facts['unpublished']:,} answers in the journal, not yet in a part")
     live = facts["live"]

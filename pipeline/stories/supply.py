@@ -8,7 +8,8 @@ the run is ending.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 
 from pipeline.plan.pack import Pool
 from pipeline.records import Item, Request
@@ -18,7 +19,9 @@ from pipeline.stories.caption import Ended
 class Supply:
     """Requests for the workers, built from fresh images and from what came back."""
 
-    def __init__(self, items: AsyncIterator[Item], pool: Pool, *, stopped: asyncio.Event) -> None:
+    def __init__(
+        self, items: AsyncGenerator[Item, None], pool: Pool, *, stopped: asyncio.Event
+    ) -> None:
         self._items = items
         self._pool = pool
         self._stopped = stopped
@@ -26,8 +29,16 @@ class Supply:
         self._ended = False
         self._changed = asyncio.Event()
 
-    async def requests(self) -> AsyncIterator[Request]:
-        """Yield requests; a full one as soon as there is one, a short one only at the end."""
+    async def requests(self) -> AsyncGenerator[Request, None]:
+        """Yield requests; a full one as soon as there is one, a short one only at the end.
+
+        Closes the images' own stream when it ends, so that nothing is loaded any more.
+        """
+        async with aclosing(self._items), aclosing(self._until_stopped()) as requests:
+            async for request in requests:
+                yield request
+
+    async def _until_stopped(self) -> AsyncGenerator[Request, None]:
         while not self._stopped.is_set():
             self._changed.clear()
             idle = self._ended and self._in_flight == 0
@@ -54,6 +65,8 @@ class Supply:
             try:
                 end = await settle(request)
                 self._pool.done(end.request, end.left, end.decision, end.verdict)
+                for item in end.audits:
+                    self._pool.audit(item)
             finally:
                 self._in_flight -= 1
                 self._changed.set()

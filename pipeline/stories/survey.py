@@ -9,11 +9,12 @@ a changed prompt is noticed before it costs anything.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from pipeline.plan import identity
 from pipeline.plan.prompt import Prompt, as_text
 from pipeline.records import Row
+from pipeline.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,21 +38,32 @@ class Naming:
     #: `images.identity` of the job.
     identity: str
 
+    def key(self, row: Row) -> str:
+        """The key of one row. Pure."""
+        prompt = self.prompt.render(row.columns)
+        return identity.item_key(self.recipe, self._image(row), prompt)
+
     def of(self, row: Row) -> Named:
         """Name one row. Pure."""
-        prompt = self.prompt.render(row.columns)
-        if row.bad is not None:
-            image = identity.bad_identity(row.image)
-        elif self.identity.startswith("column:"):
-            image = f"id:{as_text(row.columns.get(self.identity.removeprefix('column:')))}"
-        else:
-            image = identity.image_identity(row.image)
+        prompt, image = self.prompt.render(row.columns), self._image(row)
+        known = self._by_image and row.bad is None
         return Named(
             key=identity.item_key(self.recipe, image, prompt),
-            shown=identity.shown_image(row.image),
+            shown=identity.shown(image) if known else identity.shown_image(row.image),
             prompt=prompt,
             prompt_id=identity.prompt_id(prompt, self.system),
         )
+
+    @property
+    def _by_image(self) -> bool:
+        return not self.identity.startswith("column:")
+
+    def _image(self, row: Row) -> str:
+        if row.bad is not None:
+            return identity.bad_identity(row.image)
+        if self._by_image:
+            return identity.image_identity(row.image)
+        return f"id:{as_text(row.columns.get(self.identity.removeprefix('column:')))}"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -104,7 +116,7 @@ def survey(
         if few and found.rows > FEW:
             raise TooMany
         for row in batch:
-            key = naming.of(row).key
+            key = naming.key(row)
             short = bytes.fromhex(key)
             if short in seen:
                 continue

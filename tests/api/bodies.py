@@ -161,7 +161,22 @@ CASES: dict[str, Case] = {
     "ollama busy": (503, {}, {"error": {"message": "server busy, please try again.  maximum pending requests exceeded", "type": "api_error", "param": None, "code": None}}, Kind.TRANSIENT, ITEM, None),
     "error as text": (400, {}, {"error": "something is wrong"}, Kind.BAD_REQUEST, ITEM, None),
     "detail": (404, {}, {"detail": "Not Found"}, Kind.CONFIG_FATAL, MODEL, None),
-    "Google unknown field": (400, {}, [{"error": {"code": 400, "message": 'Invalid JSON payload received. Unknown name "provider": Cannot find field.', "status": "INVALID_ARGUMENT"}}], Kind.BAD_REQUEST, ITEM, None),
+    "Google unknown field": (400, {}, [{"error": {"code": 400, "message": 'Invalid JSON payload received. Unknown name "provider": Cannot find field.', "status": "INVALID_ARGUMENT"}}], Kind.CONFIG_FATAL, MODEL, None),
+    "Google key": (400, {}, [{"error": {"code": 400, "message": "API key not valid. Please pass a valid API key.", "status": "INVALID_ARGUMENT", "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}]}}], Kind.ACCOUNT_FATAL, ACCOUNT, None),
+    # captured from LiteLLM's proxy 1.106
+    "litellm model limit": (429, {"llm_provider-retry-after": "60"}, {"error": {"message": "litellm.RateLimitError: Model rate limit exceeded. RPM limit=2, current usage=3\n\nLiteLLM: model group 'limited' failed with the error above. No fallback was attempted.", "type": "throttling_error", "param": None, "code": "429"}}, Kind.MODEL_MINUTE, MODEL, 60.0),
+    "litellm no such model": (400, {}, {"error": {"message": "/chat/completions: Invalid model name passed in model=nope. Call `/v1/models` to view available models for your key.", "type": "invalid_request_error", "param": None, "code": "400"}}, Kind.CONFIG_FATAL, MODEL, None),
+    "litellm wrong key": (400, {}, {"error": {"message": "No connected db.", "type": "no_db_connection", "param": None, "code": "400"}}, Kind.ACCOUNT_FATAL, ACCOUNT, None),
+    "litellm budget": (400, {}, {"error": {"message": "Budget has been exceeded! Current cost: 1.2, Max budget: 1.0", "type": "budget_exceeded", "param": None, "code": "400"}}, Kind.ACCOUNT_FATAL, ACCOUNT, None),
+    "litellm context": (400, {}, {"error": {"message": "litellm.ContextWindowExceededError: litellm.BadRequestError: this is a mock context window exceeded error\nmodel=long.", "type": "invalid_request_error", "param": None, "code": "400"}}, Kind.TOO_LONG, ITEM, None),
+    "litellm 500": (500, {}, {"error": {"message": "litellm.InternalServerError: this is a mock internal server error", "type": "internal_server_error", "param": None, "code": "500"}}, Kind.TRANSIENT, ITEM, None),
+    # OpenAI
+    "OpenAI minute": (429, {}, {"error": {"message": "Rate limit reached for gpt-4o-mini in organization org-x on requests per min (RPM): Limit 3, Used 3, Requested 1. Please try again in 20s.", "type": "requests", "param": None, "code": "rate_limit_exceeded"}}, Kind.MODEL_MINUTE, MODEL, 20.0),
+    "OpenAI tokens": (429, {"retry-after-ms": "350"}, {"error": {"message": "Rate limit reached for gpt-4o-mini on tokens per min (TPM): Limit 60000. Please try again in 351ms.", "type": "tokens", "param": None, "code": "rate_limit_exceeded"}}, Kind.MODEL_MINUTE, MODEL, 0.35),
+    "OpenAI day": (429, {}, {"error": {"message": "Rate limit reached for gpt-4o-mini on requests per day (RPD): Limit 200, Used 200, Requested 1. Please try again in 7m12s.", "type": "requests", "param": None, "code": "rate_limit_exceeded"}}, Kind.MODEL_DAY, MODEL, 432.0),
+    "OpenAI credit": (429, {}, {"error": {"message": "You exceeded your current quota, please check your plan and billing details.", "type": "insufficient_quota", "param": None, "code": "insufficient_quota"}}, Kind.ACCOUNT_FATAL, ACCOUNT, None),
+    "provider's credit at OpenRouter": (429, {}, error(429, "Provider returned error", raw="insufficient_quota", provider_error_code="insufficient_quota"), Kind.UPSTREAM, MODEL, None),
+    "OpenAI field": (400, {}, {"error": {"message": "Unrecognized request argument supplied: provider", "type": "invalid_request_error", "param": None, "code": None}}, Kind.CONFIG_FATAL, MODEL, None),
 }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from pipeline.checkpoint.checkpoint import open_checkpoint
 from pipeline.clock import SystemClock
 from pipeline.errors import Held, OutputError, UsageError
 from pipeline.records import Record, Reply
-from pipeline.stories.caption import derive as real_derive
+from pipeline.stories.told import derive as real_derive
 from tests.support import small_run
 from tests.support.checker import check_whole, published
 from tests.support.command import ROOT, environment

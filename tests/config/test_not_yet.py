@@ -13,13 +13,7 @@ from tests.config.jobs import load, refused
 #: Entry of the table -> a value that needs it, one that does not.
 VALUES = {
     "images.identity=content": ("images: {identity: content}", "images: {identity: 'column:id'}"),
-    "endpoint.model=auto:*": ("endpoint: {model: 'auto:free-vision'}", "endpoint: {model: a/auto}"),
     "endpoints": ("endpoints: [{profile: vllm}]", "endpoints: []"),
-    "packing.images_per_request=auto": (
-        "packing: {images_per_request: auto}",
-        "packing: {images_per_request: 4}",
-    ),
-    "packing.audit": ("packing: {audit: 0.1}", "packing: {audit: 0.0}"),
     "reply.fields": ("reply: {fields: {tags: list}}", "reply: {fields: {}}"),
     "output.path=*://*": ("output: {path: 's3://bucket/x'}", "output: {path: /tmp/x}"),
     "run.engine": ("run: {engine: ray}", "run: {engine: local}"),

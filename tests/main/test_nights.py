@@ -221,3 +221,24 @@ def test_a_price_is_never_paid_unasked(tmp_path: Path) -> None:
     assert told["exit_code"] == 77
     assert asked <= 3 + 8
     assert "charged" in told["reason"]
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4])
+def test_a_dead_service_gets_few_requests_from_a_small_job(tmp_path: Path, rows: int) -> None:
+    """Too few images to tell an outage from bad images: each is tried its five times and once
+    more at the end, then fails as server_error, and the next run asks again by itself."""
+    job = job_of(tmp_path, rows, endpoint=UNLIMITED)
+    clock = VirtualClock()
+
+    async def runs() -> tuple[list[dict[str, Any]], int]:
+        knobs = Knobs(models=(Model(id=MODEL),), latency=(0.1, 0.3), outage=(0.0, 3_600.0))
+        simulator = Simulator(knobs, seed=1, clock=clock)
+        first = await run_job(job, simulator, clock, state=tmp_path / "state")
+        sent = len(chats(simulator))
+        await clock.sleep(3_700)
+        return [first, await run_job(job, simulator, clock, state=tmp_path / "state")], sent
+
+    (first, second), sent = run(runs())
+    assert sent <= 6 * rows
+    assert (first["exit_code"], first["failed"]) == (1, rows)
+    assert (second["exit_code"], second["captioned"]) == (0, rows)

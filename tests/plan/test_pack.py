@@ -304,11 +304,28 @@ def test_a_reloaded_image_comes_back_as_it_is_now() -> None:
 
 
 def test_an_image_to_audit_travels_alone() -> None:
-    """`alone` keeps it out of packs."""
+    """It stays out of packs, and whatever becomes of it, it does not come back."""
     pool = filled(2, PackLimits(images=4))
-    pool.add(item(7), alone=True)
+    pool.audit(item(7))
+    request = taken(pool)
 
-    assert drained(pool) == [[7], [0, 1]]
+    assert (request.form, numbers(request), len(pool)) == ("audit", [7], 2)
+    pool.done(request, request.items, FAIL, Verdict(kind=Kind.TRANSIENT))
+    assert drained(pool) == [[0, 1]]
+
+
+@pytest.mark.parametrize("kind", [Kind.EMPTY, Kind.MALFORMED, Kind.TRANSIENT])
+def test_a_pack_that_breaks_every_reply_is_searched(kind: Kind) -> None:
+    """Its attempts are used up while others are answered: one image is the cause, and only the
+    half that is asked next can tell which."""
+    pool = filled(8, PackLimits(images=8))
+    request = taken(pool)
+    pool.done(request, request.items, SPLIT, Verdict(kind=kind))
+    half = taken(pool)
+
+    assert numbers(half) == [0, 1, 2, 3]
+    pool.done(half, (), None, Verdict(kind=Kind.OK))
+    assert numbers(taken(pool)) == [4, 5]
 
 
 def test_parked_images_wait_for_all_others_and_then_go_in_halves() -> None:

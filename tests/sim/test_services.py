@@ -331,3 +331,21 @@ def test_the_key_and_the_credits() -> None:
         assert old["data"]["rate_limit"] == {"requests": 40, "interval": "10s"}
 
     run(ask())
+
+
+def test_a_page_of_models_names_the_next_one() -> None:
+    """With offset or limit, `links.next` leads through all of them; without, there is one page."""
+
+    async def ask() -> None:
+        service = Service("openrouter-2026-free")
+        _, whole = await service.get("/models")
+        assert (whole["total_count"], whole["links"]["next"]) == (len(whole["data"]), None)
+        seen, path = [], "/models?limit=2"
+        while path:
+            _, page = await service.get(path)
+            assert page["total_count"] == whole["total_count"]
+            seen += page["data"]
+            path = page["links"]["next"] or ""
+        assert seen == whole["data"]
+
+    run(ask())

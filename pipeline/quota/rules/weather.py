@@ -26,8 +26,6 @@ from pipeline.retry import Kind
 
 #: Attempts without a success, and images among them, that close the gate.
 ATTEMPTS, IMAGES = 20, 5
-#: Attempts in a row after which an outage may be suspected.
-SUSPECT = 5
 PROBE_FIRST, PROBE_GROWTH, PROBE_CEILING = 30.0, 2.0, 300.0
 #: Failures of the service, not of an image.
 FAILURES = frozenset({Kind.TRANSIENT, Kind.EMPTY, Kind.MALFORMED, None})
@@ -56,11 +54,6 @@ class Weather:
     @property
     def closed(self) -> bool:
         return self._probe_at is not None
-
-    @property
-    def suspicious(self) -> bool:
-        """So many attempts in a row failed that it may not be the images' fault."""
-        return self.closed or self._failed >= SUSPECT
 
     def opens_at(self, ask: Ask, now: Now) -> float | StopReason:
         if self._probe_at is None:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from pipeline.sim.answers import Said
 from pipeline.sim.knobs import Knobs
 from pipeline.sim.limits import Full
-from pipeline.sim.models import Model
+from pipeline.sim.models import Model, Page
 from pipeline.sim.pictures import Trouble
 from pipeline.sim.reading import Asked
 from pipeline.sim.wire import Refused
@@ -139,9 +139,9 @@ class Dialect:
         """Of a response for which a generation was opened."""
         return {}
 
-    def models(self, models: Sequence[Model], knobs: Knobs) -> object:
+    def models(self, page: Page, knobs: Knobs) -> object:
         """`GET /models`."""
-        listed = [self.listed(model) for model in models]
+        listed = [self.listed(model) for model in page.models]
         return {"object": "list", "data": listed}
 
     def listed(self, model: Model) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pipeline.sim.dialects.google import exhausted, invalid
 from pipeline.sim.dialects.openrouter_words import image_words, of_account, of_endpoint, too_dear
 from pipeline.sim.knobs import Knobs
 from pipeline.sim.limits import Full
-from pipeline.sim.models import Model, listed
+from pipeline.sim.models import Model, Page, listed
 from pipeline.sim.pictures import Trouble
 from pipeline.sim.reading import Asked
 from pipeline.sim.wire import Refused
@@ -138,8 +138,12 @@ class OpenRouter(Dialect):
     def headers(self, got: Generation) -> dict[str, str]:
         return {"X-Generation-Id": got.id} if got.id else {}
 
-    def models(self, models: Sequence[Model], knobs: Knobs) -> object:
-        return {"data": [listed(model, knobs.era) for model in models]}
+    def models(self, page: Page, knobs: Knobs) -> object:
+        facts: dict[str, Any] = {"data": [listed(model, knobs.era) for model in page.models]}
+        if knobs.era != "2024":
+            more = page.next and f"{self.base}/models?{page.next}"
+            facts |= {"total_count": page.total, "links": {"next": more}}
+        return facts
 
     # --- what is not taken
 

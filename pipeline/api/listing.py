@@ -1,0 +1,142 @@
+"""`/models` as values: what a service has, for whom and at which price. Pure, never raises.
+
+OpenRouter tells most; other services tell an id and little more, and nothing counts against a
+model that is not told.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+#: A model that is announced to end sooner is not chosen.
+LASTS_DAYS = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """One entry of `/models`."""
+
+    id: str
+    takes_images: bool = True
+    gives_text: bool = True
+    #: US dollars per token, image and request; None when not told.
+    prices: Mapping[str, float] | None = None
+    context: int | None = None
+    max_output: int | None = None
+    parameters: frozenset[str] | None = None
+    #: ISO date after which it may be gone.
+    expires: str | None = None
+
+    @property
+    def free(self) -> bool:
+        """All prices told, and all zero."""
+        return self.prices is not None and not any(self.prices.values())
+
+
+def models_of(value: Any) -> list[Model]:
+    """The entries of a `/models` body; [] when it is none. Never raises."""
+    entries = value.get("data") if isinstance(value, dict) else None
+    found = []
+    for entry in entries if isinstance(entries, list) else []:
+        if not isinstance(entry, dict) or not isinstance(entry.get("id"), str):
+            continue
+        architecture = entry.get("architecture")
+        top = entry.get("top_provider")
+        parameters = entry.get("supported_parameters")
+        found.append(
+            Model(
+                id=entry["id"],
+                takes_images=_has(architecture, "input_modalities", "image", 0),
+                gives_text=_has(architecture, "output_modalities", "text", 1),
+                prices=prices_of(entry.get("pricing")),
+                context=whole(entry.get("context_length") or entry.get("max_model_len")),
+                max_output=whole(top.get("max_completion_tokens"))
+                if isinstance(top, dict)
+                else None,
+                parameters=frozenset(map(str, parameters))
+                if isinstance(parameters, list)
+                else None,
+                expires=str(entry["expiration_date"]) if entry.get("expiration_date") else None,
+            )
+        )
+    return found
+
+
+def named(models: Iterable[Model], wanted: str) -> Model | None:
+    """The model of that name. OpenRouter takes variants (`:nitro`) of a listed id, free ones are
+    ids of their own; Google lists `models/ID`; Ollama's name without a tag is `:latest`.
+    """
+    names = [wanted, f"models/{wanted}", f"{wanted}:latest"]
+    if not wanted.endswith(":free"):
+        names.append(wanted.partition(":")[0])
+    by_id = {model.id: model for model in models}
+    return next((by_id[name] for name in names if name in by_id), None)
+
+
+def _has(architecture: Any, name: str, wanted: str, side: int) -> bool:
+    """By the list of modalities, by the older `modality: text+image->text`; not told means yes."""
+    if not isinstance(architecture, dict):
+        return True
+    modalities = architecture.get(name)
+    if isinstance(modalities, list):
+        return wanted in modalities
+    modality = architecture.get("modality")
+    sides = modality.split("->") if isinstance(modality, str) else []
+    return wanted in sides[side] if len(sides) == 2 else True
+
+
+def prices_of(pricing: Any) -> dict[str, float] | None:
+    """Decimal strings in US dollars. One that cannot be known (negative: it varies; no number)
+    is above every other, never nothing."""
+    if not isinstance(pricing, dict):
+        return None
+    prices = {}
+    for name in ("prompt", "completion", "image", "request"):
+        try:
+            price = float(pricing.get(name) or 0)
+        except (TypeError, ValueError):
+            price = math.inf
+        prices[name] = price if 0 <= price < math.inf else math.inf
+    return prices
+
+
+def cheapest_first(models: Iterable[Model]) -> list[Model]:
+    """Those that take images, by the sum of their prices, then by the larger context."""
+    able = [model for model in models if model.takes_images and model.gives_text]
+    return sorted(able, key=lambda m: (sum((m.prices or {}).values()), -(m.context or 0), m.id))
+
+
+def free_vision(models: Iterable[Model], *, now: float) -> Model | None:
+    """`auto:free-vision`: free, takes images, not ending within 30 days, the largest context.
+
+    Ids of OpenRouter's own (`openrouter/…`) are routers and models without a name: what answers
+    changes from day to day, so they are never chosen.
+    """
+    fit = [
+        model
+        for model in cheapest_first(models)
+        if model.free and _lasts(model, now) and not model.id.startswith("openrouter/")
+    ]
+    return min(fit, key=lambda m: (-(m.context or 0), m.id), default=None)
+
+
+def _lasts(model: Model, now: float) -> bool:
+    if model.expires is None:
+        return True
+    try:
+        ends = datetime.fromisoformat(model.expires)
+    except ValueError:
+        return False
+    ends = ends if ends.tzinfo else ends.replace(tzinfo=UTC)
+    return ends.timestamp() - now >= LASTS_DAYS * 86_400
+
+
+def whole(value: Any) -> int | None:
+    """A count; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if 0 <= value < 1e15 else None

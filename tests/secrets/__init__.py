@@ -1,0 +1,1 @@
+"""The key, and signed URLs, stay where they belong."""
