@@ -46,3 +46,8 @@ def check_size(name: str, size: int) -> None:
     """ImageError `too_large`, before anything is read."""
     if size > MAX_BYTES:
         raise ImageError("too_large", f"{name}: {size} bytes, {MAX_BYTES} at most")
+
+
+def brief(text: str) -> str:
+    """A value as a message shows it: short, and nothing that acts on a terminal."""
+    return ascii(text[:200])[1:-1] + ("…" if len(text) > 200 else "")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from pipeline.errors import ImageError
 from pipeline.images.limits import MAX_BYTES
-from pipeline.images.sources.base import Places, check_size
+from pipeline.images.sources.base import Places, brief, check_size
 
 
 def from_path(text: str, places: Places) -> bytes:
@@ -25,20 +26,24 @@ def from_path(text: str, places: Places) -> bytes:
     except (OSError, RuntimeError, UnicodeError) as error:
         # RuntimeError: `~nobody`, a home that does not exist. UnicodeError: a lone surrogate.
         words = error.strerror if isinstance(error, OSError) else "not a file name here"
-        raise ImageError("missing_file", f"{ascii(text)[1:-1]}: {words}") from None
+        raise ImageError("missing_file", f"{brief(text)}: {words}") from None
 
 
 def read_file(path: Path) -> bytes:
     """A plain file's bytes; raises OSError."""
-    with path.open("rb") as file:
-        status = path.stat()
+    # Not to wait for a writer: a pipe would block already here.
+    with open(path, "rb", opener=_open) as file:
+        status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            # A pipe or a device would be read for ever.
             raise ImageError("missing_file", f"{path}: not a plain file")
         check_size(path.name, status.st_size)
         data = file.read(MAX_BYTES + 1)
     check_size(path.name, len(data))
     return data
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def from_file_url(text: str, places: Places) -> bytes:

@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 
 from pipeline.errors import ImageError
-from pipeline.images.sources.base import Places
+from pipeline.images.sources.base import Places, brief
 from pipeline.images.sources.file import read_file
 
 
@@ -14,10 +14,10 @@ def from_package(text: str, places: Places) -> bytes:
     """A file of a package that the job names. The package is found, never imported."""
     name, _, inner = text[len("package://") :].partition("/")
     if name not in places.packages:
-        raise ImageError("blocked_address", f"package {name!r} is not in images.packages")
+        raise ImageError("blocked_address", f"package {brief(name)!r} is not in images.packages")
     parts = inner.split("/")
     if not inner or any(part in ("", ".", "..") or "\0" in part for part in parts):
-        raise ImageError("bad_uri", f"{inner!r} is not a path inside a package")
+        raise ImageError("bad_uri", f"{brief(inner)!r} is not a path inside a package")
     try:
         found = importlib.util.find_spec(name)
     except (ImportError, ValueError):
@@ -32,4 +32,4 @@ def from_package(text: str, places: Places) -> bytes:
             return read_file(Path(folder, *parts))
         except (OSError, UnicodeError):
             continue
-    raise ImageError("missing_file", f"package {name} has no file {inner}")
+    raise ImageError("missing_file", f"package {name} has no file {brief(inner)}")

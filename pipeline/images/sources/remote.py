@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.errors import ImageError
 from pipeline.images.limits import MAX_BYTES, MAX_URL
-from pipeline.images.sources.base import Places, check_size, scheme_of
+from pipeline.images.sources.base import Places, brief, check_size, scheme_of
 
 #: Scheme -> extra of this package that reads it; None: fsspec itself does.
 EXTRAS: dict[str, str | None] = {
@@ -55,7 +55,7 @@ def open_remote(text: str) -> Any:
 
 def shown(text: str) -> str:
     """The URL without its query, which may hold a signature."""
-    return text.partition("?")[0]
+    return brief(text.partition("?")[0])
 
 
 def _told(text: str, error: Exception) -> ImageError:

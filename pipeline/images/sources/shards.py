@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from pipeline.errors import ImageError
-from pipeline.images.sources.base import check_size, scheme_of
+from pipeline.images.sources.base import brief, check_size, scheme_of
 from pipeline.images.sources.remote import open_remote, shown
 
 #: Shards open at once.
@@ -43,13 +43,13 @@ class _Shard:
     def read(self, name: str, member: str) -> bytes:
         place = self.index.get(member)
         if place is None:
-            raise ImageError("missing_file", f"{name} has no member {ascii(member)[1:-1]}")
+            raise ImageError("missing_file", f"{name} has no member {brief(member)}")
         start, size = place
-        check_size(ascii(member)[1:-1], size)
+        check_size(brief(member), size)
         self.file.seek(start)
         data = self.file.read(size)
         if len(data) != size:
-            raise ImageError("corrupt", f"{name} ends inside {ascii(member)[1:-1]}")
+            raise ImageError("corrupt", f"{name} ends inside {brief(member)}")
         return data
 
 
@@ -130,11 +130,14 @@ def _unpacked(name: str, file: IO[bytes]) -> IO[bytes]:
         return file
     plain = tempfile.TemporaryFile()  # noqa: SIM115 - stays open with its shard
     size = 0
-    with file, opener(file, "rb") as unpacking:
-        while chunk := unpacking.read(_CHUNK):
-            size += len(chunk)
-            if size > MAX_UNPACKED:
-                plain.close()
-                raise ImageError("too_large", f"{shown(name)} unpacks to more than 16 GiB")
-            plain.write(chunk)
+    try:
+        with file, opener(file, "rb") as unpacking:
+            while chunk := unpacking.read(_CHUNK):
+                size += len(chunk)
+                if size > MAX_UNPACKED:
+                    raise ImageError("too_large", f"{shown(name)} unpacks to more than 16 GiB")
+                plain.write(chunk)
+    except BaseException:
+        plain.close()
+        raise
     return plain
