@@ -150,6 +150,25 @@ def models(job: Job, set_: Sets = None, json: Json = False) -> None:
 
 
 @app.command()
+def nightly(
+    jobs: Annotated[list[str], typer.Argument(metavar="JOB.yaml[:WEIGHT]…")],
+    only_print: Annotated[bool, typer.Option("--print", help="Print only.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Take the timers away.")] = False,
+    cron: Annotated[
+        bool | None, typer.Option("--cron/--systemd", help="Default: systemd where it runs.")
+    ] = None,
+    system: Annotated[bool, typer.Option("--system", help="Units of the system.")] = False,
+) -> None:
+    """Make jobs run by themselves when their quota is new; several share a day by weight."""
+    from pipeline.stories.nightly import NightlyOptions, nightly_command, weights_of
+    from pipeline.stories.start import this_world
+
+    options = NightlyOptions(only_print=only_print, remove=remove, use_cron=cron, system=system)
+    loaded = [(path, *_load(path, None), weight) for path, weight in weights_of(jobs).items()]
+    raise typer.Exit(nightly_command(loaded, options, this_world(loaded[0][2])))
+
+
+@app.command()
 def export(
     job: Job,
     dest: Annotated[Path, typer.Argument(metavar="DEST", help="File or folder to write.")],

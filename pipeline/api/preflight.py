@@ -66,6 +66,12 @@ async def look(client: Client, endpoint: Endpoint, *, patience: float = 0.0) -> 
     if endpoint.profile.has_key_call:
         service = await _key(client, service, warnings)
     _unpaid(model, endpoint)
+    asked = endpoint.settings.params.get("max_tokens")
+    if isinstance(asked, int) and model.max_output is not None and asked > model.max_output:
+        warnings.append(
+            f"endpoint.params.max_tokens is {asked}, and {model.id} answers with at most "
+            f"{model.max_output} tokens"
+        )
     if model.expires:
         warnings.append(f"{model.id} is announced to end on {model.expires}")
     return replace(service, warnings=tuple(warnings))

@@ -1,0 +1,1 @@
+"""A run every night: units for systemd and lines for cron, as text."""
