@@ -140,6 +140,39 @@ def check(job: Job, set_: Sets = None, json: Json = False) -> None:
 
 
 @app.command()
+def nightly(
+    jobs: Annotated[list[str], typer.Argument(metavar="JOB.yaml[:WEIGHT]…")],
+    print_: Annotated[bool, typer.Option("--print", help="Print only, change nothing.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Take the timers away.")] = False,
+    system: Annotated[
+        bool, typer.Option("--system", help="For the machine, not the user.")
+    ] = False,
+    cron: Annotated[bool, typer.Option("--cron", help="A crontab, not systemd.")] = False,
+    per_day: Annotated[
+        int | None, typer.Option(metavar="N", help="The account's requests a day, to be shared.")
+    ] = None,
+    env_file: Annotated[
+        Path | None, typer.Option(help="File with the key; default: .env in this folder.")
+    ] = None,
+) -> None:
+    """Start jobs each night when the quota is new: a systemd timer, or a crontab line."""
+    from pipeline.stories.nightly import NightlyOptions, nightly_command, read_jobs
+    from pipeline.stories.start import this_world
+
+    options = NightlyOptions(
+        only_print=print_,
+        remove=remove,
+        system=system,
+        cron=cron,
+        per_day=per_day,
+        env_file=env_file,
+    )
+    wanted = read_jobs(jobs)
+    loaded = [] if remove else [_load(one.path, None)[0] for one in wanted]
+    raise typer.Exit(nightly_command(wanted, loaded, options, this_world(_known.environ)))
+
+
+@app.command()
 def models(job: Job, set_: Sets = None, json: Json = False) -> None:
     """Models that take images, with price, context and expiry, cheapest first."""
     from pipeline.stories.models import models_command

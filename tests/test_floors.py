@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1] / "pipeline"
 ROOMS = {
     *("manifest", "images", "plan", "api", "quota", "checkpoint"),
-    *("export", "report", "web", "sim"),
+    *("export", "report", "web", "sim", "nightly"),
 }
 FLOORS = {
     **dict.fromkeys(("__init__", "values", "records", "errors"), 0),
