@@ -33,9 +33,10 @@ _TEXT: tuple[_Words, ...] = (
     (("api key not valid", "api key expired", "api_key_invalid", "no_db_connection", "expired_key", "budget_exceeded"), Kind.ACCOUNT_FATAL, Scope.ACCOUNT, None),
     (("openrouter_in_flight_budget",), Kind.TRANSIENT, Scope.ITEM, "server_error"),
     (("is not a valid model id", "no endpoints found", "unavailable for free", "must have 3 items or fewer", "model_not_found", "invalid model name passed"), Kind.CONFIG_FATAL, Scope.MODEL, None),
+    (("is not a multimodal model", "only supported by certain models", "missing data required for image input"), Kind.CONFIG_FATAL, Scope.MODEL, None),
     # A field that the service does not know is wrong in every request.
-    (("unknown name \"", "unrecognized request argument", "unknown parameter", "unsupported_parameter", "unsupportedparamserror", "extra inputs are not permitted"), Kind.CONFIG_FATAL, Scope.MODEL, None),
-    (("failed to extract", "image_download_failed", "imagefetcherror", "invalid or unsupported file uri"), Kind.IMAGE_UNREACHABLE, Scope.ITEM, "image_rejected"),
+    (("unknown name \"", "unrecognized request argument", "unknown parameter", "unsupported_parameter", "unsupported_value", "unsupportedparamserror", "extra inputs are not permitted"), Kind.CONFIG_FATAL, Scope.MODEL, None),
+    (("failed to extract", "image_download_failed", "imagefetcherror", "invalid or unsupported file uri", "invalid_image_url", "while downloading"), Kind.IMAGE_UNREACHABLE, Scope.ITEM, "image_rejected"),
     (("unable to process input image", "provided image is not valid", "failed to process inputs", "base64 decoding failed", "unsupported mime type", "invalid image input", "invalid_image", "image_too_large", "image_too_small", "unsupported_image_format", "image_not_found"), Kind.IMAGE_REJECTED, Scope.ITEM, "image_rejected"),
     (("user location is not supported",), Kind.TRANSIENT, Scope.ITEM, "server_error"),
     (("content_policy_violation", "was flagged for", "requires moderation", "prohibited_content", "blockreason", "by the safety system", "content management policy", "content_filter"), Kind.SAFETY, Scope.ITEM, "safety"),

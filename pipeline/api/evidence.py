@@ -76,6 +76,7 @@ def evidence_of(value: Any, reply: Reply) -> Evidence:
         str(metadata.get("error_type") or ""),
         str(error.get("type") or ""),
         str(availability.get("code") or ""),
+        *(code for body in (error, *upstream) if isinstance(code := body.get("code"), str)),
         *(str(body.get("status") or "") for body in (error, *upstream)),
     ]
     text = " ".join([*said, source, *kinds]).lower()

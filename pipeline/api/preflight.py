@@ -10,18 +10,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
-from typing import Any
 
-import orjson
-
-from pipeline.api.classify import classify
 from pipeline.api.client import Client
 from pipeline.api.endpoint import Endpoint
-from pipeline.api.listing import Model, cheapest_first, models_of, named, whole
+from pipeline.api.listing import Model, cheapest_first, named, whole
+from pipeline.api.lookup import json_of, list_models, refused_key
 from pipeline.api.wire import Capabilities
 from pipeline.errors import KeyTrouble, NoReply, ServiceError
 from pipeline.records import Completion, Limits, Reply
-from pipeline.retry import Kind
 
 #: Models that were shut down: what a user of the old default reads.
 GONE = {
@@ -37,8 +33,6 @@ FREE_PER_MINUTE, FREE_PER_DAY, FREE_PER_DAY_BOUGHT = 20, 50, 1000
 EXP_PER_MINUTE, EXP_PER_DAY = 15, 80
 
 
-#: Seconds between looks at a service that has a hiccup; the last one is the last look.
-HICCUP = (1.0, 2.0, 4.0, 8.0, 0.0)
 #: The remedy where the program chose the model itself. The model is part of an image's identity.
 AGAIN = "run once with --yes to let another free one be chosen (it asks every image again)"
 
@@ -58,18 +52,26 @@ class Service:
     warnings: tuple[str, ...] = field(default=())
 
 
-async def look(client: Client, endpoint: Endpoint) -> Service:
+async def look(client: Client, endpoint: Endpoint, *, patience: float = 0.0) -> Service:
     """Ask the service about model and key.
+
+    patience: seconds to wait for a service that does not answer at all.
 
     ServiceError (69): not reachable, model gone or blind. KeyTrouble (77): key refused, or a
     price where `allow_paid` is false.
     """
     warnings: list[str] = []
-    model, heard = await _model(client, endpoint, warnings)
+    model, heard = await _model(client, endpoint, patience, warnings)
     service = Service(model=model, clock_off=_clock_off(heard))
     if endpoint.profile.has_key_call:
         service = await _key(client, service, warnings)
     _unpaid(model, endpoint)
+    asked = endpoint.settings.params.get("max_tokens")
+    if isinstance(asked, int) and model.max_output is not None and asked > model.max_output:
+        warnings.append(
+            f"endpoint.params.max_tokens is {asked}, and {model.id} answers with at most "
+            f"{model.max_output} tokens"
+        )
     if model.expires:
         warnings.append(f"{model.id} is announced to end on {model.expires}")
     return replace(service, warnings=tuple(warnings))
@@ -96,13 +98,13 @@ def _clock_off(reply: Reply | None) -> float | None:
 
 
 async def _model(
-    client: Client, endpoint: Endpoint, warnings: list[str]
+    client: Client, endpoint: Endpoint, patience: float, warnings: list[str]
 ) -> tuple[Model, Reply | None]:
     wanted = endpoint.settings.model
     unknown = Model(id=wanted)
     if endpoint.profile.models_path is None:
         return unknown, None
-    models, reply = await list_models(client, endpoint)
+    models, reply = await list_models(client, endpoint, patience=patience)
     if not models:
         warnings.append("the service does not list its models; the model is taken on trust")
         return unknown, reply
@@ -117,38 +119,6 @@ async def _model(
         raise ServiceError(f"{endpoint.base_url} has no model {wanted!r}; it has: {known}")
     why = GONE.get(wanted, "the service does not list it any more")
     raise ServiceError(f"the model {wanted} is gone: {why}; {_instead(models, endpoint)}")
-
-
-async def list_models(client: Client, endpoint: Endpoint) -> tuple[list[Model], Reply]:
-    """`/models`, asked again while the service has a hiccup; no models where it lists none.
-
-    ServiceError (69) when nobody is there, or when the prices cannot be known because the list
-    does not come; KeyTrouble (77) when the key is refused.
-    """
-    url = f"{endpoint.base_url}{endpoint.profile.models_path}"
-    for wait in HICCUP:
-        try:
-            reply = await client.get(endpoint.profile.models_path or "/models")
-        except NoReply as lost:
-            if not lost.sent or lost.code == "timeout_service" or not wait:
-                words = (
-                    f"{endpoint.base_url}: {lost.message}; is the address right and the service up?"
-                )
-                raise ServiceError(words) from None
-        else:
-            models = models_of(_json(reply))
-            trouble = reply.status in (408, 429) or reply.status >= 500
-            if models or not (trouble or (reply.status == 200 and _json(reply) is None)):
-                break
-            if not wait and endpoint.profile.tells_prices:
-                said = f"HTTP {reply.status}" if trouble else "with what is no list"
-                raise ServiceError(
-                    f"{url} answers {said}, so the price is not known: run again later"
-                )
-        if wait:
-            await client.clock.sleep(wait)
-    refused_key(reply, endpoint)
-    return models, reply
 
 
 def _fallbacks(models: list[Model], endpoint: Endpoint) -> None:
@@ -169,25 +139,6 @@ def _instead(models: list[Model], endpoint: Endpoint) -> str:
     return f"{AGAIN}, or {words}" if endpoint.chosen else words
 
 
-def refused_key(reply: Reply, endpoint: Endpoint) -> None:
-    """KeyTrouble when this is what the reply says, in whatever form."""
-    if reply.status < 400:
-        return
-    verdict, _ = classify(reply, now=reply.at / 1e6)
-    if verdict.kind is Kind.ACCOUNT_FATAL:
-        variable = endpoint.settings.api_key_env or endpoint.profile.key_env
-        said = f"HTTP {reply.status}: {verdict.message}"
-        if endpoint.key is None:
-            raise KeyTrouble(
-                f"{endpoint.base_url} asks for a key ({said}): name its variable in "
-                "endpoint.api_key_env"
-            )
-        raise KeyTrouble(
-            f"{endpoint.base_url} refuses the key in {variable} ({said}): check that it is whole "
-            "and not revoked"
-        )
-
-
 async def _key(client: Client, service: Service, warnings: list[str]) -> Service:
     """`GET /key`: is it a good key, and what is left today?"""
     try:
@@ -196,7 +147,7 @@ async def _key(client: Client, service: Service, warnings: list[str]) -> Service
         warnings.append(f"/key did not answer ({lost.message}); today's use is not known")
         return service
     refused_key(reply, client.endpoint)
-    held = _json(reply)
+    held = json_of(reply)
     facts = held.get("data") if isinstance(held, dict) else None
     if reply.status != 200 or not isinstance(facts, dict):
         warnings.append("/key told nothing; today's use is not known")
@@ -226,13 +177,6 @@ def _price(model: Model) -> str:
                 else f"${price:.4g} {'an' if name == 'image' else 'a'} {name}"
             )
     return ", ".join(words)
-
-
-def _json(reply: Reply) -> Any:
-    try:
-        return orjson.loads(reply.body)
-    except orjson.JSONDecodeError:
-        return None
 
 
 def limits_of(endpoint: Endpoint, service: Service) -> Limits:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pipeline.api.client import open_client
 from pipeline.api.endpoint import endpoint_of
 from pipeline.api.listing import Model, cheapest_first
-from pipeline.api.preflight import list_models
+from pipeline.api.lookup import list_models
 from pipeline.errors import ServiceError
 from pipeline.stories.start import World, embedded_service
 

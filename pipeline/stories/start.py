@@ -171,7 +171,9 @@ async def open_run(
         client = await stack.enter_async_context(
             open_client(endpoint, concurrency=concurrency, clock=clock, transport=world.transport)
         )
-        service = await preflight.look(client, endpoint)
+        # A job that has worked before has the right address: its service will come back.
+        patience = job.endpoint.patience if found.met else 0.0
+        service = await preflight.look(client, endpoint, patience=patience)
         limits = preflight.limits_of(endpoint, service)
         gate = await stack.enter_async_context(
             open_gate(

@@ -179,6 +179,13 @@ CASES: dict[str, Case] = {
     "OpenAI safety": (400, {}, {"error": {"message": "Your request was rejected by the safety system.", "type": "invalid_request_error", "param": None, "code": "moderation_blocked"}}, Kind.SAFETY, ITEM, None),
     "Azure filter": (400, {}, {"error": {"message": "The response was filtered due to the prompt triggering the content management policy.", "type": None, "param": "prompt", "code": "content_filter"}}, Kind.SAFETY, ITEM, None),
     "ollama odd image": (500, {}, {"error": {"message": "Failed to create new sequence: failed to process inputs", "type": "api_error", "param": None, "code": None}}, Kind.IMAGE_REJECTED, ITEM, None),
+    "OpenAI parameter": (400, {}, {"error": {"message": "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.", "type": "invalid_request_error", "param": "max_tokens", "code": "unsupported_parameter"}}, Kind.CONFIG_FATAL, MODEL, None),
+    "OpenAI value": (400, {}, {"error": {"message": "Unsupported value: 'temperature' does not support 0.2 with this model.", "type": "invalid_request_error", "param": "temperature", "code": "unsupported_value"}}, Kind.CONFIG_FATAL, MODEL, None),
+    "OpenAI context": (400, {}, {"error": {"message": "Your input is too long.", "type": "invalid_request_error", "param": "messages", "code": "context_length_exceeded"}}, Kind.TOO_LONG, ITEM, None),
+    "OpenAI download": (400, {}, {"error": {"message": "Timeout while downloading https://a.example/b.jpg.", "type": "invalid_request_error", "param": None, "code": "invalid_image_url"}}, Kind.IMAGE_UNREACHABLE, ITEM, None),
+    "OpenAI format": (400, {}, {"error": {"message": "You uploaded an unsupported image.", "type": "invalid_request_error", "param": None, "code": "invalid_image_format"}}, Kind.IMAGE_REJECTED, ITEM, None),
+    "OpenAI blind": (400, {}, {"error": {"message": "Invalid content type. image_url is only supported by certain models.", "type": "invalid_request_error", "param": "messages.[0].content.[1].type", "code": None}}, Kind.CONFIG_FATAL, MODEL, None),
+    "vllm blind": (400, {}, {"error": {"message": "meta/text is not a multimodal model None", "type": "BadRequestError", "param": None, "code": 400}}, Kind.CONFIG_FATAL, MODEL, None),
     "OpenAI field": (400, {}, {"error": {"message": "Unrecognized request argument supplied: provider", "type": "invalid_request_error", "param": None, "code": None}}, Kind.CONFIG_FATAL, MODEL, None),
 }  # fmt: skip
 

@@ -115,6 +115,15 @@ def test_what_is_known_of_a_model() -> None:
     assert any("2026-12-31" in words for words in found.warnings)
 
 
+@pytest.mark.parametrize(("asked", "warned"), [(400, False), (401, True)])
+def test_an_answer_longer_than_the_model_gives(asked: int, warned: bool) -> None:
+    """A warning with both numbers: the service may refuse it, or cut."""
+    facts = entry("a/m", top_provider={"max_completion_tokens": 400})
+    found = looked(listing(facts), params={"max_tokens": asked})
+
+    assert any("401" in words and "400" in words for words in found.warnings) is warned
+
+
 def test_a_model_that_is_gone_is_69_with_what_to_take_instead() -> None:
     """The slug, and up to five that take images, cheapest first, then the larger context."""
     others = [

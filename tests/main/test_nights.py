@@ -14,6 +14,7 @@ import pytest
 from pipeline.sim.core import Simulator
 from pipeline.sim.knobs import PROFILES, Knobs
 from pipeline.sim.models import Model
+from pipeline.stories.options import RunOptions
 from tests.support.checker import check_whole
 from tests.support.virtual import VirtualClock, run
 from tests.support.world import run_job
@@ -242,3 +243,31 @@ def test_a_dead_service_gets_few_requests_from_a_small_job(tmp_path: Path, rows:
     assert sent <= 6 * rows
     assert (first["exit_code"], first["failed"]) == (1, rows)
     assert (second["exit_code"], second["captioned"]) == (0, rows)
+
+
+def test_a_night_that_begins_in_an_outage_waits_for_its_end(tmp_path: Path) -> None:
+    """A job that has worked before: within `patience` it goes on; past it 69, nothing failed. A
+    first run says at once that nobody is there."""
+    paced = {"requests_per_minute": None, "requests_per_day": None}
+    endpoint = {**UNLIMITED, "profile": "openrouter", "patience": "2h"}
+    job = job_of(tmp_path, 30, endpoint=endpoint, quota=paced)
+    clock = VirtualClock()
+
+    async def night(hours: float, limit: int | None = None) -> tuple[dict[str, Any], float]:
+        knobs = replace(FREE, rpm=None, rpd=None, outage=(0.0, hours * 3600), outage_all=True)
+        simulator = Simulator(knobs, seed=1, clock=clock)
+        began = clock.monotonic()
+        options = RunOptions(limit=limit)
+        told = await run_job(job, simulator, clock, state=tmp_path / "state", options=options)
+        return told, clock.monotonic() - began
+
+    async def nights() -> list[tuple[dict[str, Any], float]]:
+        return [await night(1), await night(0, 10), await night(5), await night(1)]
+
+    (first, at_once), (some, _), (gave_up, waited), (last, _) = run(nights())
+    assert (first["exit_code"], first["left"]) == (69, 30)
+    assert at_once < 60
+    assert (some["exit_code"], some["captioned"]) == (75, 10)
+    assert (gave_up["exit_code"], gave_up["failed"], gave_up["requests"]) == (69, 0, 0)
+    assert 2 * 3600 <= waited < 2.1 * 3600
+    assert (last["exit_code"], last["captioned"]) == (0, 30)
