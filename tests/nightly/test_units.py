@@ -58,7 +58,7 @@ def test_systemd_reads_the_units_without_a_word(tmp_path: Path, zone: str) -> No
     """Verified by systemd itself, in a folder whose name has everything that needs quoting."""
     folder = tmp_path / '100% of "my" $HOME\'s \\ photos'
     folder.mkdir()
-    found = verified(tmp_path, night(folder, zone=zone, share=17))
+    found = verified(tmp_path, night(folder, zone=zone, share=17, python=Path("/bin/sh")))
 
     assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
 
