@@ -147,7 +147,9 @@ def nightly(
     system: Annotated[
         bool, typer.Option("--system", help="For the machine, not the user.")
     ] = False,
-    cron: Annotated[bool, typer.Option("--cron", help="A crontab, not systemd.")] = False,
+    cron: Annotated[
+        bool | None, typer.Option("--cron/--systemd", help="Default: systemd where it runs.")
+    ] = None,
     per_day: Annotated[
         int | None, typer.Option(metavar="N", help="The account's requests a day, to be shared.")
     ] = None,

@@ -81,8 +81,6 @@ NOT_YET: dict[str, str] = {
     "reply.fields": "a reply with typed fields",
     "output.path=*://*": "an output that is no local folder",
     "run.engine": "running on Ray",
-    "run.metrics": "a metrics file",
-    "notify.url": "notifying a URL",
 }
 
 

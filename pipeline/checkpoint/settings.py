@@ -48,6 +48,8 @@ class RunSettings(Settings):
     """Free disk space below which nothing more is asked."""
     metrics: str | None = None
     """File that receives Prometheus metrics."""
+    log_format: Literal["text", "json"] = "text"
+    """How log lines are written, on stderr and in _state/logs."""
 
 
 class NotifySettings(Settings):

@@ -56,7 +56,7 @@ def _command(night: Night) -> str:
     run = shlex.join([*night.command, "--quiet"])
     file = f"set -a; . {shlex.quote(str(night.env_file))}; set +a; " if night.env_file else ""
     cd = shlex.quote(str(night.folder))
-    return f"cd {cd} || exit; {file}{run}; code=$?; [ $code -eq 75 ] || exit $code"
+    return f"cd {cd} || exit; {file}{run}; code=$?; case $code in 75|76) ;; *) exit $code ;; esac"
 
 
 def _escaped(command: str) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.checkpoint.checkpoint import open_checkpoint
 from pipeline.checkpoint.runs import append_run
 from pipeline.errors import Exit, PipelineError, StopReason
-from pipeline.stories import choice, outcome, pilot
+from pipeline.stories import choice, metrics, notify, outcome, pilot
 from pipeline.stories.dataset import write_dataset
 from pipeline.stories.logs import logging_to
 from pipeline.stories.progress import Tally
@@ -50,7 +50,7 @@ def run_command(job: JobConfig, options: RunOptions, environ: Mapping[str, str])
     """Run a job; returns the exit code. PipelineError for what ends it before it begins."""
     world = this_world(environ, None if options.quiet else sys.stderr)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        summary = runner.run(run(job, options, world))
+        summary = runner.run(announced(job, options, world))
     if options.json:
         print(json.dumps(summary))  # noqa: T201 - the command's result
     elif summary.get("pilot"):
@@ -67,6 +67,20 @@ def loop_factory() -> Any:
     return uvloop.new_event_loop
 
 
+async def announced(job: JobConfig, options: RunOptions, world: World) -> dict[str, Any]:
+    """`run`, with `notify.url` told of its start and its end."""
+    url = job.notify.url
+    await notify.ping(url, "start")
+    try:
+        summary = await run(job, options, world)
+    except BaseException as error:
+        # What goes out holds no key: one_line takes out what looks like one.
+        await notify.ping(url, "fail", str(error) or type(error).__name__)
+        raise
+    await notify.ping(url, notify.ending(summary["exit_code"]), outcome.in_short(summary))
+    return summary
+
+
 async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, Any]:
     """One run in a world that is given; returns the summary."""
     clock = world.clock
@@ -80,7 +94,8 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
     async with open_checkpoint(
         looked.output, derive=derive, clock=clock, min_free=min_free
     ) as checkpoint:
-        with logging_to(looked.output / "_state" / "logs", run_id, world, looked.endpoint.key):
+        logs, as_json = looked.output / "_state" / "logs", job.run.log_format == "json"
+        with logging_to(logs, run_id, world, looked.endpoint.key, as_json=as_json):
             if choice.is_auto(job):
                 job = await choice.pin(job, world, yes=options.yes)
                 looked = under(job, looked, chosen=True)
@@ -141,6 +156,9 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
                 page = await asyncio.to_thread(pilot.write, looked.output, told, sample)
                 _log.info("pilot: pictures and captions side by side: %s", page)
             await asyncio.to_thread(append_run, looked.output, summary)
+            metrics.update(
+                job.run.metrics, job.name, tally, quota, now=clock.now(), exit_code=int(code)
+            )
             _log.info(
                 "%s",
                 outcome.headline(tally, reason, dataset=dataset, asked=found.asked, quota=quota),

@@ -6,6 +6,7 @@ control characters (a caption could hold terminal commands) are escaped.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -39,6 +40,16 @@ class Formatter(logging.Formatter):
         return without_controls(hidden(super().format(record), self._hidden))
 
 
+class JsonFormatter(Formatter):
+    """One JSON object a line: at, level, message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
+        level = record.levelname.lower()
+        line = {"at": at, "level": level, "message": super().format(record)}
+        return json.dumps(line, ensure_ascii=False)
+
+
 class _Terminal(logging.Handler):
     """Through tqdm, which moves the progress line out of the way."""
 
@@ -52,7 +63,9 @@ class _Terminal(logging.Handler):
 
 
 @contextmanager
-def logging_to(folder: Path, run_id: str, world: World, secret: Secret | None) -> Iterator[None]:
+def logging_to(
+    folder: Path, run_id: str, world: World, secret: Secret | None, *, as_json: bool = False
+) -> Iterator[None]:
     """Log into `folder/RUN_ID.log` and to the world's stream inside the block."""
     log = logging.getLogger("pipeline")
     fs.make_private_dir(folder)
@@ -61,9 +74,10 @@ def logging_to(folder: Path, run_id: str, world: World, secret: Secret | None) -
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, fs.PRIVATE_FILE)
     with os.fdopen(fd, "a", encoding="utf-8", errors="replace") as stream:
         file = logging.StreamHandler(stream)
-        file.setFormatter(Formatter("%(asctime)s %(levelname)s %(message)s", secret))
+        words = JsonFormatter("%(message)s", secret) if as_json else None
+        file.setFormatter(words or Formatter("%(asctime)s %(levelname)s %(message)s", secret))
         terminal = _Terminal(world)
-        terminal.setFormatter(Formatter("%(message)s", secret))
+        terminal.setFormatter(words or Formatter("%(message)s", secret))
         log.setLevel(logging.INFO)
         log.propagate = False
         log.addHandler(file)

@@ -37,7 +37,8 @@ class NightlyOptions:
     only_print: bool = False
     remove: bool = False
     system: bool = False
-    cron: bool = False
+    #: None: systemd where it runs, else cron.
+    cron: bool | None = None
     #: The account's requests a day, where the service is not to be asked for it.
     per_day: int | None = None
     env_file: Path | None = None
@@ -85,7 +86,9 @@ def nightly_command(
     wanted: Sequence[Wanted], jobs: Sequence[JobConfig], options: NightlyOptions, world: World
 ) -> int:
     """Write, print or remove the timers; 0."""
-    by_cron = options.cron or (not options.system and not options.only_print and not _systemd())
+    by_cron = options.cron
+    if by_cron is None:
+        by_cron = not (options.system or options.only_print or _systemd())
     if options.remove:
         said = _remove([unit_name(one.absolute) for one in wanted], options, by_cron=by_cron)
     else:
@@ -148,6 +151,8 @@ def _daily(job: JobConfig, world: World) -> int:
     from pipeline.stories.reach import reach
 
     found = asyncio.run(reach(job, endpoint_of(job.endpoint, world.environ), world))
+    if found.allowance.daily is not None and found.limits.requests_per_day is None:
+        return found.allowance.daily  # the job's own number, where the service tells none
     if found.limits.requests_per_day is None:
         raise JobError(
             "no daily limit is known that these jobs could share; write --per-day N, or start "

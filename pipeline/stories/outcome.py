@@ -77,6 +77,13 @@ def headline(
     )
 
 
+def in_short(summary: Mapping[str, Any]) -> str:
+    """A run in one line, for those who are told of its end."""
+    words = f"{summary['job']}: {summary['captioned']:,} of {summary['images']:,} images captioned"
+    words += f", {summary['failed']:,} failed, {summary['left']:,} left"
+    return words + (f"; {summary['reason']}" if summary["reason"] else "")
+
+
 def nights(tally: Tally, quota: Mapping[str, Any]) -> int | None:
     """Nights that the rest takes at this run's captions a request; None without a daily limit."""
     limit = quota.get("limit")

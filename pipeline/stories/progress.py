@@ -88,12 +88,14 @@ class Progress:
         clock: Clock,
         quota: Callable[[], Mapping[str, Any]],
         stream: TextIO | None,
+        each_minute: Callable[[], None] | None = None,
     ) -> None:
         self.tally = tally
         self._clock = clock
         self._quota = quota
         self._live = state / LIVE
-        self._started = self._lined = clock.monotonic()
+        self._started = self._lined = self._minute = clock.monotonic()
+        self._each_minute = each_minute
         self._log = logging.getLogger("pipeline")
         terminal = stream is not None and stream.isatty()
         self._total = total
@@ -137,6 +139,9 @@ class Progress:
         elif self._plain and now - self._lined >= LINE_EVERY:
             self._lined = now
             self._log.info(f"{self.tally.settled}/{self._total} images, {self._words()}")
+        if self._each_minute is not None and now - self._minute >= LINE_EVERY:
+            self._minute = now
+            self._each_minute()
         self.write_live()
 
     def _words(self) -> str:

@@ -21,6 +21,7 @@ from pipeline.plan import auto, identity
 from pipeline.plan.auto import LARGEST
 from pipeline.plan.prompt import compile_prompt
 from pipeline.plan.sample import pilot_sizes
+from pipeline.stories import metrics
 from pipeline.stories.caption import Desk
 from pipeline.stories.packing import Packing, measured_of
 from pipeline.stories.progress import Progress, Tally
@@ -201,6 +202,9 @@ async def open_run(
             clock=clock,
             quota=gate.snapshot,
             stream=world.stream,
+            each_minute=lambda: metrics.update(
+                job.run.metrics, job.name, tally, gate.snapshot(), now=clock.now()
+            ),
         )
         stack.callback(progress.close)
         for warning in service.warnings:

@@ -17,8 +17,6 @@ VALUES = {
     "reply.fields": ("reply: {fields: {tags: list}}", "reply: {fields: {}}"),
     "output.path=*://*": ("output: {path: 's3://bucket/x'}", "output: {path: /tmp/x}"),
     "run.engine": ("run: {engine: ray}", "run: {engine: local}"),
-    "run.metrics": ("run: {metrics: m.prom}", "run: {metrics: null}"),
-    "notify.url": ("notify: {url: 'https://example.org'}", "notify: {url: null}"),
 }
 
 

@@ -1,0 +1,1 @@
+"""A run every night, by systemd or cron."""
