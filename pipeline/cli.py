@@ -140,6 +140,41 @@ def check(job: Job, set_: Sets = None, json: Json = False) -> None:
 
 
 @app.command()
+def nightly(
+    jobs: Annotated[list[str], typer.Argument(metavar="JOB.yaml[:WEIGHT]…")],
+    print_: Annotated[bool, typer.Option("--print", help="Print only, change nothing.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Take the timers away.")] = False,
+    system: Annotated[
+        bool, typer.Option("--system", help="For the machine, not the user.")
+    ] = False,
+    cron: Annotated[
+        bool | None, typer.Option("--cron/--systemd", help="Default: systemd where it runs.")
+    ] = None,
+    per_day: Annotated[
+        int | None, typer.Option(metavar="N", help="The account's requests a day, to be shared.")
+    ] = None,
+    env_file: Annotated[
+        Path | None, typer.Option(help="File with the key; default: .env in this folder.")
+    ] = None,
+) -> None:
+    """Start jobs each night when the quota is new: a systemd timer, or a crontab line."""
+    from pipeline.stories.nightly import NightlyOptions, nightly_command, read_jobs
+    from pipeline.stories.start import this_world
+
+    options = NightlyOptions(
+        only_print=print_,
+        remove=remove,
+        system=system,
+        cron=cron,
+        per_day=per_day,
+        env_file=env_file,
+    )
+    wanted = read_jobs(jobs)
+    loaded = [] if remove else [_load(one.path, None)[0] for one in wanted]
+    raise typer.Exit(nightly_command(wanted, loaded, options, this_world(_known.environ)))
+
+
+@app.command()
 def models(job: Job, set_: Sets = None, json: Json = False) -> None:
     """Models that take images, with price, context and expiry, cheapest first."""
     from pipeline.stories.models import models_command
@@ -147,25 +182,6 @@ def models(job: Job, set_: Sets = None, json: Json = False) -> None:
 
     loaded, environ = _load(job, set_)
     raise typer.Exit(models_command(loaded, environ, this_world(environ), as_json=json))
-
-
-@app.command()
-def nightly(
-    jobs: Annotated[list[str], typer.Argument(metavar="JOB.yaml[:WEIGHT]…")],
-    only_print: Annotated[bool, typer.Option("--print", help="Print only.")] = False,
-    remove: Annotated[bool, typer.Option("--remove", help="Take the timers away.")] = False,
-    cron: Annotated[
-        bool | None, typer.Option("--cron/--systemd", help="Default: systemd where it runs.")
-    ] = None,
-    system: Annotated[bool, typer.Option("--system", help="Units of the system.")] = False,
-) -> None:
-    """Make jobs run by themselves when their quota is new; several share a day by weight."""
-    from pipeline.stories.nightly import NightlyOptions, nightly_command, weights_of
-    from pipeline.stories.start import this_world
-
-    options = NightlyOptions(only_print=only_print, remove=remove, use_cron=cron, system=system)
-    loaded = [(path, *_load(path, None), weight) for path, weight in weights_of(jobs).items()]
-    raise typer.Exit(nightly_command(loaded, options, this_world(loaded[0][2])))
 
 
 @app.command()

@@ -13,7 +13,7 @@ import io
 import warnings
 
 from PIL import Image as Pil
-from PIL import ImageFile, features
+from PIL import ImageFile, UnidentifiedImageError, features
 
 from pipeline.errors import ImageError
 from pipeline.images import fast
@@ -25,6 +25,8 @@ from pipeline.records import Image
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 Pil.MAX_IMAGE_PIXELS = None  # the cap is ours, checked before any decoding
 
+#: Up to this longer side, colours are sent in full resolution.
+TINY = 128
 _ORIENTATION = 0x0112
 #: EXIF orientation -> how it is undone.
 _TURNS = {
@@ -52,6 +54,10 @@ def encode(data: bytes, max_side: int, quality: int) -> Image:
             return _encode(data, kind, max_side, quality)
     except ImageError:
         raise
+    except UnidentifiedImageError:
+        # TIFF is a family: its header may well be whole and describe what Pillow does not read.
+        code = "unsupported_format" if kind == "TIFF" else "corrupt"
+        raise ImageError(code, f"not a {kind} that can be read") from None
     except MemoryError:
         raise ImageError("too_many_pixels", "too large to decode") from None
     except Exception as error:  # noqa: BLE001 - decoders raise nearly anything on broken files
@@ -116,7 +122,8 @@ def _turn(picture: Pil.Image) -> Pil.Transpose | None:
 
 def _shrunk(picture: Pil.Image, data: bytes, kind: str, size: tuple[int, int]) -> Pil.Image:
     """RGB pixels at the final size."""
-    final = fast.decode(data, size) if kind == "JPEG" and picture.mode in ("RGB", "L") else None
+    plain_jpeg = kind == "JPEG" and picture.mode in ("RGB", "L")
+    final = fast.decode(data, picture.size, size) if plain_jpeg else None
     if final is None:
         if kind == "JPEG":
             picture.draft("RGB", size)
@@ -165,10 +172,12 @@ def _eight_bits(picture: Pil.Image) -> Pil.Image:
 
 
 def _jpeg(picture: Pil.Image, quality: int) -> bytes:
-    quick = fast.encode(picture, quality)
+    # In a tiny picture a pixel's colour matters; four times the colours cost little there.
+    colours = "444" if max(picture.size) <= TINY else "420"
+    quick = fast.encode(picture, quality, colours)
     if quick is not None:
         return quick
     out = io.BytesIO()
     picture.info.clear()  # Pillow would write the old file's comment into the new one
-    picture.save(out, "JPEG", quality=quality)
+    picture.save(out, "JPEG", quality=quality, subsampling=":".join(colours))
     return out.getvalue()

@@ -1,1 +1,1 @@
-"""A run every night: units for systemd and lines for cron, as text."""
+"""The quota's new day as a timer: systemd units, or lines of a crontab, as text."""

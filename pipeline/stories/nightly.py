@@ -1,30 +1,33 @@
-"""`nightly JOB…`: make a job run by itself, whenever its quota is new."""
+"""`nightly`: have jobs come back by themselves when the quota is new.
+
+systemd where it runs, else the user's crontab. What is written was read by the real tool first
+(`systemd-analyze verify`), and holds no secret.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import os
+import pwd
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import fs
-from pipeline.errors import JobError, OutputError, UsageError
-from pipeline.nightly import units
-from pipeline.nightly.units import Night
+from pipeline.errors import JobError, OutputError, ServiceError, UsageError
+from pipeline.nightly import cron, systemd
+from pipeline.nightly.night import Night, shares, unit_name
 
 if TYPE_CHECKING:
     from pipeline.config import JobConfig
     from pipeline.stories.start import World
 
-
-#: A job file, what it says, the environment it was read in, and its weight.
-Told = tuple[Path, "JobConfig", Mapping[str, str], int]
+#: Seconds that the last writing takes after the requests in flight got theirs (`run.drain`).
+AFTER_DRAIN = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,200 +36,267 @@ class NightlyOptions:
 
     only_print: bool = False
     remove: bool = False
-    #: None: systemd where it runs, else cron.
-    use_cron: bool | None = None
-    #: Units of the system instead of the user's.
     system: bool = False
+    #: None: systemd where it runs, else cron.
+    cron: bool | None = None
+    #: The account's requests a day, where the service is not to be asked for it.
+    per_day: int | None = None
+    env_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.system and self.cron:
+            raise UsageError("--system and --cron: choose one of the two")
+        if self.only_print and self.remove:
+            raise UsageError("--print and --remove: choose one of the two")
+        if self.per_day is not None and self.per_day < 1:
+            raise UsageError("--per-day: write a number of at least 1")
+        if self.env_file is not None and not self.env_file.is_file():
+            raise UsageError(f"--env-file {self.env_file}: no such file")
 
 
-def nightly_command(jobs: Sequence[Told], options: NightlyOptions, world: World) -> int:
-    """Write, or print, or remove; 0. JobError (78), OutputError (73) when it cannot be."""
-    nights = [night_of(path, job, environ) for path, job, environ, _ in jobs]
-    if len(jobs) > 1 and not options.remove:
-        nights = share_day(nights, jobs, world)
-    cron = options.use_cron if options.use_cron is not None else not _systemd_runs()
-    if cron:
-        _with_cron(nights, options)
-    else:
-        _with_systemd(nights, options)
-    return 0
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """One `JOB.yaml[:WEIGHT]` of the command line."""
+
+    #: As it was written.
+    path: Path
+    weight: int = 1
+
+    @property
+    def absolute(self) -> Path:
+        return self.path.absolute()
 
 
-def night_of(path: Path, job: JobConfig, environ: Mapping[str, str]) -> Night:
-    """A job as it will run; checks that it has what it needs."""
-    from pipeline.api.endpoint import endpoint_of
-
-    endpoint = endpoint_of(job.endpoint, environ)
-    return Night(
-        name=job.name,
-        job=str(path.absolute()),
-        folder=str(Path.cwd()),
-        program=(sys.executable, "-m", "pipeline"),
-        zone=endpoint.profile.limits.reset_zone,
-        drain=job.run.drain,
-    )
-
-
-def share_day(nights: Sequence[Night], jobs: Sequence[Told], world: World) -> list[Night]:
-    """Jobs on one account share its day by weight; jobs on different ones do not."""
-    from pipeline.api.endpoint import endpoint_of
-    from pipeline.stories.reach import reach
-
-    groups: dict[str, list[int]] = {}
-    for index, (_, job, environ, _) in enumerate(jobs):
-        groups.setdefault(endpoint_of(job.endpoint, environ).account, []).append(index)
-    found = list(nights)
-    for members in groups.values():
-        if len(members) < 2:
-            continue
-        path, job, environ, _ = jobs[members[0]]
-        told = job.quota.requests_per_day
-        limit = told if isinstance(told, int) else None
-        if limit is None:
-            found_out = asyncio.run(reach(job, endpoint_of(job.endpoint, environ), world))
-            limit = found_out.allowance.daily
-        if limit is None:
-            continue  # nothing is scarce, so there is nothing to share
-        if limit < len(members):
-            raise JobError(
-                f"{path}: {limit} requests a day cannot be shared by {len(members)} jobs"
-            )
-        weights = [jobs[index][3] for index in members]
-        for index, share in zip(members, units.shares(limit, weights), strict=True):
-            found[index] = replace(nights[index], share=max(1, share))
+def read_jobs(words: Sequence[str]) -> list[Wanted]:
+    """`a.yaml:2 b.yaml` -> paths and weights. UsageError (64)."""
+    found = []
+    for word in words:
+        path, colon, weight = word.rpartition(":")
+        if not colon or not weight.isdecimal():
+            path, weight = word, "1"
+        if int(weight) < 1:
+            raise UsageError(f"{word}: a weight is a number of at least 1")
+        found.append(Wanted(path=Path(path), weight=int(weight)))
+    if len({one.absolute for one in found}) < len(found):
+        raise UsageError("a job is named twice; give it one weight")
     return found
 
 
-# --- systemd -----------------------------------------------------------------------------------
+def nightly_command(
+    wanted: Sequence[Wanted], jobs: Sequence[JobConfig], options: NightlyOptions, world: World
+) -> int:
+    """Write, print or remove the timers; 0."""
+    by_cron = options.cron
+    if by_cron is None:
+        by_cron = not (options.system or options.only_print or _systemd())
+    if options.remove:
+        said = _remove([unit_name(one.absolute) for one in wanted], options, by_cron=by_cron)
+    else:
+        nights = nights_of(wanted, jobs, options, world)
+        if options.only_print:
+            said = printed(nights, by_cron=by_cron)
+        elif by_cron:
+            said = _into_crontab(nights)
+        else:
+            said = _into_systemd(nights, system=options.system)
+        for job, night in zip(jobs, nights, strict=True):
+            for words in warnings(job, night, world.environ):
+                print(f"caption-pipeline: {words}", file=sys.stderr)  # noqa: T201 - for people
+    print("\n".join(said))  # noqa: T201 - the command's result
+    return 0
 
 
-def _systemd_runs() -> bool:
-    """systemd.unit(5): this folder exists if and only if systemd is what started the system."""
+def nights_of(
+    wanted: Sequence[Wanted], jobs: Sequence[JobConfig], options: NightlyOptions, world: World
+) -> list[Night]:
+    """Zone and share of every job. Jobs with one key at one service share its day."""
+    from pipeline.api.profiles import PROFILES
+
+    accounts: dict[tuple[str, ...], list[int]] = {}
+    for at, job in enumerate(jobs):
+        accounts.setdefault(_account(job), []).append(at)
+    share: dict[int, int] = {}
+    for members in accounts.values():
+        if len(members) > 1:
+            daily = options.per_day or _daily(jobs[members[0]], world)
+            parts = shares(daily, [wanted[at].weight for at in members])
+            for at, part in zip(members, parts, strict=True):
+                own = jobs[at].quota.requests_per_day
+                share[at] = min(part, own) if isinstance(own, int) else part
+    return [
+        Night(
+            job=one.absolute,
+            folder=Path.cwd(),
+            python=Path(sys.executable),
+            zone=PROFILES[job.endpoint.profile].limits.reset_zone,
+            share=share.get(at),
+            env_file=options.env_file.absolute() if options.env_file else None,
+            user=_user() if options.system else None,
+            ending=int(job.run.drain) + AFTER_DRAIN,
+        )
+        for at, (one, job) in enumerate(zip(wanted, jobs, strict=True))
+    ]
+
+
+def _account(job: JobConfig) -> tuple[str, ...]:
+    one = job.endpoint
+    return one.profile, str(one.base_url), str(one.api_key_env)
+
+
+def _daily(job: JobConfig, world: World) -> int:
+    """The account's requests a day, asked of the service without a request that counts."""
+    import asyncio
+
+    from pipeline.api.endpoint import endpoint_of
+    from pipeline.stories.reach import reach
+
+    found = asyncio.run(reach(job, endpoint_of(job.endpoint, world.environ), world))
+    if found.allowance.daily is not None and found.limits.requests_per_day is None:
+        return found.allowance.daily  # the job's own number, where the service tells none
+    if found.limits.requests_per_day is None:
+        raise JobError(
+            "no daily limit is known that these jobs could share; write --per-day N, or start "
+            "each by itself"
+        )
+    return found.limits.requests_per_day
+
+
+def warnings(job: JobConfig, night: Night, environ: Mapping[str, str]) -> list[str]:
+    """What would keep the run from its key at night."""
+    from pipeline.api.profiles import PROFILES
+    from pipeline.jobenv import read_env_file
+
+    name = job.endpoint.api_key_env or PROFILES[job.endpoint.profile].key_env
+    file = night.env_file or night.folder / ".env"
+    if name is None or read_env_file(file).get(name):
+        return []
+    where = "only in this shell's environment" if environ.get(name) else "nowhere yet"
+    return [f"{name} is {where}: put it into {file} (mode 0600), a timer starts without it"]
+
+
+def units(night: Night) -> dict[str, str]:
+    """File name -> text."""
+    return {
+        f"{night.name}.service": systemd.service(night),
+        f"{night.name}.timer": systemd.timer(night),
+    }
+
+
+def printed(nights: Sequence[Night], *, by_cron: bool) -> list[str]:
+    """All files, or the lines for a crontab."""
+    if by_cron:
+        return [line for night in nights for line in cron.lines(night)]
+    return [
+        line
+        for night in nights
+        for name, text in units(night).items()
+        for line in (f"# {name}", text)
+    ]
+
+
+def _systemd() -> bool:
     return Path("/run/systemd/system").is_dir()
 
 
-def unit_folder(*, system: bool) -> Path:
-    """Where units are looked for (systemd.unit(5), "Unit file load path")."""
+def _user() -> str:
+    return os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+
+
+def _folder(*, system: bool) -> Path:
     if system:
         return Path("/etc/systemd/system")
-    home = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(home) if home else Path.home() / ".config") / "systemd" / "user"
+    held = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(held) if held else Path.home() / ".config") / "systemd" / "user"
 
 
-def _with_systemd(nights: Sequence[Night], options: NightlyOptions) -> None:
-    folder = unit_folder(system=options.system)
-    for night in nights:
-        files = {
-            f"{night.unit}.service": units.service(night),
-            f"{night.unit}.timer": units.timer(night),
-        }
-        if options.remove:
-            _systemctl(options, "disable", "--now", f"{night.unit}.timer")
-            gone = [folder / name for name in files if (folder / name).exists()]
-            for path in gone:
-                path.unlink()
-            _say(f"{night.unit}: removed" if gone else f"{night.unit}: was not there")
-            continue
-        verify(files, system=options.system)
-        if options.only_print:
-            for name, text in files.items():
-                _say(f"# {folder / name}\n{text}")
-            continue
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, text in files.items():
-                fs.write_atomic(folder / name, text.encode())
-        except OSError as error:
-            raise OutputError(f"{folder}: cannot be written ({error.strerror})") from None
-        started = _systemctl(options, "daemon-reload") and _systemctl(
-            options, "enable", "--now", f"{night.unit}.timer"
-        )
-        scope = "" if options.system else "--user "
-        _say(
-            f"{night.unit}: runs at 00:00:{units.MARGIN:02d} {night.zone}, and at once after a "
-            f"missed night; look at it with `systemctl {scope}list-timers`"
-            if started
-            else f"{night.unit}: written to {folder}; start it with `systemctl {scope}"
-            f"enable --now {night.unit}.timer`"
-        )
-    if not options.system and not options.remove and not options.only_print:
-        _say("the timers run while you are logged in; always: `loginctl enable-linger`")
+def _into_systemd(nights: Sequence[Night], *, system: bool) -> list[str]:
+    files = {name: text for night in nights for name, text in units(night).items()}
+    verify(files)
+    folder = _folder(system=system)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            fs.write_atomic(folder / name, text.encode())
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror})") from None
+    said = [str(folder / name) for name in files]
+    timers = [name for name in files if name.endswith(".timer")]
+    if not (_control(system, "daemon-reload") and _control(system, "enable", "--now", *timers)):
+        how = "systemctl" if system else "systemctl --user"
+        said.append(f"to start: {how} daemon-reload && {how} enable --now {' '.join(timers)}")
+    if not system:
+        said.append("to run while nobody is logged in: loginctl enable-linger")
+    return said
 
 
-def verify(files: Mapping[str, str], *, system: bool) -> None:
-    """Let systemd read the units before they are installed; JobError with its words."""
+def verify(files: Mapping[str, str]) -> None:
+    """Have systemd read the units, before they are put into place. JobError with its words."""
     tool = shutil.which("systemd-analyze")
     if tool is None:
-        return
-    with tempfile.TemporaryDirectory() as name:
-        paths = []
-        for file, text in files.items():
-            (Path(name) / file).write_text(text)
-            paths.append(str(Path(name) / file))
-        scope = ["--system"] if system else ["--user"]
-        done = subprocess.run(  # noqa: S603 - arguments are ours, no shell
-            [tool, *scope, "verify", "--man=no", *paths],
+        return  # systemd without its tools: `systemctl enable` says what is wrong
+    with tempfile.TemporaryDirectory() as held:
+        paths = [Path(held) / name for name in files]
+        for path in paths:
+            path.write_text(files[path.name], encoding="utf-8")
+        done = subprocess.run(  # noqa: S603 - a fixed command over our own files
+            [tool, "verify", *map(str, paths)],
             capture_output=True,
             text=True,
             check=False,
-            env={**os.environ, "XDG_RUNTIME_DIR": os.environ.get("XDG_RUNTIME_DIR", name)},
         )
-        ours = [line for line in done.stderr.splitlines() if name in line or "caption-" in line]
-        if done.returncode and ours:
-            raise JobError(f"systemd refuses the unit: {ours[0].replace(name, '…')}")
+    if done.returncode:
+        raise JobError(f"systemd refuses the units: {done.stderr.strip()}")
 
 
-def _systemctl(options: NightlyOptions, *arguments: str) -> bool:
+def _control(system: bool, *words: str) -> bool:
     tool = shutil.which("systemctl")
-    if tool is None or not _systemd_runs():
+    if tool is None or not _systemd():
         return False
-    scope = [] if options.system else ["--user"]
-    done = subprocess.run(  # noqa: S603 - arguments are ours, no shell
-        [tool, *scope, *arguments], capture_output=True, check=False
-    )
+    scope = [] if system else ["--user"]
+    done = subprocess.run([tool, *scope, *words], capture_output=True, check=False)  # noqa: S603 - fixed
     return done.returncode == 0
 
 
-# --- cron --------------------------------------------------------------------------------------
+def _into_crontab(nights: Sequence[Night]) -> list[str]:
+    table = _crontab()
+    for night in nights:
+        table = cron.added(table, night)
+    _crontab(table)
+    return [f"{night.name}: in the crontab (crontab -l)" for night in nights]
 
 
-def _with_cron(nights: Sequence[Night], options: NightlyOptions) -> None:
-    tool = None if options.only_print else shutil.which("crontab")
+def _crontab(table: str | None = None) -> str:
+    """Read the user's crontab, or replace it."""
+    tool = shutil.which("crontab")
     if tool is None:
-        if options.remove:
-            raise UsageError("nightly --remove: there is no crontab on this machine")
-        if not options.only_print:
-            _say("there is no crontab on this machine; the lines would be:")
-        for night in nights:
-            _say(units.cron(night))
-        return
-    done = subprocess.run(  # noqa: S603 - arguments are ours, no shell
-        [tool, "-l"], capture_output=True, text=True, check=False
-    )
-    table = done.stdout if done.returncode == 0 else ""  # no table yet is an error to crontab
-    for night in nights:
-        table = units.without(table, night.unit)
-        if not options.remove:
-            table += units.cron(night) + "\n"
-    put = subprocess.run(  # noqa: S603 - arguments are ours, no shell
-        [tool, "-"], input=table, capture_output=True, text=True, check=False
-    )
-    if put.returncode:
-        raise OutputError(f"crontab: {put.stderr.strip() or 'the table was not taken'}")
-    for night in nights:
-        _say(f"{night.unit}: " + ("removed" if options.remove else "each half hour, by cron"))
+        raise ServiceError(
+            "neither systemd nor cron runs here; `nightly --print` shows what to start at night, "
+            "docs/nightly.md how other schedulers do it"
+        )
+    words = [tool, "-l"] if table is None else [tool, "-"]
+    done = subprocess.run(words, input=table, capture_output=True, text=True, check=False)  # noqa: S603 - fixed
+    if done.returncode and not (table is None and "no crontab" in done.stderr):
+        raise OutputError(f"crontab: {done.stderr.strip()}")
+    return done.stdout if table is None and not done.returncode else ""
 
 
-def _say(text: str) -> None:
-    print(text)  # noqa: T201 - the command's result
-
-
-def weights_of(arguments: Sequence[str]) -> dict[Path, int]:
-    """`a.yaml:2 b.yaml` as job file -> weight; UsageError (64)."""
-    try:
-        return {Path(path): weight for path, weight in units.weighted(arguments).items()}
-    except ValueError as error:
-        raise UsageError(f"nightly: {error}") from None
-
-
-__all__ = ["NightlyOptions", "nightly_command", "verify", "weights_of"]
+def _remove(names: Sequence[str], options: NightlyOptions, *, by_cron: bool) -> list[str]:
+    if by_cron:
+        table = _crontab()
+        left = table
+        for name in names:
+            left = cron.removed(left, name)
+        if left != table:
+            _crontab(left)
+        return [f"{name}: not in the crontab any more" for name in names]
+    folder = _folder(system=options.system)
+    _control(options.system, "disable", "--now", *(f"{name}.timer" for name in names))
+    said = []
+    for name in names:
+        files = [folder / f"{name}.{kind}" for kind in ("timer", "service")]
+        there = [path for path in files if path.exists()]
+        for path in there:
+            path.unlink()
+        said += [f"removed {path}" for path in there] or [f"{name}: there was no timer"]
+    _control(options.system, "daemon-reload")
+    return said

@@ -1,48 +1,28 @@
-"""The units and lines that start a run each night, read by the tools that will read them."""
+"""`nightly` as a user types it, with systemd asked for."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import stat
 import subprocess
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from pipeline.nightly import units
-from pipeline.nightly.units import Night
+from pipeline.nightly import systemd
+from pipeline.nightly.night import unit_name
+from pipeline.stories.nightly import read_jobs
+from tests.nightly.test_units import tool
 from tests.support.command import pipeline
 from tests.support.pictures import manifest
 
-NIGHT = Night(
-    name="photos",
-    job="/data/my jobs/100 % $HOME.yaml",
-    folder="/data",
-    program=("/usr/bin/python3", "-m", "pipeline"),
-    zone="UTC",
-    drain=60.0,
-)
 JOB = "name: {}\nmanifest: {{path: images.csv}}\nendpoint: {{profile: {}, model: m, api_key_env: null}}\n"
-
-
-def tool(name: str) -> str:
-    """A program that must be there on CI; elsewhere its absence is shown as a skip."""
-    found = shutil.which(name)
-    if found is None:
-        assert not os.environ.get("CI"), f"{name} is not installed"
-        pytest.skip(f"{name} is not installed")
-    return found
 
 
 def job_in(folder: Path, name: str = "photos", profile: str = "openai", more: str = "") -> Path:
     manifest(folder / "images.csv", [{"url": "https://example.org/a.jpg"}])
-    if profile == "openai":
-        more += "\n"
-    text = JOB.format(name, profile).replace("}\n", "}\n")
+    text = JOB.format(name, profile)
     if profile in ("openai", "vllm"):
         text = text.replace("model: m", "model: m, base_url: 'http://127.0.0.1:9/v1'")
     path = folder / f"{name}.yaml"
@@ -50,32 +30,12 @@ def job_in(folder: Path, name: str = "photos", profile: str = "openai", more: st
     return path
 
 
-def test_systemd_reads_the_units(tmp_path: Path) -> None:
-    """`systemd-analyze verify` has no word against them, with spaces, % and $ in the paths."""
-    analyze = tool("systemd-analyze")
-    job = tmp_path / "100 % $HOME.yaml"
-    night = replace(NIGHT, job=str(job), folder=str(tmp_path), share=20)
-    for ending, text in (("service", units.service(night)), ("timer", units.timer(night))):
-        (tmp_path / f"{night.unit}.{ending}").write_text(text)
-    done = subprocess.run(
-        [analyze, "--user", "verify", "--man=no", str(tmp_path / f"{night.unit}.timer"),
-         str(tmp_path / f"{night.unit}.service")],
-        capture_output=True, text=True, check=False,
-        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
-    )  # fmt: skip
-    assert night.unit not in done.stderr, done.stderr
-
-
 @pytest.mark.parametrize("zone", ["UTC", "America/Los_Angeles"])
 def test_the_timer_elapses_at_the_reset(zone: str) -> None:
     """systemd's own calendar says: five seconds after midnight in the quota's zone, also on the
     two days when its clocks change."""
     analyze = tool("systemd-analyze")
-    line = next(
-        one.removeprefix("OnCalendar=")
-        for one in units.timer(replace(NIGHT, zone=zone)).splitlines()
-        if one.startswith("OnCalendar=")
-    )
+    line = systemd.calendar(zone)
     for base in ("2026-11-23 12:00:00 UTC", "2026-11-01 00:00:00 UTC", "2026-03-07 20:00:00 UTC"):
         told = subprocess.run(
             [analyze, "calendar", f"--base-time={base}", line],
@@ -88,74 +48,18 @@ def test_the_timer_elapses_at_the_reset(zone: str) -> None:
         assert (local.hour, local.minute, local.second) == (0, 0, 5)
 
 
-def test_the_command_of_the_service_is_the_command(tmp_path: Path) -> None:
-    """What systemd would start, unquoted by its rules, is the program with its arguments."""
-    line = next(
-        one.removeprefix("ExecStart=")
-        for one in units.service(replace(NIGHT, share=7)).splitlines()
-        if one.startswith("ExecStart=")
-    )
-    words = [word.replace("%%", "%").replace("$$", "$") for word in line[1:-1].split('" "')]
-    assert tuple(words) == replace(NIGHT, share=7).command
-    assert words[-2:] == ["--set", "quota.requests_per_day=7"]
-
-
-@pytest.mark.parametrize("code", [0, 75, 76, 1, 77])
-def test_cron_runs_the_line_and_fails_when_the_run_does(tmp_path: Path, code: int) -> None:
-    """As cron does it: the sixth field to `sh -c`, % unescaped. 75 and 76 are no failures; what
-    the program gets is what it should."""
-    program = tmp_path / "it's a program"
-    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$PWD" "$@" > "{tmp_path}/got"\nexit {code}\n')
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    folder = tmp_path / "with 100 % $HOME"
-    folder.mkdir()
-    night = replace(NIGHT, program=(str(program),), folder=str(folder))
-    fields = units.cron(night).split(" ", 5)
-    assert fields[:5] == ["0,30", "*", "*", "*", "*"]
-    done = subprocess.run(
-        ["/bin/sh", "-c", fields[5].replace("\\%", "%").replace("sleep 5", "sleep 0")], check=False
-    )
-    got = (tmp_path / "got").read_text().splitlines()
-
-    assert got == [str(folder), "run", NIGHT.job, "--quiet"]
-    assert (done.returncode == 0) == (code in (0, 75, 76))
-
-
-def test_a_crontab_keeps_all_other_lines() -> None:
-    """Adding twice is adding once; removing leaves what was there before."""
-    table = "MAILTO=me\n5 4 * * * other # caption-pipeline-photos\n"
-    added = table + units.cron(NIGHT) + "\n"
-
-    assert units.without(added, NIGHT.unit) == table
-    assert units.without(table, NIGHT.unit) == table
-
-
-@pytest.mark.parametrize(
-    ("limit", "weights", "found"),
-    [(50, [2, 1], [33, 17]), (50, [1, 1, 1], [17, 17, 16]), (3, [1, 1, 1], [1, 1, 1])],
-)
-def test_a_day_is_shared_whole(limit: int, weights: list[int], found: list[int]) -> None:
-    """By weight, nothing left over."""
-    assert units.shares(limit, weights) == found
-    assert sum(found) == limit
-
-
 def test_weights() -> None:
-    """`path:2`, a path with a colon, none below 1, none twice."""
-    assert units.weighted(["a.yaml:2", "b:c.yaml", "d"]) == {"a.yaml": 2, "b:c.yaml": 1, "d": 1}
-    for wrong in (["a:0"], ["a", "a:2"]):
-        with pytest.raises(ValueError, match="a"):
-            units.weighted(wrong)
+    """`path:2`, a path with a colon; the path stays as it was written."""
+    found = {str(one.path): one.weight for one in read_jobs(["a.yaml:2", "b:c.yaml", "d"])}
+    assert found == {"a.yaml": 2, "b:c.yaml": 1, "d": 1}
 
 
 def test_units_of_different_jobs_have_different_names() -> None:
-    """Also where two jobs have one name, or a name of signs alone."""
-    names = {replace(NIGHT, name=name, job=job).unit for name in ("photos", "///") for job in "ab"}
+    """Also where the files have one stem, or a stem of signs alone."""
+    paths = [Path(folder) / stem for folder in ("/a", "/b") for stem in ("photos.yaml", "(.yaml")]
+    names = {unit_name(path) for path in paths}
     assert len(names) == 4
     assert all(name.isascii() and " " not in name for name in names)
-
-
-# --- the command
 
 
 def test_print_writes_nothing(tmp_path: Path) -> None:
@@ -207,17 +111,10 @@ def test_jobs_on_one_account_share_its_day(tmp_path: Path) -> None:
     one, two = (job_in(tmp_path, name, more=more) for name in ("one", "two"))
     other = job_in(tmp_path, "other", profile="vllm", more=more)
     other.write_text(other.read_text().replace("127.0.0.1:9", "127.0.0.2:9"))
-    ended = pipeline("nightly", f"{one}:2", two, other, "--print", "--cron", cwd=tmp_path)
-    lines = ended.out.splitlines()
+    ended = pipeline(
+        "nightly", f"{one}:2", two, other, "--per-day", 50, "--print", "--cron", cwd=tmp_path
+    )
+    lines = [line for line in ended.out.splitlines() if line.startswith("*/15")]
 
     assert ended.code == 0, ended.err
     assert [line.partition("requests_per_day=")[2][:2] for line in lines] == ["33", "17", ""]
-
-
-def test_bad_calls(tmp_path: Path) -> None:
-    """One line and the documented code."""
-    job = job_in(tmp_path)
-    for arguments, code in (((f"{job}:0",), 64), ((job, job), 64), (("none.yaml",), 78)):
-        ended = pipeline("nightly", *arguments, "--print", cwd=tmp_path)
-        assert ended.code == code, ended.err
-        assert len(ended.err.splitlines()) == 1
