@@ -33,6 +33,19 @@ class Wire:
             raise NoReply("server_error", "the connection broke (simulated)", sent=True) from None
 
 
+def world_of(
+    simulator: Simulator, clock: virtual.VirtualClock, *, state: Path, seed: int = 0
+) -> World:
+    """The world of one command on this simulator."""
+    return World(
+        clock=clock,
+        rng=random.Random(f"{seed} {clock.now()}"),  # no run draws the ids of another
+        environ={"OPENROUTER_API_KEY": "sk-or-v1-test", "CAPTION_PIPELINE_STATE": str(state)},
+        stream=None,
+        transport=Wire(InProcess(simulator)),
+    )
+
+
 def run_job(
     job: Path,
     simulator: Simulator,
@@ -43,12 +56,5 @@ def run_job(
     seed: int = 0,
 ) -> Any:
     """A coroutine of one run; awaited inside `virtual.run`."""
-    environ = {"OPENROUTER_API_KEY": "sk-or-v1-test", "CAPTION_PIPELINE_STATE": str(state)}
-    world = World(
-        clock=clock,
-        rng=random.Random(f"{seed} {clock.now()}"),  # no run draws the ids of another
-        environ=environ,
-        stream=None,
-        transport=Wire(InProcess(simulator)),
-    )
-    return run(load_job(job, (), environ), options or RunOptions(), world)
+    world = world_of(simulator, clock, state=state, seed=seed)
+    return run(load_job(job, (), world.environ), options or RunOptions(), world)

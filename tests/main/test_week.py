@@ -1,0 +1,172 @@
+"""A week of a free key, night after night, with what a week brings: an outage, a kill, a full disk,
+a clock that is set. The service keeps its own clock and its own log, which is the truth here."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import fs
+from pipeline.config import load_job
+from pipeline.sim.core import Simulator
+from pipeline.stories.forecast import facts
+from pipeline.stories.options import RunOptions
+from pipeline.stories.reach import reach
+from pipeline.stories.remaining import survey_of
+from pipeline.stories.start import look_at_job
+from pipeline.stories.status import status_of
+from tests.main.test_nights import FREE, chats, job_of
+from tests.support.checker import check_whole, published
+from tests.support.virtual import VirtualClock, VirtualLoop, run
+from tests.support.world import run_job, world_of
+
+DAY, QUOTA, PACK, FLIGHT = 86_400.0, 50, 10, 4
+OUTAGE, KILL, DISK, CLOCK = 1, 2, 3, 4
+
+
+@dataclass(slots=True)
+class Machine:
+    """The user's machine: its job, its folders, its clock; and the service, with its own."""
+
+    folder: Path
+    job: Path
+    clock: VirtualClock
+    service: Simulator
+    told: list[dict[str, Any]] = field(default_factory=list)
+
+    async def night(self) -> dict[str, Any]:
+        summary = await run_job(
+            self.job, self.service, self.clock, state=self.folder / "state", seed=len(self.told)
+        )
+        self.told.append(summary)
+        return dict(summary)
+
+    def change(self, night: int) -> int:
+        """200 rows come and 50 go, from the middle; gives the rows there are."""
+        path = self.folder / "urls.parquet"
+        urls = pq.read_table(path)["url"].to_pylist()
+        if night:
+            del urls[700:750]
+            urls += [f"https://images.example/new-{night}-{n}.jpg" for n in range(200)]
+        pq.write_table(pa.table({"url": urls}), path)
+        return len(urls)
+
+    async def killed(self, after: float) -> None:
+        """A night that ends as by `kill -9`: the files stand as they stood at that instant.
+
+        They are copied while no writer is at work, the run is thrown away with all it does on
+        its way out, and the copies take its place: process memory is gone, the disk is not.
+        """
+        task = asyncio.ensure_future(self.night())
+        await self.clock.sleep(after)
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        while loop.pending_jobs:  # noqa: ASYNC110 - the loop counts them, no event tells
+            await asyncio.sleep(0)
+        assert not task.done()
+        for name in ("out", "state"):
+            shutil.copytree(self.folder / name, self.folder / f"{name}.then")
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        for name in ("out", "state"):
+            shutil.rmtree(self.folder / name)
+            (self.folder / f"{name}.then").rename(self.folder / name)
+
+    async def plan(self) -> dict[str, Any]:
+        world = world_of(self.service, self.clock, state=self.folder / "state")
+        job = load_job(self.job, (), world.environ)
+        looked = look_at_job(job, world.environ)
+        found = survey_of(looked, self.folder / "out", RunOptions())
+        return facts(job, found, await reach(job, looked.endpoint, world), now=self.clock.now())
+
+
+def last_line(output: Path) -> str:
+    newest = max((output / "_state/logs").glob("*.log"), key=lambda path: path.stat().st_mtime_ns)
+    return newest.read_text().splitlines()[-1]
+
+
+def test_seven_nights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every day is used up and none is exceeded, every image is asked once but what the kill cut
+    off, status and the last line say each morning what is so, and the plan had it right."""
+    clock, theirs = VirtualClock(), VirtualClock()
+    job = job_of(
+        tmp_path,
+        3_000,
+        packing={"images_per_request": PACK},
+        quota={"requests_per_day": QUOTA, "concurrency": FLIGHT},
+    )
+    output = tmp_path / "out"
+    planned: list[dict[str, Any]] = []
+    killed: list[int] = []
+
+    async def week() -> Machine:
+        knobs = replace(FREE, rpd=QUOTA, outage=(OUTAGE * DAY + 20, OUTAGE * DAY + 600))
+        machine = Machine(tmp_path, job, clock, Simulator(knobs, seed=3, clock=theirs))
+        planned.append(await machine.plan())
+        for night in range(7):
+            rows = machine.change(night)
+            before = len(chats(machine.service))
+            if night == KILL:
+                await machine.killed(after=60)
+                killed.append(len(chats(machine.service)) - before)
+                seen = status_of(load_job(job, (), {}))
+                assert seen["crashed"], "the morning after a kill -9, status says so"
+            if night == DISK:
+                ends = clock.monotonic() + 60
+                with monkeypatch.context() as full:
+                    full.setattr(
+                        fs, "free_bytes", lambda _, e=ends: 10**12 * (clock.monotonic() < e)
+                    )
+                    stopped = await machine.night()
+                assert stopped["exit_code"] == 73
+                assert 0 < len(chats(machine.service)) - before < QUOTA
+            if night == CLOCK:
+                jumped = asyncio.get_running_loop().call_later(30, clock.jump, -5_000.0)
+            summary = await machine.night()
+            if night == CLOCK:
+                assert jumped.when() < theirs.monotonic()
+                clock.jump(5_000.0)
+            morning(machine, summary, rows)
+            planned.append(await machine.plan())
+            await clock.sleep((night + 1) * DAY + 5 - theirs.monotonic())
+        return machine
+
+    def morning(machine: Machine, summary: dict[str, Any], rows: int) -> None:
+        assert summary["exit_code"] == 75, summary
+        assert summary["images"] == rows
+        assert summary["captioned"] + summary["left"] == rows
+        assert summary["quota"]["used"] == QUOTA
+        seen = status_of(load_job(job, (), {}))
+        assert (seen["running"], seen["crashed"]) == (None, False)
+        assert seen["captions"] == len(published(output))
+        assert seen["last_run"]["run_id"] == summary["run_id"]
+        line = last_line(output)
+        assert f"{summary['captioned']:,} of {rows:,} images captioned" in line
+        assert f"{summary['left']:,} left" in line
+        assert "resume after" in line
+
+    machine = run(week())
+    asked = chats(machine.service)
+    days = Counter(int((one.at - theirs.start) // DAY) for one in asked)
+    assert all(count <= QUOTA for count in days.values()), days
+    assert days.total() >= 7 * QUOTA - FLIGHT, days
+    answered = Counter(image["url"] for one in asked if one.status == 200 for image in one.images)
+    twice = sum(count - 1 for count in answered.values())
+    assert 0 < killed[0] < QUOTA
+    assert twice <= FLIGHT * PACK
+    records = check_whole(output)
+    assert {record["status"] for record in records.values()} == {"ok"}
+    assert {record["image"] for record in records.values()} == set(answered)
+    per_night = planned[0]["requests_per_day"] * planned[0]["images_per_request"]
+    did = len(records) / 7
+    assert abs(per_night - did) <= 0.1 * did, (per_night, did)
