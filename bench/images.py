@@ -30,7 +30,6 @@ from pipeline.images import fast
 from pipeline.images.encode import encode
 from pipeline.images.load import Images, open_images
 from pipeline.images.settings import ImageSettings
-from pipeline.images.workers import cores
 
 SIDE, QUALITY = 768, 85
 NAMES = (
