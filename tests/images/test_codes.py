@@ -10,6 +10,7 @@ from PIL import Image as Pil
 
 from pipeline.errors import CODES
 from tests.images.hosts import Asked, Names, code_of, host, images, reply
+from tests.support.command import ROOT
 from tests.support.pictures import picture
 
 #: The codes that come from images; all others come from the service or the row.
@@ -55,3 +56,14 @@ def test_each_image_code_is_made_by_its_trouble(tmp_path: Path) -> None:
     found = asyncio.run(load())
     assert found == {code: code for code in found}
     assert set(found) == {*IMAGE_CODES, "ok"}
+
+
+def test_the_docs_list_every_image_code_and_its_kind() -> None:
+    """docs/images.md and the program agree on what is tried again."""
+    lines = (ROOT / "docs/images.md").read_text().splitlines()
+    cells = [[cell.strip(" `") for cell in line.split("|")[1:3]] for line in lines]
+    told = {one[0]: one[1] for one in cells if len(one) == 2 and one[1] in _KINDS}
+    assert told == {code: _KINDS[CODES[code]] for code in IMAGE_CODES}
+
+
+_KINDS = ("transient", "permanent")
