@@ -23,8 +23,9 @@ weekly:
 
 bench:
 	$(PYTHON) bench/overhead.py
+	$(PYTHON) bench/packing.py
 	$(PYTHON) bench/images.py
 
 bench-ci:
-	$(PYTHON) bench/overhead.py --rows 4000 --rounds 2
+	$(PYTHON) bench/overhead.py --rows 6000 --rounds 3 --limit 4.5
 	$(PYTHON) bench/images.py --images 6 --rounds 2 --downloads 40
