@@ -23,6 +23,8 @@ weekly:
 
 bench:
 	$(PYTHON) bench/overhead.py
+	$(PYTHON) bench/images.py
 
 bench-ci:
 	$(PYTHON) bench/overhead.py --rows 4000 --rounds 2
+	$(PYTHON) bench/images.py --images 6 --rounds 2 --downloads 40

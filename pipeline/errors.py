@@ -113,6 +113,10 @@ class ImageError(Exception):
         self.code = code
         self.message = message
 
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
+        # Decoding happens in other processes; by default only `message` would travel.
+        return ImageError, (self.code, self.message)
+
 
 class NoReply(Exception):
     """No answer came: `code` is `server_error` (connection) or `timeout_service` (deadline).

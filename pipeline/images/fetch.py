@@ -2,43 +2,60 @@
 
 Redirects are followed here, hop by hop, so that each is looked at anew; bodies are read as they
 come and never decompressed; a server that drips is cut off by the total time and by a least rate.
+A host that asks to come later (429, 503) is obeyed, for all its images.
+
+With `images.proxy` the proxy dials, so that it alone sees the addresses; only hosts that are
+written as addresses can be judged here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import ipaddress
-import re
-import socket
 import urllib.request
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
+from multidict import CIMultiDictProxy
 from yarl import URL
 
-from pipeline import __version__, fs
+from pipeline import __version__
 from pipeline.clock import Clock
 from pipeline.errors import ImageError
-from pipeline.images.guard import Blocked, Guard, allowed, refuse_odd_host
+from pipeline.images.cache import Cache
+from pipeline.images.guard import DIAL, Dial, Guard, allowed
+from pipeline.images.limits import MAX_BYTES
+from pipeline.images.room import Hold
 from pipeline.images.settings import ImageSettings
+from pipeline.images.urls import check_place, parse
 
-MAX_BYTES = 20_000_000
-MAX_URL = 8_192
 MAX_HOPS = 3
-#: Bytes of downloads held in memory at once, over all workers.
-MAX_IN_FLIGHT = 128_000_000
 PER_HOST = 16
 #: After 5 s a download must have made 1 KB/s.
 RATE_AFTER, RATE = 5.0, 1_000
-PORTS = {"http": 80, "https": 443}
-#: Spaces, control characters and backslashes: parsers disagree about them.
-_ODD = re.compile(r"[\x00-\x20\x7f\\]")
+#: Times that an image is asked for where the host says "later", or the connection breaks.
+TRIES = 3
+#: The longest wait for a host, and the wait where it names none.
+LONGEST_REST, REST = 60.0, 2.0
+_LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
+#: A connection that was there and broke; often one kept alive that the host has just closed.
+_BROKEN = (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError, ConnectionResetError)
+_NO_AI = frozenset({"noai", "noimageai"})
 USER_AGENT = f"caption-pipeline/{__version__}"
+
+
+class Later(Exception):
+    """The host says: not now. `error` is what the image fails with if it never does."""
+
+    def __init__(self, host: str, wait: float, error: ImageError) -> None:
+        super().__init__(error.message)
+        self.host, self.wait, self.error = host, wait, error
 
 
 @dataclass(slots=True)
@@ -49,37 +66,51 @@ class Fetcher:
     guard: Guard
     session: aiohttp.ClientSession
     clock: Clock
-    cache: Path | None
+    cache: Cache | None
     #: Host -> when it may be asked again (its own Retry-After).
     rest: dict[str, float] = field(default_factory=dict)
-    room: asyncio.Semaphore = field(
-        default_factory=lambda: asyncio.Semaphore(MAX_IN_FLIGHT // MAX_BYTES)
-    )
+    #: URL -> held while it is downloaded, so that the second asker finds it in the cache.
+    under_way: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
-    async def get(self, text: str) -> bytes:
-        """The bytes behind a URL; ImageError with the code that fits."""
+    async def get(self, text: str, hold: Hold) -> bytes:
+        """The bytes behind a URL, with room taken for them; ImageError with the code that fits."""
         url = parse(text)
-        if self.cache is not None:
-            held = self.cache / hashlib.sha256(text.encode()).hexdigest()
-            if held.is_file():
-                return await asyncio.to_thread(held.read_bytes)
-        async with self.room:
+        cache = self.cache
+        if cache is None:
+            return await self._download(url, hold)
+        async with self.under_way.setdefault(text, asyncio.Lock()):
+            data = await asyncio.to_thread(cache.get, text)
+            if data is not None:
+                await hold.grow(len(data))
+                return data
+            data = await self._download(url, hold)
+            await asyncio.to_thread(cache.put, text, data)
+            return data
+
+    async def _download(self, url: URL, hold: Hold) -> bytes:
+        for left in reversed(range(TRIES)):
+            await self._rest(url)
             try:
-                async with asyncio.timeout(self.settings.timeout):
-                    data = await self._follow(url)
+                async with asyncio.timeout(self.settings.timeout) as timeout:
+                    return await self._follow(url, _Reading(hold, timeout, self.clock))
             except TimeoutError:
                 raise ImageError(
                     "timeout", f"{url.host} took more than {self.settings.timeout:g} s"
                 ) from None
-        if self.cache is not None:
-            await asyncio.to_thread(fs.write_atomic, held, data, private=True)
-        return data
+            except Later as later:
+                if not left or later.wait > LONGEST_REST:
+                    raise later.error from None
+                self.rest[later.host] = self.clock.monotonic() + later.wait
+        raise AssertionError("the last try returns or raises")
 
-    async def _follow(self, url: URL) -> bytes:
+    async def _rest(self, url: URL) -> None:
+        """Wait until the host may be asked again. Does not count as time of the download."""
+        while (left := self.rest.get(url.host or "", 0.0) - self.clock.monotonic()) > 0:
+            await self.clock.sleep(left)
+
+    async def _follow(self, url: URL, reading: _Reading) -> bytes:
         for _ in range(MAX_HOPS + 1):
-            if (until := self.rest.get(url.host or "", 0.0)) > self.clock.monotonic():
-                await self.clock.sleep(until - self.clock.monotonic())
-            got = await self._one(url)
+            got = await self._one(url, reading)
             if isinstance(got, bytes):
                 return got
             if url.scheme == "https" and got.scheme == "http":
@@ -87,113 +118,151 @@ class Fetcher:
             url = got
         raise ImageError("http_4xx", f"{url.host} redirects more than {MAX_HOPS} times")
 
-    async def _one(self, url: URL) -> bytes | URL:
+    async def _one(self, url: URL, reading: _Reading) -> bytes | URL:
         """One hop: the bytes, or where it leads."""
+        proxy = self._proxy(url)
+        opened = check_place(url, self.guard.allow, proxied=proxy is not None)
+        dial = Dial(opened=opened or proxy is not None)
+        before = DIAL.set(dial)
         try:
-            await self._check_place(url)
-            async with self.session.get(
-                url, allow_redirects=False, proxy=self._proxy(url), max_redirects=0
-            ) as response:
+            async with self.session.get(url, allow_redirects=False, proxy=proxy) as response:
                 if 300 <= response.status < 400 and "Location" in response.headers:
-                    return parse(str(url.join(URL(response.headers["Location"]))))
+                    return _target(url, response.headers["Location"])
                 self._check_answer(url, response.status, response.headers)
-                return await self._read(url, response)
-        except Blocked as error:
-            raise ImageError("blocked_address", f"{url.host}: {error}") from None
-        except socket.gaierror:
-            raise ImageError("dns", f"{url.host}: no such host") from None
+                return await self._read(url, response, reading)
+        except aiohttp.InvalidURL:
+            raise ImageError("bad_uri", f"{url.host}: this is not a URL") from None
         except aiohttp.ClientConnectorDNSError:
             raise ImageError("dns", f"{url.host}: no such host") from None
-        except aiohttp.ClientConnectorError as error:
-            if isinstance(error.__cause__, Blocked) or isinstance(error.os_error, Blocked):
-                raise ImageError("blocked_address", f"{url.host}: {error.os_error}") from None
-            raise ImageError("connect", f"{url.host}: {error.os_error.strerror}") from None
-        except TimeoutError:
-            raise
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise ImageError("connect", f"{url.host}: {type(error).__name__}") from None
+        except aiohttp.ConnectionTimeoutError:
+            raise ImageError("connect", f"{url.host}: no connection within 5 s") from None
+        except aiohttp.SocketTimeoutError:
+            raise ImageError("timeout", f"{url.host}: silent for 10 s") from None
+        except (aiohttp.ClientError, ConnectionError, OSError) as error:
+            if isinstance(error, TimeoutError):
+                raise
+            if dial.refused is not None and not dial.dialled:
+                raise ImageError(
+                    "blocked_address", f"{url.host}: {dial.refused} is not public"
+                ) from None
+            failed = ImageError("connect", f"{url.host}: {_words(error)}")
+            if isinstance(error, _BROKEN):
+                raise Later(url.host or "", 0.0, failed) from None
+            raise failed from None
+        finally:
+            DIAL.reset(before)
 
     def _proxy(self, url: URL) -> str | None:
         proxy = self.settings.proxy
-        if proxy == "env":
-            return urllib.request.getproxies().get(url.scheme)
-        return proxy
+        if proxy != "env":
+            return proxy
+        if urllib.request.proxy_bypass(url.host or ""):
+            return None
+        return urllib.request.getproxies().get(url.scheme)
 
-    async def _check_place(self, url: URL) -> None:
-        """Ports and hosts, before anything is resolved."""
-        host, port = url.host or "", url.port or 0
-        opened = self.guard.allow.host(host, port)
-        refuse_odd_host(host)
-        with suppress(ValueError):
-            opened = opened or self.guard.allow.address(ipaddress.ip_address(host), port)
-        if opened:
-            # What a name opened by the job resolves to is opened with it, at this port alone.
-            loop = asyncio.get_running_loop()
-            for found in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-                self.guard.opened.add(f"{found[4][0]}:{port}")
-        elif port != PORTS[url.scheme]:
-            raise ImageError(
-                "blocked_address", f"{host}: port {port} is not open (images.allow opens it)"
-            )
-
-    def _check_answer(self, url: URL, status: int, headers: Mapping[str, str]) -> None:
-        if status in (429, 503) and headers.get("Retry-After", "").isdecimal():
-            wait = min(float(headers["Retry-After"]), 60.0)
-            self.rest[url.host or ""] = self.clock.monotonic() + wait
-        if status >= 400:
-            raise ImageError(f"http_{status // 100}xx"[:8], f"{url.host}: HTTP {status}")
+    def _check_answer(self, url: URL, status: int, headers: CIMultiDictProxy[str]) -> None:
+        if status in _LATER:
+            # Codes of the 400s are permanent; this host may well give the image another day.
+            error = ImageError("http_5xx", f"{url.host}: HTTP {status}")
+            raise Later(url.host or "", self._wait(headers), error)
         if status != 200:
-            raise ImageError("http_4xx", f"{url.host}: HTTP {status}")
-        robots = headers.get("X-Robots-Tag", "").lower()
-        if "noai" in {word.strip() for word in robots.replace(":", ",").split(",")}:
+            code = "http_5xx" if status >= 500 else "http_4xx"
+            raise ImageError(code, f"{url.host}: HTTP {status}")
+        robots = ",".join(headers.getall("X-Robots-Tag", ())).lower().replace(":", ",")
+        if _NO_AI & {word.strip() for word in robots.split(",")}:
             raise ImageError("noai", f"{url.host} asks not to use this image (X-Robots-Tag: noai)")
-        if headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise ImageError("corrupt", f"{url.host}: compressed although not asked for")
-        length = headers.get("Content-Length", "")
-        if length.isdecimal() and int(length) > MAX_BYTES:
-            raise ImageError("too_large", f"{url.host}: {length} bytes, {MAX_BYTES} at most")
+        if headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+            raise ImageError("unsupported_format", f"{url.host}: compressed although not asked for")
 
-    async def _read(self, url: URL, response: aiohttp.ClientResponse) -> bytes:
+    def _wait(self, headers: CIMultiDictProxy[str]) -> float:
+        """Seconds of Retry-After, given as such or as a date."""
+        text = headers.get("Retry-After", "").strip()
+        if text.isascii() and text.isdecimal():
+            return float(text[:9])
+        try:
+            return max(0.0, parsedate_to_datetime(text).timestamp() - self.clock.now())
+        except (ValueError, TypeError, OverflowError):
+            return REST
+
+    async def _read(self, url: URL, response: aiohttp.ClientResponse, reading: _Reading) -> bytes:
+        length = response.content_length
+        if length is not None:
+            if length > MAX_BYTES:
+                raise ImageError("too_large", f"{url.host}: {length} bytes, {MAX_BYTES} at most")
+            await reading.take(length)
         started, data = self.clock.monotonic(), bytearray()
         async for chunk in response.content.iter_any():
             data += chunk
-            seconds = self.clock.monotonic() - started
             if len(data) > MAX_BYTES:
                 raise ImageError("too_large", f"{url.host}: more than {MAX_BYTES} bytes")
+            await reading.take(len(data))
+            seconds = self.clock.monotonic() - started - reading.waited
             if seconds > RATE_AFTER and len(data) < seconds * RATE:
                 raise ImageError("timeout", f"{url.host}: slower than {RATE} bytes a second")
         return bytes(data)
 
 
-def parse(text: str) -> URL:
-    """A URL that may be fetched; ImageError `bad_uri` says why not. Never shows its query."""
-    if len(text) > MAX_URL:
-        raise ImageError("bad_uri", f"the URL is longer than {MAX_URL} characters")
-    if _ODD.search(text):
-        raise ImageError("bad_uri", "the URL has spaces, control characters or a backslash")
+@dataclass(slots=True)
+class _Reading:
+    """The room and the time of one download. Waiting for room is not the host's fault."""
+
+    hold: Hold
+    timeout: asyncio.Timeout
+    clock: Clock
+    waited: float = 0.0
+
+    async def take(self, size: int) -> None:
+        if self.hold.fits(size):
+            await self.hold.grow(size)
+            return
+        until, before = self.timeout.when(), self.clock.monotonic()
+        self.timeout.reschedule(None)
+        await self.hold.grow(size)
+        waited = self.clock.monotonic() - before
+        self.waited += waited
+        if until is not None:
+            self.timeout.reschedule(until + waited)
+
+
+def _target(url: URL, location: str) -> URL:
     try:
-        url = URL(text)
+        return parse(str(url.join(URL(location))))
     except ValueError:
-        raise ImageError("bad_uri", "this is not a URL") from None
-    if url.scheme not in PORTS or not url.host:
-        raise ImageError("bad_uri", f"{url.scheme or 'no scheme'}: only http and https")
-    if url.user or url.password:
-        raise ImageError("bad_uri", f"{url.host}: no user or password in an image URL")
-    return url
+        raise ImageError("bad_uri", f"{url.host} redirects to what is no URL") from None
+
+
+def _words(error: Exception) -> str:
+    """What happened, without addresses and headers that aiohttp would tell."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
+        return "its certificate is not valid"
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy said HTTP {error.status}"
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return "the proxy cannot be reached"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the connection broke inside the image"
+    return getattr(error, "strerror", None) or type(error).__name__
 
 
 @asynccontextmanager
 async def open_fetcher(
-    settings: ImageSettings, *, clock: Clock, concurrency: int
+    settings: ImageSettings,
+    *,
+    clock: Clock,
+    concurrency: int,
+    resolver: AbstractResolver | None = None,
 ) -> AsyncIterator[Fetcher]:
     """A fetcher whose session closes at the end of the block."""
     guard = Guard(allowed(settings.allow))
-    cache = Path(settings.cache) if settings.cache else None
-    if cache is not None:
-        fs.make_private_dir(cache)
+    cache = None
+    if settings.cache:
+        cache = await asyncio.to_thread(Cache, Path(settings.cache).expanduser().absolute())
     session: dict[str, Any] = {
         "connector": aiohttp.TCPConnector(
-            limit=max(8, concurrency), limit_per_host=PER_HOST, socket_factory=guard
+            limit=max(8, concurrency),
+            limit_per_host=PER_HOST,
+            socket_factory=guard,
+            resolver=resolver,
         ),
         "timeout": aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=10.0),
         "trust_env": False,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,7 @@ _DENIED: tuple[_Network, ...] = tuple(
         "fec0::/10",
     )
 )
+PORTS = {"http": 80, "https": 443}
 
 
 def is_public(address: _Address) -> bool:
@@ -64,6 +66,11 @@ class Allowed:
             return True
         return any(one.version == net.version and one in net for net in self.networks)
 
+    def opens(self, host: str, port: int) -> bool:
+        """Is this host of a URL opened, be it a name or an address?"""
+        literal = address_of(host)
+        return self.host(host, port) or (literal is not None and self.address(literal, port))
+
 
 def allowed(entries: Sequence[str]) -> Allowed:
     """Read `images.allow`; ValueError names the entry that is none of host, host:port, CIDR."""
@@ -89,28 +96,49 @@ class Blocked(OSError):
     """Raised inside the connector for an address that must not be dialled."""
 
 
+@dataclass(slots=True)
+class Dial:
+    """What the fetch under way may dial, and what the guard did."""
+
+    #: The job opened this very host by name (or it is the job's proxy): any address of it will do.
+    opened: bool
+    dialled: int = 0
+    #: The last address that was refused.
+    refused: str | None = None
+
+
+#: Set by `fetch.py` around each hop. A name that one URL opens must open nothing for another, so
+#: it cannot be kept by address; the connector makes the socket in the context of its request.
+DIAL: ContextVar[Dial] = ContextVar("DIAL")
+
+
 @dataclass(frozen=True, slots=True)
 class Guard:
     """The socket factory of the image session."""
 
     allow: Allowed
-    #: Names opened by `images.allow` for the fetch under way are checked in `fetch.py`; their
-    #: addresses are learnt there.
-    opened: set[str] = field(default_factory=set)
 
     def __call__(self, addr_info: tuple[Any, ...]) -> socket.socket:
         family, kind, protocol, _, sockaddr = addr_info
+        dial = DIAL.get()
         address = ipaddress.ip_address(str(sockaddr[0]).partition("%")[0])
         port = int(sockaddr[1])
-        if not (
-            is_public(address)
-            or self.allow.address(address, port)
-            or f"{address}:{port}" in self.opened
-        ):
-            raise Blocked(f"{address} is not a public address")
+        plain = is_public(address) and port in PORTS.values()
+        if not (plain or dial.opened or self.allow.address(address, port)):
+            dial.refused = f"{address}" if not is_public(address) else f"port {port}"
+            raise Blocked(f"{dial.refused} is not public")
         made = socket.socket(family=family, type=kind, proto=protocol)
         made.setblocking(False)
+        dial.dialled += 1
         return made
+
+
+def address_of(host: str) -> _Address | None:
+    """The address that a host of a URL is written as, if it is one."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
 
 
 def refuse_odd_host(host: str) -> None:
@@ -119,7 +147,5 @@ def refuse_odd_host(host: str) -> None:
         socket.inet_aton(host)
     except OSError:
         return
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        raise ImageError("blocked_address", f"{host} is an odd way to write an address") from None
+    if address_of(host) is None:
+        raise ImageError("blocked_address", f"{host} is an odd way to write an address")

@@ -4,39 +4,50 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import asynccontextmanager
-from multiprocessing import get_context
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+
+from aiohttp.abc import AbstractResolver
 
 from pipeline.clock import Clock
 from pipeline.errors import ImageError
-from pipeline.images.fetch import Fetcher, open_fetcher, parse
+from pipeline.images.encode import encode
+from pipeline.images.fetch import Fetcher, open_fetcher
+from pipeline.images.guard import address_of, is_public, refuse_odd_host
+from pipeline.images.limits import MAX_HELD
+from pipeline.images.room import Room
 from pipeline.images.settings import ImageSettings
-from pipeline.images.sources import SOURCES, Places, scheme_of
+from pipeline.images.sources import SOURCES
+from pipeline.images.sources.base import Places, scheme_of
+from pipeline.images.sources.shards import Shards
+from pipeline.images.urls import parse
+from pipeline.images.workers import Workers, cores
 from pipeline.records import Image, ImageValue
 
-#: Above so many bytes a picture is decoded in a worker process; below it a thread is cheaper.
-SMALL_BYTES = 300_000
-#: Address space of a worker process, and CPU seconds for one picture.
-WORKER_BYTES, PICTURE_SECONDS = 3 * 2**30, 60
-WORKERS = 2
+#: Files read at once; an object store answers slower than a disk.
+READERS = 8
 
 
 class Images:
     """Loads images; one a run. Made by `open_images`."""
 
-    def __init__(self, settings: ImageSettings, places: Places, fetcher: Fetcher) -> None:
+    def __init__(
+        self, settings: ImageSettings, places: Places, fetcher: Fetcher, workers: Workers
+    ) -> None:
         self._settings, self._places, self._fetcher = settings, places, fetcher
-        self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="images")
-        self._workers: ProcessPoolExecutor | None = None
+        self._workers = workers
+        self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="images")
+        self._reading = asyncio.Semaphore(READERS)
+        self._room = Room(MAX_HELD)
+        #: Hosts whose images go as bytes although URLs would do.
+        self._inline: set[str] = set()
 
     async def load(self, value: ImageValue, *, inline: bool) -> Image:
         """The image of a cell.
 
-        inline: False passes an http(s) URL on as it is, not downloaded. ImageError otherwise
-        names what is wrong; nothing was sent to the service.
+        inline: False passes an http(s) URL on as it is, not downloaded, unless its host goes
+        inline. ImageError otherwise names what is wrong; nothing was sent to the service.
         """
         if isinstance(value, Mapping):
             held = value.get("bytes")
@@ -47,85 +58,65 @@ class Images:
             raise ImageError("bad_uri", "the cell is empty")
         scheme = scheme_of(value)
         if scheme in ("http", "https"):
-            if not inline:
-                parse(value)
+            if not inline and not self._goes_inline(value):
                 return Image(url=value)
-            return await self._encode(await self._fetcher.get(value))
+            async with self._room.hold() as hold:
+                return await self._encode(await self._fetcher.get(value, hold))
         source = SOURCES.get(scheme)
         if source is None:
             raise ImageError("bad_uri", f"{scheme}:// is not a place that images come from")
         loop = asyncio.get_running_loop()
-        data = await loop.run_in_executor(self._threads, source, value, self._places)
-        return await self._encode(data)
+        async with self._room.hold() as hold:
+            async with self._reading:  # what was read and has no room yet is little
+                data = await loop.run_in_executor(self._threads, source, value, self._places)
+                await hold.grow(len(data))
+            return await self._encode(data)
+
+    def inline_host(self, url: str) -> None:
+        """The service cannot fetch this URL: from now on, images of its host go as bytes."""
+        with suppress(ImageError):
+            self._inline.add(parse(url).host or "")
+
+    def _goes_inline(self, text: str) -> bool:
+        """Is this URL nothing for the service? ImageError when it is nothing for anybody."""
+        url = parse(text)
+        host = url.host or ""
+        if self._fetcher.guard.allow.opens(host, url.port or 0):
+            return True  # a private place: the service cannot see it
+        refuse_odd_host(host)
+        literal = address_of(host)
+        if literal is not None and not is_public(literal):
+            raise ImageError("blocked_address", f"{host} is not a public address")
+        return host in self._inline
 
     async def _encode(self, data: bytes) -> Image:
-        from pipeline.images.encode import encode
-
-        settings, loop = self._settings, asyncio.get_running_loop()
-        executor: Executor = self._threads
-        if len(data) > SMALL_BYTES:
-            executor = self._processes()
-        try:
-            return await loop.run_in_executor(
-                executor, encode, data, settings.max_side, settings.quality
-            )
-        except BrokenProcessPool:
-            # The worker died on this picture, or beside one that killed it: once more, alone.
-            self._drop(executor)
-            return await self._alone(data)
-
-    async def _alone(self, data: bytes) -> Image:
-        """A picture in a worker of its own; if that dies too, it is the picture."""
-        from pipeline.images.encode import encode
-
-        settings, loop = self._settings, asyncio.get_running_loop()
-        with _pool(1) as own:
-            try:
-                return await loop.run_in_executor(
-                    own, encode, data, settings.max_side, settings.quality
-                )
-            except BrokenProcessPool:
-                raise ImageError("corrupt", "decoding it killed the decoder") from None
-
-    def _processes(self) -> ProcessPoolExecutor:
-        if self._workers is None:
-            self._workers = _pool(WORKERS)
-        return self._workers
-
-    def _drop(self, broken: Executor) -> None:
-        if self._workers is broken:
-            self._workers = None
-        broken.shutdown(wait=False)
+        settings = self._settings
+        return await self._workers.run(encode, data, settings.max_side, settings.quality)
 
     def close(self) -> None:
-        """Let the workers go."""
+        """Let threads and workers go; blocking."""
         self._threads.shutdown(cancel_futures=True)
-        if self._workers is not None:
-            self._workers.shutdown(cancel_futures=True)
-
-
-def _limit() -> None:
-    """In a fresh worker: cap memory, and leave Ctrl-C to the driver."""
-    import resource
-    import signal
-
-    resource.setrlimit(resource.RLIMIT_AS, (WORKER_BYTES, WORKER_BYTES))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    # Spawned, never forked: a forked child would hold the output's lock after we are killed.
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_limit)
+        self._workers.close()
+        if self._places.shards is not None:
+            self._places.shards.close()
 
 
 @asynccontextmanager
 async def open_images(
-    settings: ImageSettings, *, folder: Path | None, clock: Clock, concurrency: int
+    settings: ImageSettings,
+    *,
+    folder: Path | None,
+    clock: Clock,
+    concurrency: int,
+    resolver: AbstractResolver | None = None,
 ) -> AsyncIterator[Images]:
     """Images for one run. folder: of the manifest, the default root of relative paths."""
-    root = Path(settings.root).absolute() if settings.root else folder
-    async with open_fetcher(settings, clock=clock, concurrency=concurrency) as fetcher:
-        images = Images(settings, Places(settings=settings, root=root), fetcher)
+    root = Path(settings.root).expanduser().absolute() if settings.root else folder
+    places = Places(root=root, packages=tuple(settings.packages), shards=Shards())
+    async with open_fetcher(
+        settings, clock=clock, concurrency=concurrency, resolver=resolver
+    ) as fetcher:
+        images = Images(settings, places, fetcher, Workers(cores()))
         try:
             yield images
         finally:

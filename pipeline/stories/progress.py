@@ -10,7 +10,6 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,61 +18,13 @@ from tqdm import tqdm
 from pipeline import fs
 from pipeline.clock import Clock
 from pipeline.records import Record, RequestRow
+from pipeline.stories.progress_line import events, fitted, words_of
+from pipeline.stories.tally import Tally
 
 LIVE = "live.json"
 LIVE_EVERY, LINE_EVERY = 2.0, 60.0
-
-_REFUSED = frozenset(
-    {"account_minute", "model_minute", "account_day", "model_day", "upstream", "budget"}
-)
-
-
-@dataclass(slots=True, kw_only=True)
-class Tally:
-    """Counts of this manifest (from the survey on) and of this run (from zero)."""
-
-    rows: int = 0
-    images: int = 0
-    captioned: int = 0
-    #: code -> images that have a failure record.
-    failed: dict[str, int] = field(default_factory=dict)
-    #: Settled in this run.
-    settled: int = 0
-    new_captions: int = 0
-    requests: int = 0
-    refused: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost_usd: float = 0.0
-
-    @property
-    def failures(self) -> int:
-        return sum(self.failed.values())
-
-    @property
-    def left(self) -> int:
-        return max(0, self.images - self.captioned - self.failures)
-
-    def move(self, before: str | None, after: str) -> None:
-        """One image went from `before` (None, `ok` or a code) to `after` (`ok` or a code)."""
-        if before == "ok":
-            self.captioned -= 1
-        elif before is not None:
-            self.failed[before] = self.failed.get(before, 0) - 1
-            if not self.failed[before]:
-                del self.failed[before]
-        if after == "ok":
-            self.captioned += 1
-        else:
-            self.failed[after] = self.failed.get(after, 0) + 1
-
-    def tried(self, row: RequestRow) -> None:
-        """One HTTP attempt went into the account book."""
-        self.requests += 1
-        self.refused += row.class_ in _REFUSED
-        self.prompt_tokens += row.prompt_tokens or 0
-        self.completion_tokens += row.completion_tokens or 0
-        self.cost_usd += row.cost_usd or 0.0
+#: Columns of a terminal that does not say.
+NARROW = 80
 
 
 class Progress:
@@ -99,12 +50,13 @@ class Progress:
         self._log = logging.getLogger("pipeline")
         terminal = stream is not None and stream.isatty()
         self._total = total
+        self._seen: Mapping[str, Any] = {}
         self._bar: tqdm[Any] | None = None
         self._plain = stream is not None and not terminal
         if terminal:
-            self._bar = tqdm(
-                total=total, unit="img", file=stream, dynamic_ncols=True, smoothing=0.1
-            )
+            # Our own words alone: what does not fit is left out whole, not cut in the middle.
+            self._bar = tqdm(total=total, file=stream, bar_format="{desc}", mininterval=0.5)
+            self._draw()
         self.write_live()
 
     def records(self, settled: Sequence[tuple[str | None, Record]]) -> None:
@@ -116,8 +68,6 @@ class Progress:
             self.tally.settled += 1
             if after == "ok":
                 self.tally.new_captions += 1
-        if self._bar is not None:
-            self._bar.update(len(settled))
 
     def tried(self, row: RequestRow) -> None:
         self.tally.tried(row)
@@ -134,29 +84,36 @@ class Progress:
 
     def _show(self) -> None:
         now = self._clock.monotonic()
+        self._hear()
         if self._bar is not None:
-            self._bar.set_postfix_str(self._words())
+            self._draw()
         elif self._plain and now - self._lined >= LINE_EVERY:
             self._lined = now
-            self._log.info(f"{self.tally.settled}/{self._total} images, {self._words()}")
+            self._log.info("%s", ", ".join(self._words()))
         if self._each_minute is not None and now - self._minute >= LINE_EVERY:
             self._minute = now
             self._each_minute()
         self.write_live()
 
-    def _words(self) -> str:
-        tally, quota = self.tally, self._quota()
-        minutes = max(1e-9, (self._clock.monotonic() - self._started) / 60)
-        words = [f"{tally.new_captions / minutes:.0f}/min", f"{tally.requests} req"]
-        if quota.get("limit"):
-            words.append(f"{quota.get('used', 0)}/{quota['limit']} today")
-        if quota.get("in_flight"):
-            words.append(f"{quota['in_flight']} in flight")
-        if tally.failures:
-            words.append(f"{tally.failures} failed")
-        if tally.refused:
-            words.append(f"{tally.refused} refused")
-        return ", ".join(words)
+    def _hear(self) -> None:
+        """Say what happened to the quota since the last look."""
+        quota = self._quota()
+        for words in events(self._seen, quota):
+            self.event(words)
+        self._seen = dict(quota)
+
+    def _draw(self) -> None:
+        """The progress line, as wide as the terminal is now."""
+        if self._bar is not None:
+            try:
+                width = os.get_terminal_size(self._bar.fp.fileno()).columns or NARROW
+            except OSError:  # it went away, or is none after all
+                width = NARROW
+            self._bar.set_description_str(fitted(self._words(), width - 1))
+
+    def _words(self) -> list[str]:
+        minutes = (self._clock.monotonic() - self._started) / 60
+        return words_of(self.tally, self._total, self._quota(), minutes)
 
     def write_live(self, *, closed: bool = False) -> None:
         """Rewrite `live.json` (renamed into place, not synced: it is only for looking)."""
@@ -185,6 +142,11 @@ class Progress:
 
     def close(self) -> None:
         """Take the line off the terminal and leave the last numbers in `live.json`."""
+        self._hear()
         if self._bar is not None:
+            self._draw()
             self._bar.close()
         self.write_live(closed=True)
+
+
+__all__ = ["LIVE", "Progress", "Tally"]

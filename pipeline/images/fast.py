@@ -1,0 +1,43 @@
+"""The extra `fast`: libjpeg-turbo through simplejpeg, where it is installed.
+
+Only a shorter way to the same picture: whatever it refuses (a cut file, odd colours) goes through
+Pillow, which decides.
+"""
+
+from __future__ import annotations
+
+from PIL import Image as Pil
+
+try:
+    import numpy as np
+    import simplejpeg
+except ImportError:
+    simplejpeg = None
+
+
+def decode(data: bytes, whole: tuple[int, int], size: tuple[int, int]) -> Pil.Image | None:
+    """A JPEG of `whole` pixels at the smallest scale that is not below `size`; None: use Pillow."""
+    if simplejpeg is None:
+        return None
+    # Only halves: in between (7/8…) the library is slower, and lines come out visibly coarser.
+    by = next(
+        one
+        for one in (8, 4, 2, 1)
+        if all(w // one >= s for w, s in zip(whole, size, strict=True)) or one == 1
+    )
+    try:
+        pixels = simplejpeg.decode_jpeg(
+            data, "RGB", fastdct=True, min_width=-(-whole[0] // by), min_height=-(-whole[1] // by)
+        )
+    except (ValueError, MemoryError):
+        return None
+    return Pil.fromarray(pixels)
+
+
+def encode(picture: Pil.Image, quality: int, colours: str) -> bytes | None:
+    """RGB pixels as JPEG; None: use Pillow."""
+    if simplejpeg is None:
+        return None
+    pixels = np.asarray(picture)
+    made: bytes = simplejpeg.encode_jpeg(pixels, quality, "RGB", colours)
+    return made

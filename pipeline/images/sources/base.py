@@ -1,0 +1,53 @@
+"""What every source offers: `read(value, places) -> bytes`, blocking, ImageError on trouble."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from pipeline.errors import ImageError
+from pipeline.images.limits import MAX_BYTES
+
+if TYPE_CHECKING:
+    from pipeline.images.sources.shards import Shards
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """What sources may read."""
+
+    #: Base of relative paths; None: there is none (a remote manifest).
+    root: Path | None
+    #: Packages that `package://` may read.
+    packages: tuple[str, ...] = ()
+    #: Tar files kept open over a run.
+    shards: Shards | None = field(default=None)
+
+
+class Source(Protocol):
+    """One kind of place. Called on a thread; several calls at once."""
+
+    def __call__(self, text: str, places: Places, /) -> bytes: ...
+
+
+def scheme_of(text: str) -> str:
+    """The kind of a text value: a key of `SOURCES`, or an unknown scheme."""
+    if text[:5].lower() == "data:":
+        return "data"
+    found = _SCHEME.match(text)
+    return found[1].lower() if found else "path"
+
+
+def check_size(name: str, size: int) -> None:
+    """ImageError `too_large`, before anything is read."""
+    if size > MAX_BYTES:
+        raise ImageError("too_large", f"{name}: {size} bytes, {MAX_BYTES} at most")
+
+
+def brief(text: str) -> str:
+    """A value as a message shows it: short, and nothing that acts on a terminal."""
+    return ascii(text[:200])[1:-1] + ("…" if len(text) > 200 else "")

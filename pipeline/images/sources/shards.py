@@ -1,0 +1,143 @@
+"""Tar files kept open, with an index each, so that a member is one seek and not a search.
+
+A shard is scanned once for where its members lie. A compressed one has no places to seek to: it
+is unpacked once into an unnamed temporary file. Only the few shards used last stay open.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import tarfile
+import tempfile
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import IO, Any
+
+from pipeline.errors import ImageError
+from pipeline.images.sources.base import brief, check_size, scheme_of
+from pipeline.images.sources.remote import open_remote, shown
+
+#: Shards open at once.
+OPEN = 4
+#: What a compressed shard may unpack to.
+MAX_UNPACKED = 16 * 2**30
+_CHUNK = 1 << 20
+_PACKED: tuple[tuple[bytes, Any], ...] = (
+    (b"\x1f\x8b", gzip.open),
+    (b"BZh", bz2.open),
+    (b"\xfd7zXZ\x00", lzma.open),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shard:
+    """One open tar file."""
+
+    file: IO[bytes]
+    #: Member -> where its bytes start and how many they are.
+    index: dict[str, tuple[int, int]]
+
+    def read(self, name: str, member: str) -> bytes:
+        place = self.index.get(member)
+        if place is None:
+            raise ImageError("missing_file", f"{name} has no member {brief(member)}")
+        start, size = place
+        check_size(brief(member), size)
+        self.file.seek(start)
+        data = self.file.read(size)
+        if len(data) != size:
+            raise ImageError("corrupt", f"{name} ends inside {brief(member)}")
+        return data
+
+
+class Shards:
+    """The shards of a run. Called from several threads, one at a time."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[str, _Shard] = OrderedDict()
+        # Also while reading: a file has one position, and may be closed to make room.
+        self._lock = threading.Lock()
+
+    def read(self, name: str, member: str) -> bytes:
+        """A member's bytes; ImageError `missing_file`, `corrupt`, `connect`…"""
+        with self._lock:
+            shard = self._open.get(name)
+            if shard is None:
+                shard = _opened(name)
+                self._open[name] = shard
+            self._open.move_to_end(name)
+            while len(self._open) > OPEN:
+                self._open.popitem(last=False)[1].file.close()
+            try:
+                return shard.read(shown(name), member)
+            except OSError as error:
+                raise ImageError(
+                    "connect", f"{shown(name)}: {error.strerror or 'I/O error'}"
+                ) from None
+
+    def close(self) -> None:
+        """Close them all."""
+        with self._lock:
+            for shard in self._open.values():
+                shard.file.close()
+            self._open.clear()
+
+
+def _opened(name: str) -> _Shard:
+    local = scheme_of(name) == "path"
+    try:
+        file: IO[bytes] = open(name, "rb") if local else open_remote(name)  # noqa: SIM115 - kept
+    except FileNotFoundError:
+        raise ImageError("missing_file", f"{shown(name)}: no such file") from None
+    except ImageError:
+        raise
+    except Exception as error:  # noqa: BLE001 - every fsspec driver has errors of its own
+        words = error.strerror if isinstance(error, OSError) else None
+        raise ImageError("connect", f"{shown(name)}: {words or type(error).__name__}") from None
+    try:
+        file = _unpacked(name, file)
+        return _Shard(file, _index(file))
+    except (tarfile.TarError, EOFError, OSError, lzma.LZMAError) as error:
+        file.close()
+        raise ImageError("corrupt", f"{shown(name)}: not a whole tar file ({error})") from None
+    except ImageError:
+        file.close()
+        raise
+
+
+def _index(file: IO[bytes]) -> dict[str, tuple[int, int]]:
+    """Where every plain member lies. What follows a damaged header is not reached."""
+    found: dict[str, tuple[int, int]] = {}
+    file.seek(0)
+    with tarfile.open(fileobj=file, mode="r:") as tar:
+        for member in tar:
+            # A sparse member's bytes do not lie in one piece.
+            if member.isreg() and not member.issparse():
+                found[member.name] = (member.offset_data, member.size)
+            tar.members = []  # type: ignore[attr-defined] # it keeps all headers it has seen
+    return found
+
+
+def _unpacked(name: str, file: IO[bytes]) -> IO[bytes]:
+    """The file itself, or what it unpacks to."""
+    head = file.read(6)
+    file.seek(0)
+    opener = next((one for magic, one in _PACKED if head.startswith(magic)), None)
+    if opener is None:
+        return file
+    plain = tempfile.TemporaryFile()  # noqa: SIM115 - stays open with its shard
+    size = 0
+    try:
+        with file, opener(file, "rb") as unpacking:
+            while chunk := unpacking.read(_CHUNK):
+                size += len(chunk)
+                if size > MAX_UNPACKED:
+                    raise ImageError("too_large", f"{shown(name)} unpacks to more than 16 GiB")
+                plain.write(chunk)
+    except BaseException:
+        plain.close()
+        raise
+    return plain

@@ -1,0 +1,61 @@
+"""What a URL must look like before anything is resolved or dialled."""
+
+from __future__ import annotations
+
+import re
+
+from yarl import URL
+
+from pipeline.errors import ImageError
+from pipeline.images.guard import PORTS, Allowed, address_of, is_public, refuse_odd_host
+from pipeline.images.limits import MAX_URL
+
+#: Spaces, control characters and backslashes: parsers disagree about them.
+_ODD = re.compile(r"[\x00-\x20\x7f\\\ud800-\udfff]")
+
+
+def parse(text: str) -> URL:
+    """A URL that may be fetched; ImageError `bad_uri` says why not. Never shows its query."""
+    if len(text) > MAX_URL:
+        raise ImageError("bad_uri", f"the URL is longer than {MAX_URL} characters")
+    if _ODD.search(text):
+        raise ImageError("bad_uri", "the URL has spaces, control characters or a backslash")
+    try:
+        url = URL(text)
+        port = url.port
+    except ValueError:
+        raise ImageError("bad_uri", "this is not a URL") from None
+    if url.scheme not in PORTS or not url.host:
+        raise ImageError("bad_uri", f"{url.scheme or 'no scheme'}: only http and https")
+    # An empty user counts, which yarl drops: `http://@host/` is nobody's honest address.
+    if url.user or url.password or "@" in re.split("[/?#]", text.partition("://")[2])[0]:
+        raise ImageError("bad_uri", f"{url.host}: no user or password in an image URL")
+    if not port:
+        raise ImageError("bad_uri", f"{url.host}: port 0")
+    return url
+
+
+def check_place(url: URL, allow: Allowed, *, proxied: bool) -> bool:
+    """Is the host opened by name? ImageError `blocked_address` for what needs no look at DNS.
+
+    proxied: nobody here will see the address that is dialled, so what can be seen must do.
+    """
+    host, port = url.host or "", url.port or 0
+    if allow.opens(host, port):
+        return True
+    refuse_odd_host(host)
+    literal = address_of(host)
+    if literal is not None and not is_public(literal):
+        raise ImageError("blocked_address", f"{host} is not a public address")
+    if proxied and literal is None and _is_local(host.lower().rstrip(".")):
+        raise ImageError("blocked_address", f"{host} is not a public name")
+    if port != PORTS[url.scheme] and (literal is not None or proxied or not allow.networks):
+        raise ImageError(
+            "blocked_address", f"{host}: port {port} is not open (images.allow opens it)"
+        )
+    return False
+
+
+def _is_local(name: str) -> bool:
+    """A name that only the proxy's own machine or network gives a meaning to."""
+    return "." not in name or name.endswith((".localhost", ".local", ".internal"))

@@ -1,0 +1,103 @@
+"""Worker processes that decode strangers' pictures, with limits on memory and CPU time.
+
+One process a slot, one picture at a time in it: a picture that kills its worker fails alone, and
+its neighbours in the other slots do not notice. Spawned, never forked: a forked child would hold
+the output's lock after its parent was killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from multiprocessing import get_context
+from typing import ParamSpec, TypeVar
+
+from pipeline.errors import ImageError
+from pipeline.images.limits import PICTURE_SECONDS, WORKER_BYTES
+
+P = ParamSpec("P")
+T = TypeVar("T")
+#: Above that the event loop cannot feed them.
+MOST = 16
+
+
+def cores() -> int:
+    """Workers worth having on this machine."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(MOST, usable or 1))
+
+
+class Workers:
+    """A few processes, started when they are needed."""
+
+    def __init__(
+        self, count: int, *, memory: int = WORKER_BYTES, seconds: int = PICTURE_SECONDS
+    ) -> None:
+        self._memory, self._seconds = memory, seconds
+        self._pools: list[ProcessPoolExecutor | None] = [None] * count
+        # Last in, first out: with little to do, one worker does it all.
+        self._free: asyncio.LifoQueue[int] = asyncio.LifoQueue()
+        for slot in reversed(range(count)):
+            self._free.put_nowait(slot)
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`work` in a worker. ImageError `corrupt` if it kills two of them."""
+        assert not kwargs
+        slot = await self._free.get()
+        try:
+            for _ in range(2):
+                # Twice: the worker may have been killed from outside, or by the picture before.
+                try:
+                    return await asyncio.get_running_loop().run_in_executor(
+                        self._pool(slot), _limited, self._seconds, work, args
+                    )
+                except BrokenProcessPool:
+                    self._drop(slot)
+            raise ImageError("corrupt", "decoding it takes too much time or kills the decoder")
+        finally:
+            self._free.put_nowait(slot)
+
+    def _pool(self, slot: int) -> ProcessPoolExecutor:
+        pool = self._pools[slot]
+        if pool is None:
+            pool = ProcessPoolExecutor(
+                1, mp_context=get_context("spawn"), initializer=_start, initargs=(self._memory,)
+            )
+            self._pools[slot] = pool
+        return pool
+
+    def _drop(self, slot: int) -> None:
+        pool, self._pools[slot] = self._pools[slot], None
+        if pool is not None:
+            pool.shutdown(wait=False)
+
+    def close(self) -> None:
+        """Let them go, once they have finished what they are at."""
+        for pool in self._pools:
+            if pool is not None:
+                pool.shutdown(cancel_futures=True)
+
+
+def _start(memory: int) -> None:
+    """In a fresh worker: cap memory, dump no core, and leave Ctrl-C to the driver."""
+    with suppress(ValueError, OSError):  # some kernels know no such limit
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _limited(seconds: int, work: Callable[..., T], args: tuple[object, ...]) -> T:
+    """In a worker: so many CPU seconds for this picture, then the kernel ends the process."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    limit = int(used.ru_utime + used.ru_stime) + 1 + seconds
+    resource.setrlimit(
+        resource.RLIMIT_CPU, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard)
+    )
+    return work(*args)

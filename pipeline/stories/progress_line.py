@@ -1,0 +1,72 @@
+"""The words of the progress line, and the events worth a line of their own. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.clock import utc
+from pipeline.stories.tally import Tally
+
+
+def words_of(tally: Tally, total: int, quota: Mapping[str, Any], minutes: float) -> list[str]:
+    """The parts of the line, what matters most first. minutes: since the run began."""
+    left = max(0, total - tally.settled)
+    words = [f"{tally.settled}/{total}", f"{left} left"]
+    words.append(f"{tally.new_captions / max(minutes, 1e-9):.0f}/min")
+    words.append(f"{tally.requests} req")
+    if quota.get("limit"):
+        words.append(f"{quota.get('used', 0)}/{quota['limit']} today")
+    if tally.failures:
+        words.append(f"{tally.failures} failed")
+    if tally.refused:
+        words.append(f"{tally.refused}x 429")
+    if eta := eta_words(tally, left, quota, minutes):
+        words.append(eta)
+    if quota.get("in_flight"):
+        words.append(f"{quota['in_flight']} in flight")
+    return words
+
+
+def eta_words(tally: Tally, left: int, quota: Mapping[str, Any], minutes: float) -> str:
+    """`4 nights` where the day's rest does not do, else `12 min`; nothing before an answer."""
+    if not left or not tally.settled:
+        return ""
+    needs = left * tally.requests / tally.settled
+    limit, rest = quota.get("limit"), quota.get("left")
+    if isinstance(limit, int) and isinstance(rest, int) and limit > 0 and needs > rest:
+        more = math.ceil((needs - rest) / limit)
+        return f"{more} more night{'s' * (more != 1)}"
+    return f"{math.ceil(left * minutes / tally.settled)} min"
+
+
+def fitted(words: Sequence[str], width: int) -> str:
+    """The parts in one line of at most `width` columns; from the first that does not fit, none."""
+    line = ""
+    for word in words:
+        longer = f"{line}, {word}" if line else word
+        if len(longer) > width:
+            break
+        line = longer
+    return line
+
+
+def events(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What changed between two looks at the quota and is worth a line."""
+    found = []
+    paused = after.get("paused_until")
+    if paused and not before.get("paused_until"):
+        found.append(f"paused until {utc(paused)}: the service asks to wait")
+    if not paused and before.get("paused_until"):
+        found.append("the pause is over, going on")
+    weather = before.get("weather", "open"), after.get("weather", "open")
+    if weather == ("open", "closed"):
+        found.append("weather closed: nothing succeeds at the service; probing until it does")
+    if weather == ("closed", "open"):
+        found.append("weather open: the service answers again, going on")
+    if after.get("left") == 0 and before.get("left") != 0:
+        resets = after.get("resets_at")
+        new = f", new at {utc(resets)}" if isinstance(resets, int | float) else ""
+        found.append(f"the day's quota of {after.get('limit')} is spent{new}")
+    return found

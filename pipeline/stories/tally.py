@@ -1,0 +1,59 @@
+"""What a run has done so far: exact counts, of the manifest and of this run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pipeline.records import RequestRow
+
+_REFUSED = frozenset(
+    {"account_minute", "model_minute", "account_day", "model_day", "upstream", "budget"}
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """Counts of this manifest (from the survey on) and of this run (from zero)."""
+
+    rows: int = 0
+    images: int = 0
+    captioned: int = 0
+    #: code -> images that have a failure record.
+    failed: dict[str, int] = field(default_factory=dict)
+    #: Settled in this run.
+    settled: int = 0
+    new_captions: int = 0
+    requests: int = 0
+    refused: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float = 0.0
+
+    @property
+    def failures(self) -> int:
+        return sum(self.failed.values())
+
+    @property
+    def left(self) -> int:
+        return max(0, self.images - self.captioned - self.failures)
+
+    def move(self, before: str | None, after: str) -> None:
+        """One image went from `before` (None, `ok` or a code) to `after` (`ok` or a code)."""
+        if before == "ok":
+            self.captioned -= 1
+        elif before is not None:
+            self.failed[before] = self.failed.get(before, 0) - 1
+            if not self.failed[before]:
+                del self.failed[before]
+        if after == "ok":
+            self.captioned += 1
+        else:
+            self.failed[after] = self.failed.get(after, 0) + 1
+
+    def tried(self, row: RequestRow) -> None:
+        """One HTTP attempt went into the account book."""
+        self.requests += 1
+        self.refused += row.class_ in _REFUSED
+        self.prompt_tokens += row.prompt_tokens or 0
+        self.completion_tokens += row.completion_tokens or 0
+        self.cost_usd += row.cost_usd or 0.0
