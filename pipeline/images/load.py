@@ -58,8 +58,8 @@ class Images:
             raise ImageError("bad_uri", "the cell is empty")
         scheme = scheme_of(value)
         if scheme in ("http", "https"):
-            if not inline and not self._goes_inline(value):
-                return Image(url=value)
+            if not inline and (passed := self.pass_on(value)) is not None:
+                return passed
             async with self._room.hold() as hold:
                 return await self._encode(await self._fetcher.get(value, hold))
         source = SOURCES.get(scheme)
@@ -72,10 +72,28 @@ class Images:
                 await hold.grow(len(data))
             return await self._encode(data)
 
-    def inline_host(self, url: str) -> None:
-        """The service cannot fetch this URL: from now on, images of its host go as bytes."""
+    def pass_on(self, value: ImageValue) -> Image | None:
+        """The image of a cell whose URL the service fetches itself; None where bytes have to go.
+        ImageError as in `load`."""
+        if not isinstance(value, str) or scheme_of(value) not in ("http", "https"):
+            return None
+        return None if self._goes_inline(value) else Image(url=value)
+
+    def turned_inline(self, url: str | None) -> bool:
+        """Has the host of this URL gone inline?"""
+        return url is not None and bool(self._inline) and parse(url).host in self._inline
+
+    def inline_host(self, url: str) -> str | None:
+        """The service cannot fetch this URL: from now on, images of its host go as bytes.
+
+        Returns the host if that is new.
+        """
         with suppress(ImageError):
-            self._inline.add(parse(url).host or "")
+            host = parse(url).host or ""
+            if host not in self._inline:
+                self._inline.add(host)
+                return host
+        return None
 
     def _goes_inline(self, text: str) -> bool:
         """Is this URL nothing for the service? ImageError when it is nothing for anybody."""

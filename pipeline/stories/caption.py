@@ -74,7 +74,12 @@ class Desk:
         gate's reason tells."""
         if request.form == "audit":
             return await self._audit(request)
-        first, body, attempt = request, self.body(request), 0
+        first, attempt = request, 0
+        if any(self.images.turned_inline(item.image.url) for item in request.items):
+            request = replace(request, items=await self._as_bytes(request.items))
+            if not request.items:
+                return Ended(request=first)
+        body = self.body(request)
         audits: tuple[Item, ...] = ()
         before = began = self.clock.monotonic()
         while True:
@@ -285,9 +290,12 @@ class Desk:
         return tuple(_again(item) for item in items if item.asked.attempts < self.attempts)
 
     async def _reload(self, items: Sequence[Item]) -> tuple[Item, ...]:
-        """Load images that the service could not fetch, to send their bytes instead."""
+        """Load images that the service cannot fetch, to send their bytes instead."""
         loaded: list[Item] = []
         for item in items:
+            url = item.image.url
+            if url is not None and (host := self.images.inline_host(url)) is not None:
+                self.progress.event(f"the service cannot fetch from {host}: its images go as bytes")
             try:
                 image = await self.images.load(item.source, inline=True)
             except ImageError as error:
@@ -302,6 +310,14 @@ class Desk:
             )
             loaded.append(replace(item, image=image, asked=asked))
         return tuple(loaded)
+
+    async def _as_bytes(self, items: Sequence[Item]) -> tuple[Item, ...]:
+        """Load images whose host went inline while they waited; the others stay as they are."""
+        found: list[Item] = []
+        for item in items:
+            stale = self.images.turned_inline(item.image.url)
+            found += await self._reload([item]) if stale else [item]
+        return tuple(found)
 
     async def _pause(self, seconds: float) -> bool:
         """Wait out a backoff; False when the run is ending."""

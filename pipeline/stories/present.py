@@ -15,8 +15,18 @@ if TYPE_CHECKING:
 _NOTHING = Image()
 
 
-async def present(run: Opened, row: Row) -> Item | None:
-    """The item of a row; None when the row settled without a request."""
+def at_hand(run: Opened, row: Row) -> Item | None:
+    """The item of a row whose image has not to be loaded, else None: a URL that is passed on."""
+    if run.inline or row.bad is not None:
+        return None
+    try:
+        image = run.desk.images.pass_on(row.image)
+    except ImageError:
+        return None  # `present` settles it
+    return _item(run, row, image) if image is not None else None
+
+
+def _item(run: Opened, row: Row, image: Image) -> Item:
     named = run.naming.of(row)
     asked = Asked(
         key=named.key,
@@ -25,7 +35,12 @@ async def present(run: Opened, row: Row) -> Item | None:
         prompt_id=named.prompt_id,
         ordinal=row.ordinal,
     )
-    item = Item(asked=asked, image=_NOTHING, prompt=named.prompt, source=row.image)
+    return Item(asked=asked, image=image, prompt=named.prompt, source=row.image)
+
+
+async def present(run: Opened, row: Row) -> Item | None:
+    """The item of a row; None when the row settled without a request."""
+    item = _item(run, row, _NOTHING)
     if row.bad is not None:
         await run.desk.keep([failure(run.desk, item, code="bad_row", message=row.bad)])
         return None
@@ -35,6 +50,10 @@ async def present(run: Opened, row: Row) -> Item | None:
         await run.desk.keep([failure(run.desk, item, code=error.code, message=error.message)])
         return None
     asked = replace(
-        asked, image_sha256=image.sha256, width=image.width, height=image.height, flags=image.flags
+        item.asked,
+        image_sha256=image.sha256,
+        width=image.width,
+        height=image.height,
+        flags=image.flags,
     )
     return replace(item, asked=asked, image=image)

@@ -16,15 +16,18 @@ from functools import partial
 
 from pipeline.aio import amap, first, from_thread
 from pipeline.records import Item, Row
-from pipeline.stories.present import present
+from pipeline.stories.present import at_hand, present
 from pipeline.stories.start import Opened
 from pipeline.stories.supply import Supply
+
+#: Items without an image to load that are handed on at once: a hand-over costs as much as an item.
+TOGETHER = 16
 
 
 async def run_job(run: Opened) -> None:
     """Caption what the survey left; returns when all is settled or the run was stopped."""
-    rows = fresh(run)
-    items = loaded(amap(lambda row: present(run, row), rows, limit=run.ahead))
+    rows = sorted_out(run, fresh(run))
+    items = loaded(amap(partial(made_ready, run), rows, limit=run.ahead))
     supply = Supply(items, run.pool, stopped=run.desk.gate.stopped)
     settle = supply.settling(run.desk.settle)
 
@@ -50,11 +53,38 @@ async def fresh(run: Opened) -> AsyncGenerator[Row, None]:
             yield row
 
 
-async def loaded(items: AsyncGenerator[Item | None, None]) -> AsyncGenerator[Item, None]:
-    """The rows that became items; the others are settled already."""
-    async with aclosing(items):
-        async for item in items:
+async def sorted_out(
+    run: Opened, rows: AsyncGenerator[Row, None]
+) -> AsyncGenerator[Row | list[Item], None]:
+    """Rows whose image has to be loaded, and, several at a time, items that need no loading."""
+    ready: list[Item] = []
+    async with aclosing(rows):
+        async for row in rows:
+            item = at_hand(run, row)
             if item is not None:
+                ready.append(item)
+            if ready and (item is None or len(ready) >= TOGETHER):
+                yield ready
+                ready = []
+            if item is None:
+                yield row
+    if ready:
+        yield ready
+
+
+async def made_ready(run: Opened, some: Row | list[Item]) -> list[Item]:
+    """Items to ask: those that are at hand, or the one of a row, unless it settled."""
+    if isinstance(some, list):
+        return some
+    item = await present(run, some)
+    return [] if item is None else [item]
+
+
+async def loaded(items: AsyncGenerator[list[Item], None]) -> AsyncGenerator[Item, None]:
+    """One item after the other."""
+    async with aclosing(items):
+        async for some in items:
+            for item in some:
                 yield item
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.checkpoint.lock import held
 from pipeline.checkpoint.look import read_state
 from pipeline.checkpoint.runs import read_runs
+from pipeline.clock import utc
 from pipeline.stories.choice import pinned
 from pipeline.stories.progress import LIVE
 
@@ -48,8 +49,26 @@ def status_of(job: JobConfig) -> dict[str, Any]:
         "unpublished": state.unpublished,
         "last_errors": state.last_errors,
         "live": live if running else None,
+        "cut_off": live if crashed else None,
         "last_run": last,
     }
+
+
+def crash_words(live: dict[str, Any]) -> list[str]:
+    """What happened, as far as it was written down, and what a rerun will do."""
+    flight = live["quota"].get("in_flight") or 0
+    left = max(0, live["to_settle"] - live["settled_this_run"])
+    return [
+        (
+            f"the last run (pid {live['pid']}) did not end by itself; last seen {utc(live['at'])} with "
+            f"{live['settled_this_run']:,} of {live['to_settle']:,} settled by "
+            f"{live['requests']:,} requests, {flight} in flight"
+        ),
+        (
+            f"running again keeps every answer that came and asks the rest, at most {left:,} images; "
+            "what was in flight stays counted as spent"
+        ),
+    ]
 
 
 def _live(output: Path) -> dict[str, Any] | None:
@@ -79,9 +98,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
                 f"{live['requests']:,} requests, {live['refused']:,} refused"
             )
     elif facts["crashed"]:
-        found.append(
-            "the last run did not end by itself; running again keeps every answer that came"
-        )
+        found += crash_words(facts["cut_off"])
     elif last := facts["last_run"]:
         found.append(
             f"last run {last['run_id']}: exit {last['exit_code']}, {last['captioned']:,} of "

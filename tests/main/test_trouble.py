@@ -189,3 +189,24 @@ def test_command_line_errors_are_64(tmp_path: Path) -> None:
         ended = pipeline("run", "job.yaml", *arguments, cwd=tmp_path)
         assert ended.code == 64, (arguments, ended.err)
         assert len(ended.err.strip().splitlines()) == 1, ended.err
+
+
+def test_a_host_that_the_service_cannot_fetch_from_goes_inline(tmp_path: Path) -> None:
+    """One request is enough to learn it; the images that follow are loaded here (where nobody
+    answers either), and cost none."""
+    images = tmp_path / "urls.parquet"
+    urls = [f"https://images.example/{n}.jpg" for n in range(20)]
+    pq.write_table(pa.table({"url": urls}), images)
+    with simulator(tmp_path, "url_failures=1.0") as server:
+        job = write_job(
+            tmp_path, server.base, images, images={"send": "url"}, quota={"concurrency": 1}
+        )
+        ended = pipeline("run", job, "--json")
+        asked = len(server.asked())
+
+    assert ended.code == 1, ended.err
+    assert asked <= 3  # those that were ready when the first answer came
+    assert "cannot fetch from images.example" in ended.err
+    codes = {row["error_code"] for row in pq.read_table(tmp_path / "out/failures").to_pylist()}
+    assert codes == {"dns"}
+    assert ended.summary["failed"] == 20

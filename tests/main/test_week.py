@@ -23,7 +23,7 @@ from pipeline.stories.options import RunOptions
 from pipeline.stories.reach import reach
 from pipeline.stories.remaining import survey_of
 from pipeline.stories.start import look_at_job
-from pipeline.stories.status import status_of
+from pipeline.stories.status import lines, status_of
 from tests.main.test_nights import FREE, chats, job_of
 from tests.support.checker import check_whole, published
 from tests.support.virtual import VirtualClock, VirtualLoop, run
@@ -121,6 +121,9 @@ def test_seven_nights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 killed.append(len(chats(machine.service)) - before)
                 seen = status_of(load_job(job, (), {}))
                 assert seen["crashed"], "the morning after a kill -9, status says so"
+                said = "\n".join(lines(seen))
+                assert "did not end by itself; last seen 2026-11-25" in said
+                assert "running again keeps every answer that came and asks the rest" in said
             if night == DISK:
                 ends = clock.monotonic() + 60
                 with monkeypatch.context() as full:
