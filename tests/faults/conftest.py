@@ -14,7 +14,9 @@ class Table:
     def __init__(self, rows: list[str]) -> None:
         self._rows = rows
 
-    def add(self, fault: str, *, runs: int, fired: int = 0, lost: int = 0, doubled: int = 0) -> None:
+    def add(
+        self, fault: str, *, runs: int, fired: int = 0, lost: int = 0, doubled: int = 0
+    ) -> None:
         """Print the line at the end, whatever it says; then hold it against the promises."""
         void = runs - fired
         self._rows.append(f"{fault:<28}{runs:>8}{fired:>8}{lost:>6}{doubled:>9}{void:>6}")

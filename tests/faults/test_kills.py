@@ -105,5 +105,6 @@ def test_killed_a_hundred_times(tmp_path: Path, table: Table) -> None:
             break
         assert seed < 30, f"only {found['fired']} of {found['kills']} kills met a live process"
     print(f"\nkill -9: {found['again']} images asked again, {found['looks']} looks by the reader")
+    assert found["again"] > 0, "void: every kill came before the first request"
     # A kill that came after the run had ended is no kill: it is tried again, not counted.
     table.add("kill -9 of the command", runs=found["fired"], fired=found["fired"])
