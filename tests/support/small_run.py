@@ -1,6 +1,10 @@
 """A small run of the real checkpoint, as a process of its own for the fault tests.
 
     python -m tests.support.small_run OUTPUT ACKS
+    python -m tests.support.small_run --serve
+
+`--serve` forks one run for each line of JSON on stdin ({folder, at, mode}), armed with the shim's
+fault, and says on stdout how it ended: starting Python costs many times the run itself.
 
 Settles 40 images in three rounds with publications between: replies, packed replies, local
 failures, attempts without an answer, failures that become captions. Appends a line to ACKS
@@ -11,12 +15,16 @@ settled already are left alone, so that running it again finishes what a fault c
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import hashlib
 import json
 import os
 import secrets
 import sys
+import traceback
 from pathlib import Path
+
+import pyarrow as pa
 
 from pipeline.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from pipeline.clock import SystemClock
@@ -115,15 +123,54 @@ async def run(output: Path, acks: int) -> None:
         await settle(checkpoint, [[n] for n in sorted(FAILING)], acks)
 
 
-def main() -> int:
-    acks = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+def main(output: Path, log: Path) -> int:
+    acks = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        asyncio.run(run(Path(sys.argv[1]), acks))
+        asyncio.run(run(output, acks))
     except (OutputError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 73
     return 0
 
 
+def forked(folder: Path, at: int, mode: str) -> tuple[int, int]:
+    """One run in a child, faulted at its `at`-th file call (0: not at all): (exit code, calls).
+
+    The parent has never started a thread or an event loop, so the child is a fresh process in
+    everything but its imports.
+    """
+    heard, told = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(told)
+        with os.fdopen(heard) as pipe:
+            calls = pipe.read()
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), int(calls or -1)
+    code = 70
+    try:
+        shim = ctypes.CDLL(None)
+        shim.fault_arm(
+            os.fsencode(folder / "out"), ctypes.c_long(at), mode.encode(), bytes(folder / "fired")
+        )
+        code = main(folder / "out", folder / "acks")
+        os.write(told, str(ctypes.c_long(shim.fault_count()).value).encode())
+    except BaseException:  # noqa: BLE001 - the child says what it was, then it is gone
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def serve() -> None:
+    """Answer each line with [exit code, file calls]."""
+    pa.array([0])  # Arrow looks for pandas at the first array: once here, not once a run
+    for line in sys.stdin:
+        asked_for = json.loads(line)
+        ended = forked(Path(asked_for["folder"]), asked_for["at"], asked_for["mode"])
+        print(json.dumps(ended), flush=True)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    if sys.argv[1:] == ["--serve"]:
+        serve()
+    else:
+        sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
