@@ -15,7 +15,7 @@ import pytest
 
 from tests.faults.conftest import Table
 from tests.support.checker import check_whole, published
-from tests.support.command import Server, pipeline, simulator, start, write_job
+from tests.support.command import Server, pipeline, simulator, start, until, write_job
 from tests.support.pictures import folder_of
 
 ROWS, FLIGHT = 240, 8
@@ -67,9 +67,11 @@ def kill_until_done(tmp_path: Path, kills: int, packs: int, seed: int) -> dict[s
         )
         reader = Reader(output)
         reader.start()
-        for _ in range(kills):
-            process = start("run", job)
-            time.sleep(rng.uniform(0.3, 1.6))  # an instant of the process's real life
+        for number in range(kills):
+            process, before = start("run", job), server.size()
+            if number % 5:  # else somewhere in the start-up
+                until(lambda: server.size() > before or process.poll() is not None)  # noqa: B023
+            time.sleep(rng.uniform(0.0, 0.8))  # an instant of the process's real life
             process.kill()
             fired += process.wait() == -signal.SIGKILL
             published(output)

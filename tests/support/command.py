@@ -75,6 +75,10 @@ class Server:
     def __init__(self, base: str, log: Path) -> None:
         self.base, self._log = base, log
 
+    def size(self) -> int:
+        """Bytes of its log: more of them, and it has received something."""
+        return self._log.stat().st_size if self._log.exists() else 0
+
     def received(self) -> list[dict[str, Any]]:
         """Every request so far, whole lines only."""
         if not self._log.exists():
