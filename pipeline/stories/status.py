@@ -13,7 +13,9 @@ from pipeline.checkpoint.lock import held
 from pipeline.checkpoint.look import read_state
 from pipeline.checkpoint.runs import read_runs
 from pipeline.clock import utc
+from pipeline.errors import CODES
 from pipeline.stories.choice import pinned
+from pipeline.stories.packing import audits_of
 from pipeline.stories.progress import LIVE
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ def status_of(job: JobConfig) -> dict[str, Any]:
         "requests": state.requests,
         "unpublished": state.unpublished,
         "last_errors": state.last_errors,
+        "audit": audit.words() if (audit := audits_of(output)) is not None else None,
         "live": live if running else None,
         "cut_off": live if crashed else None,
         "last_run": last,
@@ -110,5 +113,8 @@ def lines(facts: dict[str, Any]) -> list[str]:
     else:
         found.append("no run has ended here yet")
     for code, count in sorted(facts["by_code"].items(), key=lambda one: -one[1]):
-        found.append(f"  {code}: {count:,}, e.g. {facts['last_errors'].get(code, '')}")
+        again = "only with --retry" if CODES.get(code, True) else "asked again by the next run"
+        found.append(f"  {code}: {count:,} ({again}), e.g. {facts['last_errors'].get(code, '')}")
+    if facts["audit"]:
+        found.append(facts["audit"])
     return found

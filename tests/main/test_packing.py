@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from pipeline.config import load_job
 from pipeline.plan.audit import chosen
 from pipeline.sim.core import Simulator
 from pipeline.sim.knobs import Knobs
 from pipeline.sim.models import Model
 from pipeline.stories.packing import audits_of, measured_of
+from pipeline.stories.status import lines, status_of
 from tests.main.test_nights import MODEL, UNLIMITED, chats, job_of
 from tests.support.checker import check_whole
 from tests.support.virtual import VirtualClock, run
@@ -85,7 +87,7 @@ def test_an_audit_finds_captions_that_changed_places(tmp_path: Path) -> None:
     told, asked = packed(tmp_path, 960, swaps, images_per_request=16, audit=0.2)
     wrong = misnamed(tmp_path, asked)
     compared = audits_of(tmp_path / "out")
-    lines = (tmp_path / "out/_state/audit.jsonl").read_text().splitlines()
+    kept = (tmp_path / "out/_state/audit.jsonl").read_text().splitlines()
 
     assert wrong
     assert told["captioned"] == 960
@@ -93,7 +95,9 @@ def test_an_audit_finds_captions_that_changed_places(tmp_path: Path) -> None:
     met = {r["image"] for r in check_whole(tmp_path / "out").values() if chosen(r["key"], 0.2)}
     assert compared.misplaced == len(wrong & met) > 0
     assert compared.worse
-    assert len(lines) == compared.packed.pairs
+    assert len(kept) == compared.packed.pairs
+    shown = lines(status_of(load_job(tmp_path / "job.yaml", (), {})))
+    assert "packed is worse than single" in shown[-1]
     alone = [one for one in asked if len(one.images) == 1]
     assert len(alone) == compared.packed.pairs + compared.single.pairs
     assert compared.single.pairs

@@ -51,6 +51,9 @@ def test_bad_images_fail_with_their_codes_and_cost_no_request(tmp_path: Path) ->
     dataset = pq.read_table(tmp_path / "out/dataset.parquet").to_pylist()
     assert [row["status"] for row in dataset].count("failed") == 5
     assert (again.code, asked_again) == (1, 0)
+    told = pipeline("status", job).out
+    assert "connect: 1 (asked again by the next run)" in told
+    assert "corrupt: 1 (only with --retry)" in told
 
 
 def test_private_addresses_are_not_fetched(tmp_path: Path) -> None:
