@@ -16,6 +16,7 @@ from pipeline.plan.pack import limits_for
 from pipeline.stories import choice
 from pipeline.stories.options import RunOptions
 from pipeline.stories.packing import measured_of
+from pipeline.stories.rates import Rates, rates_of
 from pipeline.stories.reach import Reach, reach
 from pipeline.stories.remaining import survey_of
 from pipeline.stories.start import World, look_at_job, under
@@ -41,11 +42,14 @@ class Forecast:
     ends_at: float
 
 
-def forecast(asked: int, size: int, found: Reach, *, now: float, concurrency: int) -> Forecast:
-    """How long `asked` images take in packs of `size`. Pure."""
+def forecast(
+    asked: int, size: int, found: Reach, *, now: float, concurrency: int, rates: Rates | None
+) -> Forecast:
+    """How long `asked` images take in packs of `size`, at rates that were measured. Pure."""
     allowance, day = found.allowance, found.today
-    requests = math.ceil(asked / size)
-    ways = {"latency": int(concurrency / LATENCY * DAY)}
+    requests = math.ceil(asked / size / (rates.answered if rates else 1.0))
+    latency = max(0.001, rates.latency) if rates else LATENCY
+    ways = {"latency": int(concurrency / latency * DAY)}
     if allowance.per_minute is not None:
         ways["requests_per_minute"] = int(allowance.per_minute * MINUTES_A_DAY)
     if allowance.daily is not None:
@@ -93,11 +97,17 @@ def facts(job: JobConfig, found: Survey, service: Reach, *, now: float) -> dict[
     )
     fits = auto.room(top, held)
     size = min(asked_for, fits) if isinstance(asked_for, int) else auto.choose(top, held)
-    seen = forecast(found.asked, size, service, now=now, concurrency=job.quota.concurrency)
+    rates = rates_of(Path(job.output.path), job.endpoint.model)
+    seen = forecast(
+        found.asked, size, service, now=now, concurrency=job.quota.concurrency, rates=rates
+    )
     tokens_in = found.asked * 2 * cost.TOKENS_PER_TILE + seen.requests * cost.text_tokens(
         job.prompt.text
     )
     tokens_out = found.asked * cost.CAPTION_TOKENS // 2
+    if rates is not None and rates.prompt_tokens and rates.completion_tokens:
+        tokens_in = int(found.asked * rates.prompt_tokens)
+        tokens_out = int(found.asked * rates.completion_tokens)
     prices = model.prices or {}
     money = (
         tokens_in * prices.get("prompt", 0)
@@ -114,6 +124,13 @@ def facts(job: JobConfig, found: Survey, service: Reach, *, now: float) -> dict[
         "failed": sum(found.failed.values()),
         "to_ask": found.asked,
         "images_per_request": size,
+        "measured": None
+        if rates is None
+        else {
+            "requests": rates.requests,
+            "latency_seconds": round(rates.latency, 3),
+            "answered": round(rates.answered, 4),
+        },
         "requests": seen.requests,
         "limits": {
             "requests_per_minute": allowance.per_minute,
@@ -171,6 +188,15 @@ def lines(told: dict[str, Any]) -> list[str]:
         for share, count in told["captions_per_day"].items()
     )
     said.append(f"captions a day: {rates} (bound by {told['binding_limit'].replace('_', ' ')})")
+    if rates := told["measured"]:
+        said.append(
+            f"measured over {rates['requests']:,} requests: {rates['latency_seconds']:g} s an answer, "
+            f"{rates['answered'] * 100:.1f} % of the images asked were answered"
+        )
+    else:
+        said.append(
+            f"nothing was measured yet: reckoned with {LATENCY:g} s an answer, all answered"
+        )
     if told["to_ask"]:
         plural = "s" * (told["nights"] != 1)
         said.append(f"{told['nights']:,} night{plural}, until about {told['ends_at']}")

@@ -213,3 +213,25 @@ def test_a_host_that_the_service_cannot_fetch_from_goes_inline(tmp_path: Path) -
     codes = {row["error_code"] for row in pq.read_table(tmp_path / "out/failures").to_pylist()}
     assert codes == {"dns"}
     assert ended.summary["failed"] == 20
+
+
+def test_a_plan_goes_by_what_was_measured(tmp_path: Path) -> None:
+    """Before the first run it says what it reckons with; then the book's latency, share answered
+    and tokens, and the end comes nearer accordingly."""
+    images = tmp_path / "urls.parquet"
+    urls = [f"https://images.example/{n}.jpg" for n in range(60)]
+    pq.write_table(pa.table({"url": urls}), images)
+    with simulator(tmp_path, "latency=[0.1, 0.11]", "rpm=null") as server:
+        job = write_job(tmp_path, server.base, images, images={"send": "url"})
+        before = pipeline("plan", job)
+        pipeline("run", job, "--limit", 20)
+        after = pipeline("plan", job)
+        told = pipeline("plan", job, "--json").summary
+
+    assert "nothing was measured yet" in before.out
+    assert "measured over 20 requests" in after.out
+    assert told["measured"]["requests"] == 20
+    assert 0.1 <= told["measured"]["latency_seconds"] < 2.0
+    assert told["measured"]["answered"] == 1.0
+    assert told["requests_per_day"] > 8 / 4.0 * 86_400
+    assert told["to_ask"] == told["requests"] == 40
