@@ -19,6 +19,8 @@ from tests.support.command import Server, pipeline, simulator, start, until, wri
 from tests.support.pictures import folder_of
 
 ROWS, FLIGHT = 240, 8
+#: Seconds of an answer, from … to.
+LATENCY = (0.05, 0.25)
 
 
 class Reader(threading.Thread):
@@ -56,7 +58,9 @@ def kill_until_done(tmp_path: Path, kills: int, packs: int, seed: int) -> dict[s
     rng = random.Random(seed)
     images = folder_of(tmp_path, ROWS)
     output, fired = tmp_path / "out", 0
-    knobs = ("latency=[0.05, 0.25]", "rpm=null")
+    #: Seconds that all requests take: the kills are spread over them.
+    asking = ROWS / packs / FLIGHT * (LATENCY[0] + LATENCY[1]) / 2
+    knobs = (f"latency={list(LATENCY)}", "rpm=null")
     with simulator(tmp_path, *knobs, seed=seed) as server:
         job = write_job(
             tmp_path,
@@ -69,9 +73,11 @@ def kill_until_done(tmp_path: Path, kills: int, packs: int, seed: int) -> dict[s
         reader.start()
         for number in range(kills):
             process, before = start("run", job), server.size()
+            longest = 0.8
             if number % 5:  # else somewhere in the start-up
                 until(lambda: server.size() > before or process.poll() is not None)  # noqa: B023
-            time.sleep(rng.uniform(0.0, 0.8))  # an instant of the process's real life
+                longest = asking / kills
+            time.sleep(rng.uniform(0.0, longest))  # an instant of the process's real life
             process.kill()
             fired += process.wait() == -signal.SIGKILL
             published(output)
