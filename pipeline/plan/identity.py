@@ -63,8 +63,12 @@ def _plain(value: object) -> object:
 
 
 def _sha256(text: str) -> str:
+    return _digest(text).hex()
+
+
+def _digest(text: str) -> bytes:
     # A lone surrogate cannot be encoded; it can come from a manifest only through JSON.
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def unsigned(url: str) -> str:
@@ -140,7 +144,12 @@ def shown(identity: str) -> str:
 
 def item_key(recipe: str, image: str, prompt: str) -> str:
     """32 hex: the key of one question about one image."""
-    return _sha256(f"v1\n{recipe}\n{image}\n{prompt}")[:32]
+    return raw_key(recipe, image, prompt).hex()
+
+
+def raw_key(recipe: str, image: str, prompt: str) -> bytes:
+    """The 16 bytes that `item_key` spells out."""
+    return _digest(f"v1\n{recipe}\n{image}\n{prompt}")[:16]
 
 
 @lru_cache(maxsize=4)  # most jobs have one prompt
@@ -158,6 +167,7 @@ __all__ = [
     "key_sql",
     "prompt_id",
     "prompt_sql",
+    "raw_key",
     "recipe",
     "shown",
     "shown_image",

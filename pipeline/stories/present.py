@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipeline.errors import ImageError
-from pipeline.records import Asked, Image, Item, Row
+from pipeline.records import Image, Item, Row
 from pipeline.stories.told import failure
 
 if TYPE_CHECKING:
@@ -27,15 +27,8 @@ def at_hand(run: Opened, row: Row) -> Item | None:
 
 
 def _item(run: Opened, row: Row, image: Image) -> Item:
-    named = run.naming.of(row)
-    asked = Asked(
-        key=named.key,
-        id=row.id,
-        image=named.shown,
-        prompt_id=named.prompt_id,
-        ordinal=row.ordinal,
-    )
-    return Item(asked=asked, image=image, prompt=named.prompt, source=row.image)
+    asked, prompt = run.naming.asked(row, run.survey.raw(row.ordinal))
+    return Item(asked=asked, image=image, prompt=prompt, source=row.image)
 
 
 async def present(run: Opened, row: Row) -> Item | None:

@@ -47,7 +47,7 @@ def survey_of(looked: Looked, output: Path, options: RunOptions) -> Survey:
         return survey(
             manifest.batches(),
             looked.naming,
-            state=known.get,
+            state=known.get if len(known) else None,
             again=asks_again(options, frozenset()),
             few=manifest.textual,
         )
@@ -121,7 +121,7 @@ async def take_survey(
             survey,
             manifest.batches(),
             looked.naming,
-            state=checkpoint.state,
+            state=checkpoint.state if len(checkpoint) else None,
             again=asks_again(options, redo),
             limit=options.limit,
             few=manifest.textual,
