@@ -159,10 +159,9 @@ class Client:
         except TimeoutError:
             words = f"no whole answer within {seconds:g} s"
             raise NoReply("timeout_service", words, sent=True) from None
-        kept = headers_kept(headers)
         return Reply(
             status=status,
-            headers={name: self._without_key(value) for name, value in kept.items()},
+            headers=self._without_key(headers_kept(headers)),
             body=self._hidden(data),
             latency_ms=int((self.clock.monotonic() - started) * 1000),
             at=micros(self.clock.now()),
@@ -176,10 +175,11 @@ class Client:
                 data = data.replace(spelled, HIDDEN.encode())
         return data
 
-    def _without_key(self, value: str) -> str:
-        return self._hidden(value.encode("utf-8", "surrogateescape")).decode(
-            "utf-8", "surrogateescape"
-        )
+    def _without_key(self, headers: dict[str, str]) -> dict[str, str]:
+        held = "\n".join(headers.values()).encode()
+        if not any(spelled in held for spelled in self._spelled):
+            return headers
+        return {name: self._hidden(text.encode()).decode() for name, text in headers.items()}
 
 
 def request_headers(endpoint: Endpoint) -> dict[str, str]:

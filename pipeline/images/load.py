@@ -80,15 +80,16 @@ class Images:
     def pass_on(self, value: ImageValue) -> Image | None:
         """The image of a cell whose URL the service fetches itself; None where bytes have to go.
         ImageError as in `load`."""
-        if not isinstance(value, str) or scheme_of(value) not in ("http", "https"):
+        if not isinstance(value, str) or (place := place_of(value)) is None:
             return None
-        return None if self._goes_inline(value) else Image(url=value)
+        private, host = self._place(place)
+        return None if private or host in self._inline else Image(url=value)
 
     def turned_inline(self, url: str | None) -> bool:
         """Has the host of this URL gone inline?"""
-        return (
-            url is not None and bool(self._inline) and self._place(place_of(url))[1] in self._inline
-        )
+        if not self._inline or url is None or (place := place_of(url)) is None:
+            return False
+        return self._place(place)[1] in self._inline
 
     def inline_host(self, url: str) -> str | None:
         """The service cannot fetch this URL: from now on, images of its host go as bytes.
@@ -102,13 +103,11 @@ class Images:
                 return host
         return None
 
-    def _goes_inline(self, text: str) -> bool:
-        """Is this URL nothing for the service? ImageError when it is nothing for anybody."""
-        private, host = self._place(place_of(text))
-        return private or host in self._inline
-
     def _look_at(self, place: str) -> tuple[bool, str]:
-        """Is this a private place, which the service cannot see? And its host."""
+        """Is this a private place, which the service cannot see? And its host.
+
+        ImageError when it is nothing for anybody.
+        """
         url = parse(place)
         host = url.host or ""
         if self._fetcher.guard.allow.opens(host, url.port or 0):

@@ -42,11 +42,17 @@ def check_text(text: str) -> None:
         raise ImageError("bad_uri", "the URL has spaces, control characters or a backslash")
 
 
-def place_of(text: str) -> str:
-    """Scheme, host and port of a URL as written: all that says whether it may be fetched."""
-    check_text(text)
+def place_of(text: str) -> str | None:
+    """Scheme, host and port of an http(s) URL as written: all that says whether it may be fetched.
+
+    None for any other text. ImageError as `check_text`.
+    """
     found = _PLACE.match(text)
-    return found[0] if found else text
+    if found is None:
+        return None
+    if len(text) > MAX_URL or _ODD.search(text):
+        check_text(text)
+    return found[0]
 
 
 def check_place(url: URL, allow: Allowed, *, proxied: bool) -> bool:

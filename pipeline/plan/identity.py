@@ -26,6 +26,8 @@ from pipeline.plan.signatures import PROOFS, SIGNATURES
 from pipeline.records import ImageValue
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+#: Most images; what follows for other values comes to the same for these.
+_WEB = ("https://", "http://")
 _COLUMN = "column:"
 
 
@@ -113,6 +115,8 @@ def image_identity(
 
     settings_identity: `images.identity` of the job. column_value: the cell of its column.
     """
+    if settings_identity == "auto" and isinstance(value, str) and value.startswith(_WEB):
+        return "url:" + value if "?" not in value else "url:" + unsigned(value)
     if settings_identity.startswith(_COLUMN):
         return f"id:{as_text(column_value)}"
     if isinstance(value, Mapping):

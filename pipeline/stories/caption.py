@@ -91,8 +91,10 @@ class Desk:
             except Stopped:
                 return Ended(request=first)
             audits += self.packing.heard(request, sent, told)
-            settled = {record.key for record in told.records}
-            rest = tuple(item for item in items if item.asked.key not in settled)
+            rest: tuple[Item, ...] = ()
+            if len(told.records) < len(items):
+                settled = {record.key for record in told.records}
+                rest = tuple(item for item in items if item.asked.key not in settled)
             verdict = told.verdict
             if not rest:
                 return Ended(request=first, verdict=verdict, audits=audits)
@@ -175,9 +177,8 @@ class Desk:
 
     async def keep(self, records: Sequence[Record]) -> None:
         """Store records that come from no reply, and count them once they are on disk."""
-        before = [self.checkpoint.state(record.key) for record in records]
-        await self.checkpoint.settle(records)
-        self.progress.records(list(zip(before, records, strict=True)))
+        before = await self.checkpoint.settle(records)
+        self.progress.records(zip(before, records, strict=True))
 
     async def _ask(self, request: Request, body: bytes, attempt: int) -> tuple[Sent, Told]:
         """One HTTP attempt; returns when its outcome is on disk. Raises Stopped."""
@@ -221,12 +222,10 @@ class Desk:
             raise
         if (date := date_of(reply)) is not None:
             self.gate.heard_date(date, permit)
-        before = [self.checkpoint.state(key) for key in keys]
-        told = await self.checkpoint.reply(sent, reply)
+        told, before = await self.checkpoint.reply(sent, reply)
         assert isinstance(told, Told)
-        was = dict(zip(keys, before, strict=True))
         self.progress.tried(told.row)
-        self.progress.records([(was[record.key], record) for record in told.records])
+        self.progress.records(zip(before, told.records, strict=True))
         completion = told.completion
         used = paid = None
         if completion is not None:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from pipeline.quota.gate import Gate
     from pipeline.stories.options import RunOptions
     from pipeline.stories.packing import Packing
+    from pipeline.stories.survey import Survey
 
 #: Above so many rows dataset.parquet is written only when nothing is left.
 DATASET_ROWS = 1_000_000
@@ -124,7 +125,7 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
             finally:
                 await checkpoint.finish()
             if job.output.dataset and (found.rows <= DATASET_ROWS or not tally.left):
-                dataset = await _dataset(looked, changed=bool(found.asked))
+                dataset = await _dataset(looked, found)
             code = outcome.exit_code(
                 tally,
                 reason,
@@ -166,11 +167,13 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
     return summary
 
 
-async def _dataset(looked: Looked, *, changed: bool) -> str:
+async def _dataset(looked: Looked, found: Survey) -> str:
     """Write dataset.parquet if something changed, or if it is not there."""
     path = looked.output / "dataset.parquet"
-    if changed or not path.exists() or _stale(path, looked):
-        await asyncio.to_thread(write_dataset, looked.output, looked.manifest, looked.naming)
+    if found.asked or not path.exists() or _stale(path, looked):
+        await asyncio.to_thread(
+            write_dataset, looked.output, looked.manifest, looked.naming, found.keys
+        )
     return str(path)
 
 

@@ -99,6 +99,10 @@ def test_sql_and_python_join_alike(
     rows = [row for batch in manifest.batches() for row in batch]
     expected = [records.get(NAMING.key(row)) for row in rows]
     assert large.equals(small)
+    monkeypatch.setattr(dataset, "FEW", 10**6)
+    monkeypatch.setattr(dataset, "LOOK_UP", 100)
+    keys = b"".join(NAMING.raw(row) for row in rows)
+    assert pa.Table.from_batches(joined(manifest, NAMING, tmp_path / "out", keys=keys)) == small
     assert small.column("image_url").to_pylist() == [row.image for row in rows]
     assert small.column("caption").to_pylist() == [r and r.caption for r in expected]
     assert small.column("caption_status").to_pylist() == [r and r.status for r in expected]
