@@ -11,6 +11,7 @@ one of the same key; a failure never replaces a caption.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import ExitStack, asynccontextmanager
@@ -141,6 +142,13 @@ class Checkpoint:
                 f"{self._output}: parts cannot be written ({error}); the answers are safe in the "
                 "journal: make room and run again"
             ) from error
+
+    async def fingerprint(self) -> str:
+        """Of all published parts, byte for byte."""
+        digest = hashlib.sha256()
+        for part in await self._journal.call(tables.parts):
+            digest.update(f"{part.folder}/{part.name} {part.sha256}\n".encode())
+        return digest.hexdigest()
 
     async def redo_keys(self, predicate: str | None) -> KeyMap:
         """Keys of captions that an SQL predicate on their columns chooses; UsageError if it is bad."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: Records that are joined in memory; more go through DuckDB.
 FEW = 50_000
 #: Rows looked up at once, and handed on at once.
-LOOK_UP, SLICE = 100_000, 10_000
+LOOK_UP, SLICE = 20_000, 10_000
 #: Record columns that stand in the dataset, in this order.
 COLUMNS = (
     "caption",

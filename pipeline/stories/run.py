@@ -45,7 +45,9 @@ async def run_job(run: Opened) -> None:
 
 def fresh(run: Opened) -> AsyncGenerator[list[Row], None]:
     """The rows to ask, in manifest order."""
-    return from_thread(partial(run.manifest.batches, only=run.survey.ask))
+    ask = run.survey.ask
+    start = 8 * (len(ask) - len(ask.lstrip(b"\0")))
+    return from_thread(partial(run.manifest.batches, start=start, only=ask))
 
 
 async def sorted_out(
@@ -53,12 +55,15 @@ async def sorted_out(
 ) -> AsyncGenerator[Row | list[Item], None]:
     """Rows whose image has to be loaded, and, several at a time, items that need no loading;
     until the run is stopped."""
-    stopped = run.desk.gate.stopped
+    stopped, watch = run.desk.gate.stopped, run.desk.watch
     async with aclosing(batches):
         async for rows in batches:
             ready: list[Item] = []
             for row in rows:
-                item = at_hand(run, row)
+                raw = run.survey.raw(row.ordinal) or run.naming.raw(row)
+                if watch is not None and not watch.wants(row.ordinal, raw.hex()):
+                    continue
+                item = at_hand(run, row, raw)
                 if item is not None:
                     ready.append(item)
                 if ready and (item is None or len(ready) >= TOGETHER):

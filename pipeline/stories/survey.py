@@ -14,6 +14,7 @@ from dataclasses import field
 from pipeline.plan import identity
 from pipeline.plan.prompt import Prompt, as_text
 from pipeline.records import Asked, Row
+from pipeline.stories.hint import Hint
 from pipeline.values import dataclass
 
 
@@ -75,6 +76,9 @@ class Survey:
     met: bool = False
     #: 16 bytes for each row, its key, where rows were named one by one.
     keys: bytearray = field(default_factory=bytearray)
+
+    #: Of a long manifest: what is known of its rows, and checks each that is to be asked.
+    hint: Hint | None = None
 
     def raw(self, ordinal: int) -> bytes | None:
         """The key of a row, if it is known from here."""
