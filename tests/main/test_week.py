@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +174,40 @@ def test_seven_nights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     per_night = planned[0]["requests_per_day"] * planned[0]["images_per_request"]
     did = len(records) / 7
     assert abs(per_night - did) <= 0.1 * did, (per_night, did)
+
+
+@pytest.mark.parametrize("refused", [0.0])
+def test_the_plan_knows_the_last_night(tmp_path: Path, refused: float) -> None:
+    """A manifest that is finished within the week: nights and end as forecast, from what was
+    measured the morning before on; the whole forecast within a tenth. Refused images are asked
+    again alone, which costs nights: the first plan names what none and 5 % refused would bring."""
+    clock = VirtualClock()
+    job = job_of(
+        tmp_path,
+        2_600,
+        packing={"images_per_request": PACK},
+        quota={"requests_per_day": QUOTA, "concurrency": FLIGHT},
+    )
+    plans: list[dict[str, Any]] = []
+    ends: list[float] = []
+
+    async def nights() -> list[dict[str, Any]]:
+        knobs = replace(FREE, rpd=QUOTA, refused=refused)
+        machine = Machine(tmp_path, job, clock, Simulator(knobs, seed=3, clock=clock))
+        while not machine.told or machine.told[-1]["left"]:
+            plans.append(await machine.plan())
+            await machine.night()
+            ends.append(clock.now())
+            await clock.sleep(len(ends) * DAY + 5 - clock.monotonic())
+        return machine.told
+
+    told = run(nights())
+    took, began = len(told), clock.start
+    assert 5 <= took <= 9
+    for night, plan in enumerate(plans[1:], 1):
+        assert plan["nights"] == took - night, (night, plan["nights"], took)
+        ends_at = datetime.fromisoformat(plan["ends_at"]).timestamp()
+        assert abs(ends_at - ends[-1]) <= 0.1 * (ends[-1] - began), (night, plan["ends_at"])
+    if not refused:
+        assert plans[0]["nights"] == took
+        assert abs(plans[0]["requests"] - sum(one["requests"] for one in told)) <= 0.1 * 260
