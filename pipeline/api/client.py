@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -38,9 +38,17 @@ class Transport(Protocol):
     """The seam under the client: tests answer here without a socket."""
 
     async def request(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        written: Callable[[], None],
     ) -> tuple[int, Mapping[str, str], bytes]:
-        """One exchange; raises NoReply. The caller keeps the deadline."""
+        """One exchange; raises NoReply. The caller keeps the deadline.
+
+        written: called as the request leaves, where that is known.
+        """
         ...
 
 
@@ -52,13 +60,18 @@ class HttpTransport:
         self._posters: dict[str, Poster] = {}
 
     async def request(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        written: Callable[[], None],
     ) -> tuple[int, Mapping[str, str], bytes]:
         try:
             while True:
                 try:
                     if self._proxy is None and method == "POST" and body is not None:
-                        return await self._poster(url, headers).post(body)
+                        return await self._poster(url, headers).post(body, written)
                     return await self._by_session(method, url, headers, body)
                 except Spoiled:
                     continue  # nothing was sent; that connection is closed, take another
@@ -127,6 +140,10 @@ def _why(error: Exception) -> str:
     return type(error).__name__
 
 
+def _nothing() -> None:
+    """Nobody wants to know."""
+
+
 class Client:
     """Sends request bodies to one endpoint. Made by `open_client`."""
 
@@ -140,21 +157,26 @@ class Client:
             one.encode() for one in (spellings([key]) if len(key) >= SECRET_CHARS else ())
         ]
 
-    async def send(self, body: bytes) -> Reply:
-        """POST one chat completion; the whole answer, unparsed. Raises NoReply."""
-        return await self._call("POST", "/chat/completions", body)
+    async def send(self, body: bytes, written: Callable[[], None] = _nothing) -> Reply:
+        """POST one chat completion; the whole answer, unparsed. Raises NoReply.
+
+        written: called as the request leaves.
+        """
+        return await self._call("POST", "/chat/completions", body, written)
 
     async def get(self, path: str) -> Reply:
         """GET below the base URL. Raises NoReply."""
-        return await self._call("GET", path, None)
+        return await self._call("GET", path, None, _nothing)
 
-    async def _call(self, method: str, path: str, body: bytes | None) -> Reply:
+    async def _call(
+        self, method: str, path: str, body: bytes | None, written: Callable[[], None]
+    ) -> Reply:
         started = self.clock.monotonic()
         seconds = self.endpoint.settings.timeout
         try:
             async with asyncio.timeout(seconds):
                 status, headers, data = await self._transport.request(
-                    method, self.endpoint.base_url + path, self._headers, body
+                    method, self.endpoint.base_url + path, self._headers, body, written
                 )
         except TimeoutError:
             words = f"no whole answer within {seconds:g} s"

@@ -12,7 +12,7 @@ Not for proxies, which may want another request line: those go through the sessi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -64,8 +64,10 @@ class Poster:
             raise ValueError("a header holds a control character")
         self._head = ("\r\n".join(lines) + "\r\nContent-Length: ").encode()
 
-    async def post(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and body of the answer.
+    async def post(
+        self, body: bytes, written: Callable[[], None]
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and body of the answer; `written` is called as the request leaves.
 
         Raises Spoiled (nothing was sent), TooLong, and what aiohttp raises. The caller keeps
         the deadline.
@@ -82,6 +84,7 @@ class Poster:
             if transport is None or protocol.should_close:
                 raise Spoiled
             transport.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
+            written()
             answer = await self._answer(protocol)
             if transport.get_write_buffer_size():
                 connection.close()  # answered before it was read: the rest would be a request

@@ -11,6 +11,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline.api.listing import Model
@@ -226,7 +227,7 @@ class Desk:
         )
         keys = [item.asked.key for item in request.items]
         try:
-            reply = await self.client.send(body)
+            reply = await self.client.send(body, partial(self.gate.written, permit))
         except NoReply as lost:
             return sent, await self._lost(permit, sent, lost, keys)
         except BaseException:
