@@ -13,10 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import sys
+import time
+from pathlib import Path
 from typing import cast
 
+#: Where to write when the first question came, if anybody wants to know.
+FIRST = Path(os.environ["WIRE_FIRST"]) if "WIRE_FIRST" in os.environ else None
 CAPTION = "A red bicycle leans on a brick wall beside a narrow street in the afternoon sun."
 MODEL = "bench/fixed"
 
@@ -93,6 +98,8 @@ class Server(asyncio.Protocol):
             if images not in self.answers:
                 self.answers[images] = completion(images)
             self.transport.write(self.answers[images])
+            if FIRST is not None and not Server.count:
+                FIRST.write_text(repr(time.time()))
             Server.count += 1
 
 

@@ -91,8 +91,8 @@ def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return cause
 
 
-async def from_thread(batches: Callable[[], Iterator[list[In]]]) -> AsyncGenerator[In, None]:
-    """Iterate a blocking iterator of lists in a thread of its own, handing over whole lists.
+async def from_thread(batches: Callable[[], Iterator[list[In]]]) -> AsyncGenerator[list[In], None]:
+    """Iterate a blocking iterator of lists in a thread of its own.
 
     The thread reads at most one list ahead; closing the generator closes the iterator there.
     """
@@ -103,8 +103,7 @@ async def from_thread(batches: Callable[[], Iterator[list[In]]]) -> AsyncGenerat
             ahead = loop.run_in_executor(thread, next, iterator, None)
             while (batch := await ahead) is not None:
                 ahead = loop.run_in_executor(thread, next, iterator, None)
-                for one in batch:
-                    yield one
+                yield batch
         finally:
             # One thread: the close waits for a read under way and never overlaps it.
             if isinstance(iterator, Generator):

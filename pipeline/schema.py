@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 from operator import attrgetter
+from typing import Any
 
 import pyarrow as pa
 
@@ -78,25 +79,26 @@ REQUESTS = pa.schema(
 )
 
 
-def _getters(cls: type, schema: pa.Schema) -> list[attrgetter[object]]:
-    """One attribute getter a column; proves that the class and the schema agree."""
+def _getter(cls: type, schema: pa.Schema) -> attrgetter[tuple[Any, ...]]:
+    """A getter of all columns' values; proves that the class and the schema agree."""
     names = [f.name for f in fields(cls)]
     if [n.rstrip("_") for n in names] != schema.names:
         raise TypeError(f"{cls.__name__} and its schema differ")
-    return [attrgetter(name) for name in names]
+    return attrgetter(*names)
 
 
-_record = _getters(Record, RECORDS)
-_request = _getters(RequestRow, REQUESTS)
+_record = _getter(Record, RECORDS)
+_request = _getter(RequestRow, REQUESTS)
 
 
 def _table(
-    rows: Sequence[object], getters: Sequence[attrgetter[object]], schema: pa.Schema
+    rows: Sequence[object], getter: attrgetter[tuple[Any, ...]], schema: pa.Schema
 ) -> pa.Table:
-    """Column by column: going by rows would cost three times as much."""
+    if not rows:
+        return schema.empty_table()
+    columns = zip(*map(getter, rows), strict=True)
     arrays = [
-        pa.array(list(map(get, rows)), type=field.type)
-        for get, field in zip(getters, schema, strict=True)
+        pa.array(column, type=field.type) for column, field in zip(columns, schema, strict=True)
     ]
     return pa.Table.from_arrays(arrays, schema=schema)
 

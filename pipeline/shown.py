@@ -41,12 +41,13 @@ def without_controls(text: str) -> str:
 
 def spellings(secrets: Iterable[str]) -> list[str]:
     """Each secret as it is, URL-encoded, and as it looks inside of any base64 text."""
-    return [
+    found = (
         one
         for secret in secrets
         if secret
         for one in (secret, quote(secret, safe=""), *_in_base64(secret.encode()))
-    ]
+    )
+    return list(dict.fromkeys(found))
 
 
 def _in_base64(secret: bytes) -> Iterator[str]:

@@ -128,8 +128,8 @@ def test_the_reader_thread_hands_over_lists_and_its_exception() -> None:
     seen = []
 
     async def main() -> None:
-        async for one in from_thread(batches):
-            seen.append(one)
+        async for some in from_thread(batches):
+            seen.extend(some)
 
     with pytest.raises(LookupError, match="cut"):
         run(main())

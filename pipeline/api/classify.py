@@ -231,7 +231,8 @@ def headers_kept(headers: Mapping[str, str]) -> dict[str, str]:
         low = name.lower()
         if low in _KEPT or low.startswith("x-ratelimit-"):
             # Bytes that are no UTF-8 come as lone surrogates, which no file can hold.
-            kept[low] = value[:500].encode("utf-8", "replace").decode()
+            short = value[:500]
+            kept[low] = short if short.isascii() else short.encode("utf-8", "replace").decode()
     return kept
 
 

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Protocol
 
 import aiohttp
-from aiohttp.connector import Connection
 from yarl import URL
 
 from pipeline import __version__
 from pipeline.api.classify import headers_kept
 from pipeline.api.endpoint import Endpoint
+from pipeline.api.exchange import Poster, SilentRequest, Spoiled, TooLong
 from pipeline.clock import Clock, micros
 from pipeline.errors import NoReply
 from pipeline.records import Reply
@@ -40,67 +38,46 @@ class Transport(Protocol):
     """The seam under the client: tests answer here without a socket."""
 
     async def request(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        written: Callable[[], None],
     ) -> tuple[int, Mapping[str, str], bytes]:
-        """One exchange; raises NoReply. The caller keeps the deadline."""
+        """One exchange; raises NoReply. The caller keeps the deadline.
+
+        written: called as the request leaves, where that is known.
+        """
         ...
 
 
-class _Spoiled(Exception):
-    """A connection of the pool on which the server spoke unasked."""
-
-
-class _Request(aiohttp.ClientRequest):
-    """Goes out on a silent connection only.
-
-    What a server says on an idle connection (a balancer its 408, a broken gateway a second
-    answer) would be read as the answer to the next request: a caption on the wrong image.
-    """
-
-    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        if conn.protocol is None or conn.protocol.should_close:
-            raise _Spoiled
-        return await super().send(conn)
-
-
-@dataclass(frozen=True, slots=True)
 class HttpTransport:
     """aiohttp, with every convenience that could leak or hide something switched off."""
 
-    session: aiohttp.ClientSession
-    proxy: str | None = None
+    def __init__(self, session: aiohttp.ClientSession, proxy: str | None = None) -> None:
+        self._session, self._proxy = session, proxy
+        self._posters: dict[str, Poster] = {}
 
     async def request(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        while True:
-            try:
-                return await self._exchange(method, url, headers, body)
-            except _Spoiled:
-                continue  # nothing was sent; that connection is closed, take another
-
-    async def _exchange(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        written: Callable[[], None],
     ) -> tuple[int, Mapping[str, str], bytes]:
         try:
-            async with self.session.request(
-                method,
-                _parsed(url),
-                data=body,
-                headers=headers,
-                allow_redirects=False,
-                proxy=self.proxy,
-            ) as response:
-                data = await response.content.read(MAX_BODY + 1)
-                while len(data) <= MAX_BODY and not response.content.at_eof():
-                    more = await response.content.read(MAX_BODY + 1 - len(data))
-                    if not more:
-                        break
-                    data += more
-                if len(data) > MAX_BODY:
-                    words = f"the answer is larger than {MAX_BODY >> 20} MB"
-                    raise NoReply("server_error", words, sent=True)
-                return response.status, response.headers, data
+            while True:
+                try:
+                    if self._proxy is None and method == "POST" and body is not None:
+                        return await self._poster(url, headers).post(body, written)
+                    return await self._by_session(method, url, headers, body)
+                except Spoiled:
+                    continue  # nothing was sent; that connection is closed, take another
+        except TooLong:
+            words = f"the answer is larger than {MAX_BODY >> 20} MB"
+            raise NoReply("server_error", words, sent=True) from None
         except _NOT_CONNECTED as error:
             words = f"no connection ({_why(error)})"
             raise NoReply("server_error", words, sent=False) from None
@@ -108,6 +85,31 @@ class HttpTransport:
             # The text of client errors can hold headers: only the type is told.
             words = f"the connection broke ({type(error).__name__})"
             raise NoReply("server_error", words, sent=True) from None
+
+    def _poster(self, url: str, headers: Mapping[str, str]) -> Poster:
+        """Of this URL; a client sends the same headers every time."""
+        if url not in self._posters:
+            self._posters[url] = Poster(self._session, URL(url), headers, MAX_BODY)
+        return self._posters[url]
+
+    async def _by_session(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """What is rare: questions without a body, and all that goes through a proxy."""
+        async with self._session.request(
+            method,
+            URL(url),
+            data=body,
+            headers=headers,
+            allow_redirects=False,
+            proxy=self._proxy,
+        ) as response:
+            data = await response.content.read(MAX_BODY + 1)
+            while len(data) <= MAX_BODY and not response.content.at_eof():
+                data += await response.content.read(MAX_BODY + 1 - len(data))
+            if len(data) > MAX_BODY:
+                raise TooLong
+            return response.status, response.headers, data
 
 
 #: Nothing of the request has left: the name, the connection, TLS or the proxy's tunnel failed.
@@ -138,9 +140,8 @@ def _why(error: Exception) -> str:
     return type(error).__name__
 
 
-@lru_cache(maxsize=16)  # an endpoint has few
-def _parsed(url: str) -> URL:
-    return URL(url)
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 class Client:
@@ -156,29 +157,33 @@ class Client:
             one.encode() for one in (spellings([key]) if len(key) >= SECRET_CHARS else ())
         ]
 
-    async def send(self, body: bytes) -> Reply:
-        """POST one chat completion; the whole answer, unparsed. Raises NoReply."""
-        return await self._call("POST", "/chat/completions", body)
+    async def send(self, body: bytes, written: Callable[[], None] = _nothing) -> Reply:
+        """POST one chat completion; the whole answer, unparsed. Raises NoReply.
+
+        written: called as the request leaves.
+        """
+        return await self._call("POST", "/chat/completions", body, written)
 
     async def get(self, path: str) -> Reply:
         """GET below the base URL. Raises NoReply."""
-        return await self._call("GET", path, None)
+        return await self._call("GET", path, None, _nothing)
 
-    async def _call(self, method: str, path: str, body: bytes | None) -> Reply:
+    async def _call(
+        self, method: str, path: str, body: bytes | None, written: Callable[[], None]
+    ) -> Reply:
         started = self.clock.monotonic()
         seconds = self.endpoint.settings.timeout
         try:
             async with asyncio.timeout(seconds):
                 status, headers, data = await self._transport.request(
-                    method, self.endpoint.base_url + path, self._headers, body
+                    method, self.endpoint.base_url + path, self._headers, body, written
                 )
         except TimeoutError:
             words = f"no whole answer within {seconds:g} s"
             raise NoReply("timeout_service", words, sent=True) from None
-        kept = headers_kept(headers)
         return Reply(
             status=status,
-            headers={name: self._without_key(value) for name, value in kept.items()},
+            headers=self._without_key(headers_kept(headers)),
             body=self._hidden(data),
             latency_ms=int((self.clock.monotonic() - started) * 1000),
             at=micros(self.clock.now()),
@@ -192,10 +197,11 @@ class Client:
                 data = data.replace(spelled, HIDDEN.encode())
         return data
 
-    def _without_key(self, value: str) -> str:
-        return self._hidden(value.encode("utf-8", "surrogateescape")).decode(
-            "utf-8", "surrogateescape"
-        )
+    def _without_key(self, headers: dict[str, str]) -> dict[str, str]:
+        held = "\n".join(headers.values()).encode()
+        if not any(spelled in held for spelled in self._spelled):
+            return headers
+        return {name: self._hidden(text.encode()).decode() for name, text in headers.items()}
 
 
 def request_headers(endpoint: Endpoint) -> dict[str, str]:
@@ -236,6 +242,6 @@ async def open_client(
         trust_env=False,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=True,
-        request_class=_Request,
+        request_class=SilentRequest,
     ) as session:
         yield Client(endpoint, HttpTransport(session, endpoint.settings.proxy), clock)

@@ -81,7 +81,7 @@ class Wire:
         for number, item in enumerate(request.items, 1):
             if packed:
                 text = labels[number - 1] if labels else f"Image {number}:"
-                parts.append(orjson.dumps({"type": "text", "text": text}))
+                parts.append(b'{"type":"text","text":' + orjson.dumps(text) + b"}")
             parts.append(_image_part(item.image))
         head = self._head
         if packed:
@@ -111,7 +111,7 @@ class Wire:
 
 def _image_part(image: Image) -> bytes:
     if image.data is None:
-        return orjson.dumps({"type": "image_url", "image_url": {"url": image.url}})
+        return b'{"type":"image_url","image_url":{"url":' + orjson.dumps(image.url) + b"}}"
     mime = (image.mime or "image/jpeg").encode()
     return b"".join(
         (

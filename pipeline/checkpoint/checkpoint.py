@@ -1,7 +1,7 @@
 """The checkpoint as the stories see it: what is settled, and a place to put what is new.
 
     async with open_checkpoint(output, …) as checkpoint:
-        told = await checkpoint.reply(sent, reply)      # on disk when this returns
+        told, before = await checkpoint.reply(sent, reply)      # on disk when this returns
 
 `reply` stores the raw answer before anything parses it; the records are then derived by a pure
 function, here and again by recovery after a crash. A record of a key may be replaced by a later
@@ -11,6 +11,7 @@ one of the same key; a failure never replaces a caption.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import ExitStack, asynccontextmanager
@@ -35,6 +36,8 @@ from pipeline.errors import OutputError
 from pipeline.records import Derived, Record, Reply, RequestRow, Sent
 
 Derive = Callable[[Sent, Reply], Derived]
+#: Of some keys: None (never settled), `ok`, or the code of the failure.
+States = list[str | None]
 #: Entries read back at once when an output is opened.
 _RECOVERED_AT_ONCE = 200
 _log = logging.getLogger("pipeline")
@@ -80,13 +83,13 @@ class Checkpoint:
 
     # --- what is new ---------------------------------------------------------------------------
 
-    async def reply(self, sent: Sent, reply: Reply) -> Derived:
-        """Store an answer, raw; return what it settles once it is on disk. OutputError if not."""
+    async def reply(self, sent: Sent, reply: Reply) -> tuple[Derived, States]:
+        """Store an answer, raw; return what it settles once it is on disk, and for each of its
+        records the state of its key before. OutputError if it cannot be stored."""
 
-        def landed(seq: int) -> Derived:
+        def landed(seq: int) -> tuple[Derived, States]:
             told = self._derive(sent, reply)
-            self._take(seq, told.records, told.row, asked=len(sent.items))
-            return told
+            return told, self._take(seq, told.records, told.row, asked=len(sent.items))
 
         head = codec.reply_head(sent, reply)
         return await self._journal.append(tables.REPLY, head, reply.body, landed)
@@ -96,11 +99,13 @@ class Checkpoint:
         head = codec.row_head(sent, row)
         await self._journal.append(tables.LOST, head, None, lambda seq: self._take(seq, (), row))
 
-    async def settle(self, records: Sequence[Record]) -> None:
-        """Store records that come from no reply."""
+    async def settle(self, records: Sequence[Record]) -> States:
+        """Store records that come from no reply; returns the state of each key before."""
         kept = tuple(records)
         head = codec.records_head(kept)
-        await self._journal.append(tables.RECORDS, head, None, lambda seq: self._take(seq, kept))
+        return await self._journal.append(
+            tables.RECORDS, head, None, lambda seq: self._take(seq, kept)
+        )
 
     @property
     def trouble(self) -> str | None:
@@ -117,12 +122,16 @@ class Checkpoint:
 
     def _take(
         self, seq: int, records: Sequence[Record], row: RequestRow | None = None, *, asked: int = 0
-    ) -> None:
-        """Know what a stored entry brings. asked: images of its request, if it has a raw body."""
-        kept, replaced, captioned = [], [], 0
+    ) -> States:
+        """Know what a stored entry brings; returns the state of each record's key before.
+
+        asked: images of its request, if it has a raw body.
+        """
+        kept, replaced, captioned, before = [], [], 0, []
         for record in records:
             word = "ok" if record.status == "ok" else str(record.error_code)
             was = self._settled.set(record.key, word, unless="ok" if word != "ok" else None)
+            before.append(was)
             if was == "ok" != word:
                 continue
             captioned += word == "ok"
@@ -131,6 +140,7 @@ class Checkpoint:
             kept.append(record)
         waiting = Waiting(seq=seq, records=tuple(kept), row=row, keep=captioned < asked)
         self._publisher.add(waiting, replaced)
+        return before
 
     # --- publishing, opening and closing -------------------------------------------------------
 
@@ -144,6 +154,13 @@ class Checkpoint:
                 f"{self._output}: parts cannot be written ({error}); the answers are safe in the "
                 "journal: make room and run again"
             ) from error
+
+    async def fingerprint(self) -> str:
+        """Of all published parts, byte for byte."""
+        digest = hashlib.sha256()
+        for part in await self._journal.call(tables.parts):
+            digest.update(f"{part.folder}/{part.name} {part.sha256}\n".encode())
+        return digest.hexdigest()
 
     async def redo_keys(self, predicate: str | None) -> KeyMap:
         """Keys of captions that an SQL predicate on their columns chooses; UsageError if it is bad."""

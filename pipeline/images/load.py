@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
 from aiohttp.abc import AbstractResolver
@@ -21,12 +22,14 @@ from pipeline.images.settings import ImageSettings
 from pipeline.images.sources import SOURCES
 from pipeline.images.sources.base import Places, scheme_of
 from pipeline.images.sources.shards import Shards
-from pipeline.images.urls import parse
+from pipeline.images.urls import parse, place_of
 from pipeline.images.workers import Workers, cores
 from pipeline.records import Image, ImageValue
 
 #: Files read at once; an object store answers slower than a disk.
 READERS = 8
+#: Places (scheme, host, port) that are remembered.
+PLACES = 10_000
 
 
 class Images:
@@ -42,6 +45,8 @@ class Images:
         self._room = Room(MAX_HELD)
         #: Hosts whose images go as bytes although URLs would do.
         self._inline: set[str] = set()
+        #: What is known of a place; a manifest of millions names few.
+        self._place = lru_cache(PLACES)(self._look_at)
 
     async def load(self, value: ImageValue, *, inline: bool) -> Image:
         """The image of a cell.
@@ -75,13 +80,16 @@ class Images:
     def pass_on(self, value: ImageValue) -> Image | None:
         """The image of a cell whose URL the service fetches itself; None where bytes have to go.
         ImageError as in `load`."""
-        if not isinstance(value, str) or scheme_of(value) not in ("http", "https"):
+        if not isinstance(value, str) or (place := place_of(value)) is None:
             return None
-        return None if self._goes_inline(value) else Image(url=value)
+        private, host = self._place(place)
+        return None if private or host in self._inline else Image(url=value)
 
     def turned_inline(self, url: str | None) -> bool:
         """Has the host of this URL gone inline?"""
-        return url is not None and bool(self._inline) and parse(url).host in self._inline
+        if not self._inline or url is None or (place := place_of(url)) is None:
+            return False
+        return self._place(place)[1] in self._inline
 
     def inline_host(self, url: str) -> str | None:
         """The service cannot fetch this URL: from now on, images of its host go as bytes.
@@ -95,17 +103,20 @@ class Images:
                 return host
         return None
 
-    def _goes_inline(self, text: str) -> bool:
-        """Is this URL nothing for the service? ImageError when it is nothing for anybody."""
-        url = parse(text)
+    def _look_at(self, place: str) -> tuple[bool, str]:
+        """Is this a private place, which the service cannot see? And its host.
+
+        ImageError when it is nothing for anybody.
+        """
+        url = parse(place)
         host = url.host or ""
         if self._fetcher.guard.allow.opens(host, url.port or 0):
-            return True  # a private place: the service cannot see it
+            return True, host
         refuse_odd_host(host)
         literal = address_of(host)
         if literal is not None and not is_public(literal):
             raise ImageError("blocked_address", f"{host} is not a public address")
-        return host in self._inline
+        return False, host
 
     async def _encode(self, data: bytes) -> Image:
         settings = self._settings

@@ -13,13 +13,12 @@ from pipeline.images.limits import MAX_URL
 #: Spaces, control characters and backslashes: parsers disagree about them.
 _ODD = re.compile(r"[\x00-\x20\x7f\\\ud800-\udfff]")
 
+_PLACE = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
+
 
 def parse(text: str) -> URL:
     """A URL that may be fetched; ImageError `bad_uri` says why not. Never shows its query."""
-    if len(text) > MAX_URL:
-        raise ImageError("bad_uri", f"the URL is longer than {MAX_URL} characters")
-    if _ODD.search(text):
-        raise ImageError("bad_uri", "the URL has spaces, control characters or a backslash")
+    check_text(text)
     try:
         url = URL(text)
         port = url.port
@@ -33,6 +32,27 @@ def parse(text: str) -> URL:
     if not port:
         raise ImageError("bad_uri", f"{url.host}: port 0")
     return url
+
+
+def check_text(text: str) -> None:
+    """Has the URL a length and letters that all parsers read alike? ImageError `bad_uri`."""
+    if len(text) > MAX_URL:
+        raise ImageError("bad_uri", f"the URL is longer than {MAX_URL} characters")
+    if _ODD.search(text):
+        raise ImageError("bad_uri", "the URL has spaces, control characters or a backslash")
+
+
+def place_of(text: str) -> str | None:
+    """Scheme, host and port of an http(s) URL as written: all that says whether it may be fetched.
+
+    None for any other text. ImageError as `check_text`.
+    """
+    found = _PLACE.match(text)
+    if found is None:
+        return None
+    if len(text) > MAX_URL or _ODD.search(text):
+        check_text(text)
+    return found[0]
 
 
 def check_place(url: URL, allow: Allowed, *, proxied: bool) -> bool:

@@ -56,6 +56,9 @@ class Left:
     #: One bit a row, least significant bit first: ask it. Set for the first row of each key
     #: that is not settled.
     ask: bytes
+    #: The same for the first row of each key without a record, and of each that has failed.
+    open: bytes
+    lost: bytes
     rows: int
     #: Distinct keys.
     images: int
@@ -74,8 +77,12 @@ def left(keyed: Keyed, *, again: str | None = None) -> Left:
     with _child(keyed, "left", again=again) as source:
         reader = pa.ipc.open_stream(source)
         facts = json.loads(reader.schema.metadata[b"facts"])
-        ask = b"".join(batch.column(0).buffers()[1].to_pybytes() for batch in reader)
-    return Left(ask=ask[: (facts["rows"] + 7) // 8], **facts)
+        size = (facts["rows"] + 7) // 8
+        (batch,) = reader  # as it stands in a message, not sliced
+        ask, open_, lost = (
+            column.buffers()[1].to_pybytes()[:size] if size else b"" for column in batch.columns
+        )
+    return Left(ask=ask, open=open_, lost=lost, **facts)
 
 
 def joined(keyed: Keyed, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

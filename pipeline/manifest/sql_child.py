@@ -136,14 +136,8 @@ def _left(
         f"(SELECT k, min(o) AS o FROM ({keys}) GROUP BY k) m LEFT JOIN ({records}) s USING (k)"
     )
     states = dict(connection.execute("SELECT state, count(*) FROM found GROUP BY state").fetchall())
-    asked = "FROM found WHERE state IS NULL OR again"
-    count = connection.execute(f"SELECT count(*) {asked}").fetchone()[0]
+    count = connection.execute(f"SELECT count(*) FROM found WHERE {_ASK}").fetchone()[0]
     size = (feed.rows + 7) // 8
-    bits = bytes(size)
-    if count:
-        sql = f"SELECT CAST(bitstring_agg(o, 0, {8 * size - 1}) AS BLOB) {asked}"
-        # DuckDB counts bits from the left of a byte, Arrow and `Left` from the right.
-        bits = connection.execute(sql).fetchone()[0].translate(_MIRROR)
     captioned = states.pop("ok", 0)
     facts = {
         "rows": feed.rows,
@@ -152,10 +146,28 @@ def _left(
         "failed": {code: n for code, n in states.items() if code is not None},
         "asked": count,
     }
-    schema = pa.schema([("ask", pa.uint8())], metadata={"facts": json.dumps(facts)})
+    schema = pa.schema(
+        [(name, pa.uint8()) for name in _BITS], metadata={"facts": json.dumps(facts)}
+    )
     with pa.ipc.new_stream(answer, schema) as stream:
-        array = pa.Array.from_buffers(pa.uint8(), len(bits), [None, pa.py_buffer(bits)])
-        stream.write_batch(pa.RecordBatch.from_arrays([array], schema=schema))
+        arrays = [
+            pa.Array.from_buffers(pa.uint8(), size, [None, pa.py_buffer(bits)])
+            for bits in (_bits(connection, size, where) for where in _BITS.values())
+        ]
+        stream.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+
+
+_ASK = "state IS NULL OR again"
+#: The bits of `Left`, and which rows have each.
+_BITS = {"ask": _ASK, "open": "state IS NULL", "lost": "state <> 'ok'"}
+
+
+def _bits(connection: Any, size: int, where: str) -> bytes:
+    """One bit a row, `size` bytes: is it one of these?"""
+    sql = f"SELECT CAST(bitstring_agg(o, 0, {8 * size - 1}) AS BLOB) FROM found WHERE {where}"
+    found = connection.execute(sql).fetchone()[0] if size else None
+    # DuckDB counts bits from the left of a byte, Arrow and `Left` from the right.
+    return bytes(size) if found is None else found.translate(_MIRROR)
 
 
 def _joined(

@@ -12,14 +12,16 @@ Measured facts are plain counts that add up, so that they can be kept per model 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, fields
 from functools import lru_cache
+from operator import add, attrgetter
 
 from pipeline.plan import cost
 from pipeline.plan.pack import PackLimits
 from pipeline.records import Record, Sent
 from pipeline.retry import Kind
+from pipeline.values import dataclass
 
 #: Sizes of packs until enough was measured; and the largest that is ever chosen: beyond it
 #: nobody has looked at what becomes of the captions.
@@ -58,8 +60,9 @@ class Measured:
     raw_bytes: int = 0
 
     def __add__(self, other: Measured) -> Measured:
-        both = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
-        return Measured(**{**both, "largest": max(self.largest, other.largest)})
+        both = dict(zip(_NAMES, map(add, _values(self), _values(other)), strict=True))
+        both["largest"] = max(self.largest, other.largest)
+        return Measured(**both)
 
     def to_plain(self) -> dict[str, int]:
         """For a JSON file."""
@@ -71,6 +74,11 @@ class Measured:
         known = {f.name for f in fields(cls)}
         return cls(**{k: v for k, v in held.items() if k in known and type(v) is int and v >= 0})
 
+
+#: Before anything was measured.
+NOTHING = Measured()
+_NAMES = tuple(field.name for field in fields(Measured))
+_values: Callable[[Measured], tuple[int, ...]] = attrgetter(*_NAMES)
 
 #: Codes of images that the service looked at and would not have.
 REFUSED = frozenset({"refused", "safety", "image_rejected"})
@@ -155,7 +163,7 @@ def expected(size: int, refused: float, loses: float = 0.0) -> float:
     return images_per_request(size, refused)[1] * max(0.0, 1 - loses * size)
 
 
-def room(limits: PackLimits, measured: Measured = Measured()) -> int:
+def room(limits: PackLimits, measured: Measured = NOTHING) -> int:
     """The most images that fit one request, by what images and captions took so far."""
     caption = float(limits.caption_tokens)
     if measured.captions >= ENOUGH:
@@ -171,7 +179,7 @@ def room(limits: PackLimits, measured: Measured = Measured()) -> int:
     return max(1, int(min(fits)))
 
 
-def choose(limits: PackLimits, measured: Measured = Measured()) -> int:
+def choose(limits: PackLimits, measured: Measured = NOTHING) -> int:
     """The number of images a request for which the most captions a request are expected.
 
     limits: of the model; its own `images` does not count. Without measurements it is 16 where
@@ -202,7 +210,7 @@ def forecasts(
     *,
     requests_per_day: int | None,
     limits: PackLimits,
-    measured: Measured = Measured(),
+    measured: Measured = NOTHING,
     shares: Iterable[float] = SHARES,
 ) -> tuple[Forecast, ...]:
     """The table for `plan`: captions a day at these shares of refused images.

@@ -26,6 +26,8 @@ from pipeline.plan.signatures import PROOFS, SIGNATURES
 from pipeline.records import ImageValue
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+#: Most images; what follows for other values comes to the same for these.
+_WEB = ("https://", "http://")
 _COLUMN = "column:"
 
 
@@ -63,8 +65,12 @@ def _plain(value: object) -> object:
 
 
 def _sha256(text: str) -> str:
+    return _digest(text).hex()
+
+
+def _digest(text: str) -> bytes:
     # A lone surrogate cannot be encoded; it can come from a manifest only through JSON.
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def unsigned(url: str) -> str:
@@ -109,6 +115,8 @@ def image_identity(
 
     settings_identity: `images.identity` of the job. column_value: the cell of its column.
     """
+    if settings_identity == "auto" and isinstance(value, str) and value.startswith(_WEB):
+        return "url:" + value if "?" not in value else "url:" + unsigned(value)
     if settings_identity.startswith(_COLUMN):
         return f"id:{as_text(column_value)}"
     if isinstance(value, Mapping):
@@ -140,7 +148,12 @@ def shown(identity: str) -> str:
 
 def item_key(recipe: str, image: str, prompt: str) -> str:
     """32 hex: the key of one question about one image."""
-    return _sha256(f"v1\n{recipe}\n{image}\n{prompt}")[:32]
+    return raw_key(recipe, image, prompt).hex()
+
+
+def raw_key(recipe: str, image: str, prompt: str) -> bytes:
+    """The 16 bytes that `item_key` spells out."""
+    return _digest(f"v1\n{recipe}\n{image}\n{prompt}")[:16]
 
 
 @lru_cache(maxsize=4)  # most jobs have one prompt
@@ -158,6 +171,7 @@ __all__ = [
     "key_sql",
     "prompt_id",
     "prompt_sql",
+    "raw_key",
     "recipe",
     "shown",
     "shown_image",

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import json
 import re
+import string
 from collections.abc import Iterable, Iterator
 from dataclasses import field
+
+import orjson
 
 from pipeline.plan.words import pack_instruction, response_schema
 from pipeline.values import dataclass
@@ -33,6 +36,8 @@ _INVISIBLE = "\u00ad\u115f\u1160\u180e\u2800\u3164\ufeff\uffa0" + "".join(
 #: What is not seen at either end of a caption.
 _EDGES = "".join(chr(code) for code in range(0x3001) if chr(code).isspace()) + _INVISIBLE
 _QUOTES = {'"': '"', "“": "”", "«": "»", "'": "'", "„": "“", "‘": "’", "「": "」"}
+#: Letters, digits and stops that a caption may end with as it is.
+_END = frozenset(string.ascii_letters + string.digits + ".!?")
 #: The form's own example, echoed.
 _PLACEHOLDERS = frozenset({"…", "..."})
 
@@ -41,18 +46,26 @@ _START = re.compile(r"[{\[]")
 _TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*(?:"|\Z))|,(?=\s*[}\]])', re.DOTALL)
 _NUMBER = re.compile(r"\s*(?:image)?\s*#?\s*(\d{1,6})\s*[:.]?\s*", re.IGNORECASE)
 _LABEL = re.compile(r"\**image\s*#?(\d{1,6})\s*\**:\**\s*", re.IGNORECASE)
+_LABEL_BEGINS = frozenset("*iIıİ")
 _ENTRY_BEGUN = re.compile(r'"image"\s*:\s*"?(\d{1,6})')
 
 
 def safe_text(text: str) -> str:
     """Text that every store can hold: no control characters, no lone surrogates."""
-    if _UNSAFE.search(text) is None:
+    if text.isprintable() or _UNSAFE.search(text) is None:
         return text
     return _UNSAFE.sub("", text.translate(_SPACES))
 
 
 def clean_caption(content: str) -> str:
     """A model's text as a caption: no fence, no quotes around all of it, nothing unseen around."""
+    if (
+        content.isascii()
+        and content.isprintable()
+        and content[:1].isalnum()
+        and content[-1] in _END
+    ):
+        return content  # most are: nothing here would change it
     text = safe_text(content).strip(_EDGES)
     if text.startswith("```") and (fenced := _FENCE.match(text)):
         text = fenced[1].strip(_EDGES)
@@ -133,6 +146,8 @@ def _renumbered(numbers: set[int], count: int) -> bool:
 def _own(number: int, text: str) -> str:
     """The caption without an echoed label; empty if the label is another image's."""
     caption = clean_caption(text)
+    if caption[:1] not in _LABEL_BEGINS:
+        return caption
     label = _LABEL.match(caption)
     if label is None:
         return caption
@@ -163,12 +178,34 @@ class _Read:
 
 def _read(content: str) -> _Read:
     """The entries of a text; trailing commas are mended where that brings more to light."""
+    if (entries := _exact(content)) is not None:
+        return _Read(entries, True, cut=False)
     found = _scan(content)
     if not found.whole:
         mended = _scan(_TRAILING_COMMA.sub(lambda match: match[1] or "", content))
         if mended.whole or len(mended.entries) > len(found.entries):
             return mended
     return found
+
+
+def _exact(content: str) -> list[tuple[int, str]] | None:
+    """The entries of a reply that is to the letter what was asked for, else None."""
+    try:
+        value = orjson.loads(content)
+        (entries,) = value.values()
+        found = [(one["image"], one["caption"]) for one in entries]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    exact = (
+        "captions" in value
+        and bool(found)
+        and all(type(n) is int and type(text) is str for n, text in found)
+        # No name is given twice, which orjson would not tell, and none beside the two.
+        and content.count('"image"') == content.count('"caption"') == len(found)
+        and all(len(one) == 2 for one in entries)
+        and content.count('"captions"') == 1
+    )
+    return found if exact else None
 
 
 def _scan(content: str) -> _Read:

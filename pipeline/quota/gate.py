@@ -207,8 +207,9 @@ class Gate:
     # After the request
 
     def written(self, permit: Permit) -> None:
-        """The request's last byte has just gone to the socket (optional; tightens the pad)."""
-        self._rules.requests.written(permit, self._times.now())
+        """The request has just gone to the socket (optional; tightens the pad)."""
+        if self._rules.requests.per_minute is not None:
+            self._rules.requests.written(permit, self._times.now())
 
     def report(
         self,

@@ -11,6 +11,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline.api.listing import Model
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pipeline.checkpoint.checkpoint import Checkpoint
     from pipeline.images.load import Images
     from pipeline.quota.gate import Gate, Permit
+    from pipeline.stories.hint import Watch
     from pipeline.stories.packing import Packing
     from pipeline.stories.progress import Progress
 
@@ -68,6 +70,8 @@ class Desk:
     attempts: int
     packing: Packing
     progress: Progress
+    #: Of a long manifest: checks the rows that its hint names.
+    watch: Watch | None = None
 
     async def settle(self, request: Request) -> Ended:
         """Take one request to its end. Images stay unsettled when the run is ending, which the
@@ -91,8 +95,10 @@ class Desk:
             except Stopped:
                 return Ended(request=first)
             audits += self.packing.heard(request, sent, told)
-            settled = {record.key for record in told.records}
-            rest = tuple(item for item in items if item.asked.key not in settled)
+            rest: tuple[Item, ...] = ()
+            if len(told.records) < len(items):
+                settled = {record.key for record in told.records}
+                rest = tuple(item for item in items if item.asked.key not in settled)
             verdict = told.verdict
             if not rest:
                 return Ended(request=first, verdict=verdict, audits=audits)
@@ -173,11 +179,20 @@ class Desk:
             labels=[pack_label(number, item.prompt) for number, item in own],
         )
 
-    async def keep(self, records: Sequence[Record]) -> None:
-        """Store records that come from no reply, and count them once they are on disk."""
-        before = [self.checkpoint.state(record.key) for record in records]
-        await self.checkpoint.settle(records)
-        self.progress.records(list(zip(before, records, strict=True)))
+    async def keep(self, items: Sequence[Item], records: Sequence[Record]) -> None:
+        """Store records that come from no reply, one an item, and count them once they are on
+        disk."""
+        before = await self.checkpoint.settle(records)
+        self.progress.records(zip(before, records, strict=True))
+        self._watched(items, records)
+
+    def _watched(self, items: Sequence[Item], records: Sequence[Record]) -> None:
+        """Let the hint know which rows have their records."""
+        if self.watch is not None:
+            ordinals = {item.asked.key: item.asked.ordinal for item in items}
+            for record in records:
+                ok = record.status == "ok"
+                self.watch.settled(ordinals[record.key], record.key, ok=ok)
 
     async def _ask(self, request: Request, body: bytes, attempt: int) -> tuple[Sent, Told]:
         """One HTTP attempt; returns when its outcome is on disk. Raises Stopped."""
@@ -213,7 +228,7 @@ class Desk:
         )
         keys = [item.asked.key for item in request.items]
         try:
-            reply = await self.client.send(body)
+            reply = await self.client.send(body, partial(self.gate.written, permit))
         except NoReply as lost:
             return sent, await self._lost(permit, sent, lost, keys)
         except BaseException:
@@ -222,12 +237,11 @@ class Desk:
             raise
         if (date := date_of(reply)) is not None:
             self.gate.heard_date(date, permit)
-        before = [self.checkpoint.state(key) for key in keys]
-        told = await self.checkpoint.reply(sent, reply)
+        told, before = await self.checkpoint.reply(sent, reply)
         assert isinstance(told, Told)
-        was = dict(zip(keys, before, strict=True))
         self.progress.tried(told.row)
-        self.progress.records([(was[record.key], record) for record in told.records])
+        self.progress.records(zip(before, told.records, strict=True))
+        self._watched(request.items, told.records)
         completion = told.completion
         used = paid = None
         if completion is not None:
@@ -269,6 +283,7 @@ class Desk:
         """Settle images without a caption, durably."""
         verdict = told.verdict
         await self.keep(
+            items,
             [
                 failure(
                     self,
@@ -280,7 +295,7 @@ class Desk:
                     completion=told.completion,
                 )
                 for item in items
-            ]
+            ],
         )
 
     async def _spend(self, items: Sequence[Item], sent: Sent, told: Told) -> tuple[Item, ...]:
@@ -300,7 +315,8 @@ class Desk:
             try:
                 image = await self.images.load(item.source, inline=True)
             except ImageError as error:
-                await self.keep([failure(self, item, code=error.code, message=error.message)])
+                record = failure(self, item, code=error.code, message=error.message)
+                await self.keep([item], [record])
                 continue
             asked = replace(
                 item.asked,

@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +18,11 @@ from pipeline.checkpoint.runs import append_run
 from pipeline.errors import Exit, PipelineError, StopReason
 from pipeline.stories import choice, metrics, notify, outcome, pilot
 from pipeline.stories.dataset import write_dataset
+from pipeline.stories.hint import Hint, Watch, write_hint
 from pipeline.stories.logs import logging_to
 from pipeline.stories.place import shared
 from pipeline.stories.progress import Tally
-from pipeline.stories.remaining import take_survey
+from pipeline.stories.remaining import asks_again, holds, take_survey
 from pipeline.stories.run import run_job
 from pipeline.stories.start import (
     Looked,
@@ -36,11 +37,13 @@ from pipeline.stories.start import (
 from pipeline.stories.told import derive
 
 if TYPE_CHECKING:
+    from pipeline.checkpoint.checkpoint import Checkpoint
     from pipeline.config import JobConfig
     from pipeline.plan.pack import PackLimits
     from pipeline.quota.gate import Gate
     from pipeline.stories.options import RunOptions
     from pipeline.stories.packing import Packing
+    from pipeline.stories.survey import Survey
 
 #: Above so many rows dataset.parquet is written only when nothing is left.
 DATASET_ROWS = 1_000_000
@@ -109,6 +112,10 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
             found = await take_survey(looked, checkpoint, options, redo, world.rng)
             tally.rows, tally.images = found.rows, found.images
             tally.captioned, tally.failed = found.captioned, dict(found.failed)
+            watch = None
+            if found.hint is not None:
+                again = asks_again(options, frozenset())
+                watch = Watch(found.hint, tally, state=checkpoint.state, again=again)
             _log.info("%s", outcome.opening(job, found))
             try:
                 if found.asked:
@@ -121,6 +128,7 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
                         run_id=run_id,
                         world=world,
                         hurry=(hurry := asyncio.Event()),
+                        watch=watch,
                         pilot=options.pilot is not None,
                     )
                     worked = await _work(doors, looked, hurry)
@@ -129,8 +137,10 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
                 reason = StopReason(exit=error.exit_code, message=str(error), resume_after=None)
             finally:
                 await checkpoint.finish()
+            if watch is not None:
+                await _leave(watch.hint(), looked, checkpoint)
             if job.output.dataset and (found.rows <= DATASET_ROWS or not tally.left):
-                await _dataset(looked, changed=bool(found.asked))
+                await _dataset(looked, found)
                 await checkpoint.finish()
                 dataset = f"{job.output.shown}/dataset.parquet"
             code = outcome.exit_code(
@@ -174,11 +184,20 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
     return summary
 
 
-async def _dataset(looked: Looked, *, changed: bool) -> None:
+async def _leave(hint: Hint, looked: Looked, checkpoint: Checkpoint) -> None:
+    """Let the next run begin without counting."""
+    about = await holds(looked, checkpoint)
+    with suppress(OSError):  # without it the next run counts
+        await asyncio.to_thread(write_hint, looked.output / "_state", about, hint)
+
+
+async def _dataset(looked: Looked, found: Survey) -> None:
     """Write dataset.parquet if something changed, or if it is not there."""
     path = looked.output / "dataset.parquet"
-    if changed or not path.exists() or _stale(path, looked):
-        await asyncio.to_thread(write_dataset, looked.output, looked.manifest, looked.naming)
+    if found.asked or not path.exists() or _stale(path, looked):
+        await asyncio.to_thread(
+            write_dataset, looked.output, looked.manifest, looked.naming, found.keys
+        )
 
 
 def _stale(path: Path, looked: Looked) -> bool:

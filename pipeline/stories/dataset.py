@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: Records that are joined in memory; more go through DuckDB.
 FEW = 50_000
 #: Rows looked up at once, and handed on at once.
-LOOK_UP, SLICE = 100_000, 10_000
+LOOK_UP, SLICE = 20_000, 10_000
 #: Record columns that stand in the dataset, in this order.
 COLUMNS = (
     "caption",
@@ -66,14 +66,22 @@ def joined_schema(manifest: pa.Schema) -> pa.Schema:
 
 
 def joined(
-    manifest: Manifest, naming: Naming, output: Path, *, bytes_too: bool = False
+    manifest: Manifest,
+    naming: Naming,
+    output: Path,
+    *,
+    bytes_too: bool = False,
+    keys: bytes | bytearray = b"",
 ) -> Iterator[pa.RecordBatch]:
-    """Manifest rows with their records, in manifest order."""
+    """Manifest rows with their records, in manifest order.
+
+    keys: 16 bytes for each row, where they are known already.
+    """
     whole = joined_schema(manifest.arrow(bytes_too=bytes_too))
     parts = _parts(output)
     many = keyed(manifest, naming, output) if _count(parts) > FEW else None
     if many is None:
-        found = _looked_up(manifest, naming, parts)
+        found = _looked_up(_spelled(keys) if keys else _named(manifest, naming), parts)
     else:
         from pipeline.manifest.sql import joined as joined_in_sql
 
@@ -111,17 +119,31 @@ def _column(records: pa.Table, name: str) -> pa.Array:
     return column
 
 
-def _looked_up(manifest: Manifest, naming: Naming, parts: list[str]) -> Iterator[pa.RecordBatch]:
-    """For each manifest row its record, from records held in memory."""
+def _named(manifest: Manifest, naming: Naming) -> Iterator[pa.Array]:
+    """The keys of all rows, some at a time."""
+    keys = (naming.key(row) for batch in manifest.batches() for row in batch)
+    while some := list(islice(keys, LOOK_UP)):
+        yield pa.array(some, pa.string())
+
+
+def _spelled(keys: bytes | bytearray) -> Iterator[pa.Array]:
+    """Keys of 16 bytes as text, some at a time."""
+    for start in range(0, len(keys), 16 * LOOK_UP):
+        text = keys[start : start + 16 * LOOK_UP].hex().encode()
+        ends = pa.array(range(0, len(text) + 1, 32), pa.int32())
+        yield pa.StringArray.from_buffers(len(ends) - 1, ends.buffers()[1], pa.py_buffer(text))
+
+
+def _looked_up(keys: Iterator[pa.Array], parts: list[str]) -> Iterator[pa.RecordBatch]:
+    """For each key its record, from records held in memory."""
     records = schema.RECORDS.empty_table().select(COLUMNS)
     if parts:
         # One after the other: read all at once, they take several times their own size.
         records = pa.concat_tables(read_columns(part, COLUMNS) for part in parts)
     known = records.column("key").combine_chunks()
-    keys = (naming.key(row) for batch in manifest.batches() for row in batch)
     # Each look-up hashes all known keys anew, so many rows are looked up at once.
-    while some := list(islice(keys, LOOK_UP)):
-        at = pc.index_in(pa.array(some, pa.string()), value_set=known)
+    for some in keys:
+        at = pc.index_in(some, value_set=known)
         for start in range(0, len(at), SLICE):
             yield from records.take(at.slice(start, SLICE)).combine_chunks().to_batches()
 
@@ -147,11 +169,16 @@ class Cut:
         return held.slice(0, rows)
 
 
-def write_dataset(output: Path, manifest: Manifest, naming: Naming) -> Path:
-    """Write `<output>/dataset.parquet` aside, sync, rename. OSError when it cannot be."""
+def write_dataset(
+    output: Path, manifest: Manifest, naming: Naming, keys: bytes | bytearray = b""
+) -> Path:
+    """Write `<output>/dataset.parquet` aside, sync, rename. OSError when it cannot be.
+
+    keys: as for `joined`.
+    """
     final = output / "dataset.parquet"
     tmp = output / ".dataset.parquet.tmp"
-    batches = joined(manifest, naming, output)
+    batches = joined(manifest, naming, output, keys=keys)
     whole = joined_schema(manifest.arrow())
     marked = {**schema.METADATA, b"caption_pipeline.manifest": manifest.fingerprint().encode()}
     with pq.ParquetWriter(tmp, whole.with_metadata(marked), compression="zstd") as writer:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipeline.errors import ImageError
-from pipeline.records import Asked, Image, Item, Row
+from pipeline.records import Image, Item, Row
 from pipeline.stories.told import failure
 
 if TYPE_CHECKING:
@@ -15,39 +15,36 @@ if TYPE_CHECKING:
 _NOTHING = Image()
 
 
-def at_hand(run: Opened, row: Row) -> Item | None:
-    """The item of a row whose image has not to be loaded, else None: a URL that is passed on."""
+def at_hand(run: Opened, row: Row, raw: bytes) -> Item | None:
+    """The item of a row whose image has not to be loaded, else None: a URL that is passed on.
+
+    raw: the row's key.
+    """
     if run.inline or row.bad is not None:
         return None
     try:
         image = run.desk.images.pass_on(row.image)
     except ImageError:
         return None  # `present` settles it
-    return _item(run, row, image) if image is not None else None
+    return _item(run, row, image, raw) if image is not None else None
 
 
-def _item(run: Opened, row: Row, image: Image) -> Item:
-    named = run.naming.of(row)
-    asked = Asked(
-        key=named.key,
-        id=row.id,
-        image=named.shown,
-        prompt_id=named.prompt_id,
-        ordinal=row.ordinal,
-    )
-    return Item(asked=asked, image=image, prompt=named.prompt, source=row.image)
+def _item(run: Opened, row: Row, image: Image, raw: bytes | None) -> Item:
+    asked, prompt = run.naming.asked(row, raw)
+    return Item(asked=asked, image=image, prompt=prompt, source=row.image)
 
 
 async def present(run: Opened, row: Row) -> Item | None:
     """The item of a row; None when the row settled without a request."""
-    item = _item(run, row, _NOTHING)
+    item = _item(run, row, _NOTHING, run.survey.raw(row.ordinal))
     if row.bad is not None:
-        await run.desk.keep([failure(run.desk, item, code="bad_row", message=row.bad)])
+        await run.desk.keep([item], [failure(run.desk, item, code="bad_row", message=row.bad)])
         return None
     try:
         image = await run.desk.images.load(row.image, inline=run.inline)
     except ImageError as error:
-        await run.desk.keep([failure(run.desk, item, code=error.code, message=error.message)])
+        record = failure(run.desk, item, code=error.code, message=error.message)
+        await run.desk.keep([item], [record])
         return None
     asked = replace(
         item.asked,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -59,7 +59,7 @@ class Progress:
             self._draw()
         self.write_live()
 
-    def records(self, settled: Sequence[tuple[str | None, Record]]) -> None:
+    def records(self, settled: Iterable[tuple[str | None, Record]]) -> None:
         """Images settled: (what the checkpoint said of the key before, its record)."""
         for before, record in settled:
             after = "ok" if record.status == "ok" else str(record.error_code)

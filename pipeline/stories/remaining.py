@@ -1,12 +1,15 @@
 """What of a manifest is left to ask, under the options of a run.
 
-A short manifest is surveyed row by row (`survey.py`); a long one by one anti-join on keys in a
-child process, which looks at published parts alone.
+A short manifest is surveyed row by row (`survey.py`). Of a long one the rows are known at once
+where nothing is settled or the last run left a hint (`hint.py`); else they are found by one
+anti-join on keys in a child process, which looks at published parts alone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import random
 from collections.abc import Callable, Container
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import CODES, JobError
 from pipeline.plan.sample import keep_spread
+from pipeline.stories.hint import Hint, Holds, read_hint
 from pipeline.stories.survey import FEW, Survey, TooMany, survey
 
 if TYPE_CHECKING:
@@ -47,7 +51,7 @@ def survey_of(looked: Looked, output: Path, options: RunOptions) -> Survey:
         return survey(
             manifest.batches(),
             looked.naming,
-            state=known.get,
+            state=known.get if len(known) else None,
             again=asks_again(options, frozenset()),
             few=manifest.textual,
         )
@@ -63,19 +67,70 @@ def survey_in_sql(looked: Looked, options: RunOptions) -> Survey:
     whole = keyed(looked.manifest, looked.naming, looked.output)
     assert whole is not None  # only textual manifests come here
     found = left(whole, again=again_sql(options))
-    ask = bytearray(found.ask)
-    asked = found.asked
-    if options.limit is not None and asked > options.limit:
-        asked = options.limit
-        keep_first(ask, asked)
-    return Survey(
+    hint = Hint(
         rows=found.rows,
         images=found.images,
         captioned=found.captioned,
         failed=found.failed,
+        open=bytearray(found.open),
+        lost=bytearray(found.lost),
+    )
+    # What `--redo` chooses is no hint's matter.
+    known = hint if options.chosen is None else None
+    return _of_bits(hint, bytearray(found.ask), found.asked, options, hint=known)
+
+
+def _of_bits(
+    told: Hint, ask: bytearray, asked: int, options: RunOptions, *, hint: Hint | None
+) -> Survey:
+    if options.limit is not None and asked > options.limit:
+        asked = options.limit
+        keep_first(ask, asked)
+    return Survey(
+        rows=told.rows,
+        images=told.images,
+        captioned=told.captioned,
+        failed=dict(told.failed),
         ask=ask,
         asked=asked,
-        met=bool(found.captioned or found.failed),
+        met=bool(told.captioned or told.failed),
+        hint=hint,
+    )
+
+
+async def at_once(looked: Looked, checkpoint: Checkpoint, options: RunOptions) -> Survey | None:
+    """The survey of a long manifest without looking at its rows; None where that cannot be.
+
+    Either nothing is settled yet, or the last run has left a hint.
+    """
+    rows = looked.manifest.rows
+    if options.chosen is not None or (rows is not None and rows <= FEW):
+        return None
+    await checkpoint.finish()  # a hint is about published parts
+    if not len(checkpoint):
+        hint = Hint.of_empty(rows) if rows is not None else None
+    else:
+        hint = read_hint(looked.output / "_state", await holds(looked, checkpoint))
+    if hint is None:
+        return None
+    anew = asks_again(options, frozenset())
+    again = sum(count for code, count in hint.failed.items() if anew("", code))
+    if again and options.limit is not None:
+        return None  # which of those that failed would be the first ones is not known from here
+    both = int.from_bytes(hint.open, "little") | int.from_bytes(hint.lost, "little") * bool(again)
+    fresh = int.from_bytes(hint.open, "little").bit_count()
+    ask = bytearray(both.to_bytes(len(hint.open), "little"))
+    return _of_bits(hint, ask, fresh + again, options, hint=hint)
+
+
+async def holds(looked: Looked, checkpoint: Checkpoint) -> Holds:
+    """What a hint of now would be about."""
+    naming = looked.naming
+    named = json.dumps([naming.recipe, naming.system, naming.identity])
+    return Holds(
+        manifest=looked.manifest.fingerprint(),
+        naming=hashlib.sha256(named.encode()).hexdigest(),
+        parts=await checkpoint.fingerprint(),
     )
 
 
@@ -105,6 +160,28 @@ def keep_first(bits: bytearray, count: int) -> None:
         bits[index] = kept
 
 
+async def _counted(
+    looked: Looked, checkpoint: Checkpoint, options: RunOptions, redo: Container[str]
+) -> Survey:
+    """Every row looked at."""
+    manifest = looked.manifest
+    try:
+        if manifest.textual and (manifest.rows or 0) > FEW:
+            raise TooMany
+        return await asyncio.to_thread(
+            survey,
+            manifest.batches(),
+            looked.naming,
+            state=checkpoint.state if len(checkpoint) else None,
+            again=asks_again(options, redo),
+            limit=options.limit,
+            few=manifest.textual,
+        )
+    except TooMany:
+        await checkpoint.finish()  # the child looks at parts alone
+        return await asyncio.to_thread(survey_in_sql, looked, options)
+
+
 async def take_survey(
     looked: Looked,
     checkpoint: Checkpoint,
@@ -113,22 +190,9 @@ async def take_survey(
     rng: random.Random,
 ) -> Survey:
     """Count the manifest; JobError (78) when an output with captions would be asked anew."""
-    manifest = looked.manifest
-    try:
-        if manifest.textual and (manifest.rows or 0) > FEW:
-            raise TooMany
-        found = await asyncio.to_thread(
-            survey,
-            manifest.batches(),
-            looked.naming,
-            state=checkpoint.state,
-            again=asks_again(options, redo),
-            limit=options.limit,
-            few=manifest.textual,
-        )
-    except TooMany:
-        await checkpoint.finish()  # the child looks at parts alone
-        found = await asyncio.to_thread(survey_in_sql, looked, options)
+    found = await at_once(looked, checkpoint, options)
+    if found is None:
+        found = await _counted(looked, checkpoint, options, redo)
     if found.images and not found.met and checkpoint.captioned and not options.yes:
         raise JobError(
             f"{looked.output}: holds {checkpoint.captioned:,} captions, and not one belongs to this "

@@ -21,13 +21,13 @@ from pipeline.stories.start import Opened
 from pipeline.stories.supply import Supply
 
 #: Items without an image to load that are handed on at once: a hand-over costs as much as an item.
-TOGETHER = 16
+TOGETHER = 64
 
 
 async def run_job(run: Opened) -> None:
     """Caption what the survey left; returns when all is settled or the run was stopped."""
     rows = sorted_out(run, fresh(run))
-    items = loaded(amap(partial(made_ready, run), rows, limit=run.ahead))
+    items = amap(partial(made_ready, run), rows, limit=run.ahead)
     supply = Supply(items, run.pool, stopped=run.desk.gate.stopped)
     settle = supply.settling(run.desk.settle)
 
@@ -43,33 +43,38 @@ async def run_job(run: Opened) -> None:
         working.add_done_callback(lambda _: (draining.cancel(), showing.cancel()))
 
 
-async def fresh(run: Opened) -> AsyncGenerator[Row, None]:
-    """The rows to ask, in manifest order, until the run is stopped."""
-    marked = partial(run.manifest.batches, only=run.survey.ask)
-    async with aclosing(from_thread(marked)) as rows:
-        async for row in rows:
-            if run.desk.gate.stopped.is_set():
-                return
-            yield row
+def fresh(run: Opened) -> AsyncGenerator[list[Row], None]:
+    """The rows to ask, in manifest order."""
+    ask = run.survey.ask
+    start = 8 * (len(ask) - len(ask.lstrip(b"\0")))
+    return from_thread(partial(run.manifest.batches, start=start, only=ask))
 
 
 async def sorted_out(
-    run: Opened, rows: AsyncGenerator[Row, None]
+    run: Opened, batches: AsyncGenerator[list[Row], None]
 ) -> AsyncGenerator[Row | list[Item], None]:
-    """Rows whose image has to be loaded, and, several at a time, items that need no loading."""
-    ready: list[Item] = []
-    async with aclosing(rows):
-        async for row in rows:
-            item = at_hand(run, row)
-            if item is not None:
-                ready.append(item)
-            if ready and (item is None or len(ready) >= TOGETHER):
+    """Rows whose image has to be loaded, and, several at a time, items that need no loading;
+    until the run is stopped."""
+    stopped, watch = run.desk.gate.stopped, run.desk.watch
+    async with aclosing(batches):
+        async for rows in batches:
+            ready: list[Item] = []
+            for row in rows:
+                raw = run.survey.raw(row.ordinal) or run.naming.raw(row)
+                if watch is not None and not watch.wants(row.ordinal, raw.hex()):
+                    continue
+                item = at_hand(run, row, raw)
+                if item is not None:
+                    ready.append(item)
+                if ready and (item is None or len(ready) >= TOGETHER):
+                    yield ready
+                    ready = []
+                if item is None:
+                    yield row
+                if stopped.is_set():
+                    return
+            if ready:
                 yield ready
-                ready = []
-            if item is None:
-                yield row
-    if ready:
-        yield ready
 
 
 async def made_ready(run: Opened, some: Row | list[Item]) -> list[Item]:
@@ -78,14 +83,6 @@ async def made_ready(run: Opened, some: Row | list[Item]) -> list[Item]:
         return some
     item = await present(run, some)
     return [] if item is None else [item]
-
-
-async def loaded(items: AsyncGenerator[list[Item], None]) -> AsyncGenerator[Item, None]:
-    """One item after the other."""
-    async with aclosing(items):
-        async for some in items:
-            for item in some:
-                yield item
 
 
 async def drain(run: Opened, supply: Supply, working: asyncio.Task[None]) -> None:

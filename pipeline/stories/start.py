@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pipeline.config import JobConfig
     from pipeline.manifest.open import Manifest
     from pipeline.plan.pack import PackLimits, Pool
+    from pipeline.stories.hint import Watch
 
 
 #: Share of a pilot's packed images that is asked again alone.
@@ -151,6 +152,7 @@ async def open_run(
     run_id: str,
     world: World,
     hurry: asyncio.Event,
+    watch: Watch | None = None,
     pilot: bool = False,
 ) -> AsyncIterator[Opened]:
     """Open the service and everything on the way to it. ServiceError 69, KeyTrouble 77."""
@@ -248,6 +250,7 @@ async def open_run(
             attempts=job.retry.attempts,
             packing=packing,
             progress=progress,
+            watch=watch,
         )
         yield Opened(
             job=job,

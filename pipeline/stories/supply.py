@@ -20,7 +20,7 @@ class Supply:
     """Requests for the workers, built from fresh images and from what came back."""
 
     def __init__(
-        self, items: AsyncGenerator[Item, None], pool: Pool, *, stopped: asyncio.Event
+        self, items: AsyncGenerator[list[Item], None], pool: Pool, *, stopped: asyncio.Event
     ) -> None:
         self._items = items
         self._pool = pool
@@ -48,7 +48,8 @@ class Supply:
                 yield request
             elif not self._ended:
                 try:
-                    self._pool.add(await anext(self._items))
+                    for item in await anext(self._items):
+                        self._pool.add(item)
                 except StopAsyncIteration:
                     self._ended = True
             elif self._in_flight == 0:

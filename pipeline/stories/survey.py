@@ -13,19 +13,9 @@ from dataclasses import field
 
 from pipeline.plan import identity
 from pipeline.plan.prompt import Prompt, as_text
-from pipeline.records import Row
+from pipeline.records import Asked, Row
+from pipeline.stories.hint import Hint
 from pipeline.values import dataclass
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Named:
-    """A row's identity."""
-
-    key: str
-    #: The image as records show it.
-    shown: str
-    prompt: str
-    prompt_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,28 +30,30 @@ class Naming:
 
     def key(self, row: Row) -> str:
         """The key of one row. Pure."""
-        prompt = self.prompt.render(row.columns)
-        return identity.item_key(self.recipe, self._image(row), prompt)
+        return self.raw(row).hex()
 
-    def of(self, row: Row) -> Named:
-        """Name one row. Pure."""
+    def raw(self, row: Row) -> bytes:
+        """The 16 bytes of the row's key."""
+        return identity.raw_key(self.recipe, self._image(row), self.prompt.render(row.columns))
+
+    def asked(self, row: Row, raw: bytes | None) -> tuple[Asked, str]:
+        """What is asked about a row, and in what words. raw: its key, where that is known."""
         prompt, image = self.prompt.render(row.columns), self._image(row)
-        known = self._by_image and row.bad is None
-        return Named(
-            key=identity.item_key(self.recipe, image, prompt),
-            shown=identity.shown(image) if known else identity.shown_image(row.image),
-            prompt=prompt,
+        by_image = row.bad is None and not self.identity.startswith("column:")
+        key = identity.raw_key(self.recipe, image, prompt) if raw is None else raw
+        asked = Asked(
+            key=key.hex(),
+            id=row.id,
+            image=identity.shown(image) if by_image else identity.shown_image(row.image),
             prompt_id=identity.prompt_id(prompt, self.system),
+            ordinal=row.ordinal,
         )
-
-    @property
-    def _by_image(self) -> bool:
-        return not self.identity.startswith("column:")
+        return asked, prompt
 
     def _image(self, row: Row) -> str:
         if row.bad is not None:
             return identity.bad_identity(row.image)
-        if self._by_image:
+        if not self.identity.startswith("column:"):
             return identity.image_identity(row.image)
         return f"id:{as_text(row.columns.get(self.identity.removeprefix('column:')))}"
 
@@ -82,6 +74,15 @@ class Survey:
     asked: int = 0
     #: Did any key of the manifest already have a record?
     met: bool = False
+    #: 16 bytes for each row, its key, where rows were named one by one.
+    keys: bytearray = field(default_factory=bytearray)
+
+    #: Of a long manifest: what is known of its rows, and checks each that is to be asked.
+    hint: Hint | None = None
+
+    def raw(self, ordinal: int) -> bytes | None:
+        """The key of a row, if it is known from here."""
+        return bytes(self.keys[16 * ordinal : 16 * ordinal + 16]) or None
 
 
 class TooMany(Exception):
@@ -96,14 +97,14 @@ def survey(
     batches: Iterator[list[Row]],
     naming: Naming,
     *,
-    state: Callable[[str], str | None],
+    state: Callable[[str], str | None] | None,
     again: Callable[[str, str], bool],
     limit: int | None = None,
     few: bool = False,
 ) -> Survey:
     """Count the manifest against what is settled.
 
-    state: key -> None (not settled), `ok`, or the failure's code.
+    state: key -> None (not settled), `ok`, or the failure's code; None: nothing is settled.
     again: (key, state) -> ask this settled key again?
     limit: set at most so many bits. few: raise TooMany on a long manifest.
     """
@@ -116,13 +117,13 @@ def survey(
         if few and found.rows > FEW:
             raise TooMany
         for row in batch:
-            key = naming.key(row)
-            short = bytes.fromhex(key)
-            if short in seen:
+            raw = naming.raw(row)
+            found.keys += raw
+            if raw in seen:
                 continue
-            seen.add(short)
+            seen.add(raw)
             found.images += 1
-            known = state(key)
+            known = None if state is None else state(key := raw.hex())
             if known is not None:
                 found.met = True
                 if known == "ok":

@@ -341,6 +341,27 @@ def test_an_answer_nobody_asked_for_is_nobodys_answer(late: bool) -> None:
     assert go(ask()) == [ANSWER] * 4
 
 
+def test_it_is_told_when_a_request_leaves() -> None:
+    """Once for each attempt, before the service answers; never when there is no connection."""
+    times: list[str] = []
+
+    async def act(heard: Heard) -> None:
+        times.append("heard")
+        heard.writer.write(response())
+        await heard.writer.drain()
+
+    async def ask() -> None:
+        async with served(act) as server, client_of(server.base, concurrency=1) as client:
+            for _ in range(2):
+                await client.send(b"{}", lambda: times.append("left"))
+        async with client_of(f"http://127.0.0.1:{_free_port()}") as client:
+            with pytest.raises(NoReply):
+                await client.send(b"{}", lambda: times.append("left"))
+
+    go(ask())
+    assert times == ["left", "heard"] * 2
+
+
 # --- forms of a good body
 
 FORMS = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import urlsplit
@@ -52,7 +52,12 @@ class Wired:
         self.headers: list[dict[str, str]] = []
 
     async def request(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        written: Callable[[], None],
     ) -> tuple[int, Mapping[str, str], bytes]:
         self.headers.append(dict(headers))
         if body:

@@ -140,7 +140,7 @@ def test_an_odd_body_harms_no_neighbour_and_its_bytes_are_kept(tmp_path: Path, n
                 checkpoint.reply(sent([2], 1), odd),
                 checkpoint.reply(sent([3], 1), fine),
             )
-            return len(told[1].records)
+            return len(told[1][0].records)
 
     settled = asyncio.run(main())
     records = check_whole(tmp_path)

@@ -66,7 +66,7 @@ NAMING = Naming(
 
 def _settle(output: Path, manifest: Manifest, naming: Naming) -> dict[str, Record]:
     """Records for two thirds of the keys, some of them failed."""
-    keys = dict.fromkeys(naming.of(row).key for batch in manifest.batches() for row in batch)
+    keys = dict.fromkeys(naming.key(row) for batch in manifest.batches() for row in batch)
     records = {}
     for i, key in enumerate(keys):
         if i % 3:
@@ -97,8 +97,12 @@ def test_sql_and_python_join_alike(
     large = pa.Table.from_batches(joined(manifest, NAMING, tmp_path / "out"))
 
     rows = [row for batch in manifest.batches() for row in batch]
-    expected = [records.get(NAMING.of(row).key) for row in rows]
+    expected = [records.get(NAMING.key(row)) for row in rows]
     assert large.equals(small)
+    monkeypatch.setattr(dataset, "FEW", 10**6)
+    monkeypatch.setattr(dataset, "LOOK_UP", 100)
+    keys = b"".join(NAMING.raw(row) for row in rows)
+    assert pa.Table.from_batches(joined(manifest, NAMING, tmp_path / "out", keys=keys)) == small
     assert small.column("image_url").to_pylist() == [row.image for row in rows]
     assert small.column("caption").to_pylist() == [r and r.caption for r in expected]
     assert small.column("caption_status").to_pylist() == [r and r.status for r in expected]

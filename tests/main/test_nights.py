@@ -83,6 +83,20 @@ def test_500_captions_from_500_requests_and_the_next_day_goes_on(tmp_path: Path)
     assert len(check_whole(tmp_path / "out")) == 1_500
 
 
+def test_the_pad_follows_the_delay_from_permit_to_socket(tmp_path: Path) -> None:
+    """Requests that leave as soon as they may shrink the pad to what servers' seconds need."""
+    job = job_of(tmp_path, 200)
+    clock = VirtualClock()
+
+    async def day() -> None:
+        simulator = Simulator(replace(FREE, rpd=500, rpm=100), seed=1, clock=clock)
+        await run_job(job, simulator, clock, state=tmp_path / "state")
+
+    run(day())
+    live = json.loads((tmp_path / "out/_state/live.json").read_text())
+    assert live["quota"]["pad"] == pytest.approx(1.3)
+
+
 def test_a_free_day_of_50_requests_is_1600_captions(tmp_path: Path) -> None:
     """RPD 50, RPM 20, packs of 32, nothing refused: none on the wrong image."""
     job = job_of(tmp_path, 2_000, packing={"images_per_request": 32})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,7 @@ from pipeline.stories.notify import address, ending
 from pipeline.stories.progress import Tally
 from tests.support.command import Ended, pipeline, simulator, write_job
 from tests.support.pictures import folder_of, manifest
+from tests.support.tools import tool
 
 HEARD: list[tuple[str, str]] = []
 
@@ -104,6 +106,22 @@ def test_metrics_are_what_prometheus_reads(tmp_path: Path) -> None:
     assert families["caption_pipeline_exit_code"].samples[0].value == 0
     assert families["caption_pipeline_run_requests"].samples[0].value == 3
     assert all(f.documentation and f.type == "gauge" for f in families.values())
+
+
+def test_promtool_has_nothing_to_say(tmp_path: Path) -> None:
+    """`promtool check metrics` on the file of a real run with a failure, and on one under way."""
+    ended = one_run(tmp_path, 3, run={"metrics": str(tmp_path / "m.prom")}, name='a "b" \\c')
+    tally = Tally(captioned=5, cost_usd=0.000123, failed={"dns": 2, "http_4xx": 1})
+    going_on = metrics_text(
+        "j", tally, {"limit": 50, "used": 3}, now=1_795_392_000.5, exit_code=None
+    )
+
+    assert ended.code == 0, ended.err
+    for text in ((tmp_path / "m.prom").read_text(), going_on):
+        done = subprocess.run(
+            [tool("promtool"), "check", "metrics"], input=text, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stdout + done.stderr) == (0, ""), text
 
 
 def test_metrics_that_cannot_be_written_end_no_run(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,9 +142,14 @@ class Breaks:
     seen: list[int]
 
     async def request(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        written: Callable[[], None],
     ) -> tuple[int, Mapping[str, str], bytes]:
-        status, told, answer = await self.inner.request(method, url, headers, body)
+        status, told, answer = await self.inner.request(method, url, headers, body, written)
         if body and any(one in body for one in self.urls):
             self.seen.append(body.count(b'"image_url":'))
             return 502, {"content-type": "text/html"}, b"<html>Bad gateway</html>"

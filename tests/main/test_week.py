@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +174,45 @@ def test_seven_nights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     per_night = planned[0]["requests_per_day"] * planned[0]["images_per_request"]
     did = len(records) / 7
     assert abs(per_night - did) <= 0.1 * did, (per_night, did)
+
+
+@pytest.mark.parametrize("refused", [0.0, 0.01])
+def test_the_plan_knows_the_last_night(tmp_path: Path, refused: float) -> None:
+    """A manifest that is finished by and by: requests, nights and the very end within a tenth, from
+    the first evening on where nothing is refused, else once two nights were measured (a refused
+    image costs the requests that find it, and a night has few of them)."""
+    clock = VirtualClock()
+    job = job_of(
+        tmp_path,
+        2_600,
+        packing={"images_per_request": PACK},
+        quota={"requests_per_day": QUOTA, "concurrency": FLIGHT},
+    )
+    plans: list[dict[str, Any]] = []
+    ends: list[float] = []
+
+    async def nights() -> list[dict[str, Any]]:
+        knobs = replace(FREE, rpd=QUOTA, refused=refused)
+        machine = Machine(tmp_path, job, clock, Simulator(knobs, seed=3, clock=clock))
+        while not machine.told or machine.told[-1]["left"]:
+            plans.append(await machine.plan())
+            await machine.night()
+            ends.append(clock.now())
+            await clock.sleep(len(ends) * DAY + 5 - clock.monotonic())
+        return machine.told
+
+    told = run(nights())
+    took, began = len(told), clock.start
+    asked = [one["requests"] for one in told]
+    known = 2 if refused else 0
+    for night, plan in enumerate(plans):
+        if night < known:
+            continue
+        whole = sum(asked[:night]) + plan["requests"]
+        assert abs(whole - sum(asked)) <= 0.1 * sum(asked), (night, whole, asked)
+        assert abs(night + plan["nights"] - took) <= 0.1 * took, (night, plan["nights"], took)
+        ends_at = datetime.fromisoformat(plan["ends_at"]).timestamp()
+        assert abs(ends_at - ends[-1]) <= 0.1 * (ends[-1] - began), (night, plan["ends_at"])
+    last = datetime.fromisoformat(plans[-1]["ends_at"]).timestamp() - (began + (took - 1) * DAY)
+    if not refused:
+        assert abs(last - (ends[-1] - began - (took - 1) * DAY)) <= 60, "to the minute at last"

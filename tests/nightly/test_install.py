@@ -9,7 +9,7 @@ import pytest
 from pipeline.errors import JobError
 from pipeline.nightly.night import Night
 from pipeline.stories import nightly
-from tests.nightly.test_units import tool
+from tests.support.tools import tool
 
 
 def one(folder: Path, zone: str = "UTC") -> Night:

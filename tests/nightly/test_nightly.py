@@ -13,9 +13,9 @@ import pytest
 from pipeline.nightly import systemd
 from pipeline.nightly.night import unit_name
 from pipeline.stories.nightly import read_jobs
-from tests.nightly.test_units import tool
 from tests.support.command import pipeline
 from tests.support.pictures import manifest
+from tests.support.tools import tool
 
 JOB = "name: {}\nmanifest: {{path: images.csv}}\nendpoint: {{profile: {}, model: m, api_key_env: null}}\n"
 

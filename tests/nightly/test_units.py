@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from datetime import datetime
 from pathlib import Path
@@ -17,18 +16,9 @@ from hypothesis import strategies as st
 from pipeline.errors import JobError
 from pipeline.nightly import cron, systemd
 from pipeline.nightly.night import Night, shares
+from tests.support.tools import tool
 
 PACIFIC = "America/Los_Angeles"
-
-
-def tool(name: str) -> str:
-    """A program of the system; on CI its absence is a failure, elsewhere a skip that is seen."""
-    found = shutil.which(name)
-    if found is None and os.environ.get("CI"):
-        pytest.fail(f"{name} is not installed; .ci/run installs it")
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
 
 
 def night(folder: Path, **more: object) -> Night:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 120
@@ -57,14 +57,17 @@ def pipeline(
 
 
 def start(
-    *arguments: object, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    *arguments: object,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdout: IO[bytes] | int = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
     """Start `python -m pipeline …`; the caller ends it."""
     return subprocess.Popen(
         command(*arguments),
         cwd=cwd or ROOT,
         env=environment(env),
-        stdout=subprocess.DEVNULL,
+        stdout=stdout,
         stderr=subprocess.DEVNULL,
     )
 
@@ -97,7 +100,11 @@ class Server:
 
 @contextmanager
 def simulator(
-    folder: Path, *knobs: str, profile: str = "embedded", seed: int = 0
+    folder: Path,
+    *knobs: str,
+    profile: str = "embedded",
+    seed: int = 0,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
     """Run `simulate` on a free port until the end of the block."""
     log = folder / "received.jsonl"
@@ -106,7 +113,7 @@ def simulator(
     for knob in knobs:
         arguments += ["--knob", knob]
     process = subprocess.Popen(
-        command(*arguments), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True
+        command(*arguments), cwd=ROOT, env=environment(env), stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None
