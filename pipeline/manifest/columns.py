@@ -117,6 +117,6 @@ def prompt_type(kind: pa.DataType) -> pa.DataType | None:
 def nearest(name: str, names: Sequence[str]) -> str:
     """`; did you mean 'x'?` or nothing, and the columns there are."""
     close = difflib.get_close_matches(name, names, 1, 0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    hint = f"; did you mean {close[0]!r}? The" if close else "; the"
     shown = ", ".join(names[:30]) + (", …" if len(names) > 30 else "")
-    return f"{hint} The columns are: {shown}"
+    return f"{hint} columns are: {shown}"

@@ -47,16 +47,18 @@ def forecast(
 ) -> Forecast:
     """How long `asked` images take in packs of `size`, at rates that were measured. Pure."""
     allowance, day = found.allowance, found.today
-    requests = math.ceil(asked / size / (rates.answered if rates else 1.0))
+    each = size * (rates.answered if rates else 1.0)
+    requests = math.ceil(asked / (rates.each or each if rates else each))
     latency = max(0.001, rates.latency) if rates else LATENCY
     ways = {"latency": int(concurrency / latency * DAY)}
     if allowance.per_minute is not None:
         ways["requests_per_minute"] = int(allowance.per_minute * MINUTES_A_DAY)
+    if allowance.tokens_per_minute is not None:
+        tokens = size * (cost.TOKENS_PER_TILE * 2 + cost.CAPTION_TOKENS)
+        ways["tokens_per_minute"] = max(1, allowance.tokens_per_minute * MINUTES_A_DAY // tokens)
+    speed = max(1, min(ways.values()))  # while it is asking, as requests a day
     if allowance.daily is not None:
         ways["requests_per_day"] = allowance.daily
-    if allowance.tokens_per_minute is not None:
-        each = size * (cost.TOKENS_PER_TILE * 2 + cost.CAPTION_TOKENS)
-        ways["tokens_per_minute"] = max(1, allowance.tokens_per_minute * MINUTES_A_DAY // each)
     binding = min(ways, key=lambda name: ways[name])
     daily = max(1, ways[binding])
     rest = daily if day is None or day.left is None else min(daily, day.left)
@@ -64,10 +66,11 @@ def forecast(
         0 if requests == 0 else 1 if requests <= rest else 1 + math.ceil((requests - rest) / daily)
     )
     if binding != "requests_per_day" or nights <= 1:
-        ends = now + requests / daily * DAY
+        ends = now + requests / speed * DAY
     else:
         resets = day.resets_at if day is not None else now + DAY
-        ends = resets + (nights - 2) * DAY
+        last = requests - rest - (nights - 2) * daily
+        ends = resets + (nights - 2 + last / speed) * DAY
     return Forecast(requests=requests, daily=daily, binding=binding, nights=nights, ends_at=ends)
 
 
@@ -97,7 +100,7 @@ def facts(job: JobConfig, found: Survey, service: Reach, *, now: float) -> dict[
     )
     fits = auto.room(top, held)
     size = min(asked_for, fits) if isinstance(asked_for, int) else auto.choose(top, held)
-    rates = rates_of(Path(job.output.path), job.endpoint.model)
+    rates = rates_of(Path(job.output.path), job.endpoint.model, size)
     seen = forecast(
         found.asked, size, service, now=now, concurrency=job.quota.concurrency, rates=rates
     )
@@ -130,6 +133,7 @@ def facts(job: JobConfig, found: Survey, service: Reach, *, now: float) -> dict[
             "requests": rates.requests,
             "latency_seconds": round(rates.latency, 3),
             "answered": round(rates.answered, 4),
+            "answered_per_request": None if rates.each is None else round(rates.each, 3),
         },
         "requests": seen.requests,
         "limits": {

@@ -30,15 +30,27 @@ def words_of(tally: Tally, total: int, quota: Mapping[str, Any], minutes: float)
 
 
 def eta_words(tally: Tally, left: int, quota: Mapping[str, Any], minutes: float) -> str:
-    """`4 nights` where the day's rest does not do, else `12 min`; nothing before an answer."""
-    if not left or not tally.settled:
-        return ""
-    needs = left * tally.requests / tally.settled
+    """`4 more nights` where the day's rest does not do, else `12 min`; nothing before an answer."""
+    nights, rest = eta(tally.settled, tally.requests, left, quota, minutes)
+    if nights is not None:
+        return f"{nights} more night{'s' * (nights != 1)}"
+    return f"{rest} min" if rest is not None else ""
+
+
+def eta(
+    settled: int, requests: int, left: int, quota: Mapping[str, Any], minutes: float
+) -> tuple[int | None, int | None]:
+    """(nights, None) where the day's rest does not do, else (None, minutes); (None, None): unknown.
+
+    settled, requests: of this run so far, which took so many minutes.
+    """
+    if not left or not settled:
+        return None, None
+    needs = left * requests / settled
     limit, rest = quota.get("limit"), quota.get("left")
     if isinstance(limit, int) and isinstance(rest, int) and limit > 0 and needs > rest:
-        more = math.ceil((needs - rest) / limit)
-        return f"{more} more night{'s' * (more != 1)}"
-    return f"{math.ceil(left * minutes / tally.settled)} min"
+        return math.ceil((needs - rest) / limit), None
+    return None, math.ceil(left * minutes / settled)
 
 
 def fitted(words: Sequence[str], width: int) -> str:

@@ -28,14 +28,25 @@ class Rates:
     latency: float
     #: Share of the images asked that came back answered; the others were asked again.
     answered: float
+    #: Images answered an attempt, over runs that packed as many as is planned: images that are refused
+    #: are found by asking in smaller packs. None where no run packed so.
+    each: float | None
     #: Tokens of an answered image, where the service told.
     prompt_tokens: float | None
     completion_tokens: float | None
 
 
-def rates_of(output: Path, model: str) -> Rates | None:
-    """What was measured; None where too little was."""
-    names = ["class", "model", "images", "latency_ms", "prompt_tokens", "completion_tokens"]
+def rates_of(output: Path, model: str, size: int) -> Rates | None:
+    """What was measured; None where too little was. size: images a request, as planned."""
+    names = [
+        "run_id",
+        "class",
+        "model",
+        "images",
+        "latency_ms",
+        "prompt_tokens",
+        "completion_tokens",
+    ]
     tables = []
     for part in part_files(output, "requests")[-PARTS:]:
         with pq.ParquetFile(part) as file:
@@ -52,9 +63,20 @@ def rates_of(output: Path, model: str) -> Rates | None:
         requests=book.num_rows,
         latency=(pc.quantile(good["latency_ms"], 0.5)[0].as_py() or 0.0) / 1000,
         answered=images / pc.sum(book["images"]).as_py(),
+        each=_filled(book, size),
         prompt_tokens=_each(good, "prompt_tokens"),
         completion_tokens=_each(good, "completion_tokens"),
     )
+
+
+def _filled(book: pa.Table, size: int) -> float | None:
+    """Images answered an attempt in the runs whose largest pack held `size`."""
+    largest = book.group_by("run_id").aggregate([("images", "max")])
+    alike = largest.filter(pc.equal(largest["images_max"], size))["run_id"]
+    rows = book.filter(pc.is_in(book["run_id"], alike.combine_chunks()))
+    good = rows.filter(pc.is_in(rows["class"], pa.array(_ANSWERED)))
+    images = pc.sum(good["images"]).as_py() or 0
+    return images / rows.num_rows if images and rows.num_rows >= ENOUGH else None
 
 
 def _each(good: pa.Table, name: str) -> float | None:

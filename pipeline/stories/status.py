@@ -6,6 +6,7 @@ Reads the parts' footers, the journal (read-only, never checkpointing its log) a
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from pipeline.errors import CODES
 from pipeline.stories.choice import pinned
 from pipeline.stories.packing import audits_of
 from pipeline.stories.progress import LIVE
+from pipeline.stories.progress_line import eta
 
 if TYPE_CHECKING:
     from pipeline.config import JobConfig
@@ -51,10 +53,49 @@ def status_of(job: JobConfig) -> dict[str, Any]:
         "unpublished": state.unpublished,
         "last_errors": state.last_errors,
         "audit": audit.words() if (audit := audits_of(output)) is not None else None,
+        **pace(live if running else None, last),
         "live": live if running else None,
         "cut_off": live if crashed else None,
         "last_run": last,
     }
+
+
+def pace(live: Mapping[str, Any] | None, last: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Images a minute, the day's quota, and what is still to come: of the run that goes on (live), or
+    as the last one left it."""
+    if live is None:
+        quota = (last or {}).get("quota") or {}
+        rate, nights, minutes = None, None, None
+    else:
+        quota, passed = live["quota"], max(live["seconds"], 1e-9) / 60
+        rate = round(live["settled_this_run"] / passed, 1)
+        left = max(0, live["to_settle"] - live["settled_this_run"])
+        nights, minutes = eta(live["settled_this_run"], live["requests"], left, quota, passed)
+    return {
+        "per_minute": rate,
+        "quota": {name: quota.get(name) for name in ("limit", "used", "left", "resets_at")},
+        "eta_nights": nights,
+        "eta_minutes": minutes,
+    }
+
+
+def pace_words(facts: Mapping[str, Any]) -> list[str]:
+    """The lines about the quota and the time it takes; none where there is nothing to tell."""
+    quota, found = facts["quota"], []
+    if quota["limit"]:
+        new = f", new at {utc(at)}" if (at := quota["resets_at"]) is not None else ""
+        used = f"{quota['used']:,} of {quota['limit']:,} requests"
+        left = f"{quota['left']:,} left" if quota["left"] is not None else ""
+        found.append(", ".join(filter(None, [f"quota: {used} used that day", left])) + new)
+    if (nights := facts["eta_nights"]) is not None:
+        found.append(f"about {nights:,} more night{'s' * (nights != 1)}")
+    elif (minutes := facts["eta_minutes"]) is not None:
+        found.append(f"about {minutes:,} minutes to go")
+    if (live := facts["live"]) and (until := live["quota"].get("paused_until")):
+        found.append(f"paused until {utc(until)}: the service asks to wait")
+    if live and live["quota"].get("weather") == "closed":
+        found.append("weather closed: nothing succeeds at the service; probing until it does")
+    return found
 
 
 def crash_words(live: dict[str, Any]) -> list[str]:
@@ -95,11 +136,11 @@ def lines(facts: dict[str, Any]) -> list[str]:
     if facts["running"]:
         found.append(f"running: {facts['running']}")
         if live:
-            rate = live["settled_this_run"] / max(live["seconds"], 1e-9) * 60
             found.append(
-                f"  {live['settled_this_run']:,} of {live['to_settle']:,} settled, {rate:,.0f} a minute, "
+                f"  {live['settled_this_run']:,} of {live['to_settle']:,} settled, {facts['per_minute']:,.0f} a minute, "
                 f"{live['requests']:,} requests, {live['refused']:,} refused"
             )
+            found += [f"  {words}" for words in pace_words(facts)]
     elif facts["crashed"]:
         found += crash_words(facts["cut_off"])
     elif last := facts["last_run"]:
@@ -110,6 +151,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
         )
         if last["resume_after"]:
             found.append(f"resume after {last['resume_after']}")
+        found += pace_words(facts)
     else:
         found.append("no run has ended here yet")
     for code, count in sorted(facts["by_code"].items(), key=lambda one: -one[1]):

@@ -23,10 +23,14 @@ from pathlib import Path
 from tests.support.command import ROOT
 
 PEERS = {
+    "airflow": "apache-airflow>=3.3,<4",
+    "kubernetes": "kubernetes-validate>=1.37,<2",
     # 1.107 was published by thieves and withdrawn.
     "litellm": "litellm[proxy]>=1.100,!=1.107.*,<2",
     "mocklimit": "mocklimit>=0.6,<1",
     "openrouter": "openrouter>=1.3,<2",
+    # Prefect 3.8 calls FastAPI by a name that later versions took away.
+    "prefect": "prefect>=3.8,<4 fastapi<0.140",
 }
 
 
@@ -40,7 +44,7 @@ def bin_of(name: str) -> Path:
         if not (folder / "ready").exists():
             shutil.rmtree(folder, ignore_errors=True)
             run([sys.executable, "-m", "venv", str(folder)])
-            run([str(folder / "bin/python"), "-m", "pip", "install", "-q", PEERS[name]])
+            run([str(folder / "bin/python"), "-m", "pip", "install", "-q", *PEERS[name].split()])
             (folder / "ready").write_text(wanted)
     return folder / "bin"
 
