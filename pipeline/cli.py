@@ -57,10 +57,13 @@ def _root(
 def _load(job: Path, sets: list[str] | None) -> tuple[JobConfig, dict[str, str]]:
     """The job and its environment; what is learned on the way helps an error to say where."""
     from pipeline.config import environment, read_and_check
+    from pipeline.stories.place import placed
 
     _known.environ = environ = environment(os.environ, Path.cwd())
     loaded, document = read_and_check(job, sets or (), environ)
-    _known.output, _known.where = Path(loaded.output.path), document.where
+    _known.where = document.where
+    loaded = placed(loaded, environ)
+    _known.output = Path(loaded.output.path)
     return loaded, environ
 
 
@@ -79,6 +82,9 @@ def run(
         typer.Option(metavar="SQL", help="Ask again the records that a predicate chooses."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Go on although every image is new.")] = False,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Go on although another host owns the output.")
+    ] = False,
     pilot: Annotated[
         int | None,
         typer.Option(metavar="N", help="Settle N images from all over the manifest; forecast."),
@@ -93,16 +99,15 @@ def run(
     """Caption everything that is not settled yet; resumable."""
     from pipeline.stories.options import RunOptions, read_codes
 
+    flags = {"yes": yes, "take_over": take_over, "quiet": quiet, "json": json}
     options = RunOptions(
         limit=limit,
         retry_failed=retry_failed,
         retry=read_codes(retry),
         redo=redo,
-        yes=yes,
         pilot=pilot,
         shard=shard,
-        quiet=quiet,
-        json=json,
+        **flags,
     )
     loaded, environ = _load(job, set_)
     from pipeline.stories.command import run_command

@@ -79,7 +79,6 @@ NOT_YET: dict[str, str] = {
     "images.identity=content": "identity by content",
     "endpoints": "a list of endpoints",
     "reply.fields": "a reply with typed fields",
-    "output.path=*://*": "an output that is no local folder",
     "run.engine": "running on Ray",
 }
 

@@ -217,7 +217,7 @@ def _folders(known: Known) -> Iterator[Callable[[], Path]]:
         return state / "logs"
 
     def in_state() -> Path:
-        from pipeline.stories.start import state_folder
+        from pipeline.stories.place import state_folder
 
         folder = state_folder(known.environ)
         fs.make_private_dir(folder)

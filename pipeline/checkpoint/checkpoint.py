@@ -21,13 +21,16 @@ import pyarrow as pa
 
 from pipeline import fs
 from pipeline.aio import first_cause
-from pipeline.checkpoint import codec, parts, tables
+from pipeline.checkpoint import codec, owner, parts, tables
 from pipeline.checkpoint.journal import Journal
 from pipeline.checkpoint.keymap import KeyMap
 from pipeline.checkpoint.lock import locked
+from pipeline.checkpoint.owner import Owner
 from pipeline.checkpoint.plan import CAPTIONS, FAILURES, FOLDERS, Waiting
 from pipeline.checkpoint.publisher import BACKLOG, Publisher
 from pipeline.checkpoint.redo import chosen
+from pipeline.checkpoint.replica import Replica, pull
+from pipeline.checkpoint.store import Store
 from pipeline.clock import Clock
 from pipeline.errors import OutputError
 from pipeline.records import Derived, Record, Reply, RequestRow, Sent
@@ -43,10 +46,19 @@ _log = logging.getLogger("pipeline")
 class Checkpoint:
     """One output, opened for writing by its one run. Made by `open_checkpoint`."""
 
-    def __init__(self, output: Path, *, derive: Derive, clock: Clock, min_free: int) -> None:
+    def __init__(
+        self,
+        output: Path,
+        *,
+        derive: Derive,
+        clock: Clock,
+        min_free: int,
+        shared: tuple[Store, Owner] | None = None,
+    ) -> None:
         self._output, self._derive, self._clock, self._min_free = output, derive, clock, min_free
         self._journal = Journal(output / "_state" / "journal.db")
-        self._publisher = Publisher(output, self._journal, clock)
+        replica = Replica(output, *shared, self._journal) if shared else None
+        self._publisher = Publisher(output, self._journal, clock, replica)
         self._settled = KeyMap()
         self._look_again, self._low = float("-inf"), False
 
@@ -98,7 +110,7 @@ class Checkpoint:
     @property
     def trouble(self) -> str | None:
         """Why nothing more may be asked, if something could not be written."""
-        return self._journal.trouble
+        return self._journal.trouble or self._publisher.lost
 
     def full(self) -> bool:
         """May nothing more be asked? The disk is nearly full, or has refused something."""
@@ -220,22 +232,40 @@ async def _background(
 
 @asynccontextmanager
 async def open_checkpoint(
-    output: Path, *, derive: Derive, clock: Clock, min_free: int = 0
+    output: Path,
+    *,
+    derive: Derive,
+    clock: Clock,
+    min_free: int = 0,
+    store: Store | None = None,
+    take_over: bool = False,
 ) -> AsyncIterator[Checkpoint]:
     """Hold an output for writing; recover first, publish everything at the end.
 
-    Held (76) when another run has it, OutputError (73) when it cannot be written or does not
-    verify.
+    store: the shared output that `output` stands for on this machine. take_over: although
+    another host owns it. Held (76) when another run or host has it, OutputError (73) when it
+    cannot be written or does not verify.
     """
+    shared = None
     with ExitStack() as stack:
         try:
+            if store is not None and take_over:
+                words = await asyncio.to_thread(
+                    owner.take_over, store, output, now=clock.now(), pull=pull
+                )
+                if words is not None:
+                    _log.warning("%s", words)
             _make_folders(output)
             stack.enter_context(locked(output / "_state" / "lock", now=clock.now()))
         except OSError as error:
             raise OutputError(
                 f"{output}: this folder cannot be written ({error.strerror or error})"
             ) from error
-        checkpoint = Checkpoint(output, derive=derive, clock=clock, min_free=min_free)
+        if store is not None:
+            shared = store, await asyncio.to_thread(owner.claim, store, output, now=clock.now())
+        checkpoint = Checkpoint(
+            output, derive=derive, clock=clock, min_free=min_free, shared=shared
+        )
         async with checkpoint.opened():
             yield checkpoint
 

@@ -36,9 +36,10 @@ from pipeline.checkpoint.plan import (
     news_of,
     room_left,
 )
+from pipeline.checkpoint.replica import Replica
 from pipeline.checkpoint.tables import Part
 from pipeline.clock import Clock
-from pipeline.errors import OutputError
+from pipeline.errors import Held, OutputError
 
 #: Longest that something new waits to be published.
 PUBLISH_SECONDS = 60.0
@@ -58,8 +59,14 @@ _log = logging.getLogger("pipeline")
 class Publisher:
     """Holds what is in the journal and in no part yet."""
 
-    def __init__(self, output: Path, journal: Journal, clock: Clock) -> None:
+    def __init__(
+        self, output: Path, journal: Journal, clock: Clock, replica: Replica | None
+    ) -> None:
         self._output, self._journal, self._clock = output, journal, clock
+        #: The shared output that follows this one, if any; is it behind?
+        self._replica, self._behind = replica, replica is not None
+        #: Set when another host has taken the output over.
+        self.lost: str | None = None
         self._bodies = output / "_state" / "bodies"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="parts")
         self._waiting: list[Waiting] = []
@@ -91,6 +98,8 @@ class Publisher:
         await self.aside(parts.tidy, self._output, published)
         await self.aside(bodies.prune, self._bodies, now=self._clock.now())
         self._room = room_left(published)
+        if self._replica is not None:
+            await self._replica.mend(self.aside)
 
     async def _settle_planned(self) -> None:
         """After an unfinished publication: which planned files did get their name?"""
@@ -117,7 +126,7 @@ class Publisher:
     def _due(self) -> float | None:
         """Seconds until the next publication is due; None while there is nothing new."""
         if not self._waiting:
-            return None
+            return max(0.0, self._not_before - self._clock.monotonic()) if self._behind else None
         now = self._clock.monotonic()
         wait = 0.0 if self._rows >= self._room else self._oldest + PUBLISH_SECONDS - now
         return max(wait, self._not_before - now)
@@ -134,6 +143,9 @@ class Publisher:
                 continue
             try:
                 await self.publish()
+            except Held as error:
+                _log.error("%s", error)
+                self.lost, self._not_before = str(error), float("inf")
             except (OSError, OutputError, pa.ArrowException) as error:
                 _log.warning("parts wait, the answers are safe in the journal: %s", error)
                 self._not_before = self._clock.monotonic() + PUBLISH_SECONDS
@@ -151,6 +163,7 @@ class Publisher:
             # The journal knows: the last time may have been cancelled just before it told us.
             self._drop(await self._journal.call(tables.published))
             if not self._waiting:
+                await self._push()
                 return
             begun, taken = self._clock.monotonic(), list(self._waiting)
             marks, self._marks = self._marks, {CAPTIONS: set(), FAILURES: set()}
@@ -166,6 +179,14 @@ class Publisher:
             self._room = room_left(await self._journal.call(tables.parts))
             while await self._journal.call(tables.forget_entries, _DELETED_AT_ONCE):
                 pass
+            await self._push()
+
+    async def _push(self) -> None:
+        """Let the shared output follow."""
+        if self._replica is not None:
+            self._behind = True
+            await self._replica.push(self.aside)
+            self._behind = False
 
     def _drop(self, upto: int) -> None:
         """Entries up to this number no longer wait."""

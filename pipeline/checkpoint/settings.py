@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -32,9 +33,25 @@ Size = Annotated[
 
 class OutputSettings(Settings):
     path: str = ""
-    """Folder that receives everything; default: out/NAME."""
+    """Folder or s3://, gs:// address that receives everything; default: out/NAME."""
     dataset: Literal["auto"] | None = "auto"
     """dataset.parquet at the end of a run; null: not."""
+
+    @property
+    def shown(self) -> str:
+        """The output as the user names it."""
+        return str(Path(self.path))
+
+
+class Elsewhere(OutputSettings):
+    """An output that holds no journal: `path` is the folder that stands for it on this machine.
+    Never read from a job file."""
+
+    address: str
+
+    @property
+    def shown(self) -> str:
+        return self.address
 
 
 class RunSettings(Settings):

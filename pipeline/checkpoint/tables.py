@@ -4,6 +4,7 @@
     parts     the published parts, with the SHA-256 of every byte
     planned   parts that are being replaced, with the SHA-256 that they will have
     meta      `published`: the number of the last entry that is in a part
+    sent      what a shared output holds (`arrived`) or may hold, where this one is its copy
 
 A file below `captions/`, `failures/` or `requests/` is always one of the two that `parts` and
 `planned` name, whatever instant the power went.
@@ -39,6 +40,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
                                 ) WITHOUT ROWID""",
         "CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
         "INSERT INTO meta VALUES ('published', 0)",
+    ),
+    (
+        """CREATE TABLE sent (folder TEXT, name TEXT, sha256 TEXT NOT NULL, size INTEGER NOT NULL,
+                              arrived INTEGER NOT NULL, PRIMARY KEY (folder, name, sha256)
+                             ) WITHOUT ROWID""",
     ),
 )
 #: Replies are about 1.5 KB: five to a page cost a third less than two.
@@ -212,3 +218,31 @@ def shrink(db: sqlite3.Connection, above: int) -> None:
     if pages * size > above and free * 2 > pages and not waiting(db):
         db.execute("VACUUM")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+# --- what a shared output holds ----------------------------------------------------------------
+
+
+def sent(db: sqlite3.Connection) -> dict[tuple[str, str], tuple[str, int] | None]:
+    """Place -> SHA-256 and size of what arrived there; None: only tried."""
+    rows = db.execute("SELECT folder, name, sha256, size, arrived FROM sent ORDER BY arrived")
+    return {
+        (folder, name): (sha256, size) if arrived else None
+        for folder, name, sha256, size, arrived in rows
+    }
+
+
+def send(db: sqlite3.Connection, part: Part) -> None:
+    """Say what is about to be put."""
+    with transaction(db):
+        row = (part.folder, part.name, part.sha256, part.size)
+        db.execute("UPDATE sent SET arrived = 0 WHERE folder = ? AND name = ?", row[:2])
+        db.execute("INSERT OR REPLACE INTO sent VALUES (?, ?, ?, ?, 0)", row)
+
+
+def arrived(db: sqlite3.Connection, part: Part) -> None:
+    """It is there, and nothing else is under its name."""
+    with transaction(db):
+        row = (part.folder, part.name, part.sha256, part.size)
+        db.execute("DELETE FROM sent WHERE folder = ? AND name = ?", row[:2])
+        db.execute("INSERT INTO sent VALUES (?, ?, ?, ?, 1)", row)

@@ -200,7 +200,8 @@ class Desk:
             self.gate.stop(
                 StopReason(
                     exit=Exit.OUTPUT,
-                    message="the disk of the output is nearly full (run.min_free): make room",
+                    message=self.checkpoint.trouble
+                    or "the disk of the output is nearly full (run.min_free): make room",
                     resume_after=None,
                 )
             )

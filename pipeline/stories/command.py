@@ -20,6 +20,7 @@ from pipeline.stories import choice, metrics, notify, outcome, pilot
 from pipeline.stories.dataset import write_dataset
 from pipeline.stories.hint import Hint, Watch, write_hint
 from pipeline.stories.logs import logging_to
+from pipeline.stories.place import shared
 from pipeline.stories.progress import Tally
 from pipeline.stories.remaining import asks_again, holds, take_survey
 from pipeline.stories.run import run_job
@@ -95,7 +96,12 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
     dataset: str | None = None
     min_free = job.run.min_free
     async with open_checkpoint(
-        looked.output, derive=derive, clock=clock, min_free=min_free
+        looked.output,
+        derive=derive,
+        clock=clock,
+        min_free=min_free,
+        store=await asyncio.to_thread(shared, job),
+        take_over=options.take_over,
     ) as checkpoint:
         logs, as_json = looked.output / "_state" / "logs", job.run.log_format == "json"
         with logging_to(logs, run_id, world, looked.endpoint.key, as_json=as_json):
@@ -134,7 +140,9 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
             if watch is not None:
                 await _leave(watch.hint(), looked, checkpoint)
             if job.output.dataset and (found.rows <= DATASET_ROWS or not tally.left):
-                dataset = await _dataset(looked, found)
+                await _dataset(looked, found)
+                await checkpoint.finish()
+                dataset = f"{job.output.shown}/dataset.parquet"
             code = outcome.exit_code(
                 tally,
                 reason,
@@ -148,7 +156,7 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
                 code=code,
                 reason=reason,
                 quota=(quota := worked.quota if worked else {}),
-                output=str(looked.output),
+                output=job.output.shown,
                 dataset=dataset,
                 seconds=clock.monotonic() - started,
             )
@@ -183,14 +191,13 @@ async def _leave(hint: Hint, looked: Looked, checkpoint: Checkpoint) -> None:
         await asyncio.to_thread(write_hint, looked.output / "_state", about, hint)
 
 
-async def _dataset(looked: Looked, found: Survey) -> str:
+async def _dataset(looked: Looked, found: Survey) -> None:
     """Write dataset.parquet if something changed, or if it is not there."""
     path = looked.output / "dataset.parquet"
     if found.asked or not path.exists() or _stale(path, looked):
         await asyncio.to_thread(
             write_dataset, looked.output, looked.manifest, looked.naming, found.keys
         )
-    return str(path)
 
 
 def _stale(path: Path, looked: Looked) -> bool:

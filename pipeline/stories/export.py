@@ -10,6 +10,7 @@ from pipeline.export.export import EXPORTS, export, format_of
 from pipeline.export.pictures import Pictures
 from pipeline.stories.choice import pinned
 from pipeline.stories.dataset import joined, joined_schema, record_name
+from pipeline.stories.place import ours
 from pipeline.stories.start import look_at_manifest
 
 if TYPE_CHECKING:
@@ -25,9 +26,10 @@ def export_command(
 ) -> int:
     """Write DEST; 0. UsageError for an unknown format, OutputError when nothing is there yet."""
     chosen = format_of(dest, format)
+    ours(job)
     output = Path(job.output.path)
     if not (output / "captions").exists():
-        raise OutputError(f"{output}: nothing to export yet; run the job first")
+        raise OutputError(f"{job.output.shown}: nothing to export yet; run the job first")
     manifest, naming = look_at_manifest(pinned(job))
     bytes_too = EXPORTS[chosen].folder or chosen == "webdataset"
     root = Path(job.images.root).absolute() if job.images.root else manifest.folder

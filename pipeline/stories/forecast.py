@@ -16,6 +16,7 @@ from pipeline.plan.pack import limits_for
 from pipeline.stories import choice
 from pipeline.stories.options import RunOptions
 from pipeline.stories.packing import measured_of
+from pipeline.stories.place import ours
 from pipeline.stories.rates import Rates, rates_of
 from pipeline.stories.reach import Reach, reach
 from pipeline.stories.remaining import survey_of
@@ -76,6 +77,7 @@ def forecast(
 
 def plan_command(job: JobConfig, environ: Mapping[str, str], world: World, *, as_json: bool) -> int:
     """Print the plan; 0. No request that counts is sent."""
+    ours(job)
     looked = look_at_job(job, environ)
     if choice.is_auto(job):
         job = asyncio.run(choice.settled(job, world))

@@ -16,6 +16,7 @@ class RunOptions:
     retry: tuple[str, ...] = ()
     redo: str | None = None
     yes: bool = False
+    take_over: bool = False
     pilot: int | None = None
     shard: str | None = None
     quiet: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -13,11 +14,13 @@ from typing import TYPE_CHECKING
 
 from pipeline import fs
 from pipeline.checkpoint.lock import held
+from pipeline.checkpoint.store import put_whole
 from pipeline.clock import utc
 from pipeline.errors import Exit, Held, OutputError, PipelineError
 from pipeline.stories import choice
+from pipeline.stories.place import ours, shared, state_folder
 from pipeline.stories.reach import Reach, reach
-from pipeline.stories.start import World, look_at_manifest, state_folder
+from pipeline.stories.start import World, look_at_manifest
 
 if TYPE_CHECKING:
     from pipeline.config import JobConfig
@@ -151,13 +154,19 @@ def output_words(job: JobConfig) -> str:
     output = Path(job.output.path)
     if holder := held(output / "_state" / "lock"):
         raise Held(f"{output}: a run is going on ({holder}); `status` shows it")
+    ours(job)
     there = nearest(output)
     try:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise OutputError(f"{there}: cannot be written ({error.strerror})") from None
-    return f"{output}: can be written"
+    if (store := shared(job)) is None:
+        return f"{output}: can be written"
+    probe = f"_state/check-{secrets.token_hex(4)}"
+    put_whole(store, probe, b"check", new=True)
+    store.remove(probe)
+    return f"{store.shown}: can be written; its journal is kept in {output}"
 
 
 def nearest(path: Path) -> Path:

@@ -12,7 +12,8 @@ from pipeline.clock import Clock
 from pipeline.quota.allowance import Allowance, allowance_of
 from pipeline.quota.today import Today, today
 from pipeline.records import Limits
-from pipeline.stories.start import World, embedded_service, state_folder
+from pipeline.stories.place import state_folder
+from pipeline.stories.start import World, embedded_service
 
 if TYPE_CHECKING:
     from pipeline.api.endpoint import Endpoint

@@ -24,6 +24,7 @@ from pipeline.plan.sample import pilot_sizes
 from pipeline.stories import metrics
 from pipeline.stories.caption import Desk
 from pipeline.stories.packing import Packing, measured_of
+from pipeline.stories.place import state_folder
 from pipeline.stories.progress import Progress, Tally
 from pipeline.stories.survey import Naming, Survey
 
@@ -299,11 +300,3 @@ def goes_inline(job: JobConfig, endpoint: Endpoint, *, packed: bool, daily: int 
     if job.images.send != "auto":
         return job.images.send == "inline"
     return packed or daily is not None or not endpoint.profile.takes_urls
-
-
-def state_folder(environ: Mapping[str, str]) -> Path:
-    """The user's state folder: CAPTION_PIPELINE_STATE, or the platform's (XDG)."""
-    if held := environ.get("CAPTION_PIPELINE_STATE"):
-        return Path(held)
-    home = environ.get("XDG_STATE_HOME")
-    return (Path(home) if home else Path.home() / ".local" / "state") / "caption-pipeline"

@@ -17,6 +17,7 @@ from pipeline.clock import utc
 from pipeline.errors import CODES
 from pipeline.stories.choice import pinned
 from pipeline.stories.packing import audits_of
+from pipeline.stories.place import ours
 from pipeline.stories.progress import LIVE
 from pipeline.stories.progress_line import eta
 
@@ -33,6 +34,7 @@ def status_command(job: JobConfig, *, as_json: bool) -> int:
 
 def status_of(job: JobConfig) -> dict[str, Any]:
     """Everything that can be told, as one object with stable keys."""
+    ours(job)
     output = Path(job.output.path)
     runs = read_runs(output)
     running = held(output / "_state" / "lock")
@@ -42,7 +44,7 @@ def status_of(job: JobConfig) -> dict[str, Any]:
     crashed = running is None and live is not None and not live.get("closed")
     return {
         "job": job.name,
-        "output": str(output),
+        "output": job.output.shown,
         "model": pinned(job).endpoint.model,
         "running": running,
         "crashed": crashed,

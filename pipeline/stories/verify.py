@@ -8,22 +8,28 @@ from typing import TYPE_CHECKING
 
 from pipeline.checkpoint.check import check_output, repair
 from pipeline.checkpoint.lock import held, locked
+from pipeline.checkpoint.shared import check_shared, repair_shared
 from pipeline.clock import SystemClock
 from pipeline.errors import Exit, Held, OutputError
+from pipeline.stories.place import ours, shared
 
 if TYPE_CHECKING:
+    from pipeline.checkpoint.store import Store
     from pipeline.config import JobConfig
 
 
 def verify_command(job: JobConfig, *, repair: bool, as_json: bool) -> int:
     """0 when every promise holds, 73 when one does not."""
-    output = Path(job.output.path)
+    ours(job)
+    output, store = Path(job.output.path), shared(job)
     if not (output / "_state").exists():
-        raise OutputError(f"{output}: nothing here yet; run the job first")
+        raise OutputError(f"{job.output.shown}: nothing here yet; run the job first")
     if holder := held(output / "_state" / "lock"):
         raise Held(f"{output}: a run is going on ({holder}); verify when it has ended")
-    done = _repaired(output) if repair else []
+    done = _repaired(output, store) if repair else []
     findings = check_output(output)
+    if store is not None:
+        findings += check_shared(output, store)
     if as_json:
         found = [{"path": f.path, "problem": f.words, "mendable": f.mendable} for f in findings]
         print(json.dumps({"ok": not findings, "findings": found, "repaired": done}))  # noqa: T201
@@ -33,10 +39,12 @@ def verify_command(job: JobConfig, *, repair: bool, as_json: bool) -> int:
         for finding in findings:
             hint = " (--repair mends this)" if finding.mendable else ""
             print(f"{finding.path}: {finding.words}{hint}")  # noqa: T201
-        print(f"{output}: {'all promises hold' if not findings else f'{len(findings)} problems'}")  # noqa: T201
+        words = f"{len(findings)} problems" if findings else "all promises hold"
+        print(f"{job.output.shown}: {words}")  # noqa: T201
     return int(Exit.OUTPUT) if findings else 0
 
 
-def _repaired(output: Path) -> list[str]:
+def _repaired(output: Path, store: Store | None) -> list[str]:
     with locked(output / "_state" / "lock", now=SystemClock().now()):
-        return repair(output)
+        done = repair(output)
+        return done if store is None else done + repair_shared(output, store)

@@ -101,7 +101,7 @@ FILES = {
     "name: no\n": ["job.yaml:3: name", "'no' in quotes"],
     "name: ${NOPE}\n": ["job.yaml:3: name", "NOPE"],
     f"notify: {{url: {KEY}}}\n": ["job.yaml:3: notify.url", "environment"],
-    "output: {path: s3://bucket/x}\n": ["job.yaml:3: output.path", "version"],
+    "output: {path: ftp://host/x}\n": ["job.yaml:3: output.path", "s3://"],
     "images: {allow: ['http://x']}\n": ["job.yaml:3: images.allow", "http://x"],
     "prompt: {text: 'a { b'}\n": ["job.yaml:3: prompt.text", "{{"],
     "a: " + "[" * 2000: ["job.yaml:3: ", "32 levels"],

@@ -15,7 +15,6 @@ VALUES = {
     "images.identity=content": ("images: {identity: content}", "images: {identity: 'column:id'}"),
     "endpoints": ("endpoints: [{profile: vllm}]", "endpoints: []"),
     "reply.fields": ("reply: {fields: {tags: list}}", "reply: {fields: {}}"),
-    "output.path=*://*": ("output: {path: 's3://bucket/x'}", "output: {path: /tmp/x}"),
     "run.engine": ("run: {engine: ray}", "run: {engine: local}"),
 }
 
