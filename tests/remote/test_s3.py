@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+import copy
 import json
 import random
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ import contextlib
 from pipeline.checkpoint import store as stores
 from pipeline.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from pipeline.checkpoint.shared import check_shared
-from pipeline.checkpoint.store import Store, store_of
+from pipeline.checkpoint.store import ObjectStore, Store, store_of
 from pipeline.clock import SystemClock
 from pipeline.errors import OutputError
 from tests.remote.buckets import (
     BUCKET,
+    Weather,
     bad_weather,
     environ,
     login,
@@ -37,8 +39,6 @@ from tests.support.checker import check_whole
 from tests.support.command import pipeline, simulator, start, until, write_job
 from tests.support.pictures import folder_of
 from tests.support.small_run import derive, failed, key, reply, sent
-
-_numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
@@ -145,36 +145,50 @@ async def work(checkpoint: Checkpoint, rng: random.Random, seen: set[int]) -> No
         await checkpoint.finish()
 
 
-def one_schedule(port: int, folder: Path, seed: int, clear: Store) -> list[str]:
+@dataclass
+class Way:
+    """The way to the service: what it does to a request is turned while it is in use."""
+
+    weather: Weather
+
+    def __call__(self, method: str, path: str) -> str | None:
+        return self.weather(method, path)
+
+
+def calm(_method: str, _path: str) -> str | None:
+    return None
+
+
+def under(store: Store, prefix: str) -> Any:
+    """The same store, further down: a new connection for each schedule would take most time."""
+    assert isinstance(store, ObjectStore)
+    deeper = copy.copy(store)
+    deeper.shown, deeper._root = f"{store.shown}/{prefix}", f"{store._root}/{prefix}"
+    return deeper
+
+
+def one_schedule(folder: Path, seed: int, way: Way, store: Store, clear: Store) -> None:
     """Random work under random faults, cut off by outages, then once more in good weather."""
-    rng, seen, faults = random.Random(seed), set[int](), list[str]()
-    address = f"{clear.shown}"
+    rng, seen = random.Random(seed), set[int]()
     polled: list[int] = []
 
     async def session(number: int) -> None:
-        store: Store | None = None
+        weather, left = bad_weather(rng, rng.choice([0.1, 0.3, 0.5])), rng.randint(5, 60)
+        outage = number == 0 and rng.random() < 0.5
 
         def storm(method: str, path: str) -> str | None:
-            return None if store is None else weather(method, path)
+            nonlocal left
+            left -= 1
+            return "cut" if outage and left < 0 else weather(method, path)
 
-        weather, left = bad_weather(rng, rng.choice([0.1, 0.3, 0.5])), rng.randint(5, 60)
-        if number == 0 and rng.random() < 0.5:
-            steady = weather
-
-            def weather(method: str, path: str) -> str | None:
-                nonlocal left
-                left -= 1
-                return steady(method, path) if left > 0 else "cut"
-
-        with proxy(port, storm) as (proxied, happened):
-            store = store_at(address, proxied)
-            try:
-                async with open_checkpoint(
-                    folder, derive=derive, clock=SystemClock(), store=store
-                ) as checkpoint:
-                    await work(checkpoint, rng, seen)
-            finally:
-                faults.extend(happened)
+        way.weather = storm
+        try:
+            async with open_checkpoint(
+                folder, derive=derive, clock=SystemClock(), store=store
+            ) as checkpoint:
+                await work(checkpoint, rng, seen)
+        finally:
+            way.weather = calm
 
     async def poll() -> None:
         while True:
@@ -199,7 +213,7 @@ def one_schedule(port: int, folder: Path, seed: int, clear: Store) -> list[str]:
     assert here.keys() == {key(number) for number in seen}
     assert records_in(clear, folder) == here
     assert check_shared(folder, clear) == []
-    return faults
+    assert polled, "nobody looked"
 
 
 @pytest.fixture
@@ -219,10 +233,14 @@ def test_random_faults_lose_nothing_and_show_no_key_twice(
 ) -> None:
     """500, 503, 409, 412, answers that are lost after the work was done, cut and slow links, and
     outages: what was acknowledged is in the bucket at the end, exactly once, as it is here."""
-    happened: list[str] = []
-    for seed in range(schedules):
-        clear = store_at(f"s3://{BUCKET}/storm-{next(_numbers)}", service)
-        happened += one_schedule(service, tmp_path / str(seed), seed, clear)
+    way, address = Way(calm), f"s3://{BUCKET}/storm-{schedules}"
+    clear = store_at(address, service)
+    with proxy(service, way) as (port, happened):
+        store = store_at(address, port)
+        for seed in range(schedules):
+            one_schedule(
+                tmp_path / str(seed), seed, way, under(store, str(seed)), under(clear, str(seed))
+            )
 
     counts = {name: happened.count(name) for name in sorted(set(happened))}
     print(f"{schedules} schedules, faults that happened: {json.dumps(counts)}")

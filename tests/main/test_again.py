@@ -1,0 +1,98 @@
+"""What is asked again when told, what is not, and when the dataset is written."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.config import JobConfig
+from pipeline.stories import command
+from pipeline.stories.command import run
+from pipeline.stories.options import RunOptions
+from pipeline.stories.start import this_world
+from tests.support.checker import check_whole
+from tests.support.pictures import folder_of
+
+
+def job_in(folder: Path, **more: Any) -> JobConfig:
+    table = folder / "images.csv"
+    if not table.exists():
+        folder_of(folder, 6)
+    return JobConfig.model_validate(
+        {
+            "name": "test",
+            "manifest": {"path": str(table)},
+            "endpoint": {"profile": "embedded", "model": "embedded/pixels"},
+            "output": {"path": str(folder / "out")},
+            "run": {"min_free": 0},
+            **more,
+        }
+    )
+
+
+def go(job: JobConfig, **options: Any) -> dict[str, Any]:
+    return asyncio.run(run(job, RunOptions(**options), this_world({})))
+
+
+@pytest.mark.parametrize("told", [{"retry": ("missing_file",)}, {"retry_failed": True}])
+def test_a_permanent_failure_is_asked_again_only_when_told(
+    tmp_path: Path, told: dict[str, Any]
+) -> None:
+    """Not by the next run, not by another code; then its caption takes the failure's place."""
+    job = job_in(tmp_path)
+    picture = tmp_path / "images/00003.jpg"
+    data = picture.read_bytes()
+    picture.unlink()
+    first = go(job)
+    picture.write_bytes(data)
+    later, other, again = go(job), go(job, retry=("corrupt",)), go(job, **told)
+
+    assert (first["exit_code"], first["captioned"], first["failed"]) == (1, 5, 1)
+    assert (later["exit_code"], later["requests"]) == (1, 0)
+    assert (other["exit_code"], other["requests"]) == (1, 0)
+    assert (again["exit_code"], again["requests"], again["failed"]) == (0, 1, 0)
+    assert {record["status"] for record in check_whole(tmp_path / "out").values()} == {"ok"}
+
+
+def test_redo_asks_what_the_predicate_chooses_and_nothing_else(tmp_path: Path) -> None:
+    """The chosen records are new, the others are as they were, each key stands once."""
+    job = job_in(tmp_path)
+    go(job)
+    before = check_whole(tmp_path / "out")
+    again = go(job, redo="image LIKE '%00002%' OR image LIKE '%00004%'")
+    after = check_whole(tmp_path / "out")
+
+    assert (again["exit_code"], again["requests"], again["captioned"]) == (0, 2, 6)
+    changed = [key for key in before if before[key]["run_id"] != after[key]["run_id"]]
+    assert sorted(str(before[key]["image"])[-9:] for key in changed) == ["00002.jpg", "00004.jpg"]
+    assert before.keys() == after.keys()
+
+
+def test_a_long_dataset_is_written_only_when_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above the bound a run that leaves something writes none; at the bound each run does."""
+    monkeypatch.setattr(command, "DATASET_ROWS", 5)
+    job = job_in(tmp_path)
+    part = go(job, limit=2)
+    assert (part["left"], part["dataset"]) == (4, None)
+    assert not (tmp_path / "out/dataset.parquet").exists()
+    monkeypatch.setattr(command, "DATASET_ROWS", 6)
+    assert go(job, limit=1)["dataset"] == str(tmp_path / "out/dataset.parquet")
+    monkeypatch.setattr(command, "DATASET_ROWS", 5)
+    whole = go(job)
+
+    assert whole["left"] == 0
+    assert pq.read_table(whole["dataset"]).column("caption").null_count == 0
+
+
+def test_too_little_room_stops_before_anything_is_asked(tmp_path: Path) -> None:
+    """`run.min_free` above what the disk has: 73, no request, and the words say what to do."""
+    ended = go(job_in(tmp_path, run={"min_free": "900TB"}))
+
+    assert (ended["exit_code"], ended["requests"], ended["left"]) == (73, 0, 6)
+    assert "run.min_free" in ended["reason"]
