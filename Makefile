@@ -25,6 +25,9 @@ bench:
 	$(PYTHON) bench/overhead.py
 	$(PYTHON) bench/packing.py
 	$(PYTHON) bench/images.py
+	$(PYTHON) bench/scale.py 20000 1000000
+	$(PYTHON) bench/checkpoint.py
+	$(PYTHON) bench/quota.py
 
 bench-ci:
 	$(PYTHON) bench/overhead.py --rows 6000 --rounds 3 --limit 4.5

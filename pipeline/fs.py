@@ -15,11 +15,20 @@ from pathlib import Path
 PRIVATE_DIR, PRIVATE_FILE = 0o700, 0o600
 
 
+def make_dir(path: Path) -> None:
+    """Create `path` and its parents, durably: a file in a folder that is gone is gone too."""
+    made = [one for one in (path, *path.parents) if not one.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for one in made:
+        sync_dir(one.parent)
+
+
 def make_private_dir(path: Path) -> None:
-    """Create `path` (and parents) with mode 0700; raises OSError, refuses a symlink."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Create `path` (and parents) with mode 0700, durably; raises OSError, refuses a symlink."""
+    make_dir(path.parent)
     try:
         path.mkdir(mode=PRIVATE_DIR)
+        sync_dir(path.parent)
     except FileExistsError:
         if path.is_symlink() or not path.is_dir():
             raise OSError(errno.ENOTDIR, "not a plain folder", str(path)) from None

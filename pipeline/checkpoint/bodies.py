@@ -52,6 +52,7 @@ class BodyFile:
             os.fsync(self._fd)
         finally:
             os.close(self._fd)
+        fs.sync_dir(self.path.parent)
 
 
 def read_bodies(folder: Path) -> Iterator[tuple[dict[str, Any], bytes]]:

@@ -271,12 +271,9 @@ async def open_checkpoint(
 
 
 def _make_folders(output: Path) -> None:
-    """All folders of an output, durable: a file in a folder that is gone is gone too."""
-    made = [path for path in (output, *output.parents) if not path.exists()]
-    output.mkdir(parents=True, exist_ok=True)
-    fs.make_private_dir(output / "_state" / "bodies")
+    """All folders of an output, durable."""
+    fs.make_dir(output)
     fs.make_private_dir(output / "_state")
+    fs.make_private_dir(output / "_state" / "bodies")
     for folder in FOLDERS:
-        (output / folder).mkdir(exist_ok=True)
-    for path in (output / "_state", output, *(one.parent for one in made)):
-        fs.sync_dir(path)
+        fs.make_dir(output / folder)

@@ -22,6 +22,8 @@ def append_run(output: Path, summary: dict[str, Any]) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+    if not size:
+        fs.sync_dir(path.parent)
 
 
 def read_runs(output: Path) -> list[dict[str, Any]]:

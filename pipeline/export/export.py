@@ -92,11 +92,7 @@ def _file(exporter: Exporter, rows: Rows, tmp: Path, dest: Path) -> int:
     tmp.unlink(missing_ok=True)
     try:
         written = exporter.write(rows, tmp)
-        fd = os.open(tmp, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        fs.sync_file(tmp)
         fs.publish(tmp, dest)
     finally:
         tmp.unlink(missing_ok=True)

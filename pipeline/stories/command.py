@@ -22,6 +22,7 @@ from pipeline.stories.hint import Hint, Watch, write_hint
 from pipeline.stories.logs import logging_to
 from pipeline.stories.place import shared
 from pipeline.stories.progress import Tally
+from pipeline.stories.rates import rates_of
 from pipeline.stories.remaining import asks_again, holds, take_survey
 from pipeline.stories.run import run_job
 from pipeline.stories.start import (
@@ -177,9 +178,16 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
             metrics.update(
                 job.run.metrics, job.name, tally, quota, now=clock.now(), exit_code=int(code)
             )
+            each = None
+            if worked is not None and reason is not None and reason.exit is Exit.LATER:
+                size, model = worked.packing.size, job.endpoint.model
+                rates = await asyncio.to_thread(rates_of, looked.output, model, size)
+                each = rates.each if rates is not None else None
             _log.info(
                 "%s",
-                outcome.headline(tally, reason, dataset=dataset, asked=found.asked, quota=quota),
+                outcome.headline(
+                    tally, reason, dataset=dataset, asked=found.asked, quota=quota, each=each
+                ),
             )
     return summary
 

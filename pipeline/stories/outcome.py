@@ -53,8 +53,12 @@ def headline(
     dataset: str | None,
     asked: int,
     quota: Mapping[str, Any],
+    each: float | None = None,
 ) -> str:
-    """The last line: what was done, where it is, what it cost, what to do next."""
+    """The last line: what was done, where it is, what it cost, what to do next.
+
+    each: images answered a request as runs have measured it; None: this run's own.
+    """
     words = [f"{tally.captioned:,} of {tally.images:,} images captioned"]
     if tally.failures:
         codes = ", ".join(f"{code} {count:,}" for code, count in sorted(tally.failed.items()))
@@ -71,7 +75,7 @@ def headline(
     line = "; ".join(words)
     if reason is None:
         return line
-    more = nights(tally, quota)
+    more = nights(tally, quota, each)
     return f"{line}; {reason.message}" + (
         f"; about {more:,} more night{'s' * (more != 1)}" if more else ""
     )
@@ -84,12 +88,15 @@ def in_short(summary: Mapping[str, Any]) -> str:
     return words + (f"; {summary['reason']}" if summary["reason"] else "")
 
 
-def nights(tally: Tally, quota: Mapping[str, Any]) -> int | None:
-    """Nights that the rest takes at this run's captions a request; None without a daily limit."""
+def nights(tally: Tally, quota: Mapping[str, Any], each: float | None) -> int | None:
+    """Nights that the rest takes at so many images a request; None without a daily limit.
+
+    One night with an outage says little about the others, so what was measured goes before it.
+    """
     limit = quota.get("limit")
     if not isinstance(limit, int) or not tally.left:
         return None
-    each = tally.new_captions / tally.requests if tally.requests else 1.0
+    each = each or (tally.new_captions / tally.requests if tally.requests else 1.0)
     return math.ceil(tally.left / max(1.0, limit * each))
 
 

@@ -190,6 +190,7 @@ def test_the_plan_knows_the_last_night(tmp_path: Path, refused: float) -> None:
     )
     plans: list[dict[str, Any]] = []
     ends: list[float] = []
+    lines_said: list[str] = []
 
     async def nights() -> list[dict[str, Any]]:
         knobs = replace(FREE, rpd=QUOTA, refused=refused)
@@ -197,6 +198,7 @@ def test_the_plan_knows_the_last_night(tmp_path: Path, refused: float) -> None:
         while not machine.told or machine.told[-1]["left"]:
             plans.append(await machine.plan())
             await machine.night()
+            lines_said.append(last_line(tmp_path / "out"))
             ends.append(clock.now())
             await clock.sleep(len(ends) * DAY + 5 - clock.monotonic())
         return machine.told
@@ -208,6 +210,7 @@ def test_the_plan_knows_the_last_night(tmp_path: Path, refused: float) -> None:
     for night, plan in enumerate(plans):
         if night < known:
             continue
+        assert f"about {plan['nights']} more night" in lines_said[night - 1] or not night
         whole = sum(asked[:night]) + plan["requests"]
         assert abs(whole - sum(asked)) <= 0.1 * sum(asked), (night, whole, asked)
         assert abs(night + plan["nights"] - took) <= 0.1 * took, (night, plan["nights"], took)

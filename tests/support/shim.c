@@ -7,6 +7,9 @@
    mode: before | after | torn     kill the process before, after or half-way through the call
          eio | enospc              the call fails once
          eio-ever | enospc-ever    it and every later one fail
+         slow                      every sync takes 50 ms more, the at-th call 2 s more
+         record                    nothing fails; every call goes into `log`, in its true order
+                                   (tests/support/powercut.py reads it)
 
    SQLite and Python both call these libc functions. */
 
@@ -15,7 +18,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +30,8 @@
 #include <unistd.h>
 
 static long calls = 0, point = 0;
+static int recording = 0;
+static pthread_mutex_t order = PTHREAD_MUTEX_INITIALIZER;
 static char folder[PATH_MAX], wanted[32], told[PATH_MAX];
 
 void fault_arm(const char *dir, long at, const char *mode, const char *log) {
@@ -32,6 +40,7 @@ void fault_arm(const char *dir, long at, const char *mode, const char *log) {
     snprintf(folder, sizeof folder, "%s", dir);
     snprintf(wanted, sizeof wanted, "%s", mode);
     snprintf(told, sizeof told, "%s", log);
+    recording = strcmp(mode, "record") == 0;
 }
 
 long fault_count(void) { return calls; }
@@ -40,14 +49,39 @@ static int below(const char *path) {
     return folder[0] != 0 && strncmp(path, folder, strlen(folder)) == 0;
 }
 
-static int watched(int fd) {
-    char link[64], path[PATH_MAX];
+/* The file of an open descriptor; 0 if it is none of ours. */
+static int path_of(int fd, char *path) {
+    char link[64];
     if (folder[0] == 0) return 0;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t n = readlink(link, path, sizeof path - 1);
+    ssize_t n = readlink(link, path, PATH_MAX - 1);
     if (n <= 0) return 0;
     path[n] = 0;
     return below(path);
+}
+
+static int watched(int fd) {
+    char path[PATH_MAX];
+    return path_of(fd, path);
+}
+
+/* One entry of the record: "OP OFFSET SIZE LENGTH-OF-PATH LENGTH-OF-OTHER\n" PATH OTHER DATA */
+static void note(const char *op, const char *path, const char *other, int64_t at, const void *data,
+                 size_t size) {
+    static int fd = -1;
+    char head[128];
+    if (fd < 0) fd = syscall(SYS_openat, AT_FDCWD, told, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    int n = snprintf(head, sizeof head, "%s %lld %zu %zu %zu\n", op, (long long)at,
+                     data ? size : 0, strlen(path), strlen(other));
+    syscall(SYS_write, fd, head, n);
+    syscall(SYS_write, fd, path, strlen(path));
+    syscall(SYS_write, fd, other, strlen(other));
+    while (data && size) {
+        ssize_t done = syscall(SYS_write, fd, data, size);
+        if (done <= 0) break;
+        data = (const char *)data + done;
+        size -= done;
+    }
 }
 
 static void say(long number, const char *call) {
@@ -67,6 +101,13 @@ static void die(void) {
 /* 0: go on; 1: the call must fail with errno set; 2: do half of it and die; 3: do it and die. */
 static int fault(const char *call) {
     long number = __atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST);
+    if (strcmp(wanted, "slow") == 0) {
+        if (strstr(call, "sync")) usleep(50 * 1000);
+        if (number != point) return 0;
+        say(number, call);
+        usleep(2 * 1000 * 1000);
+        return 0;
+    }
     int ever = strstr(wanted, "-ever") != NULL;
     if (point == 0 || number < point || (number > point && !ever)) return 0;
     if (number == point) say(number, call);
@@ -83,6 +124,15 @@ static int fault(const char *call) {
 
 ssize_t write(int fd, const void *data, size_t size) {
     REAL(ssize_t, write, int, const void *, size_t);
+    char path[PATH_MAX];
+    if (recording && path_of(fd, path)) {
+        pthread_mutex_lock(&order);
+        off_t at = fcntl(fd, F_GETFL) & O_APPEND ? -1 : lseek(fd, 0, SEEK_CUR);
+        ssize_t wrote = real(fd, data, size);
+        if (wrote > 0) note("write", path, "", at, data, wrote);
+        pthread_mutex_unlock(&order);
+        return wrote;
+    }
     int f = watched(fd) ? fault("write") : 0;
     if (f == 1) return -1;
     ssize_t done = real(fd, data, f == 2 ? size / 2 : size);
@@ -92,6 +142,14 @@ ssize_t write(int fd, const void *data, size_t size) {
 
 ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at) {
     REAL(ssize_t, pwrite64, int, const void *, size_t, off64_t);
+    char path[PATH_MAX];
+    if (recording && path_of(fd, path)) {
+        pthread_mutex_lock(&order);
+        ssize_t wrote = real(fd, data, size, at);
+        if (wrote > 0) note("write", path, "", at, data, wrote);
+        pthread_mutex_unlock(&order);
+        return wrote;
+    }
     int f = watched(fd) ? fault("pwrite") : 0;
     if (f == 1) return -1;
     ssize_t done = real(fd, data, f == 2 ? size / 2 : size, at);
@@ -103,11 +161,21 @@ ssize_t pwrite(int fd, const void *data, size_t size, off_t at) {
     return pwrite64(fd, data, size, at);
 }
 
-/* A call that has no half: torn means before. FAILED is what it returns when it fails. */
-#define WHOLE(name, matters, failed, parameters, arguments) \
+/* A call that has no half: torn means before. FAILED is what it returns when it fails, NOTE what
+   the record says of it. */
+#define WHOLE(name, matters, failed, parameters, arguments, NOTE) \
     int name parameters { \
         static int (*real) parameters = NULL; \
         if (real == NULL) real = dlsym(RTLD_NEXT, #name); \
+        char path_[PATH_MAX]; \
+        (void)path_; \
+        if (recording) { \
+            pthread_mutex_lock(&order); \
+            int done = real arguments; \
+            if (done == 0 && (matters)) NOTE; \
+            pthread_mutex_unlock(&order); \
+            return done; \
+        } \
         int f = (matters) ? fault(#name) : 0; \
         if (f == 1) return failed; \
         if (f == 2) die(); \
@@ -116,12 +184,50 @@ ssize_t pwrite(int fd, const void *data, size_t size, off_t at) {
         return done; \
     }
 
-WHOLE(fsync, watched(fd), -1, (int fd), (fd))
-WHOLE(fdatasync, watched(fd), -1, (int fd), (fd))
-WHOLE(ftruncate64, watched(fd), -1, (int fd, off64_t size), (fd, size))
-WHOLE(ftruncate, watched(fd), -1, (int fd, off_t size), (fd, size))
-WHOLE(posix_fallocate64, watched(fd), errno, (int fd, off64_t at, off64_t size), (fd, at, size))
-WHOLE(posix_fallocate, watched(fd), errno, (int fd, off_t at, off_t size), (fd, at, size))
-WHOLE(rename, below(from), -1, (const char *from, const char *to), (from, to))
-WHOLE(unlink, below(path), -1, (const char *path), (path))
-WHOLE(mkdir, below(path), -1, (const char *path, mode_t mode), (path, mode))
+#define OF(fd) path_of(fd, path_)
+WHOLE(fsync, OF(fd), -1, (int fd), (fd), note("sync", path_, "", 0, NULL, 0))
+WHOLE(fdatasync, OF(fd), -1, (int fd), (fd), note("sync", path_, "", 0, NULL, 0))
+WHOLE(ftruncate64, OF(fd), -1, (int fd, off64_t size), (fd, size),
+      note("cut", path_, "", size, NULL, 0))
+WHOLE(ftruncate, OF(fd), -1, (int fd, off_t size), (fd, size),
+      note("cut", path_, "", size, NULL, 0))
+WHOLE(posix_fallocate64, OF(fd), errno, (int fd, off64_t at, off64_t size), (fd, at, size), (void)0)
+WHOLE(posix_fallocate, OF(fd), errno, (int fd, off_t at, off_t size), (fd, at, size), (void)0)
+WHOLE(rename, below(from), -1, (const char *from, const char *to), (from, to),
+      note("rename", from, to, 0, NULL, 0))
+WHOLE(unlink, below(path), -1, (const char *path), (path), note("unlink", path, "", 0, NULL, 0))
+WHOLE(mkdir, below(path), -1, (const char *path, mode_t mode), (path, mode),
+      note("mkdir", path, "", 0, NULL, 0))
+
+/* Opening is never faulted; the record wants to know which files are made or emptied by it. */
+static int opened(int (*real)(int, const char *, int, ...), int dir, const char *path, int flags,
+                  mode_t mode) {
+    if (!recording || !(flags & (O_CREAT | O_TRUNC))) return real(dir, path, flags, mode);
+    char full[PATH_MAX];
+    pthread_mutex_lock(&order);
+    int there = faccessat(dir, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    int fd = real(dir, path, flags, mode);
+    if (fd >= 0 && path_of(fd, full)) {
+        if (!there) note("make", full, "", 0, NULL, 0);
+        else if (flags & O_TRUNC) note("cut", full, "", 0, NULL, 0);
+    }
+    pthread_mutex_unlock(&order);
+    return fd;
+}
+
+#define OPEN(name, before, dir) \
+    int name(before const char *path, int flags, ...) { \
+        static int (*real)(int, const char *, int, ...) = NULL; \
+        if (real == NULL) real = dlsym(RTLD_NEXT, "openat64"); \
+        va_list more; \
+        va_start(more, flags); \
+        mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(more, mode_t) : 0; \
+        va_end(more); \
+        return opened(real, dir, path, flags, mode); \
+    }
+#define NOTHING
+#define DIRECTORY int at,
+OPEN(open, NOTHING, AT_FDCWD)
+OPEN(open64, NOTHING, AT_FDCWD)
+OPEN(openat, DIRECTORY, at)
+OPEN(openat64, DIRECTORY, at)

@@ -7,9 +7,10 @@
 fault, and says on stdout how it ended: starting Python costs many times the run itself.
 
 Settles 40 images in three rounds with publications between: replies, packed replies, local
-failures, attempts without an answer, failures that become captions. Appends a line to ACKS
-(outside OUTPUT) each time the checkpoint has said that something is on disk. Images that are
-settled already are left alone, so that running it again finishes what a fault cut short.
+failures, attempts without an answer, failures that become captions, an answer that settles
+nothing and is kept for a look. Appends a line to ACKS (outside OUTPUT) each time something was
+said to be on disk: an image's number, or one of the negative ones below. Images that are settled
+already are left alone, so that running it again finishes what a fault cut short.
 """
 
 from __future__ import annotations
@@ -22,18 +23,43 @@ import os
 import secrets
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 
 from pipeline.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from pipeline.checkpoint.runs import append_run
 from pipeline.clock import SystemClock
 from pipeline.errors import OutputError
+from pipeline.export.export import export
+from pipeline.export.pictures import Pictures
+from pipeline.manifest.open import open_manifest
+from pipeline.manifest.settings import ManifestSettings
+from pipeline.plan.prompt import compile_prompt
+from pipeline.plan.settings import PromptSettings
 from pipeline.plan.settle import records_of, unanswered
-from pipeline.records import Asked, Completion, Derived, Record, Reply, Sent
+from pipeline.quota.claims import Claim, Pending
+from pipeline.quota.ledger import Ledger
+from pipeline.quota.ledger_view import names_of
+from pipeline.quota.server_time import Uptime
+from pipeline.records import Asked, Completion, Derived, Limits, Record, Reply, Sent
 from pipeline.retry import Kind, Verdict
+from pipeline.stories.dataset import joined, joined_schema, write_dataset
+from pipeline.stories.survey import Naming
 
 IMAGES = 40
+#: The ledger's account and day.
+ACCOUNT, DAY, NOON = "account", "2026-11-23", 1_795_435_200.0
+LIMITS = Limits(requests_per_day=1000)
+MANIFEST = open_manifest(ManifestSettings(path=str(Path(__file__).parent / "small_run.csv")))
+NAMING = Naming(
+    recipe="recipe", prompt=compile_prompt(PromptSettings()), system=None, identity="auto"
+)
+#: In ACKS: the odd answer is kept; the run's summary is written; a request is in the ledger.
+BODY, SUMMARY, RESERVED = -1, -2, -3
+#: The text of an answer that settles nothing.
+ODD = "\n"
 #: Images that fail at first and get a caption in the last round.
 FAILING = {3, 17, 31}
 
@@ -108,6 +134,28 @@ async def settle(checkpoint: Checkpoint, groups: list[list[int]], acks: int) -> 
             tasks.create_task(one(group))
 
 
+def reserve(state: Path, requests: int, acks: int) -> None:
+    """So many reservations in the quota ledger, as the gate makes them."""
+    boot = Uptime(lambda: 1000.0, "boot")
+    ledger = Ledger(state, names_of(ACCOUNT, "model", "out", LIMITS), boot, NOON)
+    for _ in range(requests):
+        claim = Claim(
+            days=(DAY,),
+            uptime=1000.0,
+            wall=NOON,
+            low=NOON,
+            count=1000,
+            window=61.5,
+            spacing=0.0,
+            burst=1,
+            per_day=1000,
+            per_job=None,
+        )
+        assert ledger.reserve(claim, Pending()).row is not None
+        os.write(acks, f"{RESERVED}\n".encode())
+    ledger.close()
+
+
 async def run(output: Path, acks: int) -> None:
     async with open_checkpoint(output, derive=derive, clock=SystemClock()) as checkpoint:
         fresh = [n for n in sorted(FAILING) if checkpoint.state(key(n)) is None]
@@ -115,12 +163,24 @@ async def run(output: Path, acks: int) -> None:
             lost = sent(fresh[:1], 1)
             await checkpoint.no_reply(lost, unanswered(lost))
             await checkpoint.settle([failed(n) for n in fresh])
+            empty = replace(reply([5]), body=json.dumps({"content": ODD}).encode())
+            await checkpoint.reply(sent([5], 1), empty)
         await settle(checkpoint, [[n] for n in range(12) if n not in FAILING], acks)
         await checkpoint.finish()
+        if fresh:
+            os.write(acks, f"{BODY}\n".encode())
+        reserve(output.parent / "state", 5, acks)
         packs = [list(range(at, at + 7)) for at in range(12, IMAGES, 7)]
         await settle(checkpoint, [[n for n in p if n not in FAILING] for p in packs], acks)
         await checkpoint.finish()
         await settle(checkpoint, [[n] for n in sorted(FAILING)], acks)
+        await checkpoint.finish()
+        write_dataset(output, MANIFEST, NAMING)
+        pictures = Pictures(column=MANIFEST.image, root=None, packages=())
+        rows, shape = joined(MANIFEST, NAMING, output), joined_schema(MANIFEST.arrow())
+        export(rows, shape, output.parent / "export.jsonl", "jsonl", pictures=pictures)
+        append_run(output, {"run_id": "run"})
+        os.write(acks, f"{SUMMARY}\n".encode())
 
 
 def main(output: Path, log: Path) -> int:
@@ -149,8 +209,10 @@ def forked(folder: Path, at: int, mode: str) -> tuple[int, int]:
     code = 70
     try:
         shim = ctypes.CDLL(None)
+        # The record also wants to know when something was acknowledged.
+        below = folder if mode == "record" else folder / "out"
         shim.fault_arm(
-            os.fsencode(folder / "out"), ctypes.c_long(at), mode.encode(), bytes(folder / "fired")
+            os.fsencode(below), ctypes.c_long(at), mode.encode(), bytes(folder / "fired")
         )
         code = main(folder / "out", folder / "acks")
         os.write(told, str(ctypes.c_long(shim.fault_count()).value).encode())

@@ -1,0 +1,230 @@
+"""Is every safeguard needed, and would its loss be noticed? One at a time is taken out.
+
+A mutant is the program with one piece of its text replaced. For each, some test of this suite has
+to fail; one that passes them all is a safeguard that nothing watches.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import ROOT
+
+POWER = "tests/faults/test_power.py::test_the_power_goes_at_every_instant"
+KILLS = "tests/faults/test_file_faults.py::test_a_fault_at_every_file_call"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutant:
+    """A piece of text that stands once in a file, what stands there instead, and who must notice."""
+
+    file: str
+    old: str
+    new: str
+    killer: str
+
+
+MUTANTS = {
+    "a part is named before it is synced": Mutant(
+        file="fs.py",
+        old="        write_all(fd, data)\n        os.fsync(fd)\n",
+        new="        write_all(fd, data)\n",
+        killer=f"{POWER}[names]",
+    ),
+    "folders are not synced": Mutant(
+        file="fs.py",
+        old="        os.fsync(fd)\n    except OSError as error:\n",
+        new="        pass\n    except OSError as error:\n",
+        killer=f"{POWER}[none]",
+    ),
+    "a folder is synced before the rename": Mutant(
+        file="fs.py",
+        old="    os.replace(tmp, final)\n    sync_dir(final.parent)\n",
+        new="    sync_dir(final.parent)\n    os.replace(tmp, final)\n",
+        killer=f"{POWER}[none]",
+    ),
+    "new folders are not synced into their parents": Mutant(
+        file="fs.py",
+        old="        sync_dir(one.parent)\n",
+        new="        pass\n",
+        killer=f"{POWER}[none]",
+    ),
+    "a private folder is not synced into its parent": Mutant(
+        file="fs.py",
+        old="        path.mkdir(mode=PRIVATE_DIR)\n        sync_dir(path.parent)\n",
+        new="        path.mkdir(mode=PRIVATE_DIR)\n",
+        killer=f"{POWER}[none]",
+    ),
+    "the dataset and exports are not synced": Mutant(
+        file="fs.py",
+        old="    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)\n"
+        "    try:\n        os.fsync(fd)\n",
+        new="    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)\n"
+        "    try:\n        pass\n",
+        killer=f"{POWER}[names]",
+    ),
+    "the dataset is not synced": Mutant(
+        file="stories/dataset.py",
+        old="    fs.sync_file(tmp)\n",
+        new="",
+        killer=f"{POWER}[names]",
+    ),
+    "an export is not synced": Mutant(
+        file="export/export.py",
+        old="        fs.sync_file(tmp)\n",
+        new="",
+        killer=f"{POWER}[names]",
+    ),
+    "the journal is synced at checkpoints alone": Mutant(
+        file="checkpoint/tables.py",
+        old='"synchronous=FULL"',
+        new='"synchronous=NORMAL"',
+        killer=f"{POWER}[none]",
+    ),
+    "the journal is never synced": Mutant(
+        file="checkpoint/tables.py",
+        old='"synchronous=FULL"',
+        new='"synchronous=OFF"',
+        killer=f"{POWER}[names]",
+    ),
+    "the quota ledger is never synced": Mutant(
+        file="quota/ledger_file.py",
+        old="PRAGMA synchronous=FULL",
+        new="PRAGMA synchronous=OFF",
+        killer=f"{POWER}[names]",
+    ),
+    "kept bodies are not synced": Mutant(
+        file="checkpoint/bodies.py",
+        old="            os.fsync(self._fd)\n",
+        new="            pass\n",
+        killer=f"{POWER}[names]",
+    ),
+    "the name of kept bodies is not synced": Mutant(
+        file="checkpoint/bodies.py",
+        old="        fs.sync_dir(self.path.parent)\n",
+        new="",
+        killer=f"{POWER}[none]",
+    ),
+    "the summary is not synced": Mutant(
+        file="checkpoint/runs.py",
+        old="        os.fsync(fd)\n",
+        new="",
+        killer=f"{POWER}[names]",
+    ),
+    "the name of the summaries is not synced": Mutant(
+        file="checkpoint/runs.py",
+        old="    if not size:\n        fs.sync_dir(path.parent)\n",
+        new="",
+        killer=f"{POWER}[none]",
+    ),
+    "an answer is acknowledged before it is in the journal": Mutant(
+        file="checkpoint/journal.py",
+        old="loop.run_in_executor(self._thread, self._commit, entries)",
+        new="loop.run_in_executor(None, lambda: None)",
+        killer=f"{KILLS}[before]",
+    ),
+    "a part is marked as published before it has its name": Mutant(
+        file="checkpoint/publisher.py",
+        old="            await self.aside(parts.give_name, self._output, part)\n"
+        "            named.append(part)\n",
+        new="            await self._journal.call(tables.mark_parts, [part])\n"
+        "            await self.aside(parts.give_name, self._output, part)\n"
+        "            named.append(part)\n",
+        killer=f"{KILLS}[before]",
+    ),
+    "a part is not planned": Mutant(
+        file="checkpoint/publisher.py",
+        old="            await self._journal.call(tables.plan_part, part)\n",
+        new="",
+        killer=f"{KILLS}[after]",
+    ),
+    "entries are deleted before their parts are marked": Mutant(
+        file="checkpoint/publisher.py",
+        old="                named = await self._write(taken, marks)\n",
+        new='                await self._journal.call(lambda db: db.execute("DELETE FROM entries"))\n'
+        "                named = await self._write(taken, marks)\n",
+        killer=f"{KILLS}[before]",
+    ),
+    "a part is written under its own name": Mutant(
+        file="checkpoint/parts.py",
+        old='return final.with_name(f".{final.name}.tmp")',
+        new="return final",
+        killer=f"{KILLS}[torn]",
+    ),
+    "a caption enters before its failure leaves": Mutant(
+        file="checkpoint/plan.py",
+        old="FOLDERS = (FAILURES, REQUESTS, CAPTIONS)",
+        new="FOLDERS = (CAPTIONS, REQUESTS, FAILURES)",
+        killer=f"{KILLS}[after]",
+    ),
+    "the lock is not taken": Mutant(
+        file="checkpoint/lock.py",
+        old="        if _try(fd, fcntl.LOCK_EX):\n",
+        new="        if True:\n",
+        killer="tests/checkpoint/test_checkpoint.py::test_the_lock_names_its_holder_and_goes_with_it",
+    ),
+    "a permit is given before it is in the ledger": Mutant(
+        file="quota/gate.py",
+        old="            if self._kept is None:\n                if self._rules",
+        new="            if True:\n                if self._rules",
+        killer="tests/quota/test_gate.py",
+    ),
+    "a reservation is not counted": Mutant(
+        file="quota/ledger.py",
+        old="            row = self._insert(db, claim, view, now)\n",
+        new="            row = 0\n",
+        killer="tests/quota/test_ledger.py",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program and its tests, to be changed."""
+    folder = tmp_path_factory.mktemp("mutants")
+    for name in ("pipeline", "tests"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "configs", "data"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+def suite(copy: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A pytest run on the copy."""
+    env = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        [sys.executable, *words], cwd=copy, env=env, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", MUTANTS)
+def test_some_test_fails_without_it(copy: Path, name: str) -> None:
+    """The text stands there once, and the test that watches it fails, by its own assertion."""
+    mutant = MUTANTS[name]
+    path = copy / "pipeline" / mutant.file
+    whole = path.read_text()
+    assert whole.count(mutant.old) == 1, "the text is not there any more: mend the mutant"
+    path.write_text(whole.replace(mutant.old, mutant.new))
+    try:
+        ended = suite(copy, "-m", "pytest", "-x", "-m", "", "-p", "no:cacheprovider", mutant.killer)
+    finally:
+        path.write_text(whole)
+
+    assert ended.returncode == 1, ended.stdout[-2000:] + ended.stderr[-2000:]
+
+
+@pytest.mark.faults
+def test_the_copy_is_what_is_tested(copy: Path) -> None:
+    """The mutants' tests import the copy, and without a mutant they pass."""
+    told = suite(copy, "-c", "import pipeline; print(pipeline.__file__)")
+    assert told.stdout.startswith(str(copy))
+    ended = suite(copy, "-m", "pytest", "-x", "-m", "", "tests/faults/test_power.py", "-k", "some")
+    assert ended.returncode == 0, ended.stdout[-2000:]
