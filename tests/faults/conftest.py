@@ -24,6 +24,10 @@ class Table:
         assert void == 0, f"{fault}: {void} of {runs} faults did not fire"
         assert lost == doubled == 0, f"{fault}: {lost} lost, {doubled} doubled"
 
+    def not_run(self, fault: str, why: str) -> None:
+        """Say that this machine does not allow it."""
+        self._rows.append(f"{fault:<28}not run: {why}")
+
 
 @pytest.fixture
 def table(request: pytest.FixtureRequest) -> Table:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -51,6 +52,10 @@ class Runs:
         self._process.stdin.flush()
         code, calls = json.loads(self._process.stdout.readline())
         return code, calls
+
+    def children(self) -> list[psutil.Process]:
+        """The runs under way: one or none."""
+        return psutil.Process(self._process.pid).children()
 
     def close(self) -> None:
         """End it."""

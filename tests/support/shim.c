@@ -7,6 +7,8 @@
    mode: before | after | torn     kill the process before, after or half-way through the call
          eio | enospc              the call fails once
          eio-ever | enospc-ever    it and every later one fail
+         stop                      the process stops before the call, until it is told to go on
+         stop-unsynced             the same, and no sync ever reaches the disk
          slow                      every sync takes 50 ms more, the at-th call 2 s more
          record                    nothing fails; every call goes into `log`, in its true order
                                    (tests/support/powercut.py reads it)
@@ -111,6 +113,10 @@ static int fault(const char *call) {
     int ever = strstr(wanted, "-ever") != NULL;
     if (point == 0 || number < point || (number > point && !ever)) return 0;
     if (number == point) say(number, call);
+    if (strncmp(wanted, "stop", 4) == 0) {
+        syscall(SYS_kill, getpid(), SIGSTOP);
+        return 0;
+    }
     if (strcmp(wanted, "before") == 0) die();
     if (strcmp(wanted, "torn") == 0) return 2;
     if (strcmp(wanted, "after") == 0) return 3;
@@ -171,7 +177,7 @@ ssize_t pwrite(int fd, const void *data, size_t size, off_t at) {
         (void)path_; \
         if (recording) { \
             pthread_mutex_lock(&order); \
-            int done = real arguments; \
+            int done = arguments; \
             if (done == 0 && (matters)) NOTE; \
             pthread_mutex_unlock(&order); \
             return done; \
@@ -179,24 +185,26 @@ ssize_t pwrite(int fd, const void *data, size_t size, off_t at) {
         int f = (matters) ? fault(#name) : 0; \
         if (f == 1) return failed; \
         if (f == 2) die(); \
-        int done = real arguments; \
+        int done = arguments; \
         if (f) die(); \
         return done; \
     }
 
 #define OF(fd) path_of(fd, path_)
-WHOLE(fsync, OF(fd), -1, (int fd), (fd), note("sync", path_, "", 0, NULL, 0))
-WHOLE(fdatasync, OF(fd), -1, (int fd), (fd), note("sync", path_, "", 0, NULL, 0))
-WHOLE(ftruncate64, OF(fd), -1, (int fd, off64_t size), (fd, size),
+/* A sync, or none where none is wanted. */
+#define SYNC(fd) (strcmp(wanted, "stop-unsynced") == 0 && watched(fd) ? 0 : real(fd))
+WHOLE(fsync, OF(fd), -1, (int fd), SYNC(fd), note("sync", path_, "", 0, NULL, 0))
+WHOLE(fdatasync, OF(fd), -1, (int fd), SYNC(fd), note("sync", path_, "", 0, NULL, 0))
+WHOLE(ftruncate64, OF(fd), -1, (int fd, off64_t size), real(fd, size),
       note("cut", path_, "", size, NULL, 0))
-WHOLE(ftruncate, OF(fd), -1, (int fd, off_t size), (fd, size),
+WHOLE(ftruncate, OF(fd), -1, (int fd, off_t size), real(fd, size),
       note("cut", path_, "", size, NULL, 0))
-WHOLE(posix_fallocate64, OF(fd), errno, (int fd, off64_t at, off64_t size), (fd, at, size), (void)0)
-WHOLE(posix_fallocate, OF(fd), errno, (int fd, off_t at, off_t size), (fd, at, size), (void)0)
-WHOLE(rename, below(from), -1, (const char *from, const char *to), (from, to),
+WHOLE(posix_fallocate64, OF(fd), errno, (int fd, off64_t at, off64_t size), real(fd, at, size), (void)0)
+WHOLE(posix_fallocate, OF(fd), errno, (int fd, off_t at, off_t size), real(fd, at, size), (void)0)
+WHOLE(rename, below(from), -1, (const char *from, const char *to), real(from, to),
       note("rename", from, to, 0, NULL, 0))
-WHOLE(unlink, below(path), -1, (const char *path), (path), note("unlink", path, "", 0, NULL, 0))
-WHOLE(mkdir, below(path), -1, (const char *path, mode_t mode), (path, mode),
+WHOLE(unlink, below(path), -1, (const char *path), real(path), note("unlink", path, "", 0, NULL, 0))
+WHOLE(mkdir, below(path), -1, (const char *path, mode_t mode), real(path, mode),
       note("mkdir", path, "", 0, NULL, 0))
 
 /* Opening is never faulted; the record wants to know which files are made or emptied by it. */
