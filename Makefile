@@ -19,7 +19,7 @@ peers:
 	$(PYTHON) -m pytest -q -m peers tests/peers
 
 weekly:
-	$(PYTHON) -m pytest -q -s -m "weekly or faults" tests
+	WEEKLY=1 $(PYTHON) -m pytest -q -s -m "weekly or faults" tests
 
 bench:
 	$(PYTHON) bench/overhead.py
