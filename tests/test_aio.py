@@ -180,3 +180,24 @@ def test_closing_closes_the_source_too() -> None:
         assert len(asyncio.all_tasks()) == 1
 
     run(main())
+
+
+def test_ready_tasks_go_in_an_order_that_a_seed_decides() -> None:
+    """The same seed, the same order; without one, first come, first served."""
+
+    async def turns() -> list[int]:
+        order: list[int] = []
+
+        async def one(number: int) -> None:
+            for _ in range(3):
+                await asyncio.sleep(0)
+                order.append(number)
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(5):
+                group.create_task(one(number))
+        return order
+
+    assert run(turns()) == [0, 1, 2, 3, 4] * 3
+    assert run(turns(), seed=1) == run(turns(), seed=1)
+    assert len({tuple(run(turns(), seed=seed)) for seed in range(5)}) > 1

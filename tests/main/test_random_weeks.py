@@ -135,14 +135,8 @@ def live(week: Week) -> None:
                 assert told["images"] == len(set(week.urls))
         return simulator
 
-    simulator = run_all(seven(), clock)
+    simulator = run(seven(), seed=week.seed)
     judge(week, simulator, output)
-
-
-def run_all(coroutine: Any, clock: VirtualClock) -> Simulator:
-    found = run(coroutine)
-    assert isinstance(found, Simulator)
-    return found
 
 
 def judge(week: Week, simulator: Simulator, output: Path) -> None:

@@ -7,9 +7,12 @@ pending, so real threads (the journal's writer) never see time fly past them.
 from __future__ import annotations
 
 import asyncio
+import random
 import selectors
+from collections import deque
 from collections.abc import Coroutine
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -34,9 +37,16 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Loop whose `time()` starts at 0 and only moves by jumps."""
+    """Loop whose `time()` starts at 0 and only moves by jumps.
 
-    def __init__(self) -> None:
+    seed: tasks that are ready in the same turn go in an order drawn from it, as nothing promises
+    them another. Plain callbacks keep their places, which asyncio does promise.
+    """
+
+    _ready: deque[asyncio.Handle]
+
+    def __init__(self, seed: object = None) -> None:
+        self._order = None if seed is None else random.Random(f"order {seed}")
         self.offset = 0.0
         self.pending_jobs = 0
         selector = _JumpingSelector()
@@ -46,6 +56,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.offset
 
+    def _run_once(self) -> None:
+        if self._order is not None and len(self._ready) > 1:
+            places = [at for at, handle in enumerate(self._ready) if _is_step(handle)]
+            handles = [self._ready[at] for at in places]
+            self._order.shuffle(handles)
+            for at, handle in zip(places, handles, strict=True):
+                self._ready[at] = handle
+        super()._run_once()
+
     def run_in_executor(self, executor: Executor | None, func: Any, *args: Any) -> Any:
         self.pending_jobs += 1
         future = super().run_in_executor(executor, func, *args)
@@ -54,6 +73,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _job_done(self, _future: object) -> None:
         self.pending_jobs -= 1
+
+
+def _is_step(handle: asyncio.Handle) -> bool:
+    """Does this callback take a task one step on?"""
+    callback = getattr(handle, "_callback", None)
+    owner = getattr(callback, "__self__", None)
+    return isinstance(owner, asyncio.Task) or type(callback).__name__ == "TaskStepMethWrapper"
 
 
 class VirtualClock:
@@ -77,7 +103,7 @@ class VirtualClock:
         self.start += seconds
 
 
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on a fresh virtual loop."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+def run(coroutine: Coroutine[Any, Any, T], *, seed: object = None) -> T:
+    """Run a coroutine on a fresh virtual loop; seed: see `VirtualLoop`."""
+    with asyncio.Runner(loop_factory=partial(VirtualLoop, seed)) as runner:
         return runner.run(coroutine)
