@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import json
 import random
@@ -13,11 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip("s3fs")
-pytest.importorskip("moto")
-
-import contextlib
 
 from pipeline.checkpoint import store as stores
 from pipeline.checkpoint.checkpoint import Checkpoint, open_checkpoint
