@@ -10,6 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -185,15 +187,36 @@ MUTANTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def copied(folder: Path) -> Path:
     """The program and its tests, to be changed."""
-    folder = tmp_path_factory.mktemp("mutants")
+    folder.mkdir()
     for name in ("pipeline", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "configs", "data"):
         (folder / name).symlink_to(ROOT / name)
     return folder
+
+
+@pytest.fixture(scope="module")
+def ended(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
+    """The tests of every mutant, each in a copy of its own, two at a time."""
+    folder = tmp_path_factory.mktemp("mutants")
+
+    def judged(number: int, mutant: Mutant) -> subprocess.CompletedProcess[str]:
+        copy = copied(folder / str(number))
+        path = copy / "pipeline" / mutant.file
+        whole = path.read_text()
+        assert whole.count(mutant.old) == 1, "the text is not there any more: mend the mutant"
+        path.write_text(whole.replace(mutant.old, mutant.new))
+        return suite(copy, "-m", "pytest", "-x", "-m", "", "-p", "no:cacheprovider", mutant.killer)
+
+    with ThreadPoolExecutor(2) as pool:
+        yield {
+            name: pool.submit(judged, number, mutant)
+            for number, (name, mutant) in enumerate(MUTANTS.items())
+        }
 
 
 def suite(copy: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -206,25 +229,20 @@ def suite(copy: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.faults
 @pytest.mark.parametrize("name", MUTANTS)
-def test_some_test_fails_without_it(copy: Path, name: str) -> None:
+def test_some_test_fails_without_it(
+    ended: dict[str, Future[subprocess.CompletedProcess[str]]], name: str
+) -> None:
     """The text stands there once, and the test that watches it fails, by its own assertion."""
-    mutant = MUTANTS[name]
-    path = copy / "pipeline" / mutant.file
-    whole = path.read_text()
-    assert whole.count(mutant.old) == 1, "the text is not there any more: mend the mutant"
-    path.write_text(whole.replace(mutant.old, mutant.new))
-    try:
-        ended = suite(copy, "-m", "pytest", "-x", "-m", "", "-p", "no:cacheprovider", mutant.killer)
-    finally:
-        path.write_text(whole)
+    found = ended[name].result()
 
-    assert ended.returncode == 1, ended.stdout[-2000:] + ended.stderr[-2000:]
+    assert found.returncode == 1, found.stdout[-2000:] + found.stderr[-2000:]
 
 
 @pytest.mark.faults
-def test_the_copy_is_what_is_tested(copy: Path) -> None:
+def test_the_copy_is_what_is_tested(tmp_path: Path) -> None:
     """The mutants' tests import the copy, and without a mutant they pass."""
+    copy = copied(tmp_path / "copy")
     told = suite(copy, "-c", "import pipeline; print(pipeline.__file__)")
     assert told.stdout.startswith(str(copy))
-    ended = suite(copy, "-m", "pytest", "-x", "-m", "", "tests/faults/test_power.py", "-k", "some")
-    assert ended.returncode == 0, ended.stdout[-2000:]
+    found = suite(copy, "-m", "pytest", "-x", "-m", "", "tests/faults/test_power.py", "-k", "some")
+    assert found.returncode == 0, found.stdout[-2000:]

@@ -223,7 +223,7 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_hasty")
 @pytest.mark.faults
-@pytest.mark.parametrize("schedules", [50, pytest.param(1000, marks=pytest.mark.weekly)])
+@pytest.mark.parametrize("schedules", [8, pytest.param(1000, marks=pytest.mark.weekly)])
 def test_random_faults_lose_nothing_and_show_no_key_twice(
     service: int, tmp_path: Path, schedules: int
 ) -> None:
