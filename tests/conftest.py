@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-# Under `nohup` the tests' own processes would ignore it too, as `nohup` means them to.
+# Under `nohup`, or in the background of a shell, the tests' own processes would ignore these too.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
