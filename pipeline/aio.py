@@ -1,7 +1,8 @@
-"""The one concurrency primitive: `amap`, a worker pool over an async iterator.
+"""The one concurrency primitive: a worker pool over an async iterator, `each`, or `amap` where
+the results are wanted.
 
 `limit` workers share one task group, results come in the order in which they are ready, and
-nothing is buffered beyond one result a worker. The group lives in a task of its own: a
+nothing is buffered beyond one result a worker. The group of `amap` lives in a task of its own: a
 generator must not yield from inside a task group, since a failing child would cancel the
 consumer in the middle of its own work (see aiometer's `amap`).
 """
@@ -24,15 +25,14 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-async def amap(
-    act: Callable[[In], Awaitable[Out]], source: AsyncGenerator[In, None], *, limit: int
-) -> AsyncGenerator[Out, None]:
-    """Apply `act` to what `source` yields, `limit` at a time; yield results as they come.
+async def each(
+    act: Callable[[In], Awaitable[None]], source: AsyncGenerator[In, None], *, limit: int
+) -> None:
+    """Apply `act` to all that `source` yields, `limit` at a time.
 
     An exception from `act` or `source` cancels the other workers and is raised here as itself.
-    Closing the generator cancels the workers, waits for them, and closes `source`.
+    Closes `source`, also when cancelled.
     """
-    results: asyncio.Queue[tuple[Out] | None] = asyncio.Queue(maxsize=limit)
     turn = asyncio.Lock()
     ended = False
 
@@ -47,13 +47,33 @@ async def amap(
                 except StopAsyncIteration:
                     ended = True
                     return
-            await results.put((await act(one),))
+            await act(one)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(limit):
+                group.create_task(worker())
+    except BaseExceptionGroup as failed:
+        raise first_cause(failed) from None
+    finally:
+        await source.aclose()
+
+
+async def amap(
+    act: Callable[[In], Awaitable[Out]], source: AsyncGenerator[In, None], *, limit: int
+) -> AsyncGenerator[Out, None]:
+    """`each`, with the results: they are yielded as they come.
+
+    Closing the generator cancels the workers, waits for them, and closes `source`.
+    """
+    results: asyncio.Queue[tuple[Out] | None] = asyncio.Queue(maxsize=limit)
+
+    async def hand_on(one: In) -> None:
+        await results.put((await act(one),))
 
     async def drive() -> None:
         try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(limit):
-                    group.create_task(worker())
+            await each(hand_on, source, limit=limit)
         except (asyncio.CancelledError, GeneratorExit):
             raise  # only the consumer cancels, and it no longer reads
         except BaseException:
@@ -65,14 +85,59 @@ async def amap(
     try:
         while (result := await results.get()) is not None:
             yield result[0]
-        try:
-            await driver
-        except BaseExceptionGroup as group:
-            raise first_cause(group) from None
+        await driver
     finally:
         driver.cancel()
         await asyncio.wait([driver])
-        await source.aclose()
+
+
+class Deadline:
+    """`asyncio.timeout` of one length for many tasks, with a single timer among them.
+
+    A timer is a handle of the event loop that is made, started and closed: 10 µs a request.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        #: Task -> when it is late, the first one first; None: it was, and is being told.
+        self._ends: dict[asyncio.Task[Any], float | None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def within(self, work: Awaitable[Out]) -> Out:
+        """Await `work`, which is cancelled when it takes too long; then TimeoutError.
+
+        One at a time for each task.
+        """
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+        before, ends = task.cancelling(), loop.time() + self._seconds
+        self._ends[task] = ends
+        if self._timer is None:
+            self._timer = loop.call_at(ends, self._look)
+        try:
+            result = await work
+        except BaseException as error:
+            late = self._ends.pop(task) is None
+            # As in `asyncio.timeout`: somebody else may have cancelled the task as well.
+            if late and task.uncancel() <= before and isinstance(error, asyncio.CancelledError):
+                raise TimeoutError from error
+            raise
+        if self._ends.pop(task) is None:
+            task.uncancel()
+        return result
+
+    def _look(self) -> None:
+        """Cancel what is late and look again when the next one will be."""
+        loop, self._timer = asyncio.get_running_loop(), None
+        now = loop.time()
+        for task, ends in self._ends.items():
+            if ends is None:
+                continue
+            if ends > now:
+                self._timer = loop.call_at(ends, self._look)
+                return
+            self._ends[task] = None
+            task.cancel()
 
 
 async def first(*waits: Coroutine[Any, Any, object]) -> None:

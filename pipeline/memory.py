@@ -15,7 +15,7 @@ _ARENA_MAX = -8
 
 
 #: New containers before the collector looks for cycles among them (CPython's default is 700).
-_YOUNG = 20_000
+_YOUNG = 50_000
 
 
 class _NotHere:

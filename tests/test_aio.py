@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 import pytest
 
-from pipeline.aio import amap, from_thread
+from pipeline.aio import Deadline, amap, each, from_thread
 from tests.support.virtual import run
 
 
@@ -178,6 +178,101 @@ def test_closing_closes_the_source_too() -> None:
                 break
         assert closed == [True]
         assert len(asyncio.all_tasks()) == 1
+
+    run(main())
+
+
+def test_each_does_all_and_closes_what_it_reads() -> None:
+    """No results are kept; a failing one is raised as itself and the source is closed."""
+    done: list[int] = []
+    closed = []
+
+    async def source() -> AsyncGenerator[int, None]:
+        try:
+            for number in range(10):
+                yield number
+        finally:
+            closed.append(True)
+
+    async def act(number: int) -> None:
+        await asyncio.sleep(1)
+        if len(done) == 10:
+            raise LookupError(str(number))
+        done.append(number)
+
+    async def main() -> None:
+        await each(act, source(), limit=3)
+        assert sorted(done) == list(range(10))
+        with pytest.raises(LookupError):
+            await each(act, source(), limit=3)
+        assert closed == [True, True]
+        assert len(asyncio.all_tasks()) == 1
+
+    run(main())
+
+
+def test_a_deadline_ends_each_work_in_its_own_time() -> None:
+    """Three of different beginnings: the slow ones are late after 10 s each, with one timer."""
+    ended: dict[str, float] = {}
+
+    async def work(name: str, begins: float, takes: float, deadline: Deadline) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(begins)
+        try:
+            result = await deadline.within(asyncio.sleep(takes, name))
+            assert result == name
+        except TimeoutError:
+            ended[name] = loop.time()
+            task = asyncio.current_task()
+            assert task is not None
+            assert task.cancelling() == 0
+            # What comes after is not cancelled any more.
+            assert await deadline.within(asyncio.sleep(9, "again")) == "again"
+
+    async def main() -> None:
+        deadline = Deadline(10)
+        begun = asyncio.get_running_loop().time()
+        async with asyncio.TaskGroup() as group:
+            for name, begins, takes in (("a", 0, 99), ("b", 3, 9), ("c", 4, 99), ("d", 4, 99)):
+                group.create_task(work(name, begins, takes, deadline))
+        times = {name: pytest.approx(at - begun, abs=0.1) for name, at in ended.items()}
+        assert times == {"a": 10, "c": 14, "d": 14}
+        assert not deadline._ends
+
+    run(main())
+
+
+def test_a_deadline_does_not_hide_that_the_task_itself_was_cancelled() -> None:
+    """Cancelled before its time, or in the same instant: CancelledError; another error stays."""
+
+    async def main() -> None:
+        deadline = Deadline(10)
+        for seconds in (5, 10):
+            task = asyncio.create_task(deadline.within(asyncio.sleep(99)))
+            await asyncio.sleep(seconds)
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled(), seconds
+
+        async def stubborn() -> None:
+            try:
+                await asyncio.sleep(99)
+            except asyncio.CancelledError:
+                raise LookupError from None
+
+        async def unmoved() -> str:
+            try:
+                await asyncio.sleep(99)
+            except asyncio.CancelledError:
+                return "whole"
+            return "never"
+
+        with pytest.raises(LookupError):
+            await deadline.within(stubborn())
+        assert await deadline.within(unmoved()) == "whole"
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
 
     run(main())
 

@@ -7,7 +7,6 @@ read whole and handed on unparsed. Image downloads never share this session.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ import aiohttp
 from yarl import URL
 
 from pipeline import __version__
+from pipeline.aio import Deadline
 from pipeline.api.classify import headers_kept
 from pipeline.api.endpoint import Endpoint
 from pipeline.api.exchange import Poster, SilentRequest, Spoiled, TooLong
@@ -152,6 +152,7 @@ class Client:
         self._transport = transport
         self.clock = clock
         self._headers = request_headers(endpoint)
+        self._deadline = Deadline(endpoint.settings.timeout)
         key = endpoint.key.reveal() if endpoint.key is not None else ""
         self._spelled = [
             one.encode() for one in (spellings([key]) if len(key) >= SECRET_CHARS else ())
@@ -172,14 +173,14 @@ class Client:
         self, method: str, path: str, body: bytes | None, written: Callable[[], None]
     ) -> Reply:
         started = self.clock.monotonic()
-        seconds = self.endpoint.settings.timeout
         try:
-            async with asyncio.timeout(seconds):
-                status, headers, data = await self._transport.request(
+            status, headers, data = await self._deadline.within(
+                self._transport.request(
                     method, self.endpoint.base_url + path, self._headers, body, written
                 )
+            )
         except TimeoutError:
-            words = f"no whole answer within {seconds:g} s"
+            words = f"no whole answer within {self.endpoint.settings.timeout:g} s"
             raise NoReply("timeout_service", words, sent=True) from None
         return Reply(
             status=status,

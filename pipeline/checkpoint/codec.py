@@ -36,14 +36,40 @@ def _plain(value: Any) -> dict[str, Any]:
 
 
 def reply_head(sent: Sent, reply: Reply) -> bytes:
-    """The head of a reply entry."""
+    """The head of a reply entry. Spelled out: a `dict` is written in half the time of a value."""
+    asked = {
+        "request_id": sent.request_id,
+        "run_id": sent.run_id,
+        "recipe": sent.recipe,
+        "profile": sent.profile,
+        "model": sent.model,
+        "form": sent.form,
+        "attempt": sent.attempt,
+        "at": sent.at,
+        "wait_ms": sent.wait_ms,
+        "items": [
+            {
+                "key": one.key,
+                "id": one.id,
+                "image": one.image,
+                "prompt_id": one.prompt_id,
+                "ordinal": one.ordinal,
+                "image_sha256": one.image_sha256,
+                "width": one.width,
+                "height": one.height,
+                "flags": one.flags,
+                "attempts": one.attempts,
+            }
+            for one in sent.items
+        ],
+    }
     told = {
         "status": reply.status,
         "headers": dict(reply.headers),
         "latency_ms": reply.latency_ms,
         "at": reply.at,
     }
-    return write({"sent": sent, "reply": told})
+    return write({"sent": asked, "reply": told})
 
 
 def read_reply(head: bytes, body: bytes | None) -> tuple[Sent, Reply]:

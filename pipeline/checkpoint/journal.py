@@ -5,9 +5,10 @@ without checksums would give wrong rows after a damaged tail; this did neither i
 One connection, one thread: several writers and checkpointers meet a known bug in SQLite before
 3.51.3.
 
-**Natural batching**: whoever waits is committed together as soon as the last commit has
-returned. No timer: an idle journal commits at once, a busy one in groups that grow with the
-disk's own slowness.
+**Natural batching**: an idle journal commits at once, a busy one in groups: what came during a
+commit waits 5 ms more for company. A commit is a hand-over to a thread and back, and where
+several a millisecond land at once that costs more than the requests (1.6 against 2.5 times the
+CPU of a bare HTTP loop, on one core).
 
 **Fail-stop**: after the first error nothing more may be asked (`trouble` says why), but what is
 under way still finds a place: the reserve is released, the file opened anew, the group written
@@ -31,6 +32,8 @@ from pipeline.errors import OutputError
 
 #: Really allocated, released when the disk is full, so that answers under way find room.
 RESERVE_BYTES = 16 * 2**20
+#: Seconds between two commits while answers keep coming.
+GATHER = 0.005
 #: At close an empty journal larger than this is made anew.
 SHRINK_ABOVE = 8 * 2**20
 
@@ -128,7 +131,8 @@ class Journal:
             for one in stranded:
                 _tell(one, error)
         if self._waiting:
-            self._commit_waiting()
+            # They came while this group was written, so more are to be expected.
+            asyncio.get_running_loop().call_later(GATHER, self._commit_waiting)
         else:
             self._idle.set()
 

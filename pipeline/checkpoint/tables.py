@@ -49,6 +49,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 #: Replies are about 1.5 KB: five to a page cost a third less than two.
 _PAGE_BYTES = 8192
+#: Entries of one statement; more of them take several in a transaction.
+ADDED_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,10 +139,23 @@ def look(path: Path) -> sqlite3.Connection:
 # --- entries -----------------------------------------------------------------------------------
 
 
-def add(db: sqlite3.Connection, entries: Iterable[Entry]) -> None:
-    """Store entries. Storing one again under its number changes nothing."""
+def add(db: sqlite3.Connection, entries: Sequence[Entry]) -> None:
+    """Store entries, durable on return. Storing one again under its number changes nothing."""
+    if len(entries) <= ADDED_AT_ONCE:
+        _insert(db, entries)
+        return
     with transaction(db):
-        db.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", entries)
+        for start in range(0, len(entries), ADDED_AT_ONCE):
+            _insert(db, entries[start : start + ADDED_AT_ONCE])
+
+
+def _insert(db: sqlite3.Connection, entries: Sequence[Entry]) -> None:
+    """One statement, which by itself is a transaction. For each statement the interpreter's lock
+    is let go and has to be fought for again with the loop's thread, which costs more than what
+    SQLite does."""
+    values = ", ".join(["(?, ?, ?, ?)"] * len(entries))
+    sql = f"INSERT OR REPLACE INTO entries VALUES {values}"  # noqa: S608 - only marks
+    db.execute(sql, [value for entry in entries for value in entry])
 
 
 def published(db: sqlite3.Connection) -> int:

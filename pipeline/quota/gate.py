@@ -15,6 +15,7 @@ import asyncio
 import logging
 import math
 import random
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -67,6 +68,12 @@ class Gate:
         self._flying: dict[int, Permit] = {}
         self._turn = asyncio.Lock()
         self._queued = 0
+        #: Those who wait for limits that need nothing written and no spacing: `_admit` lets them
+        #: in one by one, so that nobody is woken in vain.
+        self._line: deque[tuple[Ask, asyncio.Future[Permit]]] = deque()
+        self._alarm: asyncio.TimerHandle | None = None
+        #: `_admit` is about to be called.
+        self._called = False
         self._waker: asyncio.Future[None] | None = None
         #: Bounds of the service's clock against uptime, as the ledger has them.
         self._clock_kept = (float("-inf"), float("inf"))
@@ -103,17 +110,67 @@ class Gate:
         cannot be written.
         """
         ask = Ask(tokens, cost_usd)
-        if not self._queued and self._kept is None and self._rules.requests.per_minute is None:
-            # Nobody waits and nothing has to be written: no need to queue.
+        if self._kept is None and self._rules.requests.per_minute is None and not self._queued:
             now = self._times.now()
-            if self._opens_at(ask, now) <= now.mono:
+            if not self._line and self._opens_at(ask, now) <= now.mono:
                 return self._take(ask, now, self._rules.daily.days(now), None)
+            return await self._in_line(ask)
         self._queued += 1
         try:
             async with self._turn:
                 return await self._head(ask)
         finally:
             self._queued -= 1
+
+    async def _in_line(self, ask: Ask) -> Permit:
+        """Wait for a permit. (When a limit a minute becomes known meanwhile, its rule spaces.)"""
+        place: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
+        self._line.append((ask, place))
+        if len(self._line) == 1:
+            self._admit()
+        try:
+            return await place
+        except asyncio.CancelledError:
+            if not place.cancelled() and place.exception() is None:
+                self.give_back(place.result())
+            self._admit()
+            raise
+
+    def _admit(self) -> None:
+        """Let in as many from the head of the line as may go now."""
+        self._called = False
+        while self._line:
+            ask, place = self._line[0]
+            if place.done():  # its worker was cancelled
+                self._line.popleft()
+                continue
+            now = self._times.now()
+            try:
+                opens = self._opens_at(ask, now)
+            except Stopped as stopped:
+                self._send_away(stopped)
+                return
+            if opens > now.mono:
+                self._look_again(opens - now.mono)
+                return
+            self._line.popleft()
+            place.set_result(self._take(ask, now, self._rules.daily.days(now), None))
+
+    def _send_away(self, stopped: Stopped) -> None:
+        """The run is ending: nobody in the line gets a permit any more."""
+        for _, place in self._line:
+            if not place.done():
+                place.set_exception(Stopped(str(stopped)))
+        self._line.clear()
+
+    def _look_again(self, seconds: float) -> None:
+        """See after the line again in a while; not if only a report can change anything."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if not math.isinf(seconds):
+            loop = asyncio.get_running_loop()
+            self._alarm = loop.call_later(max(TICK, min(LOOK_AGAIN, seconds)), self._admit)
 
     async def _head(self, ask: Ask) -> Permit:
         """The head of the queue: nobody else is in here."""
@@ -201,6 +258,10 @@ class Gate:
                 timer.cancel()
 
     def _changed(self) -> None:
+        if self._line and not self._called:
+            # Answers land many at a time: whoever may go now is let in once for all of them.
+            self._called = True
+            asyncio.get_running_loop().call_soon(self._admit)
         if self._waker is not None:
             _wake(self._waker)
 
@@ -314,7 +375,7 @@ class Gate:
 
     def snapshot(self) -> dict[str, object]:
         """The state of all limits, for progress and status. Instants are epoch seconds."""
-        return {**self._rules.facts(self._times.now()), "queued": self._queued}
+        return {**self._rules.facts(self._times.now()), "queued": self._queued + len(self._line)}
 
     def hear_notices(self, ledger: LedgerThread) -> None:
         """Log and keep what the ledger has to say."""

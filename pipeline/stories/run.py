@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from functools import partial
 
-from pipeline.aio import amap, first, from_thread
+from pipeline.aio import amap, each, first, from_thread
 from pipeline.records import Item, Row
 from pipeline.stories.present import at_hand, present
 from pipeline.stories.start import Opened
@@ -30,14 +30,10 @@ async def run_job(run: Opened) -> None:
     items = amap(partial(made_ready, run), rows, limit=run.ahead)
     supply = Supply(items, run.pool, stopped=run.desk.gate.stopped)
     settle = supply.settling(run.desk.settle)
-
-    async def work() -> None:
-        async with aclosing(amap(settle, supply.requests(), limit=2 * run.concurrency)) as done:
-            async for _ in done:
-                pass
+    work = each(settle, supply.requests(), limit=2 * run.concurrency)
 
     async with asyncio.TaskGroup() as group:
-        working = group.create_task(work())
+        working = group.create_task(work)
         draining = group.create_task(drain(run, supply, working))
         showing = group.create_task(run.progress.keep_showing())
         working.add_done_callback(lambda _: (draining.cancel(), showing.cancel()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,117 @@ def test_a_worker_cancelled_in_the_queue_does_not_hold_up_the_others(tmp_path: P
         return order
 
     assert run(main()) == [0, 2, 4, 5]
+
+
+@dataclass
+class Slots:
+    """Workers that wait for one of two slots; nothing is written, nothing spaced."""
+
+    gate: Gate
+    clock: VirtualClock
+    #: Who got leave, in order; who was told to stop, and when.
+    order: list[int] = field(default_factory=list)
+    ended: list[tuple[int, float]] = field(default_factory=list)
+    #: When each got leave.
+    times: list[float] = field(default_factory=list)
+
+    async def worker(self, name: int, seconds: float = 10.0, verdict: Verdict = OK) -> None:
+        try:
+            permit = await self.gate.permit(tokens=1)
+        except Stopped:
+            self.ended.append((name, self.clock.monotonic()))
+            return
+        self.order.append(name)
+        self.times.append(self.clock.monotonic())
+        try:
+            await self.clock.sleep(seconds)
+        finally:
+            done(self.gate, permit, verdict)
+
+
+def two_slots(tmp_path: Path) -> Opener:
+    return opener(tmp_path, account=None, settings=QuotaSettings(concurrency=2))
+
+
+def test_who_waits_for_a_slot_is_let_in_in_order_and_who_is_gone_is_passed_over(
+    tmp_path: Path,
+) -> None:
+    """Cancelled at the head and behind it, and in the very turn in which a slot came free."""
+
+    async def main() -> None:
+        open_ = two_slots(tmp_path)
+        async with open_.gate() as gate:
+            slots = Slots(gate, open_.clock)
+            tasks = [asyncio.create_task(slots.worker(name)) for name in range(9)]
+            await open_.clock.sleep(5.0)
+            assert slots.order == [0, 1]
+            assert gate.snapshot()["queued"] == 7
+            tasks[2].cancel()  # the head
+            tasks[4].cancel()
+            await open_.clock.sleep(5.1)
+            assert slots.order == [0, 1, 3, 5]
+            # 6 gets its leave in this turn of the loop and is cancelled before it runs.
+            permit = next(iter(gate._flying.values()))
+            done(gate, permit)
+            gate._admit()
+            tasks[6].cancel()
+            await asyncio.wait(tasks)
+            assert slots.order == [0, 1, 3, 5, 7, 8]
+            assert gate.snapshot()["queued"] == 0
+            assert not gate._flying
+
+    run(main())
+
+
+def test_a_stop_ends_the_wait_for_a_slot_at_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        open_ = two_slots(tmp_path)
+        async with open_.gate() as gate:
+            slots = Slots(gate, open_.clock)
+            tasks = [asyncio.create_task(slots.worker(name, 100.0)) for name in range(5)]
+            await open_.clock.sleep(3.0)
+            gate.stop(StopReason(exit=Exit.SIGINT, message="interrupted"))
+            await asyncio.wait(tasks)
+            assert slots.ended == [(name, pytest.approx(3.0, abs=0.01)) for name in (2, 3, 4)]
+
+    run(main())
+
+
+def test_who_waits_for_a_slot_while_a_limit_becomes_known_is_spaced(tmp_path: Path) -> None:
+    """The first answer says 6 a minute: nobody in the line goes any faster than that."""
+    limited = Verdict(kind=Kind.ACCOUNT_MINUTE, scope=Scope.ACCOUNT, wait=1.0, limit=6)
+
+    async def main() -> list[float]:
+        open_ = two_slots(tmp_path)
+        async with open_.gate() as gate:
+            slots = Slots(gate, open_.clock)
+            tasks = [asyncio.create_task(slots.worker(0, 0.2, limited))]
+            tasks += [asyncio.create_task(slots.worker(name, 0.3)) for name in range(1, 6)]
+            await asyncio.wait(tasks)
+            assert sorted(slots.order) == list(range(6))
+        return slots.times
+
+    times = run(main())
+    spaced = [time for time in times if time > 0.6]
+    assert len(spaced) >= 2
+    assert all(later - time > 9.9 for time, later in pairwise(spaced))
+
+
+def test_a_pause_ends_for_who_waits_in_the_line(tmp_path: Path) -> None:
+    """A time at which the line opens by itself, without anybody's report."""
+    limited = Verdict(kind=Kind.UPSTREAM, scope=Scope.MODEL, wait=30.0)
+
+    async def main() -> list[float]:
+        open_ = two_slots(tmp_path)
+        async with open_.gate() as gate:
+            slots = Slots(gate, open_.clock)
+            tasks = [asyncio.create_task(slots.worker(name, 1.0, limited)) for name in range(2)]
+            await open_.clock.sleep(2.0)
+            tasks.append(asyncio.create_task(slots.worker(2)))
+            await asyncio.wait(tasks)
+        return slots.times
+
+    assert run(main())[2] >= 30.0
 
 
 def test_a_worker_cancelled_while_its_reservation_is_written_gives_it_back(tmp_path: Path) -> None:
