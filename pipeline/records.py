@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pipeline.values import dataclass
 
@@ -147,9 +147,12 @@ class Completion:
     generation_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """One image's result: a caption, or the reason why there is none. Columns of `captions/`."""
+class Record(NamedTuple):
+    """One image's result: a caption, or the reason why there is none. Columns of `captions/`.
+
+    A tuple, as there is one for every image: made in a third of the time of a value with names,
+    and 10,000 of them are turned into columns as they are.
+    """
 
     key: str
     recipe: str

@@ -6,7 +6,7 @@ newer one with a named error, never with a guess.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from typing import Any
@@ -79,24 +79,21 @@ REQUESTS = pa.schema(
 )
 
 
-def _getter(cls: type, schema: pa.Schema) -> attrgetter[tuple[Any, ...]]:
-    """A getter of all columns' values; proves that the class and the schema agree."""
-    names = [f.name for f in fields(cls)]
-    if [n.rstrip("_") for n in names] != schema.names:
-        raise TypeError(f"{cls.__name__} and its schema differ")
-    return attrgetter(*names)
+def _agree(names: Sequence[str], schema: pa.Schema) -> None:
+    if [name.rstrip("_") for name in names] != schema.names:
+        raise TypeError("a class and its schema differ")
 
 
-_record = _getter(Record, RECORDS)
-_request = _getter(RequestRow, REQUESTS)
+_REQUEST = [field.name for field in fields(RequestRow)]
+_agree(Record._fields, RECORDS)
+_agree(_REQUEST, REQUESTS)
+_request: Callable[[RequestRow], tuple[Any, ...]] = attrgetter(*_REQUEST)
 
 
-def _table(
-    rows: Sequence[object], getter: attrgetter[tuple[Any, ...]], schema: pa.Schema
-) -> pa.Table:
-    if not rows:
+def _table(rows: Iterable[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
+    columns = list(zip(*rows, strict=True))
+    if not columns:
         return schema.empty_table()
-    columns = zip(*map(getter, rows), strict=True)
     arrays = [
         pa.array(column, type=field.type) for column, field in zip(columns, schema, strict=True)
     ]
@@ -105,9 +102,9 @@ def _table(
 
 def records_table(records: Sequence[Record]) -> pa.Table:
     """Records as an Arrow table with the schema of `captions/` and `failures/`."""
-    return _table(records, _record, RECORDS)
+    return _table(records, RECORDS)
 
 
 def requests_table(rows: Sequence[RequestRow]) -> pa.Table:
     """Account rows as an Arrow table with the schema of `requests/`."""
-    return _table(rows, _request, REQUESTS)
+    return _table(map(_request, rows), REQUESTS)

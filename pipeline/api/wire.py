@@ -10,6 +10,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import orjson
 
@@ -80,8 +81,7 @@ class Wire:
         packed = request.form == "pack"
         for number, item in enumerate(request.items, 1):
             if packed:
-                text = labels[number - 1] if labels else f"Image {number}:"
-                parts.append(b'{"type":"text","text":' + orjson.dumps(text) + b"}")
+                parts.append(_text_part(labels[number - 1] if labels else f"Image {number}:"))
             parts.append(_image_part(item.image))
         head = self._head
         if packed:
@@ -107,6 +107,11 @@ class Wire:
         if self._system is not None:
             head += orjson.dumps({"role": "system", "content": self._system}) + b","
         return head + b'{"role":"user","content":['
+
+
+@lru_cache(maxsize=256)  # `Image N:` comes again in every pack
+def _text_part(text: str) -> bytes:
+    return b'{"type":"text","text":' + orjson.dumps(text) + b"}"
 
 
 def _image_part(image: Image) -> bytes:

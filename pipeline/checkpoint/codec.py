@@ -92,7 +92,7 @@ def read_row(head: bytes) -> RequestRow:
 
 def records_head(records: Sequence[Record]) -> bytes:
     """Records that come from no reply."""
-    return write(list(records))
+    return write([record._asdict() for record in records])
 
 
 def read_records(head: bytes) -> tuple[Record, ...]:

@@ -52,7 +52,9 @@ class KeyMap:
 
     def set(self, key: str, word: str, *, unless: str | None = None) -> str | None:
         """Give a key its word, unless it has that one already; returns what it had before."""
-        whole, number = unhexlify(key), self._number_of(word)
+        whole, number = unhexlify(key), self._numbers.get(word)
+        if number is None:
+            number = self._number_of(word)
         bucket, at, was = self._slot(whole)
         before = None if was is None else self._words[was]
         if before is None or before != unless:

@@ -87,9 +87,14 @@ class Images:
 
     def turned_inline(self, url: str | None) -> bool:
         """Has the host of this URL gone inline?"""
-        if not self._inline or url is None or (place := place_of(url)) is None:
+        if not self.any_inline or url is None or (place := place_of(url)) is None:
             return False
         return self._place(place)[1] in self._inline
+
+    @property
+    def any_inline(self) -> bool:
+        """Has any host gone inline?"""
+        return bool(self._inline)
 
     def inline_host(self, url: str) -> str | None:
         """The service cannot fetch this URL: from now on, images of its host go as bytes.

@@ -50,7 +50,8 @@ def place_of(text: str) -> str | None:
     found = _PLACE.match(text)
     if found is None:
         return None
-    if len(text) > MAX_URL or _ODD.search(text):
+    # Printable text has no odd letters but these two.
+    if len(text) > MAX_URL or " " in text or "\\" in text or not text.isprintable():
         check_text(text)
     return found[0]
 

@@ -94,14 +94,16 @@ def measure(
     raw_bytes: int = 0,
 ) -> Measured:
     """What one reply adds to the counts."""
-    records, size = tuple(records), len(sent.items)
-    captions = sum(record.status == "ok" for record in records)
-    refused = sum(record.error_code in REFUSED for record in records)
-    counts = Measured(settled=captions + refused, refused=refused)
+    captions, refused, size = 0, 0, len(sent.items)
+    for record in records:
+        captions += record.status == "ok"
+        refused += record.error_code in REFUSED
     if size == 1 or kind not in (Kind.OK, Kind.TRUNCATED):
-        return counts
+        return Measured(settled=captions + refused, refused=refused)
     missed = size - captions
-    return counts + Measured(
+    return Measured(
+        settled=captions + refused,
+        refused=refused,
         packs=1,
         packed=size,
         squares=size * size,

@@ -79,8 +79,11 @@ def request_tokens(
     items: Sequence[Item], form: Form, *, caption: int = CAPTION_TOKENS, system: str = ""
 ) -> tuple[int, int]:
     """Estimated tokens (in, out) of a request; prompts that are the same count once."""
-    tokens = sum(item_tokens(item.image) for item in items) + (text_tokens(system) if system else 0)
-    tokens += sum(text_tokens(prompt) for prompt in {item.prompt for item in items})
+    tokens = text_tokens(system) if system else 0
+    for item in items:
+        tokens += item_tokens(item.image)
+    for prompt in {item.prompt for item in items}:
+        tokens += text_tokens(prompt)
     if form == "pack":
         tokens += PACK_TOKENS
     return tokens, caption * len(items)

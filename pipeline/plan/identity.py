@@ -137,11 +137,9 @@ def image_identity(
 
 def shown_image(value: ImageValue) -> str:
     """The image as records and logs show it: no signature, no bytes, no data URI."""
-    return shown(image_identity(value))
-
-
-def shown(identity: str) -> str:
-    """`shown_image` of an image whose identity is known."""
+    if isinstance(value, str) and value.startswith(_WEB) and "?" not in value:
+        return safe_text(value)  # most images; what follows comes to the same
+    identity = image_identity(value)
     kind, _, rest = identity.partition(":")
     return identity if kind == "sha256" else safe_text(rest)
 
@@ -173,7 +171,6 @@ __all__ = [
     "prompt_sql",
     "raw_key",
     "recipe",
-    "shown",
     "shown_image",
     "text_sql",
     "unsigned",

@@ -128,11 +128,21 @@ class _Shares:
 
     def __init__(self, sent: Sent, reply: Reply, completion: Completion | None) -> None:
         count = len(sent.items)
-        self._sent, self._reply, self._completion = sent, reply, completion
+        self._sent, self._reply = sent, reply
         self._prompt = share(completion.prompt_tokens if completion else None, count)
         self._output = share(completion.completion_tokens if completion else None, count)
         cost = completion.cost_usd if completion else None
         self._cost = None if cost is None else cost / count
+        told = completion or Completion(content="")
+        #: From `model` to `finish_reason`.
+        self._service = (
+            sent.model,
+            told.served_model,
+            told.provider,
+            sent.request_id,
+            told.generation_id,
+            told.finish_reason,
+        )
 
     def record(
         self,
@@ -144,36 +154,33 @@ class _Shares:
         code: str | None = None,
         error: str | None = None,
     ) -> Record:
-        sent, completion = self._sent, self._completion
+        sent = self._sent
         asked: Asked = sent.items[index]
         kept_raw = None if raw is None or raw == caption else safe_text(raw)
+        # In the order of the fields: naming 29 of them takes longer than all the rest.
         return Record(
-            key=asked.key,
-            recipe=sent.recipe,
-            id=asked.id,
-            image=asked.image,
-            caption=caption,
-            status="ok" if caption else "failed",
-            error_code=code,
-            error=safe_text(error)[:ERROR_CHARS] if error else None,
-            flags=asked.flags if flags is None else flags,
-            caption_raw=kept_raw if kept_raw != caption else None,
-            prompt_id=asked.prompt_id,
-            model=sent.model,
-            served_model=completion.served_model if completion else None,
-            provider=completion.provider if completion else None,
-            request_id=sent.request_id,
-            generation_id=completion.generation_id if completion else None,
-            finish_reason=completion.finish_reason if completion else None,
-            prompt_tokens=self._prompt[index],
-            completion_tokens=self._output[index],
-            cost_usd=self._cost,
-            latency_ms=self._reply.latency_ms,
-            attempts=asked.attempts,
-            pack_size=len(sent.items),
-            image_sha256=asked.image_sha256,
-            width=asked.width,
-            height=asked.height,
-            run_id=sent.run_id,
-            finished_at=self._reply.at,
+            asked.key,
+            sent.recipe,
+            asked.id,
+            asked.image,
+            caption,
+            "ok" if caption else "failed",
+            code,
+            safe_text(error)[:ERROR_CHARS] if error else None,
+            asked.flags if flags is None else flags,
+            None,
+            kept_raw if kept_raw != caption else None,
+            asked.prompt_id,
+            *self._service,
+            self._prompt[index],
+            self._output[index],
+            self._cost,
+            self._reply.latency_ms,
+            asked.attempts,
+            len(sent.items),
+            asked.image_sha256,
+            asked.width,
+            asked.height,
+            sent.run_id,
+            self._reply.at,
         )

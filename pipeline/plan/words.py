@@ -14,8 +14,8 @@ from pipeline.records import Item
 
 def shared_prompt(items: Sequence[Item]) -> str | None:
     """The prompt of all these images; None when they differ."""
-    first = items[0].prompt
-    return first if all(item.prompt == first for item in items) else None
+    prompts = {item.prompt for item in items}
+    return prompts.pop() if len(prompts) == 1 else None
 
 
 def pack_instruction(prompt: str | None, count: int) -> str:

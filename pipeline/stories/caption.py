@@ -79,7 +79,7 @@ class Desk:
         if request.form == "audit":
             return await self._audit(request)
         first, attempt = request, 0
-        if any(self.images.turned_inline(item.image.url) for item in request.items):
+        if self.images.any_inline:
             request = replace(request, items=await self._as_bytes(request.items))
             if not request.items:
                 return Ended(request=first)

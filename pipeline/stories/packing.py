@@ -63,7 +63,8 @@ class Packing:
         self._thought = 0
         #: Images settled alone, and those of them that were refused.
         self._settled = self._refused = 0
-        self._packs = Measured()
+        #: Images settled in packs.
+        self._learned = 0
         #: What this run measured, by the size of its requests.
         self.by_size: dict[int, Measured] = {}
         #: key -> image, for those who show them.
@@ -77,7 +78,8 @@ class Packing:
     @property
     def measured(self) -> Measured:
         """All that this run measured."""
-        return self._packs + Measured(settled=self._settled, refused=self._refused)
+        alone = Measured(settled=self._settled, refused=self._refused)
+        return sum(self.by_size.values(), start=alone)
 
     @property
     def size(self) -> int:
@@ -104,12 +106,12 @@ class Packing:
             completion_tokens=completion.completion_tokens if completion else None,
             raw_bytes=sum(cost.item_bytes(item.image) for item in request.items),
         )
-        self._packs += counts
+        self._learned += counts.settled
         if self._pictures:
             self.pictures |= {item.asked.key: item.image for item in request.items}
         self.by_size[size] = self.by_size.get(size, Measured()) + counts
-        if self._automatic and self._packs.settled - self._thought >= THINK_EVERY:
-            self._thought = self._packs.settled
+        if self._automatic and self._learned - self._thought >= THINK_EVERY:
+            self._thought = self._learned
             self._pool.allow(self.size)
         if self._share and size > 1 and told.verdict.kind in (Kind.OK, Kind.TRUNCATED):
             return self._choose(request, told)

@@ -38,13 +38,13 @@ class Naming:
 
     def asked(self, row: Row, raw: bytes | None) -> tuple[Asked, str]:
         """What is asked about a row, and in what words. raw: its key, where that is known."""
-        prompt, image = self.prompt.render(row.columns), self._image(row)
-        by_image = row.bad is None and not self.identity.startswith("column:")
-        key = identity.raw_key(self.recipe, image, prompt) if raw is None else raw
+        prompt = self.prompt.render(row.columns)
+        if raw is None:
+            raw = identity.raw_key(self.recipe, self._image(row), prompt)
         asked = Asked(
-            key=key.hex(),
+            key=raw.hex(),
             id=row.id,
-            image=identity.shown(image) if by_image else identity.shown_image(row.image),
+            image=identity.shown_image(row.image),
             prompt_id=identity.prompt_id(prompt, self.system),
             ordinal=row.ordinal,
         )

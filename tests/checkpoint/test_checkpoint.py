@@ -21,7 +21,7 @@ from pipeline.checkpoint.check import check_output
 from pipeline.checkpoint.checkpoint import open_checkpoint
 from pipeline.clock import SystemClock
 from pipeline.errors import Held, OutputError, UsageError
-from pipeline.records import Record, Reply
+from pipeline.records import Reply
 from pipeline.stories.told import derive as real_derive
 from tests.support import small_run
 from tests.support.checker import check_whole, published
@@ -49,16 +49,12 @@ def test_a_caption_replaces_a_failure_and_never_the_other_way_round(tmp_path: Pa
             assert checkpoint.state(key(1)) == "ok"
             await checkpoint.settle([failed(1)])
             assert checkpoint.state(key(1)) == "ok"
-            await checkpoint.settle([Record(**{**_fields(failed(2)), "error_code": "connect"})])
+            await checkpoint.settle([failed(2)._replace(error_code="connect")])
 
     asyncio.run(main())
     records = check_whole(tmp_path)
     assert (records[key(1)]["status"], records[key(2)]["error_code"]) == ("ok", "connect")
     assert len(records) == 2
-
-
-def _fields(record: Record) -> dict[str, object]:
-    return {name: getattr(record, name) for name in Record.__dataclass_fields__}
 
 
 def test_a_redone_caption_replaces_the_old_one_where_it_stands(tmp_path: Path) -> None:

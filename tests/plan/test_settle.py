@@ -71,6 +71,59 @@ def test_a_caption_alone() -> None:
     assert settled(Kind.OK, "A cat.", 1, "plain").records[0].caption_raw is None
 
 
+def test_every_fact_stands_in_its_own_column() -> None:
+    """Values that occur once each, so that none can stand in another's place."""
+    asked = dataclasses.replace(
+        item(1).asked,
+        id="seven",
+        image="a.jpg",
+        prompt_id="words",
+        image_sha256="digest",
+        width=640,
+        height=480,
+        flags=("resized",),
+        attempts=3,
+    )
+    one = dataclasses.replace(sent(1, "plain"), items=(asked,), model="model", recipe="recipe")
+    (record,) = records_of(one, REPLY, Verdict(kind=Kind.OK), told("' A cat.'")).records
+    verdict = Verdict(kind=Kind.REFUSED, code="refused", message="not this")
+    (refused,) = records_of(one, REPLY, verdict, told("")).records
+
+    assert record._asdict() == {
+        "key": asked.key,
+        "recipe": "recipe",
+        "id": "seven",
+        "image": "a.jpg",
+        "caption": "A cat.",
+        "status": "ok",
+        "error_code": None,
+        "error": None,
+        "flags": ("resized",),
+        "fields": None,
+        "caption_raw": "' A cat.'",
+        "prompt_id": "words",
+        "model": "model",
+        "served_model": "served",
+        "provider": "p",
+        "request_id": one.request_id,
+        "generation_id": "g",
+        "finish_reason": "stop",
+        "prompt_tokens": 100,
+        "completion_tokens": 41,
+        "cost_usd": 0.003,
+        "latency_ms": REPLY.latency_ms,
+        "attempts": 3,
+        "pack_size": 1,
+        "image_sha256": "digest",
+        "width": 640,
+        "height": 480,
+        "run_id": one.run_id,
+        "finished_at": REPLY.at,
+    }
+    assert (refused.status, refused.error_code, refused.error) == ("failed", "refused", "not this")
+    assert refused.caption is None
+
+
 def test_a_cut_caption_is_a_success_with_a_flag() -> None:
     """Text that ends at max_tokens is a caption; no text at all is a failure."""
     (cut,) = settled(Kind.TRUNCATED, "A cat on a", 1, "plain").records
