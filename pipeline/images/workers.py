@@ -2,7 +2,7 @@
 
 One process a slot, one picture at a time in it: a picture that kills its worker fails alone, and
 its neighbours in the other slots do not notice. Spawned, never forked: a forked child would hold
-the output's lock after its parent was killed.
+the output's lock after its parent was killed. A worker ends with its driver, however that ended.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import asyncio
 import os
 import resource
 import signal
+import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import ParamSpec, TypeVar
 
 from pipeline.errors import ImageError
@@ -85,11 +86,24 @@ class Workers:
 
 
 def _start(memory: int) -> None:
-    """In a fresh worker: cap memory, dump no core, and leave Ctrl-C to the driver."""
+    """In a fresh worker: cap memory, dump no core, leave Ctrl-C to the driver, end with it."""
+    threading.Thread(target=_end_with_driver, daemon=True).start()
     with suppress(ValueError, OSError):  # some kernels know no such limit
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _end_with_driver() -> None:
+    """Nobody else would end a worker whose driver was killed.
+
+    It waits at a queue whose other end it holds open itself, so it would never hear of it; the
+    sentinel is a pipe that the driver alone holds.
+    """
+    driver = parent_process()
+    assert driver is not None
+    driver.join()
+    os._exit(1)
 
 
 def _limited(seconds: int, work: Callable[..., T], args: tuple[object, ...]) -> T:

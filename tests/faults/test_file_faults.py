@@ -24,7 +24,7 @@ from tests.support.command import ROOT
 from tests.support.small_run import FAILING, IMAGES, caption, key
 
 KILLS = ("before", "after", "torn")
-MODES = (*KILLS, "eio", "enospc")
+MODES = (*KILLS, "eio", "enospc", "short")
 EVER = ("eio-ever", "enospc-ever")
 
 
@@ -43,12 +43,14 @@ class Runs:
             text=True,
         )
 
-    def run(self, folder: Path, at: int = 0, mode: str = "") -> tuple[int, int]:
+    def run(
+        self, folder: Path, at: int = 0, mode: str = "", below: str = "out"
+    ) -> tuple[int, int]:
         """(exit code, file calls; -1 if it was killed). 70 would be an exception nobody expected."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"folder": str(folder), "at": at, "mode": mode}))
-        self._process.stdin.write("\n")
+        asked_for = {"folder": str(folder), "at": at, "mode": mode, "below": below}
+        self._process.stdin.write(json.dumps(asked_for) + "\n")
         self._process.stdin.flush()
         code, calls = json.loads(self._process.stdout.readline())
         return code, calls
@@ -100,7 +102,7 @@ def fault_everywhere(
 ) -> dict[str, int]:
     """Fault each step-th call, look as a reader does, resume, check."""
     (tmp_path / "count").mkdir()
-    code, total = runs.run(tmp_path / "count")
+    code, total = runs.run(tmp_path / "count", mode=mode)
     assert code == 0
     assert not trouble(tmp_path / "count")["lost"]
     assert total > 60
@@ -134,6 +136,39 @@ def test_a_fault_at_some_file_calls(tmp_path: Path, runs: Runs, mode: str, table
 def test_a_fault_at_every_file_call(tmp_path: Path, runs: Runs, mode: str, table: Table) -> None:
     """Every single call."""
     table.add(f"file call, every: {mode}", **fault_everywhere(tmp_path, runs, mode))
+
+
+def start_on_a_full_disk(tmp_path: Path, runs: Runs, step: int) -> dict[str, int]:
+    """Kill a run after each step-th call, start another whose parts find no room, then a third."""
+    (tmp_path / "count").mkdir()
+    _, total = runs.run(tmp_path / "count")
+    found: Counter[str] = Counter()
+    for at in range(5, total, step):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        assert runs.run(folder, at, "after")[0] == -9
+        before = (folder / "acks").read_bytes()
+        (folder / "fired").unlink()
+        code, _ = runs.run(folder, 1, "enospc-ever", "out/captions")
+        found["runs"] += 1
+        found["fired"] += (folder / "fired").exists()
+        # The journal was opened and took what came, although no part could be published.
+        assert code in (0, 73), at
+        found["taken"] += (folder / "acks").read_bytes() != before
+        published(folder / "out")
+        code, _ = runs.run(folder)  # the lock was let go
+        assert code == 0, at
+        found += trouble(folder)
+    return dict(found)
+
+
+def test_a_start_on_a_full_disk_with_a_part_half_made(
+    tmp_path: Path, runs: Runs, table: Table
+) -> None:
+    """Opening needs no room for parts: publication is put off, answers are taken, nothing is lost."""
+    found = start_on_a_full_disk(tmp_path, runs, 13)
+    assert found.pop("taken") > 0
+    table.add("full disk at the start", **found)
 
 
 def test_the_failing_images_are_replaced(tmp_path: Path, runs: Runs) -> None:

@@ -9,8 +9,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from PIL import Image as Pil
 
@@ -18,7 +20,7 @@ from pipeline.errors import ImageError
 from pipeline.images.encode import encode
 from pipeline.images.workers import Workers
 from tests.images.hosts import code_of
-from tests.support.command import ROOT, environment
+from tests.support.command import ROOT, environment, until
 from tests.support.pictures import picture
 
 
@@ -43,6 +45,12 @@ def hoard(_: bytes) -> int:
 
 
 def pid(_: bytes) -> int:
+    return os.getpid()
+
+
+def pid_of_one(seconds: float) -> int:
+    """Busy for so long that the next picture goes to another worker."""
+    time.sleep(seconds)
     return os.getpid()
 
 
@@ -92,6 +100,39 @@ def test_a_worker_that_was_killed_from_outside_costs_no_picture(tmp_path: Path) 
 
     assert asyncio.run(load()) == "alive"
     assert (tmp_path / "flag").exists()
+
+
+#: A driver that is killed while its workers wait for pictures: tells their pids first.
+KILLED = """
+import asyncio, os, signal
+from pipeline.images.workers import Workers
+from tests.images.test_workers import pid_of_one
+
+async def main():
+    workers = Workers(2)
+    found = await asyncio.gather(*[workers.run(pid_of_one, 0.3) for _ in range(2)])
+    print(*found, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+def test_no_worker_outlives_a_killed_driver(tmp_path: Path) -> None:
+    """`kill -9` or the out-of-memory killer: nobody is left to end them, so they end themselves."""
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    with (tmp_path / "pids").open("w") as file:  # no pipe: workers that live on would hold it open
+        done = subprocess.run([sys.executable, script], env=environment(), cwd=ROOT, stdout=file)
+    assert done.returncode == -signal.SIGKILL
+    pids = {int(word) for word in (tmp_path / "pids").read_text().split()}
+    assert len(pids) == 2
+    try:
+        until(lambda: not any(map(psutil.pid_exists, pids)), seconds=20)
+    finally:
+        for one in filter(psutil.pid_exists, pids):
+            os.kill(one, signal.SIGKILL)
 
 
 def test_errors_of_a_picture_keep_their_code_and_their_worker() -> None:

@@ -4,9 +4,13 @@
                                    (0: only count); says "fired AT CALL" in the file `log`
    fault_count()                   calls so far
 
+   A command that cannot be made to call fault_arm is armed by its environment: FAULT_BELOW,
+   FAULT_AT, FAULT_MODE, FAULT_LOG.
+
    mode: before | after | torn     kill the process before, after or half-way through the call
          eio | enospc              the call fails once
          eio-ever | enospc-ever    it and every later one fail
+         short                     only writes are counted; this one takes half of its bytes
          stop                      the process stops before the call, until it is told to go on
          stop-unsynced             the same, and no sync ever reaches the disk
          slow                      every sync takes 50 ms more, the at-th call 2 s more
@@ -43,6 +47,12 @@ void fault_arm(const char *dir, long at, const char *mode, const char *log) {
     snprintf(wanted, sizeof wanted, "%s", mode);
     snprintf(told, sizeof told, "%s", log);
     recording = strcmp(mode, "record") == 0;
+}
+
+__attribute__((constructor)) static void by_environment(void) {
+    const char *dir = getenv("FAULT_BELOW"), *at = getenv("FAULT_AT"), *mode = getenv("FAULT_MODE"),
+               *log = getenv("FAULT_LOG");
+    if (dir && at && mode && log) fault_arm(dir, atol(at), mode, log);
 }
 
 long fault_count(void) { return calls; }
@@ -100,8 +110,10 @@ static void die(void) {
     for (;;) pause();
 }
 
-/* 0: go on; 1: the call must fail with errno set; 2: do half of it and die; 3: do it and die. */
+/* 0: go on; 1: the call must fail with errno set; 2: do half of it and die; 3: do it and die;
+   4: do half of it and say so. */
 static int fault(const char *call) {
+    if (strcmp(wanted, "short") == 0 && strstr(call, "write") == NULL) return 0;
     long number = __atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST);
     if (strcmp(wanted, "slow") == 0) {
         if (strstr(call, "sync")) usleep(50 * 1000);
@@ -120,6 +132,7 @@ static int fault(const char *call) {
     if (strcmp(wanted, "before") == 0) die();
     if (strcmp(wanted, "torn") == 0) return 2;
     if (strcmp(wanted, "after") == 0) return 3;
+    if (strcmp(wanted, "short") == 0) return 4;
     errno = strncmp(wanted, "enospc", 6) == 0 ? ENOSPC : EIO;
     return 1;
 }
@@ -141,8 +154,8 @@ ssize_t write(int fd, const void *data, size_t size) {
     }
     int f = watched(fd) ? fault("write") : 0;
     if (f == 1) return -1;
-    ssize_t done = real(fd, data, f == 2 ? size / 2 : size);
-    if (f) die();
+    ssize_t done = real(fd, data, f == 2 ? size / 2 : f == 4 ? (size + 1) / 2 : size);
+    if (f && f != 4) die();
     return done;
 }
 
@@ -158,8 +171,8 @@ ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at) {
     }
     int f = watched(fd) ? fault("pwrite") : 0;
     if (f == 1) return -1;
-    ssize_t done = real(fd, data, f == 2 ? size / 2 : size, at);
-    if (f) die();
+    ssize_t done = real(fd, data, f == 2 ? size / 2 : f == 4 ? (size + 1) / 2 : size, at);
+    if (f && f != 4) die();
     return done;
 }
 

@@ -3,8 +3,8 @@
     python -m tests.support.small_run OUTPUT ACKS
     python -m tests.support.small_run --serve
 
-`--serve` forks one run for each line of JSON on stdin ({folder, at, mode}), armed with the shim's
-fault, and says on stdout how it ended: starting Python costs many times the run itself.
+`--serve` forks one run for each line of JSON on stdin ({folder, at, mode, below}), armed with the
+shim's fault, and says on stdout how it ended: starting Python costs many times the run itself.
 
 Settles 40 images in three rounds with publications between: replies, packed replies, local
 failures, attempts without an answer, failures that become captions, an answer that settles
@@ -193,8 +193,9 @@ def main(output: Path, log: Path) -> int:
     return 0
 
 
-def forked(folder: Path, at: int, mode: str) -> tuple[int, int]:
-    """One run in a child, faulted at its `at`-th file call (0: not at all): (exit code, calls).
+def forked(folder: Path, at: int, mode: str, below: str) -> tuple[int, int]:
+    """One run in a child, faulted at its `at`-th call on a file below `below` (0: not at all):
+    (exit code, calls).
 
     The parent has never started a thread or an event loop, so the child is a fresh process in
     everything but its imports.
@@ -210,9 +211,9 @@ def forked(folder: Path, at: int, mode: str) -> tuple[int, int]:
     try:
         shim = ctypes.CDLL(None)
         # The record also wants to know when something was acknowledged.
-        below = folder if mode == "record" else folder / "out"
+        watched = folder if mode == "record" else folder / below
         shim.fault_arm(
-            os.fsencode(below), ctypes.c_long(at), mode.encode(), bytes(folder / "fired")
+            os.fsencode(watched), ctypes.c_long(at), mode.encode(), bytes(folder / "fired")
         )
         code = main(folder / "out", folder / "acks")
         os.write(told, str(ctypes.c_long(shim.fault_count()).value).encode())
@@ -227,7 +228,7 @@ def serve() -> None:
     pa.array([0])  # Arrow looks for pandas at the first array: once here, not once a run
     for line in sys.stdin:
         asked_for = json.loads(line)
-        ended = forked(Path(asked_for["folder"]), asked_for["at"], asked_for["mode"])
+        ended = forked(Path(asked_for.pop("folder")), **asked_for)
         print(json.dumps(ended), flush=True)
 
 
