@@ -20,7 +20,14 @@ import pyarrow.parquet as pq
 from pipeline import fs, schema
 from pipeline.checkpoint import tables
 from pipeline.checkpoint.keymap import KeyMap
-from pipeline.checkpoint.parts import leftovers, part_files, path_of, read_part, strangers
+from pipeline.checkpoint.parts import (
+    leftovers,
+    part_files,
+    path_of,
+    read_part,
+    readable,
+    strangers,
+)
 from pipeline.checkpoint.plan import CAPTIONS, FAILURES, REQUESTS, Place
 from pipeline.checkpoint.tables import Part
 from pipeline.errors import CODES, OutputError
@@ -109,62 +116,70 @@ def _files(output: Path, known: _Known) -> Iterator[Finding]:
 def _records(output: Path) -> Iterator[Finding]:
     """Each key once over both folders; captions have words, failures have a known reason."""
     keys = KeyMap()
-    codes = pa.array(sorted(CODES))
-    columns = ["key", "caption", "status", "error_code"]
     for folder, status in ((CAPTIONS, "ok"), (FAILURES, "failed")):
-        for path, table in _tables(output, folder, columns):
-            if isinstance(table, Finding):
-                yield table
-                continue
-            key, caption, told, code = (table.column(name) for name in columns)
-            if status == "ok":
-                trimmed = pc.utf8_trim_whitespace(pc.fill_null(caption, ""))
-                wrong = _count(pc.equal(trimmed, "")), "captions are empty"
-            else:
-                wrong = _count(pc.invert(pc.is_in(code, codes))), "failures have no known code"
-            other = pc.not_equal(told, status)
-            yield from _counted(
-                path,
-                (_again(keys, key.to_pylist()), "keys stand here a second time"),
-                (_count(other), "records have another status than their folder"),
-                wrong,
-            )
+        for path in part_files(output, folder):
+            yield from _guarded(path, _of_records(path, status, keys))
+
+
+def _of_records(path: Path, status: str, keys: KeyMap) -> Iterator[Finding]:
+    table = _table(path, schema.RECORDS)
+    if status == "ok":
+        trimmed = pc.utf8_trim_whitespace(pc.fill_null(table["caption"], ""))
+        wrong = _count(pc.equal(trimmed, "")), "captions are empty"
+    else:
+        known = pc.is_in(table["error_code"], pa.array(sorted(CODES)))
+        wrong = _count(pc.invert(known)), "failures have no known code"
+    other = pc.not_equal(table["status"], status)
+    yield from _counted(
+        path,
+        (_again(keys, table["key"].to_pylist()), "keys stand here a second time"),
+        (_count(other), "records have another status than their folder"),
+        wrong,
+    )
 
 
 def _requests(output: Path) -> Iterator[Finding]:
     """Each attempt once in the account book, with a known class."""
     seen = KeyMap()
+    for path in part_files(output, REQUESTS):
+        yield from _guarded(path, _of_requests(path, seen))
+
+
+def _of_requests(path: Path, seen: KeyMap) -> Iterator[Finding]:
+    table = _table(path, schema.REQUESTS)
+    ids = [
+        hashlib.blake2b(one.encode(), digest_size=16).hexdigest()
+        for one in table["request_id"].to_pylist()
+    ]
     classes = pa.array([*(kind.value for kind in Kind), "unknown"])
-    for path, table in _tables(output, REQUESTS, ["request_id", "class"]):
-        if isinstance(table, Finding):
-            yield table
-            continue
-        ids = [
-            hashlib.blake2b(one.encode(), digest_size=16).hexdigest()
-            for one in table.column("request_id").to_pylist()
-        ]
-        odd = pc.invert(pc.is_in(table.column("class"), classes))
-        yield from _counted(
-            path,
-            (_again(seen, ids), "attempts stand here a second time"),
-            (_count(odd), "attempts have no known class"),
-        )
+    yield from _counted(
+        path,
+        (_again(seen, ids), "attempts stand here a second time"),
+        (_count(pc.invert(pc.is_in(table["class"], classes))), "attempts have no known class"),
+    )
 
 
-def _tables(
-    output: Path, folder: str, columns: list[str]
-) -> Iterator[tuple[Path, pa.Table | Finding]]:
-    """The parts of a folder, or what keeps one from being read."""
-    wanted = schema.REQUESTS if folder == REQUESTS else schema.RECORDS
-    for path in part_files(output, folder):
-        try:
-            held = pq.read_schema(path)
-            if held.equals(wanted) and (held.metadata or {}).items() >= schema.METADATA.items():
-                yield path, read_part(path, columns)
-            else:
-                yield path, Finding(path=str(path), words="has another schema than it should have")
-        except (OutputError, pa.ArrowException, OSError) as error:
-            yield path, Finding(path=str(path), words=f"cannot be read: {error}")
+class _Differs(Exception):
+    """A part has another schema than it should have."""
+
+
+def _table(path: Path, wanted: pa.Schema) -> pa.Table:
+    held = pq.read_schema(path)
+    if held.equals(wanted) and (held.metadata or {}).items() >= schema.METADATA.items():
+        names = {"key", "caption", "status", "error_code", "request_id", "class"}
+        return read_part(path, [name for name in wanted.names if name in names])
+    raise _Differs
+
+
+def _guarded(path: Path, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """What is found in one part, or what keeps it from being read."""
+    try:
+        with readable(path):
+            yield from findings
+    except _Differs:
+        yield Finding(path=str(path), words="has another schema than it should have")
+    except OutputError as error:
+        yield Finding(path=str(path), words=f"cannot be read ({error.__cause__})")
 
 
 def _again(seen: KeyMap, keys: list[str]) -> int:

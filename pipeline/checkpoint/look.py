@@ -17,9 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.checkpoint import tables
-from pipeline.checkpoint.parts import part_files, read_part
+from pipeline.checkpoint.parts import part_files, read_part, readable, rows_of
 from pipeline.checkpoint.plan import CAPTIONS, FAILURES, REQUESTS
-from pipeline.errors import OutputError
 
 _BATCH_ROWS = 10_000
 
@@ -66,16 +65,16 @@ def record_batches(output: Path, columns: Sequence[str] | None = None) -> Iterat
     wanted = None if columns is None else list(columns)
     for folder in (CAPTIONS, FAILURES):
         for path in part_files(output, folder):
-            try:
-                with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                    for batch in file.iter_batches(_BATCH_ROWS, columns=wanted):
-                        yield batch.select(wanted) if wanted else batch
-            except (pa.ArrowException, OSError) as error:
-                raise OutputError(f"{path}: this part cannot be read ({error})") from error
+            with (
+                readable(path),
+                pq.ParquetFile(path, page_checksum_verification=True) as file,
+            ):
+                for batch in file.iter_batches(_BATCH_ROWS, columns=wanted):
+                    yield batch.select(wanted) if wanted else batch
 
 
 def _rows(output: Path, folder: str) -> int:
-    return sum(pq.read_metadata(path).num_rows for path in part_files(output, folder))
+    return sum(rows_of(path) for path in part_files(output, folder))
 
 
 def _unpublished(path: Path) -> int | None:

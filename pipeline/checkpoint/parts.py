@@ -11,9 +11,9 @@ from __future__ import annotations
 import hashlib
 import io
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,17 +144,33 @@ def fitted(row: Record | RequestRow, shape: pa.Schema) -> dict[str, object]:
 # --- reading -----------------------------------------------------------------------------------
 
 
+@contextmanager
+def readable(part: Path | str) -> Iterator[None]:
+    """What Arrow raises about a damaged part becomes an OutputError that names it.
+
+    Arrow checks pages, not all of the footer: a name there that is no UTF-8 any more is a
+    ValueError, one that has changed a KeyError. FileNotFoundError stays as it is.
+    """
+    try:
+        yield
+    except (FileNotFoundError, OutputError):
+        raise
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise OutputError(f"{part}: this part cannot be read ({error}); see verify") from error
+
+
 def read_part(
-    source: Path | io.BytesIO, columns: list[str] | None = None, *, name: Path | None = None
+    source: Path | io.BytesIO, columns: list[str] | None = None, *, name: Path | str | None = None
 ) -> pa.Table:
     """Read one part; OutputError names it when it is not readable. FileNotFoundError as such."""
-    try:
+    with readable(name or str(source)):
         return pq.read_table(source, columns=columns, page_checksum_verification=True)
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowException, OSError) as error:
-        shown = name or source
-        raise OutputError(f"{shown}: this part cannot be read ({error}); see verify") from error
+
+
+def rows_of(path: Path) -> int:
+    """How many rows a part has, by its footer; OutputError as `read_part`."""
+    with readable(path):
+        return int(pq.read_metadata(path).num_rows)
 
 
 def _whole(path: Path, part: Part) -> pa.Table:

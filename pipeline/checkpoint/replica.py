@@ -17,13 +17,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from pipeline import fs
 from pipeline.checkpoint import owner, tables
 from pipeline.checkpoint.journal import Journal
 from pipeline.checkpoint.owner import Owner
+from pipeline.checkpoint.parts import read_part
 from pipeline.checkpoint.plan import FOLDERS
 from pipeline.checkpoint.store import Store, put_whole, steadily
 from pipeline.checkpoint.tables import Part
@@ -142,10 +140,7 @@ def _brought(store: Store, folder: Path, where: str, name: str) -> Part:
     shown = f"{store.shown}/{where}/{name}"
     if data is None:
         raise OutputError(f"{shown}: has gone while it was read; try again")
-    try:
-        rows = pq.read_table(io.BytesIO(data), page_checksum_verification=True).num_rows
-    except (pa.ArrowException, OSError) as error:
-        raise OutputError(f"{shown}: this part cannot be read ({error})") from error
+    rows = read_part(io.BytesIO(data), name=shown).num_rows
     path = folder / where / name
     fs.write_tmp(path, data)
     look = path.stat()

@@ -15,7 +15,6 @@ import asyncio
 import logging
 import math
 import random
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -29,8 +28,9 @@ from pipeline.quota.days import MARGIN, resume_words
 from pipeline.quota.ledger import Ledger
 from pipeline.quota.ledger_thread import LedgerThread
 from pipeline.quota.ledger_view import Names, names_of
+from pipeline.quota.line import LOOK_AGAIN, TICK, Line
 from pipeline.quota.rulebook import Rulebook
-from pipeline.quota.rules.base import DAY, LIMITED, Ask, Now, Outcome, Permit, Row, Setup
+from pipeline.quota.rules.base import DAY, LIMITED, NEVER, Ask, Now, Outcome, Permit, Row, Setup
 from pipeline.quota.server_time import ServerTime, Times, Uptime, uptime_of
 from pipeline.quota.settings import QuotaSettings
 from pipeline.records import Limits
@@ -40,10 +40,6 @@ __all__ = ["Gate", "Permit", "open_gate"]
 
 log = logging.getLogger(__name__)
 
-#: Longest sleep before the clocks are looked at again: wall clocks are set, machines sleep.
-LOOK_AGAIN = 60.0
-#: Shortest sleep: timers may fire a little early, which must not become a busy loop.
-TICK = 0.001
 #: A commit that took longer moves the permit's time in the ledger to after it.
 SLOW_COMMIT = 0.25
 #: The service's clock is written down again when it moved by so much (seconds).
@@ -68,12 +64,7 @@ class Gate:
         self._flying: dict[int, Permit] = {}
         self._turn = asyncio.Lock()
         self._queued = 0
-        #: Those who wait for limits that need nothing written and no spacing: `_admit` lets them
-        #: in one by one, so that nobody is woken in vain.
-        self._line: deque[tuple[Ask, asyncio.Future[Permit]]] = deque()
-        self._alarm: asyncio.TimerHandle | None = None
-        #: `_admit` is about to be called.
-        self._called = False
+        self._line = Line(self._leave, self.give_back)
         self._waker: asyncio.Future[None] | None = None
         #: Bounds of the service's clock against uptime, as the ledger has them.
         self._clock_kept = (float("-inf"), float("inf"))
@@ -111,10 +102,9 @@ class Gate:
         """
         ask = Ask(tokens, cost_usd)
         if self._kept is None and self._rules.requests.per_minute is None and not self._queued:
-            now = self._times.now()
-            if not self._line and self._opens_at(ask, now) <= now.mono:
-                return self._take(ask, now, self._rules.daily.days(now), None)
-            return await self._in_line(ask)
+            # A limit a minute that becomes known while somebody waits is kept by its rule.
+            leave = NEVER if self._line else self._leave(ask)
+            return leave if isinstance(leave, Permit) else await self._line.wait(ask)
         self._queued += 1
         try:
             async with self._turn:
@@ -122,55 +112,13 @@ class Gate:
         finally:
             self._queued -= 1
 
-    async def _in_line(self, ask: Ask) -> Permit:
-        """Wait for a permit. (When a limit a minute becomes known meanwhile, its rule spaces.)"""
-        place: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
-        self._line.append((ask, place))
-        if len(self._line) == 1:
-            self._admit()
-        try:
-            return await place
-        except asyncio.CancelledError:
-            if not place.cancelled() and place.exception() is None:
-                self.give_back(place.result())
-            self._admit()
-            raise
-
-    def _admit(self) -> None:
-        """Let in as many from the head of the line as may go now."""
-        self._called = False
-        while self._line:
-            ask, place = self._line[0]
-            if place.done():  # its worker was cancelled
-                self._line.popleft()
-                continue
-            now = self._times.now()
-            try:
-                opens = self._opens_at(ask, now)
-            except Stopped as stopped:
-                self._send_away(stopped)
-                return
-            if opens > now.mono:
-                self._look_again(opens - now.mono)
-                return
-            self._line.popleft()
-            place.set_result(self._take(ask, now, self._rules.daily.days(now), None))
-
-    def _send_away(self, stopped: Stopped) -> None:
-        """The run is ending: nobody in the line gets a permit any more."""
-        for _, place in self._line:
-            if not place.done():
-                place.set_exception(Stopped(str(stopped)))
-        self._line.clear()
-
-    def _look_again(self, seconds: float) -> None:
-        """See after the line again in a while; not if only a report can change anything."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        if not math.isinf(seconds):
-            loop = asyncio.get_running_loop()
-            self._alarm = loop.call_later(max(TICK, min(LOOK_AGAIN, seconds)), self._admit)
+    def _leave(self, ask: Ask) -> Permit | float:
+        """A permit that needs nothing written, or seconds until there may be one."""
+        now = self._times.now()
+        opens = self._opens_at(ask, now)
+        if opens > now.mono:
+            return opens - now.mono
+        return self._take(ask, now, self._rules.daily.days(now), None)
 
     async def _head(self, ask: Ask) -> Permit:
         """The head of the queue: nobody else is in here."""
@@ -258,10 +206,7 @@ class Gate:
                 timer.cancel()
 
     def _changed(self) -> None:
-        if self._line and not self._called:
-            # Answers land many at a time: whoever may go now is let in once for all of them.
-            self._called = True
-            asyncio.get_running_loop().call_soon(self._admit)
+        self._line.changed()
         if self._waker is not None:
             _wake(self._waker)
 

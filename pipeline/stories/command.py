@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.checkpoint.checkpoint import open_checkpoint
 from pipeline.checkpoint.runs import append_run
-from pipeline.errors import Exit, PipelineError, StopReason
+from pipeline.errors import Exit, OutputError, PipelineError, StopReason
 from pipeline.stories import choice, metrics, notify, outcome, pilot
 from pipeline.stories.dataset import write_dataset
 from pipeline.stories.hint import Hint, Watch, write_hint
@@ -209,10 +209,16 @@ async def _dataset(looked: Looked, found: Survey) -> None:
 
 
 def _stale(path: Path, looked: Looked) -> bool:
-    """Is the manifest newer than the dataset?"""
+    """Is the manifest newer than the dataset, or the dataset not to be read any more?"""
     import pyarrow.parquet as pq
 
-    held = pq.read_schema(path).metadata or {}
+    from pipeline.checkpoint.parts import readable
+
+    try:
+        with readable(path):
+            held = pq.read_schema(path).metadata or {}
+    except OutputError:
+        return True
     return held.get(b"caption_pipeline.manifest") != looked.manifest.fingerprint().encode()
 
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import fs, schema
+from pipeline.checkpoint.parts import readable, rows_of
 from pipeline.errors import ManifestError
 from pipeline.stories.keys import keyed
 from pipeline.stories.survey import Naming
@@ -102,12 +103,12 @@ def _parts(output: Path) -> list[str]:
 
 def read_columns(part: str, columns: Sequence[str]) -> pa.Table:
     """Columns of one part of captions or failures."""
-    with pq.ParquetFile(part) as file:
+    with readable(part), pq.ParquetFile(part) as file:
         return file.read(columns=list(columns), use_threads=False).select(columns)
 
 
 def _count(parts: list[str]) -> int:
-    return sum(pq.read_metadata(part).num_rows for part in parts)
+    return sum(rows_of(Path(part)) for part in parts)
 
 
 def _column(records: pa.Table, name: str) -> pa.Array:

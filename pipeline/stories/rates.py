@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.checkpoint.parts import part_files
+from pipeline.checkpoint.parts import part_files, readable
 
 #: The latest parts that are read: at most 50,000 attempts.
 PARTS = 5
@@ -49,7 +49,7 @@ def rates_of(output: Path, model: str, size: int) -> Rates | None:
     ]
     tables = []
     for part in part_files(output, "requests")[-PARTS:]:
-        with pq.ParquetFile(part) as file:
+        with readable(part), pq.ParquetFile(part) as file:
             tables.append(file.read(columns=names))
     if not tables:
         return None

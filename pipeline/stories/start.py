@@ -283,11 +283,12 @@ async def embedded_service(world: World) -> AsyncIterator[str]:
 def spent_before(output: Path) -> float:
     """What this job has cost so far, by its account book: the cap holds over all its runs."""
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
+
+    from pipeline.checkpoint.parts import read_part
 
     total = 0.0
     for path in sorted((output / "requests").glob("*.parquet")):
-        total += pc.sum(pq.read_table(path, columns=["cost_usd"])["cost_usd"]).as_py() or 0.0
+        total += pc.sum(read_part(path, ["cost_usd"])["cost_usd"]).as_py() or 0.0
     return total
 
 

@@ -43,9 +43,7 @@ class Runs:
             text=True,
         )
 
-    def run(
-        self, folder: Path, at: int = 0, mode: str = "", below: str = "out"
-    ) -> tuple[int, int]:
+    def run(self, folder: Path, at: int = 0, mode: str = "", below: str = "out") -> tuple[int, int]:
         """(exit code, file calls; -1 if it was killed). 70 would be an exception nobody expected."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None

@@ -167,3 +167,35 @@ def test_a_second_run_is_refused_while_the_first_holds_the_output(tmp_path: Path
     assert second.code == 76
     assert f"pid {process.pid}" in second.err
     assert status.summary["running"].startswith(f"pid {process.pid} ")
+
+
+def footer_that_is_no_text(path: Path, name: bytes) -> None:
+    """A byte of a column's name in the footer becomes one that no UTF-8 has."""
+    data = bytearray(path.read_bytes())
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    data[data.index(name, footer)] = 0xFF
+    path.write_bytes(data)
+
+
+def test_a_damaged_footer_is_named_and_a_damaged_dataset_is_made_anew(tmp_path: Path) -> None:
+    """One line that names the part, 73, no traceback; the dataset is only a copy."""
+    images = folder_of(tmp_path, 6)
+    out = tmp_path / "out"
+    part = out / "captions/part-00000001.parquet"
+    with simulator(tmp_path) as server:
+        job = write_job(tmp_path, server.base, images)
+        assert pipeline("run", job).code == 0
+        asked = len(server.asked())
+        footer_that_is_no_text(out / "dataset.parquet", b"served_model")
+        assert pipeline("run", job).code == 0
+        assert pq.read_table(out / "dataset.parquet").num_rows == 6
+
+        footer_that_is_no_text(part, b"served_model")
+        ends = {words: pipeline(words, job) for words in ("run", "verify", "status")}
+        ends["export"] = pipeline("export", job, tmp_path / "all.jsonl")
+        assert len(server.asked()) == asked
+
+    for words, ended in ends.items():
+        assert "Traceback" not in ended.err, words
+        assert ended.code == 73, (words, ended.code, ended.err)
+        assert part.name in ended.err + ended.out, words

@@ -203,7 +203,7 @@ def test_who_waits_for_a_slot_is_let_in_in_order_and_who_is_gone_is_passed_over(
             # 6 gets its leave in this turn of the loop and is cancelled before it runs.
             permit = next(iter(gate._flying.values()))
             done(gate, permit)
-            gate._admit()
+            gate._line.admit()
             tasks[6].cancel()
             await asyncio.wait(tasks)
             assert slots.order == [0, 1, 3, 5, 7, 8]
