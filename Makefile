@@ -30,5 +30,6 @@ bench:
 	$(PYTHON) bench/quota.py
 
 bench-ci:
-	$(PYTHON) bench/overhead.py --rows 6000 --rounds 3 --limit 3.0
+	$(PYTHON) bench/overhead.py --rows 6000 --rounds 3 --limit 2.0
+	$(PYTHON) bench/overhead.py --rows 20000 --rounds 3 --packs 16 --limit 0.5
 	$(PYTHON) bench/images.py --images 6 --rounds 2 --downloads 40

@@ -4,6 +4,7 @@
 
 `Sent` and `Reply` are what the journal holds; a `Record` is a pure function of the two, so a
 crash after the reply costs nothing: recovery derives the record again.
+What is made for every image is built by position: names take half as long again.
 Times are integer microseconds since the epoch (UTC); tokens are integers, money is US dollars.
 """
 
@@ -21,7 +22,7 @@ ImageValue = str | bytes | Mapping[str, object] | None
 Form = Literal["plain", "fields", "pack", "audit"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One manifest row."""
 
@@ -37,7 +38,7 @@ class Row:
     bad: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Image:
     """An image ready for the wire: either a URL that the service will fetch, or encoded bytes."""
 
@@ -54,7 +55,7 @@ class Image:
     flags: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Asked:
     """The part of an item that outlives its request: what a record needs beside the reply."""
 
@@ -73,7 +74,7 @@ class Asked:
     attempts: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """A row on its way: wire-ready image, rendered prompt and key."""
 

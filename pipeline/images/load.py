@@ -83,7 +83,7 @@ class Images:
         if not isinstance(value, str) or (place := place_of(value)) is None:
             return None
         private, host = self._place(place)
-        return None if private or host in self._inline else Image(url=value)
+        return None if private or host in self._inline else Image(value)
 
     def turned_inline(self, url: str | None) -> bool:
         """Has the host of this URL gone inline?"""

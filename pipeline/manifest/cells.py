@@ -7,7 +7,9 @@ without a request.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import repeat
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +19,7 @@ from pipeline.manifest.columns import is_text, prompt_type
 from pipeline.manifest.image_column import stored_type
 from pipeline.records import Row
 
+_NO_COLUMNS: Mapping[str, object] = MappingProxyType({})
 MAX_URL = 8_192
 #: Characters of a data URI: 20 MB of image in base64, and its head.
 MAX_DATA_URI = 28_000_000
@@ -110,13 +113,10 @@ def rows(
     ids = _texts(batch.column(id_column)) if id_column is not None else [None] * len(images)
     reasons = bad.to_pylist() if bad is not None else [None] * len(images)
     if not columns:
-        return [
-            Row(ordinal=o, image=cell, id=i, bad=b)
-            for o, cell, i, b in zip(ordinals, images, ids, reasons, strict=True)
-        ]
+        return list(map(Row, ordinals, images, ids, repeat(_NO_COLUMNS), reasons))
     named = [batch.column(name).to_pylist() for name in columns]
     return [
-        Row(ordinal=o, image=cell, id=i, bad=b, columns=dict(zip(columns, cells, strict=True)))
+        Row(o, cell, i, dict(zip(columns, cells, strict=True)), b)
         for o, cell, i, b, *cells in zip(ordinals, images, ids, reasons, *named, strict=True)
     ]
 

@@ -31,7 +31,7 @@ def at_hand(run: Opened, row: Row, raw: bytes) -> Item | None:
 
 def _item(run: Opened, row: Row, image: Image, raw: bytes | None) -> Item:
     asked, prompt = run.naming.asked(row, raw)
-    return Item(asked=asked, image=image, prompt=prompt, source=row.image)
+    return Item(asked, image, prompt, row.image)
 
 
 async def present(run: Opened, row: Row) -> Item | None:

@@ -42,11 +42,11 @@ class Naming:
         if raw is None:
             raw = identity.raw_key(self.recipe, self._image(row), prompt)
         asked = Asked(
-            key=raw.hex(),
-            id=row.id,
-            image=identity.shown_image(row.image),
-            prompt_id=identity.prompt_id(prompt, self.system),
-            ordinal=row.ordinal,
+            raw.hex(),
+            row.id,
+            identity.shown_image(row.image),
+            identity.prompt_id(prompt, self.system),
+            row.ordinal,
         )
         return asked, prompt
 
@@ -109,7 +109,7 @@ def survey(
     limit: set at most so many bits. few: raise TooMany on a long manifest.
     """
     found = Survey()
-    seen: set[bytes] = set()
+    keys, seen = found.keys, set[bytes]()
     for batch in batches:
         last = batch[-1].ordinal if batch else -1
         found.ask.extend(bytes((last >> 3) + 1 - len(found.ask)) if last >= 0 else b"")
@@ -118,7 +118,7 @@ def survey(
             raise TooMany
         for row in batch:
             raw = naming.raw(row)
-            found.keys += raw
+            keys += raw
             if raw in seen:
                 continue
             seen.add(raw)

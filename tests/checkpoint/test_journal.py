@@ -1,15 +1,18 @@
-"""The journal's file: older versions are brought up to date whole, looks from outside change nothing."""
+"""The journal: what is committed together, older versions brought up to date whole, looks from
+outside that change nothing."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
 import sqlite3
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from pipeline.checkpoint import codec, tables
+from pipeline.checkpoint import codec, journal, tables
 from pipeline.checkpoint.checkpoint import open_checkpoint
 from pipeline.checkpoint.journal import Journal
 from pipeline.checkpoint.look import read_state
@@ -25,10 +28,14 @@ async def unpublished(output: Path, numbers: list[int]) -> None:
     journal = Journal(output / "_state/journal.db")
     await journal.open()
     for number in numbers:
-        answer = reply([number])
-        head = codec.reply_head(sent([number], 1), answer)
-        await journal.append(tables.REPLY, head, answer.body, lambda seq: seq)
+        await append(journal, number)
     await journal.close()
+
+
+async def append(journal: Journal, number: int) -> int:
+    answer = reply([number])
+    head = codec.reply_head(sent([number], 1), answer)
+    return await journal.append(tables.REPLY, head, answer.body, lambda seq: seq)
 
 
 async def opened(output: Path) -> None:
@@ -96,3 +103,91 @@ def test_a_look_from_outside_never_folds_the_log_in(tmp_path: Path) -> None:
 
     assert read_state(crashed).unpublished == 1
     assert [file.read_bytes() for file in files] == before
+
+
+class Groups:
+    """What is committed together; a commit waits until it is let through."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sizes: list[int] = []
+        self.began, self.go = threading.Event(), threading.Event()
+        real = tables.add
+
+        def add(db: sqlite3.Connection, entries: Sequence[tables.Entry]) -> None:
+            self.began.set()
+            assert self.go.wait(60)
+            real(db, entries)
+            self.sizes.append(len(entries))
+
+        monkeypatch.setattr(tables, "add", add)
+
+
+async def while_busy(groups: Groups, book: Journal, numbers: range) -> list[asyncio.Task[int]]:
+    """One entry alone, and others that come while it is being written."""
+    alone = asyncio.create_task(append(book, 0))
+    await asyncio.to_thread(groups.began.wait, 60)
+    others = [asyncio.create_task(append(book, number)) for number in numbers]
+    await asyncio.sleep(0)
+    groups.go.set()
+    await alone
+    return others
+
+
+@pytest.mark.parametrize("more", [journal.ENOUGH - 4, journal.ENOUGH])
+def test_answers_that_keep_coming_are_committed_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: int
+) -> None:
+    """One alone goes at once. What comes during its commit waits for company: until there is
+    enough of it, never for the timer's sake alone; or, with little, until the timer."""
+    groups = Groups(monkeypatch)
+    monkeypatch.setattr(journal, "GATHER", 3_600.0)
+
+    async def main() -> None:
+        book = Journal(tmp_path / "journal.db")
+        await book.open()
+        others = await while_busy(groups, book, range(1, 1 + more))
+        if more < journal.ENOUGH:
+            assert groups.sizes == [1]
+            others += [
+                asyncio.create_task(append(book, number))
+                for number in range(1 + more, 1 + journal.ENOUGH)
+            ]
+        await asyncio.gather(*others)
+        await book.close()
+
+    asyncio.run(main())
+    assert groups.sizes == [1, journal.ENOUGH]
+
+
+def test_a_few_answers_wait_for_company_no_longer_than_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups = Groups(monkeypatch)
+
+    async def main() -> None:
+        book = Journal(tmp_path / "journal.db")
+        await book.open()
+        await asyncio.gather(*await while_busy(groups, book, range(1, 4)))
+        # Nothing more comes: the next one goes at once again.
+        await append(book, 4)
+        await book.close()
+
+    asyncio.run(main())
+    assert groups.sizes == [1, 3, 1]
+
+
+def test_more_than_one_statement_holds_is_stored_whole_or_not_at_all(tmp_path: Path) -> None:
+    """A transaction of several statements: the last of them fails, and none is there."""
+    db = tables.connect(tmp_path / "journal.db")
+    many: list[tables.Entry] = [
+        (number, tables.REPLY, b"head", b"") for number in range(1, 3 * tables.ADDED_AT_ONCE)
+    ]
+    broken = [*many, (len(many) + 1, tables.REPLY, None, b"")]
+
+    with pytest.raises(sqlite3.IntegrityError):
+        tables.add(db, broken)  # type: ignore[arg-type] # an entry that cannot be stored
+    assert tables.waiting(db) == 0
+    assert not db.in_transaction
+    tables.add(db, many)
+    assert tables.waiting(db) == len(many)
+    db.close()
