@@ -18,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +34,31 @@ def pinned(process: subprocess.Popen[Any], *, server: bool = False) -> None:
         os.sched_setaffinity(process.pid, set(others) if server and others else {last})
 
 
+@contextmanager
+def service(**env: str) -> Iterator[str]:
+    """The loopback server's base URL. env: what it is told beside our own environment."""
+    server = subprocess.Popen(
+        [sys.executable, str(HERE / "wire.py"), "serve"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **env},
+    )
+    pinned(server, server=True)
+    assert server.stdout is not None
+    try:
+        yield server.stdout.readline().strip()
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()
+
+
 def spent(arguments: list[str], cwd: Path | None = None) -> tuple[float, float]:
     """(CPU seconds, wall seconds) of a command that must succeed."""
     started = time.perf_counter()
     env = {**os.environ, "PYTHONPATH": str(HERE.parent)}
     process = subprocess.Popen(
-        arguments,
-        cwd=cwd,
-        env=env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        arguments, cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     pinned(process)
     assert process.stderr is not None
@@ -88,15 +105,7 @@ def main() -> None:
     parser.add_argument("--packs", type=int, default=1)
     parser.add_argument("--limit", type=float)
     asked = parser.parse_args()
-    server = subprocess.Popen(
-        [sys.executable, str(HERE / "wire.py"), "serve"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    pinned(server, server=True)
-    try:
-        assert server.stdout is not None
-        base = server.stdout.readline().strip()
+    with service() as base:
         few_raw = fewest([raw(base, FEW, asked.workers) for _ in range(3)])
         few_ours = fewest([ours(base, FEW, asked.workers, asked.packs) for _ in range(3)])
         cpu, rate = [], []
@@ -120,11 +129,6 @@ def main() -> None:
         )
         if asked.limit is not None and ratio > asked.limit:
             raise SystemExit(f"CPU ratio {ratio:.2f} is above {asked.limit}")
-    finally:
-        server.terminate()
-        server.wait()
-        if server.stdout is not None:
-            server.stdout.close()
 
 
 if __name__ == "__main__":

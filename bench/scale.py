@@ -28,14 +28,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from overhead import service
 
 from pipeline import fs, schema
 from pipeline.checkpoint import tables
@@ -63,24 +62,6 @@ class Peak(threading.Thread):
             except psutil.Error:
                 continue
             self.megabytes = max(self.megabytes, held / 1e6)
-
-
-@contextmanager
-def service(first: Path) -> Iterator[str]:
-    """The loopback server; it writes the instant of the first question to `first`."""
-    server = subprocess.Popen(
-        [sys.executable, str(HERE / "wire.py"), "serve"],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "WIRE_FIRST": str(first)},
-    )
-    assert server.stdout is not None
-    try:
-        yield server.stdout.readline().strip()
-    finally:
-        server.kill()
-        server.wait()
-        server.stdout.close()
 
 
 def make_manifest(folder: Path, rows: int) -> None:
@@ -199,12 +180,12 @@ def measure(rows: int) -> None:
         folder = Path(name)
         first = folder / "first"
         make_manifest(folder, rows)
-        with service(first) as base:
+        with service(WIRE_FIRST=str(first)) as base:
             job = make_job(folder, base, "manifest.parquet")
             turned = make_job(folder, base, "turned.parquet")
             seconds, _, megabytes = command(folder, "run", job.name, first=first)
             say(rows, "fresh: first request", seconds, megabytes)
-        with service(first) as base:
+        with service(WIRE_FIRST=str(first)) as base:
             job = make_job(folder, base, "manifest.parquet")
             turned = make_job(folder, base, "turned.parquet")
             (folder / "out").rename(folder / "fresh")
@@ -212,12 +193,12 @@ def measure(rows: int) -> None:
             seconds, _, megabytes = command(folder, "run", job.name, first=first)
             say(rows, "9/10 settled, no hint: first request", seconds, megabytes)
             time.sleep(0.5)
-        with service(first) as base:
+        with service(WIRE_FIRST=str(first)) as base:
             job = make_job(folder, base, "manifest.parquet")
             turned = make_job(folder, base, "turned.parquet")
             seconds, _, megabytes = command(folder, "run", job.name, first=first)
             say(rows, "9/10 settled, hint: first request", seconds, megabytes)
-        with service(first) as base:
+        with service(WIRE_FIRST=str(first)) as base:
             turned = make_job(folder, base, "turned.parquet")
             seconds, _, megabytes = command(folder, "run", turned.name, first=first)
             say(rows, "9/10 settled, reordered: first request", seconds, megabytes)

@@ -79,14 +79,14 @@ REQUESTS = pa.schema(
 )
 
 
-def _agree(names: Sequence[str], schema: pa.Schema) -> None:
+def _agree(cls: type, names: Sequence[str], schema: pa.Schema) -> None:
     if [name.rstrip("_") for name in names] != schema.names:
-        raise TypeError("a class and its schema differ")
+        raise TypeError(f"{cls.__name__} and its schema differ")
 
 
 _REQUEST = [field.name for field in fields(RequestRow)]
-_agree(Record._fields, RECORDS)
-_agree(_REQUEST, REQUESTS)
+_agree(Record, Record._fields, RECORDS)
+_agree(RequestRow, _REQUEST, REQUESTS)
 _request: Callable[[RequestRow], tuple[Any, ...]] = attrgetter(*_REQUEST)
 
 

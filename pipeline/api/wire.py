@@ -77,11 +77,11 @@ class Wire:
         reply, used where the model is known to take one. labels: the text before each image of
         a pack; none: `Image N:`.
         """
-        parts = [orjson.dumps({"type": "text", "text": instruction})]
+        parts = [_text_part(instruction)]
         packed = request.form == "pack"
         for number, item in enumerate(request.items, 1):
             if packed:
-                parts.append(_text_part(labels[number - 1] if labels else f"Image {number}:"))
+                parts.append(_text_part(labels[number - 1]) if labels else _number_part(number))
             parts.append(_image_part(item.image))
         head = self._head
         if packed:
@@ -109,9 +109,13 @@ class Wire:
         return head + b'{"role":"user","content":['
 
 
-@lru_cache(maxsize=256)  # `Image N:` comes again in every pack
 def _text_part(text: str) -> bytes:
     return b'{"type":"text","text":' + orjson.dumps(text) + b"}"
+
+
+@lru_cache(maxsize=256)  # the same ones in every pack
+def _number_part(number: int) -> bytes:
+    return _text_part(f"Image {number}:")
 
 
 def _image_part(image: Image) -> bytes:

@@ -35,9 +35,9 @@ def _plain(value: Any) -> dict[str, Any]:
     return {name: getattr(value, name) for name in value.__slots__}
 
 
-def reply_head(sent: Sent, reply: Reply) -> bytes:
-    """The head of a reply entry. Spelled out: a `dict` is written in half the time of a value."""
-    asked = {
+def _spelled(sent: Sent) -> dict[str, object]:
+    """What was asked, as a `dict`: that is written in half the time of a value."""
+    return {
         "request_id": sent.request_id,
         "run_id": sent.run_id,
         "recipe": sent.recipe,
@@ -63,13 +63,17 @@ def reply_head(sent: Sent, reply: Reply) -> bytes:
             for one in sent.items
         ],
     }
+
+
+def reply_head(sent: Sent, reply: Reply) -> bytes:
+    """The head of a reply entry."""
     told = {
         "status": reply.status,
         "headers": dict(reply.headers),
         "latency_ms": reply.latency_ms,
         "at": reply.at,
     }
-    return write({"sent": asked, "reply": told})
+    return write({"sent": _spelled(sent), "reply": told})
 
 
 def read_reply(head: bytes, body: bytes | None) -> tuple[Sent, Reply]:
@@ -82,7 +86,7 @@ def read_reply(head: bytes, body: bytes | None) -> tuple[Sent, Reply]:
 
 def row_head(sent: Sent, row: RequestRow) -> bytes:
     """The head of an attempt without a reply."""
-    return write({"sent": sent, "row": row})
+    return write({"sent": _spelled(sent), "row": row})
 
 
 def read_row(head: bytes) -> RequestRow:

@@ -52,9 +52,7 @@ class KeyMap:
 
     def set(self, key: str, word: str, *, unless: str | None = None) -> str | None:
         """Give a key its word, unless it has that one already; returns what it had before."""
-        whole, number = unhexlify(key), self._numbers.get(word)
-        if number is None:
-            number = self._number_of(word)
+        whole, number = unhexlify(key), self._number_of(word)
         bucket, at, was = self._slot(whole)
         before = None if was is None else self._words[was]
         if before is None or before != unless:
@@ -76,8 +74,9 @@ class KeyMap:
             self._buckets[bucket] += slots
 
     def _number_of(self, word: str) -> int:
-        number = self._numbers.setdefault(word, len(self._words))
-        if number == len(self._words):
+        number = self._numbers.get(word)
+        if number is None:
+            number = self._numbers[word] = len(self._words)
             self._words.append(word)
             self._counts.append(0)
         return number

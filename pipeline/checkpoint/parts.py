@@ -146,15 +146,13 @@ def fitted(row: Record | RequestRow, shape: pa.Schema) -> dict[str, object]:
 
 @contextmanager
 def readable(part: Path | str) -> Iterator[None]:
-    """What Arrow raises about a damaged part becomes an OutputError that names it.
+    """What is raised about a part that is damaged or gone becomes an OutputError that names it.
 
     Arrow checks pages, not all of the footer: a name there that is no UTF-8 any more is a
-    ValueError, one that has changed a KeyError. FileNotFoundError stays as it is.
+    ValueError, one that has changed a KeyError.
     """
     try:
         yield
-    except (FileNotFoundError, OutputError):
-        raise
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise OutputError(f"{part}: this part cannot be read ({error}); see verify") from error
 
@@ -162,7 +160,7 @@ def readable(part: Path | str) -> Iterator[None]:
 def read_part(
     source: Path | io.BytesIO, columns: list[str] | None = None, *, name: Path | str | None = None
 ) -> pa.Table:
-    """Read one part; OutputError names it when it is not readable. FileNotFoundError as such."""
+    """Read one part; OutputError names it when it cannot be."""
     with readable(name or str(source)):
         return pq.read_table(source, columns=columns, page_checksum_verification=True)
 

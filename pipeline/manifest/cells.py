@@ -8,7 +8,6 @@ without a request.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import repeat
 from types import MappingProxyType
 from typing import Any
 
@@ -19,7 +18,6 @@ from pipeline.manifest.columns import is_text, prompt_type
 from pipeline.manifest.image_column import stored_type
 from pipeline.records import Row
 
-_NO_COLUMNS: Mapping[str, object] = MappingProxyType({})
 MAX_URL = 8_192
 #: Characters of a data URI: 20 MB of image in base64, and its head.
 MAX_DATA_URI = 28_000_000
@@ -27,6 +25,8 @@ MAX_DATA_URI = 28_000_000
 MAX_ID = 512
 #: Bytes of a cell that the prompt names.
 MAX_CELL = 1 << 20
+#: Of rows whose prompt names none; one for all of them.
+_NO_COLUMNS: Mapping[str, object] = MappingProxyType({})
 
 
 def prepared(batch: pa.RecordBatch, *, image: str, columns: Sequence[str]) -> pa.RecordBatch:
@@ -113,7 +113,10 @@ def rows(
     ids = _texts(batch.column(id_column)) if id_column is not None else [None] * len(images)
     reasons = bad.to_pylist() if bad is not None else [None] * len(images)
     if not columns:
-        return list(map(Row, ordinals, images, ids, repeat(_NO_COLUMNS), reasons))
+        return [
+            Row(o, cell, i, _NO_COLUMNS, b)
+            for o, cell, i, b in zip(ordinals, images, ids, reasons, strict=True)
+        ]
     named = [batch.column(name).to_pylist() for name in columns]
     return [
         Row(o, cell, i, dict(zip(columns, cells, strict=True)), b)

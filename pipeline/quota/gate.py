@@ -30,7 +30,7 @@ from pipeline.quota.ledger_thread import LedgerThread
 from pipeline.quota.ledger_view import Names, names_of
 from pipeline.quota.line import LOOK_AGAIN, TICK, Line
 from pipeline.quota.rulebook import Rulebook
-from pipeline.quota.rules.base import DAY, LIMITED, NEVER, Ask, Now, Outcome, Permit, Row, Setup
+from pipeline.quota.rules.base import DAY, LIMITED, Ask, Now, Outcome, Permit, Row, Setup
 from pipeline.quota.server_time import ServerTime, Times, Uptime, uptime_of
 from pipeline.quota.settings import QuotaSettings
 from pipeline.records import Limits
@@ -103,8 +103,7 @@ class Gate:
         ask = Ask(tokens, cost_usd)
         if self._kept is None and self._rules.requests.per_minute is None and not self._queued:
             # A limit a minute that becomes known while somebody waits is kept by its rule.
-            leave = NEVER if self._line else self._leave(ask)
-            return leave if isinstance(leave, Permit) else await self._line.wait(ask)
+            return await self._line.wait(ask)
         self._queued += 1
         try:
             async with self._turn:

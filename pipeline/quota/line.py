@@ -36,11 +36,14 @@ class Line:
         return len(self._places)
 
     async def wait(self, ask: Ask) -> Permit:
-        """A permit, in turn. Raises Stopped."""
+        """A permit, in turn: at once if nobody waits and nothing is in the way. Raises Stopped."""
+        if not self._places:
+            leave = self._leave(ask)
+            if isinstance(leave, Permit):
+                return leave
+            self._look_again(leave)
         place: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
         self._places.append((ask, place))
-        if len(self._places) == 1:
-            self.admit()
         try:
             return await place
         except asyncio.CancelledError:
@@ -82,6 +85,7 @@ class Line:
         self._places.clear()
 
     def _look_again(self, seconds: float) -> None:
+        """Admit again in so many seconds; if they are infinite, only a report can change that."""
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.checkpoint.checkpoint import open_checkpoint
+from pipeline.checkpoint.parts import readable
 from pipeline.checkpoint.runs import append_run
 from pipeline.errors import Exit, OutputError, PipelineError, StopReason
 from pipeline.stories import choice, metrics, notify, outcome, pilot
@@ -211,8 +212,6 @@ async def _dataset(looked: Looked, found: Survey) -> None:
 def _stale(path: Path, looked: Looked) -> bool:
     """Is the manifest newer than the dataset, or the dataset not to be read any more?"""
     import pyarrow.parquet as pq
-
-    from pipeline.checkpoint.parts import readable
 
     try:
         with readable(path):

@@ -63,8 +63,6 @@ class Packing:
         self._thought = 0
         #: Images settled alone, and those of them that were refused.
         self._settled = self._refused = 0
-        #: Images settled in packs.
-        self._learned = 0
         #: What this run measured, by the size of its requests.
         self.by_size: dict[int, Measured] = {}
         #: key -> image, for those who show them.
@@ -106,13 +104,14 @@ class Packing:
             completion_tokens=completion.completion_tokens if completion else None,
             raw_bytes=sum(cost.item_bytes(item.image) for item in request.items),
         )
-        self._learned += counts.settled
         if self._pictures:
             self.pictures |= {item.asked.key: item.image for item in request.items}
         self.by_size[size] = self.by_size.get(size, Measured()) + counts
-        if self._automatic and self._learned - self._thought >= THINK_EVERY:
-            self._thought = self._learned
-            self._pool.allow(self.size)
+        if self._automatic:
+            settled = sum(one.settled for one in self.by_size.values())
+            if settled - self._thought >= THINK_EVERY:
+                self._thought = settled
+                self._pool.allow(self.size)
         if self._share and size > 1 and told.verdict.kind in (Kind.OK, Kind.TRUNCATED):
             return self._choose(request, told)
         return ()

@@ -29,14 +29,14 @@ def at_hand(run: Opened, row: Row, raw: bytes) -> Item | None:
     return _item(run, row, image, raw) if image is not None else None
 
 
-def _item(run: Opened, row: Row, image: Image, raw: bytes | None) -> Item:
+def _item(run: Opened, row: Row, image: Image, raw: bytes) -> Item:
     asked, prompt = run.naming.asked(row, raw)
     return Item(asked, image, prompt, row.image)
 
 
-async def present(run: Opened, row: Row) -> Item | None:
-    """The item of a row; None when the row settled without a request."""
-    item = _item(run, row, _NOTHING, run.survey.raw(row.ordinal))
+async def present(run: Opened, row: Row, raw: bytes) -> Item | None:
+    """The item of a row; None when the row settled without a request. raw: the row's key."""
+    item = _item(run, row, _NOTHING, raw)
     if row.bad is not None:
         await run.desk.keep([item], [failure(run.desk, item, code="bad_row", message=row.bad)])
         return None

@@ -48,9 +48,9 @@ def fresh(run: Opened) -> AsyncGenerator[list[Row], None]:
 
 async def sorted_out(
     run: Opened, batches: AsyncGenerator[list[Row], None]
-) -> AsyncGenerator[Row | list[Item], None]:
-    """Rows whose image has to be loaded, and, several at a time, items that need no loading;
-    until the run is stopped."""
+) -> AsyncGenerator[tuple[Row, bytes] | list[Item], None]:
+    """Rows whose image has to be loaded, with their keys, and, several at a time, items that need
+    no loading; until the run is stopped."""
     stopped, watch = run.desk.gate.stopped, run.desk.watch
     async with aclosing(batches):
         async for rows in batches:
@@ -66,18 +66,18 @@ async def sorted_out(
                     yield ready
                     ready = []
                 if item is None:
-                    yield row
+                    yield row, raw
                 if stopped.is_set():
                     return
             if ready:
                 yield ready
 
 
-async def made_ready(run: Opened, some: Row | list[Item]) -> list[Item]:
+async def made_ready(run: Opened, some: tuple[Row, bytes] | list[Item]) -> list[Item]:
     """Items to ask: those that are at hand, or the one of a row, unless it settled."""
     if isinstance(some, list):
         return some
-    item = await present(run, some)
+    item = await present(run, *some)
     return [] if item is None else [item]
 
 

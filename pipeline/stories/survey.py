@@ -36,11 +36,9 @@ class Naming:
         """The 16 bytes of the row's key."""
         return identity.raw_key(self.recipe, self._image(row), self.prompt.render(row.columns))
 
-    def asked(self, row: Row, raw: bytes | None) -> tuple[Asked, str]:
-        """What is asked about a row, and in what words. raw: its key, where that is known."""
+    def asked(self, row: Row, raw: bytes) -> tuple[Asked, str]:
+        """What is asked about a row, and in what words. raw: the row's key."""
         prompt = self.prompt.render(row.columns)
-        if raw is None:
-            raw = identity.raw_key(self.recipe, self._image(row), prompt)
         asked = Asked(
             raw.hex(),
             row.id,

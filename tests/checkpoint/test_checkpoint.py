@@ -19,6 +19,7 @@ import pytest
 from pipeline.checkpoint.bodies import read_bodies
 from pipeline.checkpoint.check import check_output
 from pipeline.checkpoint.checkpoint import open_checkpoint
+from pipeline.checkpoint.look import record_batches
 from pipeline.clock import SystemClock
 from pipeline.errors import Held, OutputError, UsageError
 from pipeline.records import Reply
@@ -230,6 +231,25 @@ def test_every_damaged_byte_of_a_part_is_found(tmp_path: Path) -> None:
     part.write_bytes(data)
     asyncio.run(main())
     check_whole(tmp_path / "out")
+
+
+def test_a_part_that_leads_nowhere_is_found(tmp_path: Path) -> None:
+    """A link whose end has gone is listed like a part; looking at it is no accident."""
+    write_two_groups(tmp_path / "out")
+
+    async def main() -> None:
+        async with opened(tmp_path / "out"):
+            pass
+
+    asyncio.run(main())
+    part = tmp_path / "out/captions/part-00000001.parquet"
+    part.unlink()
+    part.symlink_to(tmp_path / "gone")
+
+    found = [one.words for one in check_output(tmp_path / "out") if one.path == str(part)]
+    assert [words.partition(" (")[0] for words in found] == ["is missing", "cannot be read"]
+    with pytest.raises(OutputError, match=part.name):
+        list(record_batches(tmp_path / "out"))
 
 
 def test_missing_and_unknown_parts_stop_the_run_by_name(tmp_path: Path) -> None:

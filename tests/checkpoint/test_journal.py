@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.checkpoint import codec, journal, tables
+from pipeline.checkpoint import journal, tables
 from pipeline.checkpoint.checkpoint import open_checkpoint
 from pipeline.checkpoint.journal import Journal
 from pipeline.checkpoint.look import read_state
 from pipeline.clock import SystemClock
 from pipeline.errors import OutputError
 from tests.support.checker import published
-from tests.support.small_run import derive, key, reply, sent
+from tests.support.small_run import append, derive, key, reply, sent
 
 
 async def unpublished(output: Path, numbers: list[int]) -> None:
@@ -30,12 +30,6 @@ async def unpublished(output: Path, numbers: list[int]) -> None:
     for number in numbers:
         await append(journal, number)
     await journal.close()
-
-
-async def append(journal: Journal, number: int) -> int:
-    answer = reply([number])
-    head = codec.reply_head(sent([number], 1), answer)
-    return await journal.append(tables.REPLY, head, answer.body, lambda seq: seq)
 
 
 async def opened(output: Path) -> None:

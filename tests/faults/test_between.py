@@ -97,7 +97,7 @@ def test_killed_while_all_wait_for_an_answer(tmp_path: Path, table: Table) -> No
         for _ in range(kills):
             hung = sum(one["fault"] == "hang" for one in server.asked()) + FLIGHT
             process = start("run", job)
-            until(lambda: sum(one["fault"] == "hang" for one in server.asked()) == hung)  # noqa: B023
+            until(lambda: sum(one["fault"] == "hang" for one in server.asked()) == hung)  # noqa: B023 - called at once
             process.kill()
             assert process.wait() == -signal.SIGKILL
             assert spent(tmp_path) == (len(server.asked()), hung)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.checkpoint import codec, tables
+from pipeline.checkpoint import tables
 from pipeline.checkpoint.check import check_output, repair
 from pipeline.checkpoint.checkpoint import open_checkpoint
 from pipeline.checkpoint.journal import Journal
@@ -21,7 +21,7 @@ from pipeline.clock import SystemClock
 from pipeline.errors import OutputError
 from tests.faults.conftest import Table
 from tests.support.checker import check_whole
-from tests.support.small_run import derive, reply, sent
+from tests.support.small_run import append, derive, reply, sent
 
 BEFORE = 5
 #: How the log's end is damaged from an offset on.
@@ -45,15 +45,9 @@ async def two_commits(folder: Path) -> tuple[int, list[tables.Entry]]:
     live.mkdir()
     journal = Journal(live / "journal.db")
     await journal.open()
-
-    async def answer(number: int) -> None:
-        held = reply([number])
-        head = codec.reply_head(sent([number], 1), held)
-        await journal.append(tables.REPLY, head, held.body, lambda seq: seq)
-
-    await asyncio.gather(*map(answer, range(BEFORE)))
+    await asyncio.gather(*(append(journal, number) for number in range(BEFORE)))
     begins = (live / "journal.db-wal").stat().st_size
-    await asyncio.gather(*map(answer, range(BEFORE, BEFORE + 3)))
+    await asyncio.gather(*(append(journal, number) for number in range(BEFORE, BEFORE + 3)))
     entries = await journal.call(tables.some_entries, 0, 100)
     for name in ("journal.db", "journal.db-wal"):
         shutil.copyfile(live / name, folder / name)

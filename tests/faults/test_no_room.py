@@ -37,7 +37,7 @@ def test_files_that_may_not_grow(tmp_path: Path, limit: int, table: Table) -> No
                 run={"min_free": 0},
             )
             process = start("run", job)
-            until(lambda: len(server.asked()) >= 8 + 3 * number)  # noqa: B023
+            until(lambda: len(server.asked()) >= 8 + 3 * number)  # noqa: B023 - called at once
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
             code = process.wait(60)
             stopped = len(server.asked())

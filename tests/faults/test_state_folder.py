@@ -72,12 +72,14 @@ def test_it_is_refused_and_nothing_is_sent(tmp_path: Path, what: str, table: Tab
     if os.geteuid() == 0:
         # Root may write anywhere: without its privileges it is a user like any other.
         if shutil.which("setpriv") is None:
-            table.not_run(what, "root, and no setpriv to give its privileges up")
-            pytest.skip("no setpriv")
+            why = "root, and no setpriv to give its privileges up"
+            table.not_run(what, why)
+            pytest.skip(why)
         words = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
     elif "another's" in what:
-        table.not_run(what, "only root can give a folder away")
-        pytest.skip("not root")
+        why = "only root can give a folder away"
+        table.not_run(what, why)
+        pytest.skip(why)
     (tmp_path / "victim").write_text("precious")
     images = folder_of(tmp_path, 3)
     with simulator(tmp_path) as server:

@@ -28,7 +28,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from pipeline.checkpoint import codec, tables
 from pipeline.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from pipeline.checkpoint.journal import Journal
 from pipeline.checkpoint.runs import append_run
 from pipeline.clock import SystemClock
 from pipeline.errors import OutputError
@@ -104,6 +106,13 @@ def reply(numbers: list[int]) -> Reply:
         text = json.dumps({"captions": listed})
     body = json.dumps({"content": text, "padding": "x" * 3000}).encode()
     return Reply(status=200, headers={}, body=body, latency_ms=1, at=1)
+
+
+async def append(journal: Journal, number: int) -> int:
+    """One answer into the journal itself; its entry's number, once it is on disk."""
+    answer = reply([number])
+    head = codec.reply_head(sent([number], 1), answer)
+    return await journal.append(tables.REPLY, head, answer.body, lambda seq: seq)
 
 
 def failed(number: int) -> Record:
