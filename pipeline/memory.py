@@ -18,11 +18,22 @@ _ARENA_MAX = -8
 _YOUNG = 50_000
 
 
+#: What pyarrow loads where it is installed and nothing here uses.
+_UNUSED = (
+    "numpy",
+    "pandas",
+    "pyarrow._s3fs",
+    "pyarrow._gcsfs",
+    "pyarrow._azurefs",
+    "pyarrow._hdfs",
+)
+
+
 class _NotHere:
     """An import finder (PEP 302) that says of some modules that they are not there."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        if name in ("numpy", "pandas"):
+        if name in _UNUSED:
             raise ModuleNotFoundError(f"{name} is not used here", name=name)
 
 
@@ -30,7 +41,8 @@ def keep_little() -> None:
     """Call once in a process of our own, before pyarrow is loaded and before any thread.
 
     - pyarrow loads numpy and pandas where they are installed, the latter to look whether a list is
-      a data frame: 65 MB and a third of a second for something that nothing here uses.
+      a data frame: 65 MB and a third of a second for something that nothing here uses. Its file
+      systems of cloud vendors are 5 MB more; objects are read through fsspec here.
     - Arrow's own pool and a malloc arena for each thread keep what was freed for the next time.
       (The pool is chosen by an environment variable, since only that reaches Arrow's C++ side.)
     - A request makes some hundred containers and no cycles: looking for them every 700 is 6 % of
@@ -42,3 +54,10 @@ def keep_little() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # another C library may have none
         mallopt(_ARENA_MAX, 1)
+
+
+def give_back() -> None:
+    """Let the operating system have what was freed. Milliseconds; not on the event loop."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

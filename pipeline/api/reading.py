@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sys import intern
 from typing import Any
 
 from pipeline.records import Completion
@@ -25,14 +26,14 @@ def completion_of(value: Any) -> Completion | None:
     usage = usage if isinstance(usage, dict) else {}
     return Completion(
         content=_text(message.get("content")),
-        finish_reason=_string(choice.get("finish_reason")),
-        native_finish_reason=_string(choice.get("native_finish_reason")),
+        finish_reason=_word(choice.get("finish_reason")),
+        native_finish_reason=_word(choice.get("native_finish_reason")),
         refusal=_string(message.get("refusal")),
         prompt_tokens=_count(usage.get("prompt_tokens")),
         completion_tokens=_count(usage.get("completion_tokens")),
         cost_usd=_money(usage.get("cost")),
-        served_model=_string(value.get("model")),
-        provider=_string(provider),
+        served_model=_word(value.get("model")),
+        provider=_word(provider),
         generation_id=_string(value.get("id")),
     )
 
@@ -54,6 +55,12 @@ def _text(content: Any) -> str:
 
 def _string(value: Any) -> str | None:
     return value[:500] if isinstance(value, str) and value else None
+
+
+def _word(value: Any) -> str | None:
+    """A string that nearly every answer repeats: all of them share one."""
+    text = _string(value)
+    return None if text is None else intern(text)
 
 
 def _count(value: Any) -> int | None:

@@ -120,6 +120,15 @@ class Checkpoint:
             self._low = fs.free_bytes(self._output) < self._min_free
         return self._low or self.trouble is not None or self._publisher.backlog > BACKLOG
 
+    @property
+    def crowded(self) -> bool:
+        """Do answers come faster than they are published? Then ask nothing before `room`."""
+        return self._publisher.crowded
+
+    async def room(self) -> None:
+        """Wait until it is no longer crowded: what waits is held in memory."""
+        await self._publisher.room()
+
     def _take(
         self, seq: int, records: Sequence[Record], row: RequestRow | None = None, *, asked: int = 0
     ) -> States:
@@ -154,6 +163,10 @@ class Checkpoint:
                 f"{self._output}: parts cannot be written ({error}); the answers are safe in the "
                 "journal: make room and run again"
             ) from error
+
+    def settled_all(self) -> None:
+        """Nothing more will be settled by this run: the memory of the keys is given back."""
+        del self._settled
 
     async def fingerprint(self) -> str:
         """Of all published parts, byte for byte."""

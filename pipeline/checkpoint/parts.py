@@ -29,7 +29,7 @@ from pipeline.errors import OutputError
 from pipeline.records import Record, RequestRow
 
 #: Columns whose values repeat; the others are not worth a dictionary.
-_REPEATED = [
+REPEATED = [
     *("recipe", "status", "error_code", "error", "prompt_id", "model", "served_model"),
     *("provider", "finish_reason", "run_id", "class"),
 ]
@@ -96,7 +96,7 @@ def _key_column(folder: str) -> str:
 
 def _encoded(table: pa.Table) -> memoryview:
     sink = pa.BufferOutputStream()
-    repeated = [name for name in _REPEATED if name in table.schema.names]
+    repeated = [name for name in REPEATED if name in table.schema.names]
     pq.write_table(
         table,
         sink,
@@ -158,11 +158,20 @@ def readable(part: Path | str) -> Iterator[None]:
 
 
 def read_part(
-    source: Path | io.BytesIO, columns: list[str] | None = None, *, name: Path | str | None = None
+    source: Path | io.BytesIO,
+    columns: Sequence[str] | None = None,
+    *,
+    name: Path | str | None = None,
 ) -> pa.Table:
-    """Read one part; OutputError names it when it cannot be."""
+    """Read one part, or some columns of it; OutputError names it when it cannot be.
+
+    One column after the other: all at once take several times their own size.
+    """
     with readable(name or str(source)):
-        return pq.read_table(source, columns=columns, page_checksum_verification=True)
+        with pq.ParquetFile(source, page_checksum_verification=True) as file:
+            wanted = None if columns is None else list(columns)
+            table = file.read(columns=wanted, use_threads=False)
+        return table if wanted is None else table.select(wanted)
 
 
 def rows_of(path: Path) -> int:

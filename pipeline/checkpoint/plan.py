@@ -16,7 +16,8 @@ from pipeline.checkpoint.tables import Part
 from pipeline.records import Record, RequestRow
 from pipeline.values import dataclass
 
-PART_ROWS = 10_000
+#: Rows of a full part. Twice as many take 20 MB more while they wait and are written.
+PART_ROWS = 5_000
 CAPTIONS, FAILURES, REQUESTS = "captions", "failures", "requests"
 #: All folders, in the order in which a publication writes them.
 FOLDERS = (FAILURES, REQUESTS, CAPTIONS)
@@ -100,7 +101,7 @@ def _fill(
     fresh: Collection[Record | RequestRow],
     published: Sequence[Part],
 ) -> None:
-    """Put fresh rows into the last part and then into new ones, 10,000 at most each."""
+    """Put fresh rows into the last part and then into new ones."""
     left = list(fresh)
     number, room, name = 0, 0, ""
     if published:
@@ -124,4 +125,5 @@ def number_of(name: str) -> int:
 def room_left(published: Iterable[Part]) -> int:
     """How many captions the last part still takes: publishing so many writes none twice."""
     last = max((p for p in published if p.folder == CAPTIONS), key=lambda p: p.name, default=None)
-    return (PART_ROWS - last.rows if last is not None else 0) or PART_ROWS
+    left = PART_ROWS - last.rows if last is not None else 0
+    return left if left > 0 else PART_ROWS

@@ -40,11 +40,14 @@ from pipeline.checkpoint.replica import Replica
 from pipeline.checkpoint.tables import Part
 from pipeline.clock import Clock
 from pipeline.errors import Held, OutputError
+from pipeline.memory import give_back
 
 #: Longest that something new waits to be published.
 PUBLISH_SECONDS = 60.0
 #: Waiting records above which nothing more may be asked: publishing has failed for long.
 BACKLOG = 50 * PART_ROWS
+#: Waiting records above which it is waited for a publication that is under way: 1.3 KB each.
+CROWDED = 2 * PART_ROWS
 #: Published entries deleted at once, between two commits.
 _DELETED_AT_ONCE = 250
 #: Bodies copied at once.
@@ -78,11 +81,25 @@ class Publisher:
         self._oldest = self._not_before = clock.monotonic()
         self._wake = asyncio.Event()
         self._closing = False
+        #: Is a publication writing? Set when it ends, well or not.
+        self._writing = False
+        self._written = asyncio.Event()
 
     @property
     def backlog(self) -> int:
         """Records that wait."""
         return self._rows
+
+    @property
+    def crowded(self) -> bool:
+        """Does too much wait for a publication that is under way?"""
+        return self._writing and self._rows > CROWDED
+
+    async def room(self) -> None:
+        """Wait while it is crowded. A publication that fails is not waited for."""
+        while self.crowded:
+            self._written.clear()
+            await self._written.wait()
 
     async def aside(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Heavy file work: in the publishing thread, one at a time, never on the loop."""
@@ -167,18 +184,24 @@ class Publisher:
                 return
             begun, taken = self._clock.monotonic(), list(self._waiting)
             marks, self._marks = self._marks, {CAPTIONS: set(), FAILURES: set()}
+            self._writing = True
             try:
                 named = await self._write(taken, marks)
                 await self._journal.call(tables.mark_parts, named, upto=taken[-1].seq)
+                self._drop(taken[-1].seq)
             except BaseException:
                 for folder, keys in marks.items():
                     self._marks[folder] |= keys
                 raise
-            self._drop(taken[-1].seq)
+            finally:
+                self._writing = False
+                self._written.set()
             self._oldest = begun
             self._room = room_left(await self._journal.call(tables.parts))
             while await self._journal.call(tables.forget_entries, _DELETED_AT_ONCE):
                 pass
+            del taken
+            await self.aside(give_back)
             await self._push()
 
     async def _push(self) -> None:

@@ -13,7 +13,6 @@ from aiohttp.abc import AbstractResolver
 
 from pipeline.clock import Clock
 from pipeline.errors import ImageError
-from pipeline.images.encode import encode
 from pipeline.images.fetch import Fetcher, open_fetcher
 from pipeline.images.guard import address_of, is_public, refuse_odd_host
 from pipeline.images.limits import MAX_HELD
@@ -124,6 +123,8 @@ class Images:
         return False, host
 
     async def _encode(self, data: bytes) -> Image:
+        from pipeline.images.encode import encode  # with Pillow, which most URL runs never need
+
         settings = self._settings
         return await self._workers.run(encode, data, settings.max_side, settings.quality)
 

@@ -1,7 +1,7 @@
-"""Set logic on all keys of a large manifest: which rows are left, and which record is whose.
+"""Set logic on all keys of a large manifest: which rows are left?
 
-Both are one DuckDB query over the manifest's rows and the published parts. The query runs in a
-child process with a memory limit, where what does not fit goes to a scratch folder: importing
+It is one DuckDB query over the manifest's rows and the published parts. The query runs in a child
+process with a memory limit, where what does not fit goes to a scratch folder: importing
 DuckDB alone costs 60 MB, and a hash table of ten million keys would stay in this process's heap.
 Keys are computed there as SQL text that the caller gives, over the columns of `Manifest.feed`.
 """
@@ -74,7 +74,7 @@ def left(keyed: Keyed, *, again: str | None = None) -> Left:
 
     again: SQL predicate on record columns; settled keys that fulfil it are asked again.
     """
-    with _child(keyed, "left", again=again) as source:
+    with _child(keyed, again) as source:
         reader = pa.ipc.open_stream(source)
         facts = json.loads(reader.schema.metadata[b"facts"])
         size = (facts["rows"] + 7) // 8
@@ -85,17 +85,8 @@ def left(keyed: Keyed, *, again: str | None = None) -> Left:
     return Left(ask=ask, open=open_, lost=lost, **facts)
 
 
-def joined(keyed: Keyed, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """For each manifest row, in order: its key (column `key`) and its record's `columns`.
-
-    Rows without a record have nulls, rows with one key share one record.
-    """
-    with _child(keyed, "joined", select=list(columns)) as source:
-        yield from pa.ipc.open_stream(source)
-
-
 @contextmanager
-def _child(keyed: Keyed, what: str, **more: object) -> Iterator[Any]:
+def _child(keyed: Keyed, again: str | None) -> Iterator[Any]:
     """Run the query in a child; gives the pipe from which its answer comes."""
     keyed.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     _sweep(keyed.scratch)
@@ -104,14 +95,13 @@ def _child(keyed: Keyed, what: str, **more: object) -> Iterator[Any]:
         tempfile.TemporaryFile() as words,
     ):
         spec = {
-            "what": what,
             "settings": keyed.settings.model_dump(),
             "columns": list(keyed.columns),
             "key_sql": keyed.key_sql,
             "parts": list(keyed.parts),
             "scratch": scratch,
             "memory_mb": keyed.memory_mb,
-            **more,
+            "again": again,
         }
         here = str(Path(__file__).parents[2])
         paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]

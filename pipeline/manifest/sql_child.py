@@ -107,8 +107,7 @@ def _answer(spec: Mapping[str, Any], answer: Any) -> None:
     feed = Feed(manifest)
     connection.register("feed", feed.stream)
     keys = f"SELECT {ORDINAL} AS o, {_key(spec['key_sql'])} AS k FROM feed"
-    act = _left if spec["what"] == "left" else _joined
-    act(spec, connection, feed, keys, parts, answer)
+    _left(spec, connection, feed, keys, parts, answer)
 
 
 def _key(text: str) -> str:
@@ -168,21 +167,6 @@ def _bits(connection: Any, size: int, where: str) -> bytes:
     found = connection.execute(sql).fetchone()[0] if size else None
     # DuckDB counts bits from the left of a byte, Arrow and `Left` from the right.
     return bytes(size) if found is None else found.translate(_MIRROR)
-
-
-def _joined(
-    spec: Mapping[str, Any], connection: Any, feed: Feed, keys: str, parts: list[str], answer: Any
-) -> None:
-    columns = ", ".join(f'"{name}"' for name in spec["select"])
-    sql = f"SELECT lpad(lower(hex(m.k)), 32, '0') AS key, {columns} FROM ({keys}) m "
-    sql += f"LEFT JOIN (SELECT {_key('key')} AS k, {columns} FROM read_parquet({_files(parts)})) r USING (k)"
-    found = connection.sql(f"{sql} ORDER BY m.o")  # a relation streams; `execute` keeps all rows
-    # The method's name before DuckDB 1.4.
-    make = getattr(found, "to_arrow_reader", None) or found.fetch_arrow_reader
-    reader = make(10_000)
-    with pa.ipc.new_stream(answer, reader.schema) as stream:
-        for batch in reader:
-            stream.write_batch(batch)
 
 
 if __name__ == "__main__":

@@ -205,6 +205,8 @@ class Desk:
                     resume_after=None,
                 )
             )
+        if self.checkpoint.crowded:
+            await self.checkpoint.room()
         asked = self.clock.monotonic()
         cost = estimate(
             self.model,

@@ -142,6 +142,7 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
             if watch is not None:
                 await _leave(watch.hint(), looked, checkpoint)
             if job.output.dataset and (found.rows <= DATASET_ROWS or not tally.left):
+                checkpoint.settled_all()
                 await _dataset(looked, found)
                 await checkpoint.finish()
                 dataset = f"{job.output.shown}/dataset.parquet"

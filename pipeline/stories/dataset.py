@@ -1,34 +1,31 @@
 """`dataset.parquet`: one row per manifest row, in manifest order, with what is known of it.
 
-The join streams the manifest and looks every row's key up in the records. Up to `FEW` records
-are held as one Arrow table; more are joined by DuckDB in a child process, which sorts on disk
-what does not fit. The manifest itself is never held whole.
+The manifest is streamed, and every row's key is looked up in the published parts. Neither is ever
+held whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import fs, schema
-from pipeline.checkpoint.parts import readable, rows_of
+from pipeline.checkpoint.lookup import Lookup
+from pipeline.checkpoint.parts import REPEATED
 from pipeline.errors import ManifestError
-from pipeline.stories.keys import keyed
 from pipeline.stories.survey import Naming
 
 if TYPE_CHECKING:
     from pipeline.manifest.open import Manifest
 
-#: Records that are joined in memory; more go through DuckDB.
-FEW = 50_000
-#: Rows looked up at once, and handed on at once.
-LOOK_UP, SLICE = 20_000, 10_000
+#: Rows looked up and handed on at once: a hundredth of the records, within these bounds. Fewer
+#: take less memory, more make fewer row groups, of which the file's footer tells.
+SLICE = (2_500, 20_000)
 #: Record columns that stand in the dataset, in this order.
 COLUMNS = (
     "caption",
@@ -79,74 +76,28 @@ def joined(
     keys: 16 bytes for each row, where they are known already.
     """
     whole = joined_schema(manifest.arrow(bytes_too=bytes_too))
-    parts = _parts(output)
-    many = keyed(manifest, naming, output) if _count(parts) > FEW else None
-    if many is None:
-        found = _looked_up(_spelled(keys) if keys else _named(manifest, naming), parts)
-    else:
-        from pipeline.manifest.sql import joined as joined_in_sql
-
-        found = joined_in_sql(many, [name for name in COLUMNS if name != "key"])
-    cut = Cut(found)
+    lookup = Lookup(output, COLUMNS)
+    size = min(max(SLICE[0], len(lookup) // 100), SLICE[1])
+    cut = Cut(lookup.records(_sliced(keys, size) if keys else _named(manifest, naming, size)))
     for batch in manifest.tables(bytes_too=bytes_too):
-        if not batch.num_rows:
-            continue
-        records = cut.take(batch.num_rows)
-        columns = [*batch.columns, *(_column(records, name) for name in COLUMNS)]
-        yield pa.RecordBatch.from_arrays(columns, schema=whole)
+        for start in range(0, batch.num_rows, size):
+            rows = batch.slice(start, size)
+            records = cut.take(rows.num_rows).combine_chunks()
+            columns = [column.chunk(0) for column in records.columns]
+            yield pa.RecordBatch.from_arrays([*rows.columns, *columns], schema=whole)
 
 
-def _parts(output: Path) -> list[str]:
-    folders = ("captions", "failures")
-    return [str(p) for folder in folders for p in sorted((output / folder).glob("*.parquet"))]
-
-
-def read_columns(part: str, columns: Sequence[str]) -> pa.Table:
-    """Columns of one part of captions or failures."""
-    with readable(part), pq.ParquetFile(part) as file:
-        return file.read(columns=list(columns), use_threads=False).select(columns)
-
-
-def _count(parts: list[str]) -> int:
-    return sum(rows_of(Path(part)) for part in parts)
-
-
-def _column(records: pa.Table, name: str) -> pa.Array:
-    """A column of the dataset; the key stands only where there is a record."""
-    column = records.column(name).combine_chunks().cast(schema.RECORDS.field(name).type)
-    if name == "key":
-        recorded = records.column("status").combine_chunks().is_valid()
-        column = pc.if_else(recorded, column, pa.scalar(None, column.type))
-    return column
-
-
-def _named(manifest: Manifest, naming: Naming) -> Iterator[pa.Array]:
+def _named(manifest: Manifest, naming: Naming, size: int) -> Iterator[bytes]:
     """The keys of all rows, some at a time."""
-    keys = (naming.key(row) for batch in manifest.batches() for row in batch)
-    while some := list(islice(keys, LOOK_UP)):
-        yield pa.array(some, pa.string())
+    keys = (naming.raw(row) for batch in manifest.batches() for row in batch)
+    while some := b"".join(islice(keys, size)):
+        yield some
 
 
-def _spelled(keys: bytes | bytearray) -> Iterator[pa.Array]:
-    """Keys of 16 bytes as text, some at a time."""
-    for start in range(0, len(keys), 16 * LOOK_UP):
-        text = keys[start : start + 16 * LOOK_UP].hex().encode()
-        ends = pa.array(range(0, len(text) + 1, 32), pa.int32())
-        yield pa.StringArray.from_buffers(len(ends) - 1, ends.buffers()[1], pa.py_buffer(text))
-
-
-def _looked_up(keys: Iterator[pa.Array], parts: list[str]) -> Iterator[pa.RecordBatch]:
-    """For each key its record, from records held in memory."""
-    records = schema.RECORDS.empty_table().select(COLUMNS)
-    if parts:
-        # One after the other: read all at once, they take several times their own size.
-        records = pa.concat_tables(read_columns(part, COLUMNS) for part in parts)
-    known = records.column("key").combine_chunks()
-    # Each look-up hashes all known keys anew, so many rows are looked up at once.
-    for some in keys:
-        at = pc.index_in(some, value_set=known)
-        for start in range(0, len(at), SLICE):
-            yield from records.take(at.slice(start, SLICE)).combine_chunks().to_batches()
+def _sliced(keys: bytes | bytearray, size: int) -> Iterator[bytes]:
+    """Keys that are known already, some at a time."""
+    for start in range(0, len(keys), 16 * size):
+        yield bytes(keys[start : start + 16 * size])
 
 
 class Cut:
@@ -180,9 +131,14 @@ def write_dataset(
     final = output / "dataset.parquet"
     tmp = output / ".dataset.parquet.tmp"
     batches = joined(manifest, naming, output, keys=keys)
-    whole = joined_schema(manifest.arrow())
+    rows = manifest.arrow()
+    whole = joined_schema(rows)
     marked = {**schema.METADATA, b"caption_pipeline.manifest": manifest.fingerprint().encode()}
-    with pq.ParquetWriter(tmp, whole.with_metadata(marked), compression="zstd") as writer:
+    # Of the records' columns only some have values that repeat.
+    repeated = [*rows.names, *(record_name(name, rows) for name in REPEATED if name in COLUMNS)]
+    with pq.ParquetWriter(
+        tmp, whole.with_metadata(marked), compression="zstd", use_dictionary=repeated
+    ) as writer:
         for batch in batches:
             writer.write_batch(batch)
     fs.sync_file(tmp)

@@ -21,7 +21,6 @@ from pipeline.plan import auto, interval
 from pipeline.plan.auto import Measured
 from pipeline.plan.pack import PackLimits
 from pipeline.records import Image
-from pipeline.stories.dataset import read_columns
 from pipeline.stories.packing import Packing
 
 #: Pictures on the page are no wider or higher.
@@ -199,12 +198,12 @@ def thumbnail(image: Image | None) -> str | None:
 
 def records_of_run(output: Path, run_id: str) -> list[dict[str, Any]]:
     """This run's records, as they stand in the parts."""
-    from pipeline.checkpoint.parts import part_files
+    from pipeline.checkpoint.parts import part_files, read_part
 
     columns = ["key", "image", "caption", "error_code", "error", "pack_size", "cost_usd"]
     found: list[dict[str, Any]] = []
     for folder in ("captions", "failures"):
         for part in part_files(output, folder):
-            rows = read_columns(str(part), (*columns, "run_id")).to_pylist()
+            rows = read_part(part, (*columns, "run_id")).to_pylist()
             found += [row for row in rows if row["run_id"] == run_id]
     return found

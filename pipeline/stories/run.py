@@ -21,7 +21,7 @@ from pipeline.stories.start import Opened
 from pipeline.stories.supply import Supply
 
 #: Items without an image to load that are handed on at once: a hand-over costs as much as an item.
-TOGETHER = 64
+TOGETHER = 16
 
 
 async def run_job(run: Opened) -> None:

@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import field
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from pipeline.plan import identity
 from pipeline.plan.prompt import Prompt, as_text
 from pipeline.records import Asked, Row
@@ -107,28 +110,52 @@ def survey(
     limit: set at most so many bits. few: raise TooMany on a long manifest.
     """
     found = Survey()
-    keys, seen = found.keys, set[bytes]()
+    keys = found.keys
     for batch in batches:
-        last = batch[-1].ordinal if batch else -1
-        found.ask.extend(bytes((last >> 3) + 1 - len(found.ask)) if last >= 0 else b"")
         found.rows += len(batch)
         if few and found.rows > FEW:
             raise TooMany
         for row in batch:
-            raw = naming.raw(row)
-            keys += raw
-            if raw in seen:
-                continue
-            seen.add(raw)
-            found.images += 1
-            known = None if state is None else state(key := raw.hex())
+            keys += naming.raw(row)
+    found.ask = bytearray((found.rows + 7) // 8)
+    for ordinal, repeated in enumerate(repeats(keys)):
+        if repeated:
+            continue
+        found.images += 1
+        if state is not None:
+            key = keys[16 * ordinal : 16 * ordinal + 16].hex()
+            known = state(key)
             if known is not None:
                 found.met = True
                 if known == "ok":
                     found.captioned += 1
                 else:
                     found.failed[known] = found.failed.get(known, 0) + 1
-            if (known is None or again(key, known)) and (limit is None or found.asked < limit):
-                found.ask[row.ordinal >> 3] |= 1 << (row.ordinal & 7)
-                found.asked += 1
+                if not again(key, known):
+                    continue
+        if limit is None or found.asked < limit:
+            found.ask[ordinal >> 3] |= 1 << (ordinal & 7)
+            found.asked += 1
+    return found
+
+
+def repeats(keys: bytearray) -> bytearray:
+    """For each key (16 bytes) one byte: has it stood before? Sorted, not kept in a set, which
+    would take ten times as much memory."""
+    found = bytearray(len(keys) // 16)
+    halves = memoryview(keys).cast("Q")[::2].tobytes()
+    half = pa.Array.from_buffers(pa.uint64(), len(found), [None, pa.py_buffer(halves)])
+    order = pc.sort_indices(half)
+    half = half.take(order)
+    same = pc.equal(half[1:], half[:-1])
+    if not same.true_count:
+        return found
+    # Keys that share their first half with another one: nearly always all of it.
+    no = pa.array([False])
+    shared = order.filter(pc.or_(pa.concat_arrays([no, same]), pa.concat_arrays([same, no])))
+    seen = set[bytes]()
+    for ordinal in sorted(shared.to_pylist()):
+        key = bytes(keys[16 * ordinal : 16 * ordinal + 16])
+        found[ordinal] = key in seen
+        seen.add(key)
     return found

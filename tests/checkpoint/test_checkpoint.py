@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import random
@@ -11,15 +12,19 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.checkpoint import parts, plan, publisher
 from pipeline.checkpoint.bodies import read_bodies
 from pipeline.checkpoint.check import check_output
 from pipeline.checkpoint.checkpoint import open_checkpoint
 from pipeline.checkpoint.look import record_batches
+from pipeline.checkpoint.tables import Part
 from pipeline.clock import SystemClock
 from pipeline.errors import Held, OutputError, UsageError
 from pipeline.records import Reply
@@ -80,20 +85,81 @@ def test_a_redone_caption_replaces_the_old_one_where_it_stands(tmp_path: Path) -
     assert len(records) == 3
 
 
-def test_parts_hold_at_most_ten_thousand_and_the_last_one_grows(tmp_path: Path) -> None:
-    """25,000 records in three publications: parts of 10,000, 10,000 and 5,000."""
+def test_parts_hold_at_most_so_many_and_the_last_one_grows(tmp_path: Path) -> None:
+    """22,000 records in three publications: parts of 5,000, and one of 2,000."""
 
     async def main() -> None:
         async with opened(tmp_path) as checkpoint:
-            for start in (0, 4_000, 16_000):
-                stop = {0: 4_000, 4_000: 16_000, 16_000: 25_000}[start]
+            for start, stop in ((0, 4_000), (4_000, 16_000), (16_000, 22_000)):
                 await checkpoint.settle([failed(number) for number in range(start, stop)])
                 await checkpoint.finish()
 
     asyncio.run(main())
     sizes = [pq.read_metadata(p).num_rows for p in sorted((tmp_path / "failures").iterdir())]
-    assert sizes == [10_000, 10_000, 5_000]
+    assert sizes == [5_000, 5_000, 5_000, 5_000, 2_000]
     check_whole(tmp_path)
+
+
+def test_parts_that_are_larger_than_ours_are_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier version made parts of 10,000: what is new goes into a part of its own, and is
+    still published once a minute only."""
+    monkeypatch.setattr(plan, "PART_ROWS", 10)
+
+    async def main() -> int:
+        clock = VirtualClock()
+        async with opened(tmp_path, clock=clock) as checkpoint:
+            for number in range(9):
+                await checkpoint.reply(sent([number], 1), reply([number]))
+        monkeypatch.setattr(plan, "PART_ROWS", 5)
+        async with opened(tmp_path, clock=clock) as checkpoint:
+            await checkpoint.reply(sent([9], 1), reply([9]))
+            await clock.sleep(1)
+            return len(published(tmp_path))
+
+    assert run(main()) == 9
+    sizes = [pq.read_metadata(p).num_rows for p in sorted((tmp_path / "captions").iterdir())]
+    assert sizes == [9, 1]
+
+
+@pytest.mark.parametrize("well", [True, False])
+def test_who_asks_waits_for_a_slow_disk_and_not_for_a_broken_one(
+    well: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has been answered and is in no part is held in memory, so it must not grow without
+    bounds while a part is written; but answers that are safe in the journal are enough."""
+    monkeypatch.setattr(publisher, "CROWDED", 2)
+    writes, go_on = threading.Event(), threading.Event()
+    stage = parts.stage
+
+    def slow(output: Path, step: plan.Step, base: Part | None) -> Part:
+        writes.set()
+        go_on.wait(10)
+        if not well:
+            raise OSError(errno.EIO, "the disk is gone")
+        return stage(output, step, base)
+
+    async def main() -> None:
+        async with opened(tmp_path) as checkpoint:
+            monkeypatch.setattr(parts, "stage", slow)
+            await checkpoint.settle([failed(number) for number in range(3)])
+            assert not checkpoint.crowded
+            publishing = asyncio.create_task(checkpoint.finish())
+            await asyncio.to_thread(writes.wait, 10)
+            assert checkpoint.crowded
+            asking = asyncio.create_task(checkpoint.room())
+            await asyncio.sleep(0.05)
+            assert not asking.done()
+            go_on.set()
+            await asking
+            with nullcontext() if well else pytest.raises(OutputError):
+                await publishing
+            assert not checkpoint.crowded
+            monkeypatch.setattr(parts, "stage", stage)
+
+    asyncio.run(main())
+    assert len(check_whole(tmp_path)) == 3
 
 
 def test_something_new_is_published_within_a_minute(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""Small joins in Python and large ones in SQL say the same, row by row."""
+"""Rows and their records, joined; and the survey in Python and in SQL, which say the same."""
 
 from __future__ import annotations
 
 import dataclasses
+import random
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import schema
+from pipeline.checkpoint import lookup, parts
 from pipeline.errors import JobError, ManifestError
 from pipeline.manifest.open import Manifest, open_manifest
 from pipeline.manifest.settings import ManifestSettings
@@ -20,7 +22,7 @@ from pipeline.records import Record
 from pipeline.stories import dataset
 from pipeline.stories.dataset import joined, write_dataset
 from pipeline.stories.keys import keyed
-from pipeline.stories.survey import Naming, survey
+from pipeline.stories.survey import Naming, repeats, survey
 
 SIGNED = "https://b.s3.amazonaws.com/k.jpg?v=1&X-Amz-Algorithm=A&X-Amz-Credential={0}&X-Amz-Date={0}&X-Amz-Signature={0}"
 #: Cells that are hard on keys: signatures, fragments, blanks, quotes, other scripts, bad ones.
@@ -85,31 +87,91 @@ def _settle(output: Path, manifest: Manifest, naming: Naming) -> dict[str, Recor
 
 
 @pytest.mark.parametrize("where", [None, "n % 3 <> 1 AND title IS NOT NULL"])
-def test_sql_and_python_join_alike(
+def test_every_row_has_the_record_of_its_own_key(
     where: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every row, in order, with the record of its own key and no other; clashes renamed."""
+    """Every row, in order, with the record of its own key and no other; clashes renamed. The same
+    however few parts are read and kept at once, and with keys that are known already."""
     manifest = _manifest(tmp_path, where)
     records = _settle(tmp_path / "out", manifest, NAMING)
 
-    small = pa.Table.from_batches(joined(manifest, NAMING, tmp_path / "out"))
-    monkeypatch.setattr(dataset, "FEW", 0)
-    large = pa.Table.from_batches(joined(manifest, NAMING, tmp_path / "out"))
+    found = pa.Table.from_batches(joined(manifest, NAMING, tmp_path / "out"))
 
     rows = [row for batch in manifest.batches() for row in batch]
     expected = [records.get(NAMING.key(row)) for row in rows]
-    assert large.equals(small)
-    monkeypatch.setattr(dataset, "FEW", 10**6)
-    monkeypatch.setattr(dataset, "LOOK_UP", 100)
+    assert found.column("image_url").to_pylist() == [row.image for row in rows]
+    assert found.column("caption").to_pylist() == [r and r.caption for r in expected]
+    assert found.column("caption_status").to_pylist() == [r and r.status for r in expected]
+    assert found.column("status").to_pylist() == ["mine"] * len(rows)
+    assert found.column("key").to_pylist() == [r and r.key for r in expected]
+    assert found.column("flags").to_pylist() == [r and list(r.flags) for r in expected]
     keys = b"".join(NAMING.raw(row) for row in rows)
-    assert pa.Table.from_batches(joined(manifest, NAMING, tmp_path / "out", keys=keys)) == small
-    assert small.column("image_url").to_pylist() == [row.image for row in rows]
-    assert small.column("caption").to_pylist() == [r and r.caption for r in expected]
-    assert small.column("caption_status").to_pylist() == [r and r.status for r in expected]
-    assert small.column("status").to_pylist() == ["mine"] * len(rows)
-    assert small.column("key").to_pylist() == [r and r.key for r in expected]
-    assert small.column("flags").to_pylist() == [r and list(r.flags) for r in expected]
-    assert not list((tmp_path / "out" / "_state" / "scratch").iterdir())
+    monkeypatch.setattr(dataset, "SLICE", (100, 100))
+    for group, most in ((1, 1), (200, 1), (200, 10**6)):
+        monkeypatch.setattr(lookup, "GROUP", group)
+        monkeypatch.setattr(lookup, "KEYS_A_GROUP", most)
+        again = pa.Table.from_batches(joined(manifest, NAMING, tmp_path / "out", keys=keys))
+        assert again == found
+
+
+def _shuffled(folder: Path, size: int, parts: int) -> tuple[list[bytes], Path]:
+    """Keys, and their records in `parts` parts in an order of their own."""
+    rng = random.Random(5)
+    keys = [rng.randbytes(16) for _ in range(size)]
+    (folder / "captions").mkdir(parents=True)
+    order = rng.sample(keys, size)
+    each = size // parts
+    for number in range(parts):
+        some = [
+            Record(key=key.hex(), recipe="r", id=None, image="x", caption=f"of {key.hex()}", status="ok")
+            for key in order[number * each : (number + 1) * each]
+        ]  # fmt: skip
+        path = folder / "captions" / f"part-{number:08d}.parquet"
+        pq.write_table(schema.records_table(some), path)
+    return keys, folder
+
+
+def test_parts_in_another_order_are_read_a_bounded_number_of_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A manifest that was shuffled since touches every part with every slice of keys."""
+    monkeypatch.setattr(lookup, "GROUP", 100)
+    keys, output = _shuffled(tmp_path / "out", 20_000, 200)
+    found = lookup.Lookup(output, ["caption"])
+    read: list[Path] = []
+
+    def counted(path: Path, columns: list[str]) -> pa.Table:
+        read.append(path)
+        return parts.read_part(path, columns)
+
+    monkeypatch.setattr(lookup, "read_part", counted)
+    slices = (b"".join(keys[at : at + 50]) for at in range(0, len(keys), 50))
+    captions = [c for batch in found.records(slices) for c in batch.column(0).to_pylist()]
+
+    assert captions == [f"of {key.hex()}" for key in keys]
+    assert len(read) <= (lookup.PASSES + 1) * 200
+
+
+def test_parts_in_order_are_read_twice_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a run leaves them: keys near each other stand in one part or two."""
+    monkeypatch.setattr(lookup, "GROUP", 100)
+    manifest = _manifest(tmp_path, copies=1)
+    records = list(_settle(tmp_path / "out", manifest, NAMING))
+    found = lookup.Lookup(tmp_path / "out", ["key"])
+    read: list[Path] = []
+
+    def counted(path: Path, columns: list[str]) -> pa.Table:
+        read.append(path)
+        return parts.read_part(path, columns)
+
+    monkeypatch.setattr(lookup, "read_part", counted)
+    slices = (bytes.fromhex("".join(records[at : at + 30])) for at in range(0, len(records), 30))
+    keys = [key for batch in found.records(slices) for key in batch.column(0).to_pylist()]
+
+    assert keys == records
+    assert all(read.count(path) <= 2 for path in read)
 
 
 @pytest.mark.parametrize("where", [None, "n % 3 <> 1 AND title IS NOT NULL"])
@@ -138,6 +200,20 @@ def test_sql_and_python_find_the_same_left(
     assert (found.rows, found.images, found.captioned, found.failed, found.asked) == (
         expected.rows, expected.images, expected.captioned, expected.failed, expected.asked,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("share", [8, 16])
+def test_a_repeated_key_is_told_from_a_similar_one(share: int) -> None:
+    """Keys that share their first half, or all of it, with others before them."""
+    rng = random.Random(share)
+    pool = [rng.randbytes(16) for _ in range(40)]
+    keys = [rng.choice(pool)[:share] + rng.randbytes(16 - share) for _ in range(300)]
+    keys += rng.choices(keys, k=60)
+
+    found = repeats(bytearray(b"".join(keys)))
+
+    assert list(found) == [key in keys[:at] for at, key in enumerate(keys)]
+    assert repeats(bytearray()) == b""
 
 
 def test_keys_by_column_agree(tmp_path: Path) -> None:
@@ -179,8 +255,7 @@ def test_images_known_by_their_bytes_stay_in_python(
     pq.write_table(pa.table({"image": cells}), tmp_path / "a.parquet")
     manifest = open_manifest(ManifestSettings(path=str(tmp_path / "a.parquet")))
     naming = dataclasses.replace(NAMING, prompt=compile_prompt(PromptSettings(text="What?")))
-    monkeypatch.setattr(dataset, "FEW", 0)
-    monkeypatch.setattr(dataset, "LOOK_UP", 3)
+    monkeypatch.setattr(dataset, "SLICE", (3, 3))
     records = _settle(tmp_path / "out", manifest, naming)
 
     table = pa.Table.from_batches(joined(manifest, naming, tmp_path / "out"))

@@ -27,6 +27,9 @@ _IMAGE_CELL = re.compile(
     r"(?i)^(https?|s3|gs|hf|package)://|^data:image/|\.(jpe?g|png|webp|gif|bmp|tiff?|heic|avif)$"
 )
 
+#: Bytes read at once.
+_PIECE = 1 << 17
+
 
 @dataclass(frozen=True, slots=True)
 class DelimitedReader:
@@ -43,14 +46,31 @@ class DelimitedReader:
         return skip(self._read(place, want), want.start)
 
     def _read(self, place: Place, want: Want) -> Iterator[pa.RecordBatch]:
+        """Short pieces are read first, since pyarrow reads ten of them ahead; a row that is longer
+        than a piece is met again in long ones."""
         names, delimiter = self._header(place)
+        read = 0
+        try:
+            for batch in self._pieces(place, want, names, delimiter, _PIECE):
+                yield batch
+                read += batch.num_rows
+        except pa.ArrowInvalid:
+            try:
+                yield from skip(self._pieces(place, want, names, delimiter, text.MAX_LINE), read)
+            except pa.ArrowInvalid as error:
+                raise self._diagnose(place, names, delimiter, error) from error
+
+    def _pieces(
+        self, place: Place, want: Want, names: list[str], delimiter: str, size: int
+    ) -> Iterator[pa.RecordBatch]:
+        """The file in pieces of `size` bytes; ArrowInvalid for what pyarrow cannot take."""
         wanted = [name for name in names if name in want.columns]
         with text.lines(place) as source:
             try:
-                reader = pyarrow.csv.open_csv(
+                yield from pyarrow.csv.open_csv(
                     pa.PythonFile(source, mode="r"),
                     read_options=pyarrow.csv.ReadOptions(
-                        block_size=text.MAX_LINE, column_names=names, skip_rows_after_names=1
+                        block_size=size, column_names=names, skip_rows_after_names=1
                     ),
                     parse_options=pyarrow.csv.ParseOptions(
                         delimiter=delimiter, newlines_in_values=True
@@ -61,11 +81,9 @@ class DelimitedReader:
                         strings_can_be_null=False,
                     ),
                 )
-                yield from reader
             except pa.ArrowInvalid as error:
-                if "Empty CSV" in str(error):  # a header and nothing else
-                    return
-                raise self._diagnose(place, names, delimiter, error) from error
+                if "Empty CSV" not in str(error):  # a header and nothing else
+                    raise
 
     def _header(self, place: Place) -> tuple[list[str], str]:
         """Column names and the delimiter; ManifestError when there is no usable header."""

@@ -1,0 +1,53 @@
+"""The map of settled keys says what a dict would, at any size and with any number of words."""
+
+from __future__ import annotations
+
+import random
+
+import pyarrow as pa
+import pytest
+
+from pipeline.checkpoint import keymap
+from pipeline.checkpoint.keymap import KeyMap
+
+
+def _keys(rng: random.Random, count: int) -> list[str]:
+    """Keys of which many share their bucket, and some all but the last byte."""
+    near = rng.randbytes(15)
+    return [
+        *(rng.randbytes(16).hex() for _ in range(count // 2)),
+        *((b"\x07\x07" + rng.randbytes(14)).hex() for _ in range(count // 2 - 256)),
+        *((near + bytes([last])).hex() for last in range(256)),
+    ]
+
+
+@pytest.mark.parametrize("few", [0, 700, 10**6])
+def test_it_says_what_a_dict_says(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set, set again, loaded by the column, read one by one and by the column."""
+    monkeypatch.setattr(keymap, "FEW", few)
+    rng = random.Random(few)
+    keys, strangers = _keys(rng, 3_000), _keys(rng, 600)
+    words = [f"part {number}" for number in range(700)]
+    found, expected = KeyMap(), dict[str, str]()
+    for key in keys[:1_000]:
+        word = rng.choice(words)
+        assert found.set(key, word) is None
+        expected[key] = word
+    for start in range(1_000, len(keys), 3):
+        some = keys[start : start + 3]
+        word = rng.choice(words)
+        found.load(pa.array(some), word)
+        expected |= dict.fromkeys(some, word)
+    for key in rng.sample(keys, 1_500):
+        word, unless = rng.choice(words), rng.choice([None, *words[:9]])
+        assert found.set(key, word, unless=unless) == expected[key]
+        if expected[key] != unless:
+            expected[key] = word
+
+    mixed = rng.sample(keys + strangers, len(keys) + len(strangers))
+
+    assert [found.get(key) for key in mixed] == [expected.get(key) for key in mixed]
+    assert found.words(bytes.fromhex("".join(mixed))) == [expected.get(key) for key in mixed]
+    assert len(found) == len(expected)
+    assert sum(found.counts().values()) == len(expected)
+    assert len(set(expected.values())) > 256
