@@ -1,4 +1,4 @@
-"""An exact map from 128-bit keys to words, at 17 to 20 bytes a key (a dict takes 150).
+"""An exact map from 128-bit keys to a few words, at 17 to 20 bytes a key (a dict takes 150).
 
 Keys are hashes, so their first two bytes spread them evenly over 65,536 buckets. A bucket is one
 `bytearray` of 16-byte slots: in a slot the two bytes that all its keys share make room for the
@@ -24,7 +24,7 @@ FEW = 30_000
 
 
 class KeyMap:
-    """Keys of 32 hexadecimal digits -> words (at most 65,536 different ones)."""
+    """Keys of 32 hexadecimal digits -> words (at most 256 different ones)."""
 
     __slots__ = ("_buckets", "_counts", "_few", "_numbers", "_words")
 
@@ -49,12 +49,6 @@ class KeyMap:
         """The key's word, or None."""
         number = self._number(unhexlify(key))
         return None if number is None else self._words[number]
-
-    def words(self, raw: bytes | bytearray) -> list[str | None]:
-        """The word of each key of a column, 16 bytes a key; None where it has none."""
-        known: list[str | None] = [*self._words, None]
-        found = (self._number(bytes(raw[at : at + _SLOT])) for at in range(0, len(raw), _SLOT))
-        return [known[-1 if number is None else number] for number in found]
 
     def set(self, key: str, word: str, *, unless: str | None = None) -> str | None:
         """Give a key its word, unless it has that one already; returns what it had before."""
@@ -101,7 +95,7 @@ class KeyMap:
             at = bucket.find(rest, at + 1)
         if at < 0:
             return bucket, -1, None
-        return bucket, at - _SHARED, bucket[at - 2] << 8 | bucket[at - 1]
+        return bucket, at - _SHARED, bucket[at - 1]
 
     def _put(
         self, whole: bytes, number: int, bucket: bytearray | None, at: int, was: int | None
@@ -115,16 +109,16 @@ class KeyMap:
             if len(self._few) > FEW:
                 self._spread()
         elif at < 0:
-            bucket += number.to_bytes(_SHARED) + whole[_SHARED:]
+            bucket += bytes((0, number)) + whole[_SHARED:]
         else:
-            bucket[at : at + _SHARED] = number.to_bytes(_SHARED)
+            bucket[at + 1] = number
 
     def _spread(self) -> None:
         few, self._few = self._few or {}, None
         self._buckets = [bytearray() for _ in range(65_536)]
         for whole, number in few.items():
             bucket = self._buckets[whole[0] << 8 | whole[1]]
-            bucket += number.to_bytes(_SHARED) + whole[_SHARED:]
+            bucket += bytes((0, number)) + whole[_SHARED:]
 
 
 def raw_keys(keys: pa.Array) -> bytes:
@@ -145,7 +139,7 @@ def _sorted_slots(raw: bytes, number: int) -> Iterator[tuple[int, memoryview]]:
     keys = pa.Array.from_buffers(pa.binary(_SLOT), count, [None, pa.py_buffer(raw)])
     order = pc.sort_indices(buckets)
     slots = bytearray(keys.take(order).buffers()[1])
-    slots[0::_SLOT], slots[1::_SLOT] = bytes([number >> 8]) * count, bytes([number & 255]) * count
+    slots[0::_SLOT], slots[1::_SLOT] = bytes(count), bytes([number]) * count
     runs = pc.run_end_encode(buckets.take(order))
     ends = _plain(runs.run_ends, "i")
     view = memoryview(slots)

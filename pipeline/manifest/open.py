@@ -158,6 +158,10 @@ class Manifest:
                     columns=self.columns,
                 )
 
+    def count(self) -> int:
+        """How many rows there are, where `rows` does not tell: reads everything. Blocking."""
+        return sum(batch.num_rows for batch in self._read([self.image]))
+
     def feed(self) -> Iterator[pa.RecordBatch]:
         """What a key is made of, for SQL: `ORDINAL`, `BAD`, and the image and job columns.
 

@@ -23,7 +23,7 @@ from pipeline.stories.survey import Naming
 if TYPE_CHECKING:
     from pipeline.manifest.open import Manifest
 
-#: Rows looked up and handed on at once: a hundredth of the records, within these bounds. Fewer
+#: Rows looked up and handed on at once: a two-hundredth of the records, within these bounds. Fewer
 #: take less memory, more make fewer row groups, of which the file's footer tells.
 SLICE = (2_500, 20_000)
 #: Record columns that stand in the dataset, in this order.
@@ -77,7 +77,7 @@ def joined(
     """
     whole = joined_schema(manifest.arrow(bytes_too=bytes_too))
     lookup = Lookup(output, COLUMNS)
-    size = min(max(SLICE[0], len(lookup) // 100), SLICE[1])
+    size = min(max(SLICE[0], len(lookup) // 200), SLICE[1])
     cut = Cut(lookup.records(_sliced(keys, size) if keys else _named(manifest, naming, size)))
     for batch in manifest.tables(bytes_too=bytes_too):
         for start in range(0, batch.num_rows, size):

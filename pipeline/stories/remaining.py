@@ -108,7 +108,9 @@ async def at_once(looked: Looked, checkpoint: Checkpoint, options: RunOptions) -
         return None
     await checkpoint.finish()  # a hint is about published parts
     if not len(checkpoint):
-        hint = Hint.of_empty(rows) if rows is not None else None
+        if rows is None and looked.manifest.textual:  # counting is a tenth of a survey
+            rows = await asyncio.to_thread(looked.manifest.count)
+        hint = Hint.of_empty(rows) if rows is not None and rows > FEW else None
     else:
         hint = read_hint(looked.output / "_state", await holds(looked, checkpoint))
     if hint is None:

@@ -152,6 +152,26 @@ def test_parts_in_another_order_are_read_a_bounded_number_of_times(
     assert len(read) <= (lookup.PASSES + 1) * 200
 
 
+def test_keys_that_are_alike_have_their_own_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys with the same first half, in parts far from each other, settled and not."""
+    monkeypatch.setattr(lookup, "GROUP", 1)
+    keys = [bytes([first]) * 8 + bytes([last]) * 8 for last in range(6) for first in range(3)]
+    for number, key in enumerate(keys[:-3]):
+        record = Record(
+            key=key.hex(), recipe="r", id=None, image="x", caption=key.hex(), status="ok"
+        )
+        folder = tmp_path / "captions"
+        folder.mkdir(exist_ok=True)
+        pq.write_table(schema.records_table([record]), folder / f"part-{number:08d}.parquet")
+
+    found = lookup.Lookup(tmp_path, ["caption"])
+    captions = [c for batch in found.records([b"".join(keys)]) for c in batch[0].to_pylist()]
+
+    assert captions == [*(key.hex() for key in keys[:-3]), None, None, None]
+
+
 def test_parts_in_order_are_read_twice_at_most(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

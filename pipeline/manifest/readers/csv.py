@@ -28,7 +28,7 @@ _IMAGE_CELL = re.compile(
 )
 
 #: Bytes read at once.
-_PIECE = 1 << 17
+_PIECE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class DelimitedReader:
         return skip(self._read(place, want), want.start)
 
     def _read(self, place: Place, want: Want) -> Iterator[pa.RecordBatch]:
-        """Short pieces are read first, since pyarrow reads ten of them ahead; a row that is longer
+        """Short pieces are read first, since pyarrow reads some thirty ahead; a row that is longer
         than a piece is met again in long ones."""
         names, delimiter = self._header(place)
         read = 0
