@@ -25,6 +25,8 @@ bench:
 	$(PYTHON) bench/overhead.py
 	$(PYTHON) bench/packing.py
 	$(PYTHON) bench/images.py
+	$(PYTHON) bench/inlined.py
+	$(PYTHON) bench/inlined.py --pixels 1e6
 	$(PYTHON) bench/scale.py 20000 1000000
 	$(PYTHON) bench/checkpoint.py
 	$(PYTHON) bench/quota.py
@@ -33,3 +35,4 @@ bench-ci:
 	$(PYTHON) bench/overhead.py --rows 6000 --rounds 3 --limit 2.0
 	$(PYTHON) bench/overhead.py --rows 20000 --rounds 3 --packs 16 --limit 0.5
 	$(PYTHON) bench/images.py --images 6 --rounds 2 --downloads 40
+	$(PYTHON) bench/inlined.py --images 100 --rounds 2 --pixels 1e6 --limit 1.7

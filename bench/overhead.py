@@ -25,6 +25,8 @@ from typing import Any
 
 HERE = Path(__file__).parent
 FEW = 200
+#: MB, of the largest process of each client, in the order in which they ran.
+PEAKS: list[float] = []
 
 
 def pinned(process: subprocess.Popen[Any], *, server: bool = False) -> None:
@@ -68,6 +70,7 @@ def spent(arguments: list[str], cwd: Path | None = None) -> tuple[float, float]:
     process.stderr.close()
     if process.returncode:
         raise SystemExit(f"{arguments}: exit {process.returncode}\n{said}")
+    PEAKS.append(usage.ru_maxrss * 1024 / 1e6)
     return usage.ru_utime + usage.ru_stime, time.perf_counter() - started
 
 
@@ -125,7 +128,8 @@ def main() -> None:
         ratio = statistics.median(cpu)
         print(
             f"median: CPU {ratio:.2f} x the raw loop, rate {statistics.median(rate):.2f} x "
-            f"({asked.rows} rows, {asked.workers} workers, packs of {asked.packs})"
+            f"({asked.rows} rows, {asked.workers} workers, packs of {asked.packs}); "
+            f"peak memory {PEAKS[-1]:.0f} MB"
         )
         if asked.limit is not None and ratio > asked.limit:
             raise SystemExit(f"CPU ratio {ratio:.2f} is above {asked.limit}")

@@ -10,7 +10,7 @@ For each size a Parquet manifest is made, and
 - `finished`: everything is settled: a rerun that sends nothing;
 - `status` of that output.
 
-The outputs are made here, byte for byte as a run leaves them: parts of 10,000 records with every
+The outputs are made here, byte for byte as a run leaves them: parts of 5,000 records with every
 column, and the journal that knows them. Memory is the largest sum of PSS over the command and its
 children, sampled every 20 ms; seconds are from the start of the process.
 """
@@ -42,7 +42,7 @@ from pipeline.config import load_job
 from pipeline.stories.start import naming_of
 
 HERE = Path(__file__).parent
-PART = 10_000
+PART = 5_000
 
 
 class Peak(threading.Thread):

@@ -152,7 +152,7 @@ class Record(NamedTuple):
     """One image's result: a caption, or the reason why there is none. Columns of `captions/`.
 
     A tuple, as there is one for every image: made in a third of the time of a value with names,
-    and 10,000 of them are turned into columns as they are.
+    and thousands of them are turned into columns as they are.
     """
 
     key: str
