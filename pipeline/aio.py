@@ -10,6 +10,7 @@ consumer in the middle of its own work (see aiometer's `amap`).
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import (
     AsyncGenerator,
     Awaitable,
@@ -33,20 +34,25 @@ async def each(
     An exception from `act` or `source` cancels the other workers and is raised here as itself.
     Closes `source`, also when cancelled.
     """
-    turn = asyncio.Lock()
+    turn = _Turn()
     ended = False
 
     async def worker() -> None:
         nonlocal ended
         while True:
-            async with turn:
-                if ended:
-                    return
-                try:
-                    one = await anext(source)
-                except StopAsyncIteration:
-                    ended = True
-                    return
+            if turn.taken:
+                await turn.free()
+            if ended:
+                turn.leave()
+                return
+            turn.taken = True
+            try:
+                one = await anext(source)
+            except StopAsyncIteration:
+                ended = True
+                return
+            finally:
+                turn.leave()
             await act(one)
 
     try:
@@ -57,6 +63,39 @@ async def each(
         raise first_cause(failed) from None
     finally:
         await source.aclose()
+
+
+class _Turn:
+    """At a source that serves one at a time.
+
+    Whoever comes while it is free is served before those who were woken. With `asyncio.Lock`, which
+    is fair, all have to wait in line and be woken one by one once a single one had to wait.
+    """
+
+    def __init__(self) -> None:
+        self.taken = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def free(self) -> None:
+        """Wait until it is free."""
+        while self.taken:
+            place = asyncio.get_running_loop().create_future()
+            self._waiting.append(place)
+            try:
+                await place
+            except asyncio.CancelledError:
+                if not self.taken:
+                    self.leave()  # somebody else may have been woken in vain for us
+                raise
+
+    def leave(self) -> None:
+        """It is free: the next one may look."""
+        self.taken = False
+        while self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
 
 
 async def amap(

@@ -36,6 +36,58 @@ def test_no_more_than_limit_run_at_once_and_all_results_come() -> None:
     assert most == 4
 
 
+def test_workers_who_wait_for_the_source_are_all_served_and_all_go_home() -> None:
+    """More workers than inputs, at a source that takes its time: none is left waiting."""
+    done: list[int] = []
+
+    async def slow() -> AsyncGenerator[int, None]:
+        for number in range(5):
+            await asyncio.sleep(1)
+            yield number
+
+    async def act(number: int) -> None:
+        await asyncio.sleep(0.5)
+        done.append(number)
+
+    async def main() -> None:
+        async with asyncio.timeout(100):
+            await each(act, slow(), limit=10)
+
+    run(main())
+    assert done == [0, 1, 2, 3, 4]
+
+
+def test_one_who_waited_for_the_source_does_not_make_all_others_wait() -> None:
+    """What is there is taken at once, also while somebody is about to be woken."""
+    turns: list[int] = []
+
+    async def numbers_after_a_while() -> AsyncGenerator[int, None]:
+        await asyncio.sleep(0.01)
+        for number in range(50):
+            yield number
+
+    async def act(number: int) -> None:
+        turns.append(number)
+
+    async def main() -> int:
+        steps = 0
+
+        async def count() -> None:
+            nonlocal steps
+            while True:
+                steps += len(turns) > 0
+                await asyncio.sleep(0)
+
+        counting = asyncio.create_task(count())
+        await each(act, numbers_after_a_while(), limit=8)
+        counting.cancel()
+        return steps
+
+    steps = asyncio.run(main())  # real time: this loop is never idle
+    assert turns == list(range(50))
+    assert steps < 20  # a turn of the loop for each worker, not for each number
+
+
 def test_results_come_as_they_are_ready() -> None:
     """A slow first input does not hold back the others."""
 

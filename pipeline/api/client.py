@@ -86,11 +86,17 @@ class HttpTransport:
             words = f"the connection broke ({type(error).__name__})"
             raise NoReply("server_error", words, sent=True) from None
 
+    def close(self) -> None:
+        """Let go of the connections; before the session is closed."""
+        for poster in self._posters.values():
+            poster.close()
+
     def _poster(self, url: str, headers: Mapping[str, str]) -> Poster:
         """Of this URL; a client sends the same headers every time."""
-        if url not in self._posters:
-            self._posters[url] = Poster(self._session, URL(url), headers, MAX_BODY)
-        return self._posters[url]
+        poster = self._posters.get(url)
+        if poster is None:
+            poster = self._posters[url] = Poster(self._session, URL(url), headers, MAX_BODY)
+        return poster
 
     async def _by_session(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
@@ -200,7 +206,10 @@ class Client:
 
     def _without_key(self, headers: dict[str, str]) -> dict[str, str]:
         held = "\n".join(headers.values()).encode()
-        if not any(spelled in held for spelled in self._spelled):
+        for spelled in self._spelled:
+            if spelled in held:
+                break
+        else:
             return headers
         return {name: self._hidden(text.encode()).decode() for name, text in headers.items()}
 
@@ -245,4 +254,8 @@ async def open_client(
         auto_decompress=True,
         request_class=SilentRequest,
     ) as session:
-        yield Client(endpoint, HttpTransport(session, endpoint.settings.proxy), clock)
+        sockets = HttpTransport(session, endpoint.settings.proxy)
+        try:
+            yield Client(endpoint, sockets, clock)
+        finally:
+            sockets.close()

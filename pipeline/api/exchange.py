@@ -3,15 +3,17 @@
 A session prepares every request anew: merged headers, cookies, redirects, authentication, traces,
 a payload object and a task that writes it. All of that is switched off or the same each time
 here, and it costs more than sending and reading. So the request's head is made once, by aiohttp's
-own `ClientRequest`, and head and body are written in one piece. Connecting (names, TLS, the pool,
-its limits and timeouts) and parsing the answer stay aiohttp's; `connector.connect` and
-`ResponseHandler` are what `ClientSession` itself calls.
+own `ClientRequest`, head and body are written in one piece, and a connection is not given back to
+the pool after each answer. Connecting (names, TLS, limits and timeouts) and parsing the answer stay
+aiohttp's; `connector.connect` and `ResponseHandler` are what `ClientSession` itself calls.
 
 Not for proxies, which may want another request line: those go through the session.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping
 
 import aiohttp
@@ -19,6 +21,9 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
+
+#: A connection that has been idle for longer is not used again, as in aiohttp's own pool.
+IDLE_SECONDS = 15.0
 
 
 class Spoiled(Exception):
@@ -52,6 +57,9 @@ class Poster:
         connector = session.connector
         assert connector is not None
         self._connector, self._timeout, self._most = connector, session.timeout, most
+        self._now = asyncio.get_running_loop().time
+        #: Connections without a request, since when; the one that was used last is used next.
+        self._idle: deque[tuple[Connection, float]] = deque()
         self._request = aiohttp.ClientRequest("POST", url, headers=headers, session=session)
         named = {
             name: value
@@ -72,10 +80,12 @@ class Poster:
         Raises Spoiled (nothing was sent), TooLong, and what aiohttp raises. The caller keeps
         the deadline.
         """
-        try:
-            connection = await self._connector.connect(self._request, [], self._timeout)
-        except TimeoutError as late:
-            raise aiohttp.ConnectionTimeoutError from late
+        connection = self._kept()
+        if connection is None:
+            try:
+                connection = await self._connector.connect(self._request, [], self._timeout)
+            except TimeoutError as late:
+                raise aiohttp.ConnectionTimeoutError from late
         try:
             protocol = connection.protocol
             assert protocol is not None
@@ -86,10 +96,10 @@ class Poster:
             transport.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
             written()
             answer = await self._answer(protocol)
-            if transport.get_write_buffer_size():
+            if transport.get_write_buffer_size() or protocol.should_close:
                 connection.close()  # answered before it was read: the rest would be a request
             else:
-                connection.release()
+                self._idle.append((connection, self._now()))
         except HttpProcessingError as error:
             connection.close()
             raise aiohttp.ClientPayloadError from error
@@ -97,6 +107,24 @@ class Poster:
             connection.close()
             raise
         return answer
+
+    def _kept(self) -> Connection | None:
+        """An idle connection that still holds and on which nothing was said, if there is one."""
+        idle, oldest = self._idle, self._now() - IDLE_SECONDS
+        while idle and idle[0][1] < oldest:
+            idle.popleft()[0].close()
+        while idle:
+            connection = idle.pop()[0]
+            protocol = connection.protocol
+            if protocol is not None and protocol.is_connected() and not protocol.should_close:
+                return connection
+            connection.close()
+        return None
+
+    def close(self) -> None:
+        """Let go of the idle connections."""
+        while self._idle:
+            self._idle.pop()[0].close()
 
     async def _answer(self, protocol: ResponseHandler) -> tuple[int, Mapping[str, str], bytes]:
         message, payload = await protocol.read()

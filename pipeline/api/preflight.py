@@ -219,7 +219,9 @@ def capabilities_of(endpoint: Endpoint, model: Model) -> Capabilities:
 
 def estimate(model: Model, *, tokens_in: int, tokens_out: int, images: int) -> float:
     """What a request is expected to cost, in US dollars; 0 where no price is told."""
-    prices = {name: price for name, price in (model.prices or {}).items() if price < math.inf}
+    if not model.prices:
+        return 0.0
+    prices = {name: price for name, price in model.prices.items() if price < math.inf}
     return (
         tokens_in * prices.get("prompt", 0.0)
         + tokens_out * prices.get("completion", 0.0)

@@ -59,8 +59,7 @@ def _string(value: Any) -> str | None:
 
 def _word(value: Any) -> str | None:
     """A string that nearly every answer repeats: all of them share one."""
-    text = _string(value)
-    return None if text is None else intern(text)
+    return intern(value[:500]) if isinstance(value, str) and value else None
 
 
 def _count(value: Any) -> int | None:

@@ -82,7 +82,8 @@ def request_tokens(
     tokens = text_tokens(system) if system else 0
     for item in items:
         tokens += item_tokens(item.image)
-    for prompt in {item.prompt for item in items}:
+    prompts = {item.prompt for item in items} if len(items) > 1 else (items[0].prompt,)
+    for prompt in prompts:
         tokens += text_tokens(prompt)
     if form == "pack":
         tokens += PACK_TOKENS

@@ -261,6 +261,9 @@ class Pool:
     def _measure(self) -> None:
         """Measure fresh images until they fill a request or there are no more."""
         limits, opened, fresh = self._limits, self._open, self._fresh
+        if self._most == 1 and fresh:
+            opened.count, opened.full = 1, True  # it goes, however large it is
+            return
         while not opened.full and opened.count < len(fresh):
             item = fresh[opened.count]
             tokens = opened.tokens + cost.item_tokens(item.image)

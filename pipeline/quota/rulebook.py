@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pipeline.errors import StopReason
 from pipeline.quota.claims import Claim
 from pipeline.quota.rules import RULES
-from pipeline.quota.rules.base import LIMITED, Ask, Now, Outcome, Permit, Rule, Setup
+from pipeline.quota.rules.base import LIMITED, Ask, Counts, Now, Outcome, Permit, Rule, Setup
 from pipeline.quota.rules.daily import Daily
 from pipeline.quota.rules.pauses import Pauses
 from pipeline.quota.rules.requests import Requests
@@ -22,6 +22,7 @@ class Rulebook:
         rules: dict[str, Rule] = {name: rule(setup) for name, rule in RULES.items()}
         self._all = tuple(rules.values())
         self._each = tuple(rule for rule in self._all if not rule.idle)
+        self._counting = tuple(rule for rule in self._each if isinstance(rule, Counts))
         self._per_job = setup.allowance.per_job
         requests, daily = rules["requests"], rules["daily"]
         weather, pauses = rules["weather"], rules["pauses"]
@@ -45,7 +46,7 @@ class Rulebook:
         return latest
 
     def take(self, permit: Permit, now: Now) -> None:
-        for rule in self._each:
+        for rule in self._counting:
             rule.take(permit, now)
 
     def report(

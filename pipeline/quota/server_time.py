@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from weakref import WeakKeyDictionary, ref
 
@@ -44,7 +45,7 @@ def system_uptime() -> Uptime:
     except OSError:
         # No boot id on this system: the boot instant in whole minutes tells boots apart.
         boot = f"boot-{(time.time() - time.clock_gettime(clock)) // 60:.0f}"
-    return Uptime(lambda: time.clock_gettime(clock), boot)
+    return Uptime(partial(time.clock_gettime, clock), boot)
 
 
 #: Loops whose time is not the machine's, each a boot of its own.
@@ -132,6 +133,6 @@ class Times:
     def now(self) -> Now:
         """This instant on each of them."""
         uptime, wall = self.uptime.seconds(), self.clock.now()
-        self.server.observe(wall, uptime)
-        low, high = self.server.bounds(uptime)
-        return Now(self.clock.monotonic(), uptime, wall, low, high)
+        server = self.server
+        server.observe(wall, uptime)
+        return Now(self.clock.monotonic(), uptime, wall, server.low + uptime, server.high + uptime)

@@ -34,28 +34,24 @@ class Supply:
 
         Closes the images' own stream when it ends, so that nothing is loaded any more.
         """
-        async with aclosing(self._items), aclosing(self._until_stopped()) as requests:
-            async for request in requests:
-                yield request
-
-    async def _until_stopped(self) -> AsyncGenerator[Request, None]:
-        while not self._stopped.is_set():
-            self._changed.clear()
-            idle = self._ended and self._in_flight == 0
-            request = self._pool.take(ended=self._ended, idle=idle)
-            if request is not None:
-                self._in_flight += 1
-                yield request
-            elif not self._ended:
-                try:
-                    for item in await anext(self._items):
-                        self._pool.add(item)
-                except StopAsyncIteration:
-                    self._ended = True
-            elif self._in_flight == 0:
-                return
-            else:
-                await self._changed.wait()
+        async with aclosing(self._items):
+            while not self._stopped.is_set():
+                self._changed.clear()
+                idle = self._ended and self._in_flight == 0
+                request = self._pool.take(ended=self._ended, idle=idle)
+                if request is not None:
+                    self._in_flight += 1
+                    yield request
+                elif not self._ended:
+                    try:
+                        for item in await anext(self._items):
+                            self._pool.add(item)
+                    except StopAsyncIteration:
+                        self._ended = True
+                elif self._in_flight == 0:
+                    return
+                else:
+                    await self._changed.wait()
 
     def settling(
         self, settle: Callable[[Request], Awaitable[Ended]]

@@ -17,6 +17,7 @@ import pytest
 import uvloop
 
 from pipeline.api import client as client_module
+from pipeline.api import exchange
 from pipeline.api.classify import classify
 from pipeline.errors import NoReply
 from pipeline.records import Reply
@@ -339,6 +340,26 @@ def test_an_answer_nobody_asked_for_is_nobodys_answer(late: bool) -> None:
             return found
 
     assert go(ask()) == [ANSWER] * 4
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["idle for too long", "closed meanwhile"])
+def test_an_idle_connection_that_may_be_dead_is_not_used(
+    closed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request on it would be lost, and counted by a limit all the same."""
+    if not closed:
+        monkeypatch.setattr(exchange, "IDLE_SECONDS", 0.05)
+
+    async def ask() -> tuple[list[bytes], int]:
+        act = says(response(), close=closed)
+        async with served(act) as server, client_of(server.base) as client:
+            found = []
+            for _ in range(3):
+                found.append((await client.send(b"{}")).body)
+                await asyncio.sleep(0.1)
+            return found, server.connections
+
+    assert go(ask()) == ([ANSWER] * 3, 3)
 
 
 def test_it_is_told_when_a_request_leaves() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.quota.allowance import Allowance
-from pipeline.quota.rules.base import Ask, Now, Outcome, Permit, Rule, Setup
+from pipeline.quota.rules.base import Ask, Counts, Now, Outcome, Permit, Rule, Setup
 from pipeline.retry import Kind, Scope, Verdict
 
 #: 2026-11-23 12:00:00 UTC.
@@ -44,7 +44,8 @@ class Play:
         self._number += 1
         days = ("2026-11-23",)
         permit = Permit(self._number, mono, mono, tokens, cost, days, None)
-        self.rule.take(permit, at(mono))
+        if isinstance(self.rule, Counts):
+            self.rule.take(permit, at(mono))
         return permit
 
     def report(

@@ -1,8 +1,8 @@
 """What every limit is: a small object that decides when, on times that come in by argument.
 
-The gate asks each rule when a request may go and takes the latest answer; it tells each rule
-when a permit was given, what came of it, or that nothing was sent after all. Rules never wait,
-never read a clock and never touch the network or the disk.
+The gate asks each rule when a request may go and takes the latest answer; it tells those that
+count when a permit was given, and each what came of it, or that nothing was sent after all. Rules
+never wait, never read a clock and never touch the network or the disk.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from pipeline.errors import StopReason
 from pipeline.quota.allowance import Allowance
@@ -98,7 +98,7 @@ class Setup:
 
 
 class Rule(Protocol):
-    """One limit. `opens_at` decides, the rest keeps the count."""
+    """One limit. `opens_at` decides, the rest (and `take` of `Counts`) keeps the count."""
 
     def __init__(self, setup: Setup) -> None: ...
 
@@ -111,10 +111,6 @@ class Rule(Protocol):
         """Monotonic time from which on `ask` may go; NEVER = after a report; or why not at all."""
         ...
 
-    def take(self, permit: Permit, now: Now) -> None:
-        """A permit was given."""
-        ...
-
     def report(self, permit: Permit, outcome: Outcome, now: Now) -> None:
         """Its request has ended, one way or the other."""
         ...
@@ -125,4 +121,13 @@ class Rule(Protocol):
 
     def facts(self, now: Now) -> Mapping[str, object]:
         """Its part of the gate's snapshot."""
+        ...
+
+
+@runtime_checkable
+class Counts(Protocol):
+    """A limit that wants to know of every permit."""
+
+    def take(self, permit: Permit, now: Now) -> None:
+        """A permit was given."""
         ...

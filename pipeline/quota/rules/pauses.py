@@ -41,9 +41,6 @@ class Pauses:
     def opens_at(self, ask: Ask, now: Now) -> float | StopReason:
         return self.until if self._over is None else self._over
 
-    def take(self, permit: Permit, now: Now) -> None:
-        pass
-
     def report(self, permit: Permit, outcome: Outcome, now: Now) -> None:
         kind = outcome.kind
         if kind in SUCCESS:

@@ -32,9 +32,6 @@ class Refusals:
     def opens_at(self, ask: Ask, now: Now) -> float | StopReason:
         return self._over or now.mono
 
-    def take(self, permit: Permit, now: Now) -> None:
-        pass
-
     def report(self, permit: Permit, outcome: Outcome, now: Now) -> None:
         if self._answered:
             return
