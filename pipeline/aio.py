@@ -105,24 +105,27 @@ async def amap(
 
     Closing the generator cancels the workers, waits for them, and closes `source`.
     """
-    results: asyncio.Queue[tuple[Out] | None] = asyncio.Queue(maxsize=limit)
+    loop = asyncio.get_running_loop()
+    results: asyncio.Queue[tuple[Out, asyncio.Future[None]] | None] = asyncio.Queue()
 
     async def hand_on(one: In) -> None:
-        await results.put((await act(one),))
+        # Waiting for one's own result to be taken keeps them in order; a full queue does not,
+        # since whoever comes first after a place is free has it.
+        taken: asyncio.Future[None] = loop.create_future()
+        results.put_nowait((await act(one), taken))
+        await taken
 
     async def drive() -> None:
         try:
             await each(hand_on, source, limit=limit)
-        except (asyncio.CancelledError, GeneratorExit):
-            raise  # only the consumer cancels, and it no longer reads
-        except BaseException:
-            await results.put(None)
-            raise
-        await results.put(None)
+        finally:
+            results.put_nowait(None)
 
     driver = asyncio.create_task(drive())
     try:
         while (result := await results.get()) is not None:
+            if not result[1].done():
+                result[1].set_result(None)
             yield result[0]
         await driver
     finally:

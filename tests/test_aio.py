@@ -88,6 +88,25 @@ def test_one_who_waited_for_the_source_does_not_make_all_others_wait() -> None:
     assert steps < 20  # a turn of the loop for each worker, not for each number
 
 
+def test_a_result_that_is_ready_waits_for_no_more_than_the_other_workers() -> None:
+    """Taken in bursts, results stay nearly in order: none is overtaken again and again."""
+
+    async def act(number: int) -> int:
+        return number
+
+    async def main() -> list[int]:
+        found = []
+        async for result in amap(act, numbers(2_000), limit=8):
+            found.append(result)
+            if result % 3 == 0:
+                await asyncio.sleep(0)
+        return found
+
+    found = asyncio.run(main())
+    assert sorted(found) == list(range(2_000))
+    assert max(abs(result - place) for place, result in enumerate(found)) < 2 * 8
+
+
 def test_results_come_as_they_are_ready() -> None:
     """A slow first input does not hold back the others."""
 

@@ -52,7 +52,16 @@ class KeyMap:
 
     def set(self, key: str, word: str, *, unless: str | None = None) -> str | None:
         """Give a key its word, unless it has that one already; returns what it had before."""
-        whole, number = unhexlify(key), self._number_of(word)
+        whole, number = unhexlify(key), self._numbers.get(word)
+        if number is None:
+            number = self._number_of(word)
+        few = self._few
+        if few is not None and whole not in few:  # most keys of most runs
+            self._counts[number] += 1
+            few[whole] = number
+            if len(few) > FEW:
+                self._spread()
+            return None
         bucket, at, was = self._slot(whole)
         before = None if was is None else self._words[was]
         if before is None or before != unless:

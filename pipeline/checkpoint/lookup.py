@@ -1,9 +1,10 @@
-"""Records by their keys, from the published parts: an index says which parts have a key.
+"""Records by their keys, from the published parts.
 
 Rows are asked in the order of the manifest, so the parts hold them nearly in that order too: some
-thousand keys in a row stand in two or three parts, and each part is read once or twice in all.
-Where the orders differ, more keys are looked up at once, so that no part is read more than about
-`PASSES` times.
+thousand keys in a row stand in the parts that were just read or in the next ones. From the first
+key on that does not (an image that failed, a row never asked, a manifest in another order), an
+index of all keys says which parts have each. Where the orders differ much, more keys are looked
+up at once, so that no part is read more than about `PASSES` times.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 
 from pipeline import schema
 from pipeline.checkpoint.keymap import raw_keys
-from pipeline.checkpoint.parts import part_files, read_part
+from pipeline.checkpoint.parts import part_files, read_part, rows_of
 from pipeline.checkpoint.plan import CAPTIONS, FAILURES
 
 #: Parts with fewer records are read several at once.
@@ -29,6 +30,8 @@ KEYS_A_GROUP = 1_000
 PASSES = 50
 #: Groups kept from one look-up to the next.
 _KEPT = 2
+#: Groups read in vain before the index is made, beside those that so many keys fill.
+_AHEAD = 2
 _KEY, _HALF = pa.binary(16), 8
 
 
@@ -109,27 +112,35 @@ class Lookup:
         fields = (schema.RECORDS.field(name).with_nullable(True) for name in columns)
         self._shape = pa.schema(list(fields))
         self._groups: list[list[Path]] = []
-        self._index = Index()
+        self._size = 0
+        #: Made when it is first needed.
+        self._index: Index | None = None
         self._held: dict[int, tuple[pa.Table, pa.Array]] = {}
+        #: The first group that was not read yet.
+        self._next = 0
         for folder in (CAPTIONS, FAILURES):
             paths: list[Path] = []
-            keys = b""
+            rows = 0
             for path in part_files(output, folder):
                 paths.append(path)
-                keys += _raw(read_part(path, ["key"]))
-                if len(keys) >= 16 * GROUP:
-                    self._add(paths, keys)
-                    paths, keys = [], b""
-            self._add(paths, keys)
-        self._index.sort()
+                rows += (here := rows_of(path))
+                self._size += here
+                if rows >= GROUP:
+                    self._groups.append(paths)
+                    paths, rows = [], 0
+            if paths:
+                self._groups.append(paths)
 
     def __len__(self) -> int:
         """How many records there are."""
-        return len(self._index)
+        return self._size
 
-    def _add(self, paths: list[Path], keys: bytes) -> None:
-        self._index.add(keys, len(self._groups))
-        self._groups.append(paths)
+    def _made_index(self) -> Index:
+        index = Index()
+        for number, paths in enumerate(self._groups):
+            index.add(b"".join([_raw(read_part(path, ["key"])) for path in paths]), number)
+        index.sort()
+        return index
 
     def records(self, keys: Iterable[bytes]) -> Iterator[pa.RecordBatch]:
         """For each key its record, in order; nulls where there is none.
@@ -139,6 +150,11 @@ class Lookup:
         most = len(self) // PASSES
         raw, groups = b"", list[tuple[int, ...]]()
         for some in keys:
+            if self._index is None:
+                if (batch := self._near(some)) is not None:
+                    yield batch
+                    continue
+                self._index = self._made_index()
             raw += some
             groups += self._index.find(some)
             if len(groups) >= min(most, KEYS_A_GROUP * len(set(groups))):
@@ -146,6 +162,35 @@ class Lookup:
                 raw, groups = b"", []
         if groups:
             yield self._taken(raw, groups)
+
+    def _near(self, raw: bytes) -> pa.RecordBatch | None:
+        """The records of some keys, if all stand in the parts just read or in the next ones."""
+        keys = _column(_KEY, raw)
+        found, rows, left, first = list[pa.Table](), list[pa.Array](), len(keys), self._next
+        ahead = min(self._next + _AHEAD + len(keys) // GROUP, len(self._groups))
+        for number in [*reversed(self._held), *range(self._next, ahead)]:
+            if number not in self._held:
+                self._held[number] = self._read(number)
+                self._next = number + 1
+            table, known = self._held[number]
+            at = pc.index_in(keys, value_set=known)
+            if at.null_count < len(at):
+                left -= len(at) - at.null_count
+                first = min(first, number)
+                found.append(table.take(at.drop_null()))
+                rows.append(pc.indices_nonzero(at.is_valid()))
+            if not left:
+                break
+        if left:
+            return None
+        places = pa.concat_arrays(rows)
+        order = pc.sort_indices(places)
+        if not places.take(order).equals(pa.arange(0, len(keys)).cast(places.type)):
+            return None  # one key twice and one not at all: an output that does not verify
+        for number in [number for number in self._held if number < first - 1]:
+            del self._held[number]
+        (batch,) = pa.concat_tables(found).combine_chunks().take(order).to_batches()
+        return batch
 
     def _taken(self, raw: bytes, groups: Sequence[tuple[int, ...]]) -> pa.RecordBatch:
         """The records of some keys. groups: those that may hold each."""
@@ -175,17 +220,18 @@ class Lookup:
 
     def _group(self, number: int) -> tuple[pa.Table, pa.Array]:
         """The records of some parts, and their keys. The last ones read are kept."""
-        held = self._held.pop(number, None)
-        if held is None:
-            columns = list(dict.fromkeys([*self._columns, "key"]))
-            tables = [read_part(path, columns) for path in self._groups[number]]
-            table = pa.concat_tables(tables).combine_chunks()
-            known = _column(_KEY, _raw(table))
-            held = table.select(self._columns).cast(self._shape), known
+        held = self._held.pop(number, None) or self._read(number)
         self._held[number] = held
         while len(self._held) > _KEPT:
             del self._held[next(iter(self._held))]
         return held
+
+    def _read(self, number: int) -> tuple[pa.Table, pa.Array]:
+        columns = list(dict.fromkeys([*self._columns, "key"]))
+        tables = [read_part(path, columns) for path in self._groups[number]]
+        table = pa.concat_tables(tables).combine_chunks()
+        known = _column(_KEY, _raw(table))
+        return table.select(self._columns).cast(self._shape), known
 
 
 def _raw(table: pa.Table) -> bytes:

@@ -60,6 +60,8 @@ def text_tokens(text: str) -> int:
 
 def item_tokens(image: Image) -> int:
     """Estimated input tokens of one image part."""
+    if image.width is None:
+        return UNKNOWN_IMAGE_TOKENS + PART_TOKENS  # most images that go as URLs
     return image_tokens(image.width, image.height) + PART_TOKENS
 
 

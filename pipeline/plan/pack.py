@@ -154,7 +154,7 @@ class Pool:
             return self._request((self._audits.popleft(),), form="audit")
         self._measure()
         if self._open.full or (idle and self._fresh):
-            items = tuple(self._fresh.popleft() for _ in range(self._open.count))
+            items = tuple([self._fresh.popleft() for _ in range(self._open.count)])
             self._open = _Open()
             if (size := next(self._sizes, None)) is not None:
                 self._resize(size)

@@ -193,16 +193,19 @@ def _exact(content: str) -> list[tuple[int, str]] | None:
     try:
         value = orjson.loads(content)
         (entries,) = value.values()
-        found = [(one["image"], one["caption"]) for one in entries]
+        found = []
+        for one in entries:
+            number, text = one["image"], one["caption"]
+            if type(number) is not int or type(text) is not str or len(one) != 2:
+                return None
+            found.append((number, text))
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
     exact = (
         "captions" in value
         and bool(found)
-        and all(type(n) is int and type(text) is str for n, text in found)
-        # No name is given twice, which orjson would not tell, and none beside the two.
+        # No name is given twice, which orjson would not tell.
         and content.count('"image"') == content.count('"caption"') == len(found)
-        and all(len(one) == 2 for one in entries)
         and content.count('"captions"') == 1
     )
     return found if exact else None

@@ -226,7 +226,7 @@ class Desk:
             attempt=attempt,
             at=micros(self.clock.now()),
             wait_ms=int((self.clock.monotonic() - asked) * 1000),
-            items=tuple(item.asked for item in request.items),
+            items=tuple([item.asked for item in request.items]),
         )
         keys = [item.asked.key for item in request.items]
         try:

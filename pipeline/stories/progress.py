@@ -61,13 +61,17 @@ class Progress:
 
     def records(self, settled: Iterable[tuple[str | None, Record]]) -> None:
         """Images settled: (what the checkpoint said of the key before, its record)."""
+        tally = self.tally
         for before, record in settled:
-            after = "ok" if record.status == "ok" else str(record.error_code)
-            if not (before == "ok" and after != "ok"):  # a failure never replaces a caption
-                self.tally.move(before, after)
-            self.tally.settled += 1
-            if after == "ok":
-                self.tally.new_captions += 1
+            tally.settled += 1
+            if record.status == "ok":
+                tally.new_captions += 1
+                if before is None:
+                    tally.captioned += 1
+                else:
+                    tally.move(before, "ok")
+            elif before != "ok":  # a failure never replaces a caption
+                tally.move(before, str(record.error_code))
 
     def tried(self, row: RequestRow) -> None:
         self.tally.tried(row)

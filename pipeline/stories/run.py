@@ -62,7 +62,9 @@ async def sorted_out(
                 item = at_hand(run, row, raw)
                 if item is not None:
                     ready.append(item)
-                if ready and (item is None or len(ready) >= TOGETHER):
+                    if len(ready) < TOGETHER:
+                        continue
+                if ready:
                     yield ready
                     ready = []
                 if item is None:

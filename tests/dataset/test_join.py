@@ -114,12 +114,18 @@ def test_every_row_has_the_record_of_its_own_key(
         assert again == found
 
 
-def _shuffled(folder: Path, size: int, parts: int) -> tuple[list[bytes], Path]:
-    """Keys, and their records in `parts` parts in an order of their own."""
+def _shuffled(
+    folder: Path, size: int, parts: int, *, near: int | None = None
+) -> tuple[list[bytes], Path]:
+    """Keys, and their records in `parts` parts in an order of their own, or each about `near`
+    places from its own."""
     rng = random.Random(5)
     keys = [rng.randbytes(16) for _ in range(size)]
     (folder / "captions").mkdir(parents=True)
     order = rng.sample(keys, size)
+    if near is not None:
+        places = sorted(range(size), key=lambda at: at + rng.uniform(0, near))
+        order = [keys[at] for at in places]
     each = size // parts
     for number in range(parts):
         some = [
@@ -150,6 +156,45 @@ def test_parts_in_another_order_are_read_a_bounded_number_of_times(
 
     assert captions == [f"of {key.hex()}" for key in keys]
     assert len(read) <= (lookup.PASSES + 1) * 200
+
+
+def test_parts_nearly_in_order_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a run leaves them, answers overtaking each other: no index is made, nothing read twice;
+    a key without a record changes that, and nothing else."""
+    monkeypatch.setattr(lookup, "GROUP", 100)
+    keys, output = _shuffled(tmp_path / "out", 10_000, 100, near=60)
+    read: list[Path] = []
+
+    def counted(path: Path, columns: list[str]) -> pa.Table:
+        read.append(path)
+        return parts.read_part(path, columns)
+
+    monkeypatch.setattr(lookup, "read_part", counted)
+    for asked, most in ((keys, 100), ([*keys[:5_000], bytes(16), *keys[5_000:]], 400)):
+        read.clear()
+        slices = (b"".join(asked[at : at + 70]) for at in range(0, len(asked), 70))
+        batches = lookup.Lookup(output, ["caption"]).records(slices)
+        captions = [c for batch in batches for c in batch.column(0).to_pylist()]
+        assert captions == [f"of {key.hex()}" if key != bytes(16) else None for key in asked]
+        assert len(read) <= most
+
+
+def test_a_key_that_stands_in_two_parts_moves_no_other_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such an output does not verify, but no caption may land on another image for it."""
+    monkeypatch.setattr(lookup, "GROUP", 10)
+    keys, output = _shuffled(tmp_path / "out", 30, 3, near=0)
+    twice = pq.read_table(output / "captions" / "part-00000000.parquet").slice(3, 1)
+    pq.write_table(twice, output / "captions" / "part-00000000b.parquet")
+    asked = [*keys[:9], bytes(16)]
+
+    found = lookup.Lookup(output, ["caption"]).records([b"".join(asked)])
+    captions = [c for batch in found for c in batch.column(0).to_pylist()]
+
+    assert captions == [f"of {key.hex()}" if key != bytes(16) else None for key in asked]
 
 
 def test_keys_that_are_alike_have_their_own_records(
