@@ -57,7 +57,8 @@ def keep_little() -> None:
 
 
 def give_back() -> None:
-    """Let the operating system have what was freed. Milliseconds; not on the event loop."""
+    """Let the operating system have what was freed. Milliseconds: not on an event loop that is
+    busy."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

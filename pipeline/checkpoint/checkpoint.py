@@ -33,6 +33,7 @@ from pipeline.checkpoint.replica import Replica, pull
 from pipeline.checkpoint.store import Store
 from pipeline.clock import Clock
 from pipeline.errors import OutputError
+from pipeline.memory import give_back
 from pipeline.records import Derived, Record, Reply, RequestRow, Sent
 
 Derive = Callable[[Sent, Reply], Derived]
@@ -172,6 +173,7 @@ class Checkpoint:
     def settled_all(self) -> None:
         """Nothing more will be settled by this run: the memory of the keys is given back."""
         del self._settled
+        give_back()
 
     async def fingerprint(self) -> str:
         """Of all published parts, byte for byte."""

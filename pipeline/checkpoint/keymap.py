@@ -1,8 +1,10 @@
-"""An exact map from 128-bit keys to a few words, at 17 to 20 bytes a key (a dict takes 150).
+"""An exact map from 128-bit keys to a few words, at 17 to 18 bytes a key (a dict takes 150).
 
-Keys are hashes, so their first two bytes spread them evenly over 65,536 buckets. A bucket is one
-`bytearray` of 16-byte slots: in a slot the two bytes that all its keys share make room for the
-word's number. At ten million keys a bucket is 2.4 KB and is searched in about a microsecond.
+Keys are hashes, so their first twelve bits spread them evenly over 4,096 buckets. A bucket is one
+`bytearray` of 16-byte slots: a slot is a key with the word's number in the place of its first
+byte, which all keys of a bucket share. A bucket that has become long is split by the next four
+bits: at ten million keys one is 2.4 KB and is searched in about a microsecond. Few large objects
+rather than many small ones: what those leave behind is never given back to the system.
 Whole columns are sorted into the buckets by Arrow: 0.1 µs a key.
 
 Nothing here may ever be approximate: a key taken for settled by mistake is an image without a
@@ -18,19 +20,19 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_SLOT, _SHARED = 16, 2
-#: Below this many keys a plain dict is smaller than the empty buckets.
-FEW = 30_000
+_SLOT = 16
+#: Bytes of a bucket that is split.
+SPLIT = 8_192
 
 
 class KeyMap:
     """Keys of 32 hexadecimal digits -> words (at most 256 different ones)."""
 
-    __slots__ = ("_buckets", "_counts", "_few", "_numbers", "_words")
+    __slots__ = ("_buckets", "_counts", "_numbers", "_words")
 
     def __init__(self) -> None:
-        self._few: dict[bytes, int] | None = {}
-        self._buckets: list[bytearray] = []
+        #: By the first twelve bits; one that was split is a list of sixteen.
+        self._buckets: list[bytearray | list[bytearray]] = [bytearray() for _ in range(4_096)]
         self._words: list[str] = []
         self._numbers: dict[str, int] = {}
         self._counts: list[int] = []
@@ -39,7 +41,7 @@ class KeyMap:
         return sum(self._counts)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._number(unhexlify(key)) is not None
+        return isinstance(key, str) and self.get(key) is not None
 
     def counts(self) -> dict[str, int]:
         """How many keys have each word."""
@@ -47,40 +49,38 @@ class KeyMap:
 
     def get(self, key: str) -> str | None:
         """The key's word, or None."""
-        number = self._number(unhexlify(key))
-        return None if number is None else self._words[number]
+        whole = unhexlify(key)
+        bucket = self._bucket(whole[0], whole[1])
+        at = _find(bucket, whole[1:])
+        return None if at < 0 else self._words[bucket[at]]
 
     def set(self, key: str, word: str, *, unless: str | None = None) -> str | None:
         """Give a key its word, unless it has that one already; returns what it had before."""
-        whole, number = unhexlify(key), self._numbers.get(word)
-        if number is None:
-            number = self._number_of(word)
-        few = self._few
-        if few is not None and whole not in few:  # most keys of most runs
+        whole, number = unhexlify(key), self._number_of(word)
+        bucket, rest = self._bucket(whole[0], whole[1]), whole[1:]
+        at = _find(bucket, rest)
+        if at < 0:
             self._counts[number] += 1
-            few[whole] = number
-            if len(few) > FEW:
-                self._spread()
+            bucket += bytes((number,)) + rest
+            if len(bucket) > SPLIT:
+                self._split(whole[0] << 4 | whole[1] >> 4)
             return None
-        bucket, at, was = self._slot(whole)
-        before = None if was is None else self._words[was]
-        if before is None or before != unless:
-            self._put(whole, number, bucket, at, was)
-        return before
+        was = bucket[at]
+        if self._words[was] != unless:
+            self._counts[was] -= 1
+            self._counts[number] += 1
+            bucket[at] = number
+        return self._words[was]
 
     def load(self, keys: pa.Array, word: str) -> None:
         """Set a whole column of keys, none of which is here yet."""
-        number, raw = self._number_of(word), raw_keys(keys)
-        if self._few is not None:
-            if len(self._few) + len(keys) <= FEW:
-                for at in range(0, len(raw), _SLOT):
-                    self._few[raw[at : at + _SLOT]] = number
-                self._counts[number] += len(keys)
-                return
-            self._spread()
+        number = self._number_of(word)
         self._counts[number] += len(keys)
-        for bucket, slots in _sorted_slots(raw, number):
-            self._buckets[bucket] += slots
+        for prefix, slots in _sorted_slots(raw_keys(keys), number):
+            bucket = self._bucket(prefix >> 8, prefix & 255)
+            bucket += slots
+            if len(bucket) > SPLIT:
+                self._split(prefix >> 4)
 
     def _number_of(self, word: str) -> int:
         number = self._numbers.get(word)
@@ -90,44 +90,26 @@ class KeyMap:
             self._counts.append(0)
         return number
 
-    def _number(self, whole: bytes) -> int | None:
-        return self._slot(whole)[2]
+    def _bucket(self, first: int, second: int) -> bytearray:
+        """Of keys with these two bytes at their start."""
+        bucket = self._buckets[first << 4 | second >> 4]
+        return bucket if isinstance(bucket, bytearray) else bucket[second & 15]
 
-    def _slot(self, whole: bytes) -> tuple[bytearray | None, int, int | None]:
-        """Where a key is: its bucket (None: the dict), its slot there (-1: none), its word."""
-        if self._few is not None:
-            return None, -1, self._few.get(whole)
-        bucket = self._buckets[whole[0] << 8 | whole[1]]
-        rest = whole[_SHARED:]
-        at = bucket.find(rest)
-        while at >= 0 and at % _SLOT != _SHARED:  # a match that lies across two slots is none
-            at = bucket.find(rest, at + 1)
-        if at < 0:
-            return bucket, -1, None
-        return bucket, at - _SHARED, bucket[at - 1]
+    def _split(self, place: int) -> None:
+        whole = self._buckets[place]
+        if isinstance(whole, bytearray):
+            parts = [bytearray() for _ in range(16)]
+            for at in range(0, len(whole), _SLOT):
+                parts[whole[at + 1] & 15] += whole[at : at + _SLOT]
+            self._buckets[place] = parts
 
-    def _put(
-        self, whole: bytes, number: int, bucket: bytearray | None, at: int, was: int | None
-    ) -> None:
-        if was is not None:
-            self._counts[was] -= 1
-        self._counts[number] += 1
-        if bucket is None:
-            assert self._few is not None
-            self._few[whole] = number
-            if len(self._few) > FEW:
-                self._spread()
-        elif at < 0:
-            bucket += bytes((0, number)) + whole[_SHARED:]
-        else:
-            bucket[at + 1] = number
 
-    def _spread(self) -> None:
-        few, self._few = self._few or {}, None
-        self._buckets = [bytearray() for _ in range(65_536)]
-        for whole, number in few.items():
-            bucket = self._buckets[whole[0] << 8 | whole[1]]
-            bucket += bytes((0, number)) + whole[_SHARED:]
+def _find(bucket: bytearray, rest: bytes) -> int:
+    """Where the slot of a key is (-1: nowhere), by its last fifteen bytes."""
+    at = bucket.find(rest)
+    while at >= 0 and at % _SLOT != 1:  # a match that lies across two slots is none
+        at = bucket.find(rest, at + 1)
+    return at - 1 if at > 0 else -1
 
 
 def raw_keys(keys: pa.Array) -> bytes:
@@ -140,20 +122,20 @@ def raw_keys(keys: pa.Array) -> bytes:
 
 
 def _sorted_slots(raw: bytes, number: int) -> Iterator[tuple[int, memoryview]]:
-    """Keys as slots with a word's number, together by bucket."""
+    """Keys as slots with a word's number, together by their first two bytes."""
     count = len(raw) // _SLOT
     prefix = bytearray(2 * count)  # little-endian, so the first byte of the key comes second
     prefix[0::2], prefix[1::2] = raw[1::_SLOT], raw[0::_SLOT]
-    buckets = pa.Array.from_buffers(pa.uint16(), count, [None, pa.py_buffer(prefix)])
+    prefixes = pa.Array.from_buffers(pa.uint16(), count, [None, pa.py_buffer(prefix)])
     keys = pa.Array.from_buffers(pa.binary(_SLOT), count, [None, pa.py_buffer(raw)])
-    order = pc.sort_indices(buckets)
+    order = pc.sort_indices(prefixes)
     slots = bytearray(keys.take(order).buffers()[1])
-    slots[0::_SLOT], slots[1::_SLOT] = bytes(count), bytes([number]) * count
-    runs = pc.run_end_encode(buckets.take(order))
+    slots[0::_SLOT] = bytes([number]) * count
+    runs = pc.run_end_encode(prefixes.take(order))
     ends = _plain(runs.run_ends, "i")
     view = memoryview(slots)
-    for bucket, start, end in zip(_plain(runs.values, "H"), [0, *ends], ends, strict=False):
-        yield bucket, view[start * _SLOT : end * _SLOT]
+    for first_two, start, end in zip(_plain(runs.values, "H"), [0, *ends], ends, strict=False):
+        yield first_two, view[start * _SLOT : end * _SLOT]
 
 
 def _plain(numbers: pa.Array, code: Literal["i", "H"]) -> list[int]:

@@ -176,7 +176,9 @@ class Lookup:
             at = pc.index_in(keys, value_set=known)
             if at.null_count < len(at):
                 left -= len(at) - at.null_count
-                first = min(first, number)
+                # What precedes the middle of a group may have been overtaken by the group before.
+                early = pc.min(at).as_py() < len(known) // 2
+                first = min(first, number - early)
                 found.append(table.take(at.drop_null()))
                 rows.append(pc.indices_nonzero(at.is_valid()))
             if not left:
@@ -187,7 +189,7 @@ class Lookup:
         order = pc.sort_indices(places)
         if not places.take(order).equals(pa.arange(0, len(keys)).cast(places.type)):
             return None  # one key twice and one not at all: an output that does not verify
-        for number in [number for number in self._held if number < first - 1]:
+        for number in [number for number in self._held if number < first]:
             del self._held[number]
         (batch,) = pa.concat_tables(found).combine_chunks().take(order).to_batches()
         return batch

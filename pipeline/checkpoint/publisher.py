@@ -47,7 +47,7 @@ PUBLISH_SECONDS = 60.0
 #: Waiting records above which nothing more may be asked: publishing has failed for long.
 BACKLOG = 50 * PART_ROWS
 #: Waiting records above which it is waited for a publication that is under way: 1.3 KB each.
-CROWDED = 2 * PART_ROWS
+CROWDED = PART_ROWS * 3 // 2
 #: Published entries deleted at once, between two commits.
 _DELETED_AT_ONCE = 250
 #: Bodies copied at once.

@@ -78,7 +78,11 @@ def connect(path: Path) -> sqlite3.Connection:
         # Made here for its mode and for O_NOFOLLOW; its log inherits the mode.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         os.close(os.open(path, flags, fs.PRIVATE_FILE))
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+        # A statement that is kept for the next time keeps the values that it had: megabytes, where
+        # groups of every size come.
+        db = sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False, timeout=5, cached_statements=4
+        )
     except (OSError, sqlite3.Error) as error:
         raise OutputError(f"{path}: the journal cannot be opened ({error})") from error
     try:

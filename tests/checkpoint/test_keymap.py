@@ -1,4 +1,4 @@
-"""The map of settled keys says what a dict would, at any size , whatever keys are alike."""
+"""The map of settled keys says what a dict would, at any size, whatever keys are alike."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def _keys(rng: random.Random, count: int) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("few", [0, 700, 10**6])
-def test_it_says_what_a_dict_says(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set, set again, and loaded by the column."""
-    monkeypatch.setattr(keymap, "FEW", few)
-    rng = random.Random(few)
+@pytest.mark.parametrize("split", [16, 160, 8_192, 10**6])
+def test_it_says_what_a_dict_says(split: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set, set again, and loaded by the column, with buckets split early, late and never."""
+    monkeypatch.setattr(keymap, "SPLIT", split)
+    rng = random.Random(split)
     keys, strangers = _keys(rng, 3_000), _keys(rng, 600)
     words = [f"word {number}" for number in range(250)]
     found, expected = KeyMap(), dict[str, str]()

@@ -91,6 +91,27 @@ def test_nights_over_a_long_manifest_are_never_counted(tmp_path: Path, counted: 
     assert dataset["caption"].null_count == 0
 
 
+def test_a_long_csv_over_an_empty_output_is_not_surveyed(tmp_path: Path, counted: Counted) -> None:
+    """CSV does not tell how many rows it has: they are counted, and no key is looked up."""
+    job, clock = job_of(tmp_path, 1), VirtualClock()
+    plain = json.loads(job.read_text())
+    rows = "".join(f"https://images.example/{n % 40}.jpg\n" for n in range(60))
+    (tmp_path / "long.csv").write_text("url\n" + rows)
+    plain["manifest"]["path"] = str(tmp_path / "long.csv")
+    job.write_text(json.dumps(plain))
+
+    async def night() -> tuple[dict[str, Any], Counter[str]]:
+        simulator = Simulator(KNOBS, seed=1, clock=clock)
+        return await run_job(job, simulator, clock, state=tmp_path / "state"), asked(simulator)
+
+    told, seen = run(night())
+
+    assert told["exit_code"] == 0
+    assert counted.ways == []
+    assert sum(seen.values()) == len(seen) == 40
+    assert pq.read_metadata(tmp_path / "out" / "dataset.parquet").num_rows == 60
+
+
 @pytest.mark.parametrize("change", ["manifest", "part", "prompt", "hint"])
 def test_what_a_hint_is_about_has_changed(tmp_path: Path, counted: Counted, change: str) -> None:
     """The rows are counted anew, and again each image is asked once."""

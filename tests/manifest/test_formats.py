@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.manifest.readers import READERS
+from pipeline.manifest.readers.csv import _HEAD
 from tests.manifest.made import ROWS, TABLES, opened, rows_of, shard
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(30)
@@ -101,6 +102,42 @@ def test_csv_with_bom_semicolons_and_a_nameless_index(tmp_path: Path) -> None:
 
     assert manifest.names == ("column_1", "url", "title")
     assert rows_of(manifest)[0].columns == {"title": "one, two"}
+
+
+@pytest.mark.parametrize("quoted", [False, True], ids=["plain", "with lines inside quotes"])
+@pytest.mark.parametrize("more", range(-3, 4))
+def test_a_csv_header_that_ends_near_the_first_piece(
+    more: int, quoted: bool, tmp_path: Path
+) -> None:
+    """A header as long as what is looked at first, less or more, is read whole."""
+    note = "n" * (_HEAD - len("url,,\n") + more)
+    if quoted:
+        note = '"' + note[:-10] + "\n" + note[-7:] + '"'
+    (tmp_path / "a.csv").write_text(f"url,{note},é\na.jpg,1,2\nb.jpg,3,4\n", encoding="utf-8")
+
+    manifest = opened(tmp_path / "a.csv", columns=("é",))
+
+    assert manifest.names == ("url", note.strip('"'), "é")
+    assert [row.columns["é"] for row in rows_of(manifest)] == ["2", "4"]
+
+
+def test_a_csv_that_begins_with_blank_lines(tmp_path: Path) -> None:
+    """More of them than are looked at first: the header is the first line that holds anything."""
+    (tmp_path / "a.csv").write_text("\n" * (_HEAD + 5) + "url,n\na.jpg,1\n")
+
+    assert opened(tmp_path / "a.csv").names == ("url", "n")
+
+
+def test_a_long_csv_row_among_short_ones(tmp_path: Path) -> None:
+    """A cell longer than a piece, in the middle and at the end: no row is lost or read twice."""
+    cells = [f"{number}" if number % 5_000 else "x" * 200_000 for number in range(1, 20_001)]
+    lines = "".join(f"https://x.example/{n}.jpg,{cell}\n" for n, cell in enumerate(cells))
+    (tmp_path / "a.csv").write_text("url,note\n" + lines)
+
+    rows = rows_of(opened(tmp_path / "a.csv", columns=("note",)))
+
+    assert [row.columns["note"] for row in rows] == cells
+    assert [row.image for row in rows] == [f"https://x.example/{n}.jpg" for n in range(20_000)]
 
 
 def test_several_files_are_one_table(tmp_path: Path) -> None:

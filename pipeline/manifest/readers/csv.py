@@ -8,6 +8,7 @@ own csv module, slowly, to name the line and the column.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
@@ -29,6 +30,8 @@ _IMAGE_CELL = re.compile(
 
 #: Bytes read at once.
 _PIECE = 1 << 16
+#: Bytes in which the header is looked for first: a text takes four times its size to be split.
+_HEAD = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,24 +90,36 @@ class DelimitedReader:
 
     def _header(self, place: Place) -> tuple[list[str], str]:
         """Column names and the delimiter; ManifestError when there is no usable header."""
-        head = text.head_of(place, text.MAX_LINE)
-        try:
-            # A cut character at the end of the piece is not the file's fault.
-            first = head.decode("utf-8", "strict" if len(head) < text.MAX_LINE else "ignore")
-        except UnicodeDecodeError as error:
-            raise text.not_utf8(place, head.count(b"\n", 0, error.start) + 1) from error
-        if not first.strip():
+        found = self._found(place, _HEAD) or self._found(place, text.MAX_LINE)
+        if found is None:
             raise ManifestError(
                 f"manifest {place.shown}: is empty; the first line must name the columns"
             )
+        names, delimiter = found
+        return _checked(place, names), delimiter
+
+    def _found(self, place: Place, size: int) -> tuple[list[str], str] | None:
+        """The header in the first bytes of a file; None when it does not end there."""
+        head = text.head_of(place, size)
+        whole = len(head) < size
+        try:
+            # A cut character at the end of the piece is not the file's fault.
+            first = codecs.getincrementaldecoder("utf-8")().decode(head, whole)
+        except UnicodeDecodeError as error:
+            raise text.not_utf8(place, head.count(b"\n", 0, error.start) + 1) from error
+        if not first.strip():
+            return None
         for delimiter in (*self.delimiters, self.delimiters[0]):
+            lines = io.StringIO(first, newline="")
             try:
-                names = next(row for row in _rows(io.StringIO(first, newline=""), delimiter) if row)
+                names = next(row for row in _rows(lines, delimiter) if row)
             except csv.Error:
                 raise text.too_long(place, 1) from None
             if len(names) > 1:
                 break
-        return _checked(place, names), delimiter
+        if not whole and size < text.MAX_LINE and lines.tell() == len(first):
+            return None
+        return names, delimiter
 
     def _diagnose(
         self, place: Place, names: list[str], delimiter: str, error: Exception
