@@ -32,7 +32,7 @@ bench:
 	$(PYTHON) bench/quota.py
 
 bench-ci:
-	$(PYTHON) bench/overhead.py --rows 6000 --rounds 3 --limit 2.0
-	$(PYTHON) bench/overhead.py --rows 20000 --rounds 3 --packs 16 --limit 0.5
+	$(PYTHON) bench/overhead.py --rows 6000 --rounds 5 --limit 1.5
+	$(PYTHON) bench/overhead.py --rows 20000 --rounds 3 --packs 16 --limit 0.4
 	$(PYTHON) bench/images.py --images 6 --rounds 2 --downloads 40
 	$(PYTHON) bench/inlined.py --images 100 --rounds 2 --pixels 1e6 --limit 1.7
