@@ -67,7 +67,12 @@ def test_prefect(tmp_path: Path) -> None:
     python = str(bin_of("prefect") / "python")
     (tmp_path / "nightly.py").write_text(recipe("Prefect"))
     one = "import nightly; s = nightly.captions(return_state=True); print('ENDED', s.type.value, s.name)"
-    home = {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    home = {
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # Its own 20 s are not enough on a machine that is busy with other tests.
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+    }
     ended = {}
     with places(tmp_path) as (_, jobs, more):
         env = environment({**home, **more})
