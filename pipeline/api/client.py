@@ -206,10 +206,7 @@ class Client:
 
     def _without_key(self, headers: dict[str, str]) -> dict[str, str]:
         held = "\n".join(headers.values()).encode()
-        for spelled in self._spelled:
-            if spelled in held:
-                break
-        else:
+        if not any(spelled in held for spelled in self._spelled):
             return headers
         return {name: self._hidden(text.encode()).decode() for name, text in headers.items()}
 

@@ -59,7 +59,8 @@ def _string(value: Any) -> str | None:
 
 def _word(value: Any) -> str | None:
     """A string that nearly every answer repeats: all of them share one."""
-    return intern(value[:500]) if isinstance(value, str) and value else None
+    text = _string(value)
+    return None if text is None else intern(text)
 
 
 def _count(value: Any) -> int | None:

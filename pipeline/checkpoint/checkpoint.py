@@ -119,12 +119,7 @@ class Checkpoint:
         if now >= self._look_again:
             self._look_again = now + 1.0
             self._low = fs.free_bytes(self._output) < self._min_free
-        publisher = self._publisher
-        return (
-            self._low
-            or publisher.backlog > BACKLOG
-            or (self._journal.trouble or publisher.lost) is not None
-        )
+        return self._low or self.trouble is not None or self._publisher.backlog > BACKLOG
 
     @property
     def crowded(self) -> bool:

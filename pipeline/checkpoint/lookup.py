@@ -44,19 +44,14 @@ class Index:
     """
 
     def __init__(self) -> None:
-        self._size = 0
         self._halves = [bytearray() for _ in range(256)]
         self._numbers = [bytearray() for _ in range(256)]
         #: The same once they are sorted, as integers.
         self._runs: list[tuple[memoryview, memoryview]] = []
 
-    def __len__(self) -> int:
-        return self._size
-
     def add(self, raw: bytes, number: int) -> None:
         """Take a column of keys; before `sort`."""
         count = len(raw) // 16
-        self._size += count
         order = pc.sort_indices(_column(pa.uint8(), raw[::16]))
         halves = memoryview(_column(pa.uint64(), _halves(raw)).take(order).buffers()[1])
         firsts = bytes(_column(pa.uint8(), raw[::16]).take(order).buffers()[1])[:count]

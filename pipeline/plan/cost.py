@@ -60,8 +60,6 @@ def text_tokens(text: str) -> int:
 
 def item_tokens(image: Image) -> int:
     """Estimated input tokens of one image part."""
-    if image.width is None:
-        return UNKNOWN_IMAGE_TOKENS + PART_TOKENS  # most images that go as URLs
     return image_tokens(image.width, image.height) + PART_TOKENS
 
 
@@ -84,8 +82,7 @@ def request_tokens(
     tokens = text_tokens(system) if system else 0
     for item in items:
         tokens += item_tokens(item.image)
-    prompts = {item.prompt for item in items} if len(items) > 1 else (items[0].prompt,)
-    for prompt in prompts:
+    for prompt in {item.prompt for item in items}:
         tokens += text_tokens(prompt)
     if form == "pack":
         tokens += PACK_TOKENS

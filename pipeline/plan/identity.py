@@ -138,8 +138,7 @@ def image_identity(
 def shown_image(value: ImageValue) -> str:
     """The image as records and logs show it: no signature, no bytes, no data URI."""
     if isinstance(value, str) and value.startswith(_WEB) and "?" not in value:
-        # Most images; what follows comes to the same.
-        return value if value.isprintable() else safe_text(value)
+        return safe_text(value)  # most images; what follows comes to the same
     identity = image_identity(value)
     kind, _, rest = identity.partition(":")
     return identity if kind == "sha256" else safe_text(rest)

@@ -38,7 +38,7 @@ def records_of(
         run_id=sent.run_id,
         at=sent.at,
         attempt=sent.attempt,
-        class_=verdict.kind._value_,
+        class_=verdict.kind.value,
         status=reply.status,
         provider=completion.provider if completion else None,
         model=sent.model,

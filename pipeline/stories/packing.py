@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import fs
-from pipeline.plan import auto
+from pipeline.plan import auto, cost
 from pipeline.plan.audit import Agreement, Compared, agreement, chosen, compare, misplaced
 from pipeline.plan.auto import Measured
 from pipeline.records import Image, Item, Request, Sent
@@ -102,7 +102,7 @@ class Packing:
             told.records,
             prompt_tokens=completion.prompt_tokens if completion else None,
             completion_tokens=completion.completion_tokens if completion else None,
-            raw_bytes=sum([len(item.image.data or b"") for item in request.items]),
+            raw_bytes=sum(cost.item_bytes(item.image) for item in request.items),
         )
         if self._pictures:
             self.pictures |= {item.asked.key: item.image for item in request.items}

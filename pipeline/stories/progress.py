@@ -66,10 +66,7 @@ class Progress:
             tally.settled += 1
             if record.status == "ok":
                 tally.new_captions += 1
-                if before is None:
-                    tally.captioned += 1
-                else:
-                    tally.move(before, "ok")
+                tally.move(before, "ok")
             elif before != "ok":  # a failure never replaces a caption
                 tally.move(before, str(record.error_code))
 
