@@ -21,10 +21,10 @@ def _keys(rng: random.Random, count: int) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("split", [16, 160, 8_192, 10**6])
+@pytest.mark.parametrize("split", [4, 16, 160, 4_096])
 def test_it_says_what_a_dict_says(split: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Set, set again, and loaded by the column, with buckets split early, late and never."""
-    monkeypatch.setattr(keymap, "SPLIT", split)
+    monkeypatch.setattr(keymap, "LEAF", split)
     rng = random.Random(split)
     keys, strangers = _keys(rng, 3_000), _keys(rng, 600)
     words = [f"word {number}" for number in range(250)]
