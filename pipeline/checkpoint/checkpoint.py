@@ -22,11 +22,12 @@ import pyarrow as pa
 from pipeline import fs
 from pipeline.aio import first_cause
 from pipeline.checkpoint import codec, owner, parts, tables
+from pipeline.checkpoint.backlog import Waiting
 from pipeline.checkpoint.journal import Journal
 from pipeline.checkpoint.keymap import KeyMap
 from pipeline.checkpoint.lock import locked
 from pipeline.checkpoint.owner import Owner
-from pipeline.checkpoint.plan import CAPTIONS, FAILURES, FOLDERS, Waiting
+from pipeline.checkpoint.plan import CAPTIONS, FAILURES, FOLDERS
 from pipeline.checkpoint.publisher import BACKLOG, Publisher
 from pipeline.checkpoint.redo import chosen
 from pipeline.checkpoint.replica import Replica, pull

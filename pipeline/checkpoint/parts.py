@@ -11,11 +11,10 @@ from __future__ import annotations
 import hashlib
 import io
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,10 +22,9 @@ import pyarrow.parquet as pq
 
 from pipeline import fs, schema
 from pipeline.checkpoint.keymap import KeyMap
-from pipeline.checkpoint.plan import CAPTIONS, FAILURES, FOLDERS, REQUESTS, Place, Step
+from pipeline.checkpoint.plan import CAPTIONS, FAILURES, FOLDERS, KEYS, Place, Step
 from pipeline.checkpoint.tables import Part
 from pipeline.errors import OutputError
-from pipeline.records import Record, RequestRow
 
 #: Columns whose values repeat; the others are not worth a dictionary.
 REPEATED = [
@@ -52,12 +50,12 @@ def stage(output: Path, step: Step, base: Part | None) -> Part:
     is damaged or the disk does not give back what was written.
     """
     final = output / step.folder / step.name
-    pieces = [_table(step)]
+    pieces = list(step.rows)
     if base is not None:
         held = _whole(final, base)
         if step.drop:
             names = pa.array(sorted(step.drop), pa.string())
-            column = held.column(_key_column(step.folder))
+            column = held.column(KEYS[step.folder])
             held = held.filter(pc.invert(pc.is_in(column, value_set=names)))
         pieces.insert(0, held)
     elif final.exists():
@@ -90,10 +88,6 @@ def _tmp(final: Path) -> Path:
     return final.with_name(f".{final.name}.tmp")
 
 
-def _key_column(folder: str) -> str:
-    return "request_id" if folder == REQUESTS else "key"
-
-
 def _encoded(table: pa.Table) -> memoryview:
     sink = pa.BufferOutputStream()
     repeated = [name for name in REPEATED if name in table.schema.names]
@@ -106,39 +100,6 @@ def _encoded(table: pa.Table) -> memoryview:
         write_page_checksum=True,
     )
     return memoryview(sink.getvalue())
-
-
-def _table(step: Step) -> pa.Table:
-    make: Callable[[Any], pa.Table] = schema.records_table
-    if step.folder == REQUESTS:
-        make = schema.requests_table
-    try:
-        return make(step.rows)
-    except (UnicodeEncodeError, OverflowError, TypeError, pa.ArrowException):
-        shape = schema.REQUESTS if step.folder == REQUESTS else schema.RECORDS
-        return pa.concat_tables(
-            [pa.Table.from_pylist([fitted(row, shape)], schema=shape) for row in step.rows]
-        )
-
-
-def fitted(row: Record | RequestRow, shape: pa.Schema) -> dict[str, object]:
-    """A row whose every value its column can hold: one odd value must not keep the others back.
-
-    Text that is no Unicode gets replacement characters; a number out of range becomes null.
-    """
-    found: dict[str, object] = {}
-    for field in shape:
-        value = getattr(row, field.name, None)
-        if field.name == "class":
-            value = getattr(row, "class_", None)
-        if isinstance(value, str):
-            value = value.encode("utf-8", "replace").decode()
-        try:
-            pa.scalar(value, field.type)
-        except (OverflowError, TypeError, ValueError, pa.ArrowException):
-            value = None
-        found[field.name] = value
-    return found
 
 
 # --- reading -----------------------------------------------------------------------------------
@@ -210,7 +171,7 @@ def locate(
     for part in published:
         names = wanted.get(part.place)
         if names and part.rows:
-            column = _key_column(part.folder)
+            column = KEYS[part.folder]
             held = read_part(path_of(output, part.place), [column]).column(column)
             here = held.filter(pc.is_in(held, value_set=pa.array(sorted(names), pa.string())))
             if len(here):

@@ -7,13 +7,15 @@ caption now leaves before the first caption enters.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import field
-from typing import NamedTuple
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.checkpoint.backlog import Batch
 from pipeline.checkpoint.tables import Part
-from pipeline.records import Record, RequestRow
 from pipeline.values import dataclass
 
 #: Rows of a full part. Twice as many take 20 MB more while they wait and are written.
@@ -23,18 +25,8 @@ CAPTIONS, FAILURES, REQUESTS = "captions", "failures", "requests"
 FOLDERS = (FAILURES, REQUESTS, CAPTIONS)
 #: Folder and name of a part.
 Place = tuple[str, str]
-#: Folder -> key (request id) -> record (account row).
-News = dict[str, dict[str, Record | RequestRow]]
-
-
-class Waiting(NamedTuple):
-    """What one journal entry brings. A tuple, as there is one for every answer."""
-
-    seq: int
-    records: tuple[Record, ...]
-    row: RequestRow | None
-    #: Is its raw body worth keeping after publication?
-    keep: bool = False
+#: The column that names a row.
+KEYS = {FAILURES: "key", REQUESTS: "request_id", CAPTIONS: "key"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,35 +37,50 @@ class Step:
     name: str
     #: Keys (request ids) to take out.
     drop: frozenset[str] = frozenset()
-    rows: tuple[Record | RequestRow, ...] = ()
+    rows: tuple[pa.Table, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
 class _Change:
-    drop: set[str] = field(default_factory=set)
-    rows: list[Record | RequestRow] = field(default_factory=list)
+    drop: frozenset[str] = frozenset()
+    rows: list[pa.Table] = field(default_factory=list)
 
 
-def news_of(waiting: Iterable[Waiting]) -> News:
-    """One record for each key: a caption beats a failure, else the later one wins."""
-    best: dict[str, Record] = {}
-    requests: dict[str, Record | RequestRow] = {}
-    for one in waiting:
-        for record in one.records:
-            old = best.get(record.key)
-            if old is None or record.status == "ok" or old.status != "ok":
-                best[record.key] = record
-        if one.row is not None:
-            requests[one.row.request_id] = one.row
+def news_of(batches: Sequence[Batch]) -> dict[str, pa.Table]:
+    """Folder -> its new rows, one for each key: a caption beats a failure, else the later one
+    wins."""
+    records = _once(pa.concat_tables([one.records for one in batches]), "key")
+    captioned = pc.equal(records.column("status"), "ok")
     return {
-        FAILURES: {key: r for key, r in best.items() if r.status != "ok"},
-        REQUESTS: requests,
-        CAPTIONS: {key: r for key, r in best.items() if r.status == "ok"},
+        FAILURES: _where(records, pc.invert(captioned)),
+        REQUESTS: _once(pa.concat_tables([one.requests for one in batches]), "request_id"),
+        CAPTIONS: _where(records, captioned),
     }
 
 
+def _where(rows: pa.Table, mask: pa.ChunkedArray) -> pa.Table:
+    """The rows that the mask names; all of them are not copied."""
+    return rows if pc.all(mask).as_py() else rows.filter(mask)
+
+
+def _once(rows: pa.Table, name: str) -> pa.Table:
+    """One row for each key."""
+    keys = rows.column(name)
+    if pc.count_distinct(keys).as_py() == len(keys):
+        return rows
+    ok = [True] * len(keys)
+    if "status" in rows.column_names:
+        ok = pc.equal(rows.column("status"), "ok").to_pylist()
+    best: dict[str, int] = {}
+    for at, key in enumerate(keys.to_pylist()):
+        old = best.get(key)
+        if old is None or ok[at] or not ok[old]:
+            best[key] = at
+    return rows.take(pa.array(best.values()))
+
+
 def make_plan(
-    news: News, published: Sequence[Part], held: Mapping[Place, AbstractSet[str]]
+    news: Mapping[str, pa.Table], published: Sequence[Part], held: Mapping[Place, AbstractSet[str]]
 ) -> list[Step]:
     """The files to write, in order.
 
@@ -82,39 +89,35 @@ def make_plan(
     """
     steps: list[Step] = []
     for folder in FOLDERS:
-        fresh = dict(news[folder])
+        fresh = news[folder]
         changes: dict[str, _Change] = {}
         for (where, name), keys in held.items():
             if where == folder and keys:
-                replaced = [fresh.pop(key) for key in sorted(keys) if key in fresh]
-                changes[name] = _Change(drop=set(keys), rows=replaced)
-        _fill(changes, list(fresh.values()), [part for part in published if part.folder == folder])
+                mine = pc.is_in(fresh.column(KEYS[folder]), pa.array(sorted(keys), pa.string()))
+                changes[name] = _Change(drop=frozenset(keys), rows=[_where(fresh, mine)])
+                fresh = _where(fresh, pc.invert(mine))
+        _fill(changes, fresh, [part for part in published if part.folder == folder])
         steps += [
-            Step(folder=folder, name=name, drop=frozenset(one.drop), rows=tuple(one.rows))
+            Step(folder=folder, name=name, drop=one.drop, rows=tuple(one.rows))
             for name, one in changes.items()
         ]
     return steps
 
 
-def _fill(
-    changes: dict[str, _Change],
-    fresh: Collection[Record | RequestRow],
-    published: Sequence[Part],
-) -> None:
+def _fill(changes: dict[str, _Change], fresh: pa.Table, published: Sequence[Part]) -> None:
     """Put fresh rows into the last part and then into new ones."""
-    left = list(fresh)
     number, room, name = 0, 0, ""
     if published:
         last = max(published, key=lambda part: part.name)
         number, name = number_of(last.name), last.name
         change = changes.get(name, _Change())
-        room = PART_ROWS - (last.rows - len(change.drop) + len(change.rows))
-    while left:
+        room = PART_ROWS - (last.rows - len(change.drop) + sum(map(len, change.rows)))
+    while len(fresh):
         if room <= 0:
             number += 1
             name, room = f"part-{number:08d}.parquet", PART_ROWS
-        changes.setdefault(name, _Change()).rows.extend(left[:room])
-        left, room = left[room:], 0
+        changes.setdefault(name, _Change()).rows.append(fresh.slice(0, room))
+        fresh, room = fresh.slice(room), 0
 
 
 def number_of(name: str) -> int:

@@ -23,15 +23,16 @@ from typing import ParamSpec, TypeVar
 import pyarrow as pa
 
 from pipeline.checkpoint import bodies, parts, tables
+from pipeline.checkpoint.backlog import Backlog, Batch, Waiting
 from pipeline.checkpoint.journal import Journal
 from pipeline.checkpoint.plan import (
     CAPTIONS,
     FAILURES,
+    KEYS,
     PART_ROWS,
     REQUESTS,
     Place,
     Step,
-    Waiting,
     make_plan,
     news_of,
     room_left,
@@ -46,7 +47,7 @@ from pipeline.memory import give_back
 PUBLISH_SECONDS = 60.0
 #: Waiting records above which nothing more may be asked: publishing has failed for long.
 BACKLOG = 50 * PART_ROWS
-#: Waiting records above which it is waited for a publication that is under way: 1.3 KB each.
+#: Waiting records above which it is waited for a publication that is under way: 0.7 KB each.
 CROWDED = PART_ROWS * 3 // 2
 #: Published entries deleted at once, between two commits.
 _DELETED_AT_ONCE = 250
@@ -72,8 +73,7 @@ class Publisher:
         self.lost: str | None = None
         self._bodies = output / "_state" / "bodies"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="parts")
-        self._waiting: list[Waiting] = []
-        self._rows = 0
+        self._waiting = Backlog()
         #: Keys that may stand in a published part already, by folder.
         self._marks: Marks = {CAPTIONS: set(), FAILURES: set()}
         self._room = PART_ROWS
@@ -88,12 +88,12 @@ class Publisher:
     @property
     def backlog(self) -> int:
         """Records that wait."""
-        return self._rows
+        return self._waiting.size
 
     @property
     def crowded(self) -> bool:
         """Does too much wait for a publication that is under way?"""
-        return self._writing and self._rows > CROWDED
+        return self._writing and self._waiting.size > CROWDED
 
     async def room(self) -> None:
         """Wait while it is crowded. A publication that fails is not waited for."""
@@ -135,9 +135,8 @@ class Publisher:
         if not self._waiting:
             self._oldest = self._clock.monotonic()
             self._wake.set()
-        self._waiting.append(waiting)
-        self._rows += max(1, len(waiting.records))
-        if self._rows >= self._room:
+        self._waiting.add(waiting)
+        if self._waiting.size >= self._room:
             self._wake.set()
 
     def _due(self) -> float | None:
@@ -145,7 +144,7 @@ class Publisher:
         if not self._waiting:
             return max(0.0, self._not_before - self._clock.monotonic()) if self._behind else None
         now = self._clock.monotonic()
-        wait = 0.0 if self._rows >= self._room else self._oldest + PUBLISH_SECONDS - now
+        wait = 0.0 if self._waiting.size >= self._room else self._oldest + PUBLISH_SECONDS - now
         return max(wait, self._not_before - now)
 
     async def keep_publishing(self) -> None:
@@ -178,17 +177,17 @@ class Publisher:
         """Publish everything that waits now. OutputError or OSError when it cannot be."""
         async with self._one:
             # The journal knows: the last time may have been cancelled just before it told us.
-            self._drop(await self._journal.call(tables.published))
+            self._waiting.drop(await self._journal.call(tables.published))
             if not self._waiting:
                 await self._push()
                 return
-            begun, taken = self._clock.monotonic(), list(self._waiting)
+            begun, taken = self._clock.monotonic(), self._waiting.all()
             marks, self._marks = self._marks, {CAPTIONS: set(), FAILURES: set()}
             self._writing = True
             try:
                 named = await self._write(taken, marks)
-                await self._journal.call(tables.mark_parts, named, upto=taken[-1].seq)
-                self._drop(taken[-1].seq)
+                await self._journal.call(tables.mark_parts, named, upto=taken[-1].last)
+                self._waiting.drop(taken[-1].last)
             except BaseException:
                 for folder, keys in marks.items():
                     self._marks[folder] |= keys
@@ -211,18 +210,13 @@ class Publisher:
             await self._replica.push(self.aside)
             self._behind = False
 
-    def _drop(self, upto: int) -> None:
-        """Entries up to this number no longer wait."""
-        self._waiting = [one for one in self._waiting if one.seq > upto]
-        self._rows = sum(max(1, len(one.records)) for one in self._waiting)
-
-    async def _write(self, taken: Sequence[Waiting], marks: Marks) -> list[Part]:
+    async def _write(self, taken: Sequence[Batch], marks: Marks) -> list[Part]:
         """Write all files of one publication, in order."""
         await self._settle_planned()
         suspects = {part.place for part in await self._journal.call(tables.parts, "planned")}
         published = await self._journal.call(tables.parts)
         steps = await self.aside(_plan, self._output, taken, published, marks, suspects)
-        await self._keep_bodies([one.seq for one in taken if one.keep])
+        await self._keep_bodies([seq for one in taken for seq in one.kept])
         known = {part.place: part for part in published}
         named = []
         for step in steps:
@@ -253,18 +247,23 @@ class Publisher:
 
 def _plan(
     output: Path,
-    taken: Sequence[Waiting],
+    taken: Sequence[Batch],
     published: Sequence[Part],
     marks: Marks,
     suspects: set[Place],
 ) -> list[Step]:
     """What to write. suspects: parts that an unfinished publication may have written."""
     news = news_of(taken)
-    settled = news[CAPTIONS].keys() | news[FAILURES].keys()
+
+    def new(*folders: str) -> set[str]:
+        columns = (news[folder].column(KEYS[folder]) for folder in folders)
+        return {key for column in columns for key in column.to_pylist()}
+
+    settled = new(CAPTIONS, FAILURES) if suspects or any(marks.values()) else set[str]()
     wanted: dict[Place, set[str]] = {}
     for part in published:
         if part.place in suspects:
-            wanted[part.place] = set(news[REQUESTS] if part.folder == REQUESTS else settled)
+            wanted[part.place] = new(REQUESTS) if part.folder == REQUESTS else settled
         elif part.folder != REQUESTS:
             wanted[part.place] = marks[part.folder] & settled
     return make_plan(news, published, parts.locate(output, published, wanted))

@@ -46,6 +46,20 @@ def test_bad_rows_are_told_and_stay_in_place(tmp_path: Path) -> None:
     assert fed.column("__bad").to_pylist() == [trouble is not None for _, trouble in CELLS]
 
 
+def test_blank_is_what_unicode_calls_blank(tmp_path: Path) -> None:
+    """Every character in a cell of its own, and blank ones before an address: those that are
+    blank by themselves are no image, whichever cell of the column they stand in."""
+    every = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+    for number, cells in enumerate((every, [" " + GOOD, "\u2003\xa0", "\x00"])):
+        path = tmp_path / f"{number}.parquet"
+        pq.write_table(pa.table({"image": cells}), path)
+
+        rows = rows_of(opened(path, image="image"))
+
+        wrong = [row.image for row in rows if row.bad is not None]
+        assert wrong == [cell for cell in cells if cell.isspace()]
+
+
 def test_long_ids_and_long_prompt_cells_are_bad(tmp_path: Path) -> None:
     """An id over 512 bytes and a prompt cell over 1 MiB settle their rows as bad."""
     table = pa.table(
