@@ -15,8 +15,8 @@ import pyarrow as pa
 from pipeline import schema
 from pipeline.records import Record, RequestRow
 
-#: Records and account rows that are turned at once: half a millisecond for each hundred.
-TOGETHER = 256
+#: Rows that are turned at once, in one or two milliseconds.
+TOGETHER = 512
 
 
 class Waiting(NamedTuple):
@@ -29,8 +29,8 @@ class Waiting(NamedTuple):
     keep: bool = False
 
 
-class Batch(NamedTuple):
-    """What some entries in a row bring."""
+class Portion(NamedTuple):
+    """What the entries of one publication bring."""
 
     #: Number of the last entry.
     last: int
@@ -46,60 +46,71 @@ class Backlog:
     """Entries that wait, in the order of their numbers."""
 
     def __init__(self) -> None:
-        self._batches: list[Batch] = []
-        self._records: list[Record] = []
-        self._requests: list[RequestRow] = []
+        self._closed: list[Portion] = []
+        #: Records, with one for each entry that has none, that wait.
+        self.size = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._records = _Columns(schema.records_table, schema.RECORDS)
+        self._requests = _Columns(schema.requests_table, schema.REQUESTS)
         self._kept: list[int] = []
         self._last = self._size = 0
-        #: Records that wait, with one for each entry that has none.
-        self.size = 0
 
     def __bool__(self) -> bool:
         return self.size > 0
 
     def add(self, one: Waiting) -> None:
         """Take what an entry brings."""
-        self._records += one.records
+        self._records.add(one.records)
         if one.row is not None:
-            self._requests.append(one.row)
+            self._requests.add((one.row,))
         if one.keep:
             self._kept.append(one.seq)
         size = max(1, len(one.records))
         self._last, self._size, self.size = one.seq, self._size + size, self.size + size
-        if len(self._records) + len(self._requests) >= TOGETHER:
-            self._turn()
 
-    def all(self) -> tuple[Batch, ...]:
+    def all(self) -> tuple[Portion, ...]:
         """Everything that waits now."""
         if self._size:
-            self._turn()
-        return tuple(self._batches)
+            tables = self._records.whole(), self._requests.whole()
+            self._closed.append(Portion(self._last, *tables, tuple(self._kept), self._size))
+            self._begin()
+        return tuple(self._closed)
 
     def drop(self, upto: int) -> None:
-        """Entries up to this number no longer wait: it is that of the last one of an `all`."""
-        self._batches = [batch for batch in self._batches if batch.last > upto]
-        self.size = self._size + sum(batch.size for batch in self._batches)
+        """Entries up to this number, the last one of a portion, no longer wait."""
+        self._closed = [portion for portion in self._closed if portion.last > upto]
+        self.size = self._size + sum(portion.size for portion in self._closed)
+
+
+class _Columns:
+    """Rows that become columns, `TOGETHER` at a time."""
+
+    def __init__(self, make: Callable[[Sequence[Any]], pa.Table], shape: pa.Schema) -> None:
+        self._make, self._shape = make, shape
+        self._tables: list[pa.Table] = [shape.empty_table()]
+        self._rows: list[Any] = []
+
+    def add(self, rows: Sequence[Any]) -> None:
+        self._rows += rows
+        if len(self._rows) >= TOGETHER:
+            self._turn()
+
+    def whole(self) -> pa.Table:
+        """All rows. None may be added any more."""
+        if self._rows:
+            self._turn()
+        return pa.concat_tables(self._tables)
 
     def _turn(self) -> None:
-        self._batches.append(
-            Batch(
-                self._last,
-                _columns(schema.records_table, self._records, schema.RECORDS),
-                _columns(schema.requests_table, self._requests, schema.REQUESTS),
-                tuple(self._kept),
-                self._size,
-            )
-        )
-        self._records, self._requests, self._kept, self._size = [], [], [], 0
-
-
-def _columns(make: Callable[[Sequence[Any]], pa.Table], rows: list[Any], shape: pa.Schema) -> Any:
-    try:
-        return make(rows)
-    except (UnicodeEncodeError, OverflowError, TypeError, pa.ArrowException):
-        return pa.concat_tables(
-            [pa.Table.from_pylist([_fitted(row, shape)], schema=shape) for row in rows]
-        )
+        try:
+            table = self._make(self._rows)
+        except (UnicodeEncodeError, OverflowError, TypeError, pa.ArrowException):
+            fitted = [_fitted(row, self._shape) for row in self._rows]
+            table = pa.Table.from_pylist(fitted, schema=self._shape)
+        self._tables.append(table)
+        self._rows = []
 
 
 def _fitted(row: Record | RequestRow, shape: pa.Schema) -> dict[str, object]:

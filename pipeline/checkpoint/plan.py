@@ -14,7 +14,7 @@ from dataclasses import field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.checkpoint.backlog import Batch
+from pipeline.checkpoint.backlog import Portion
 from pipeline.checkpoint.tables import Part
 from pipeline.values import dataclass
 
@@ -46,14 +46,14 @@ class _Change:
     rows: list[pa.Table] = field(default_factory=list)
 
 
-def news_of(batches: Sequence[Batch]) -> dict[str, pa.Table]:
+def news_of(portions: Sequence[Portion]) -> dict[str, pa.Table]:
     """Folder -> its new rows, one for each key: a caption beats a failure, else the later one
     wins."""
-    records = _once(pa.concat_tables([one.records for one in batches]), "key")
+    records = _once(pa.concat_tables([one.records for one in portions]), "key")
     captioned = pc.equal(records.column("status"), "ok")
     return {
         FAILURES: _where(records, pc.invert(captioned)),
-        REQUESTS: _once(pa.concat_tables([one.requests for one in batches]), "request_id"),
+        REQUESTS: _once(pa.concat_tables([one.requests for one in portions]), "request_id"),
         CAPTIONS: _where(records, captioned),
     }
 

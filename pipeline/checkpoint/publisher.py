@@ -23,7 +23,7 @@ from typing import ParamSpec, TypeVar
 import pyarrow as pa
 
 from pipeline.checkpoint import bodies, parts, tables
-from pipeline.checkpoint.backlog import Backlog, Batch, Waiting
+from pipeline.checkpoint.backlog import Backlog, Portion, Waiting
 from pipeline.checkpoint.journal import Journal
 from pipeline.checkpoint.plan import (
     CAPTIONS,
@@ -210,7 +210,7 @@ class Publisher:
             await self._replica.push(self.aside)
             self._behind = False
 
-    async def _write(self, taken: Sequence[Batch], marks: Marks) -> list[Part]:
+    async def _write(self, taken: Sequence[Portion], marks: Marks) -> list[Part]:
         """Write all files of one publication, in order."""
         await self._settle_planned()
         suspects = {part.place for part in await self._journal.call(tables.parts, "planned")}
@@ -247,7 +247,7 @@ class Publisher:
 
 def _plan(
     output: Path,
-    taken: Sequence[Batch],
+    taken: Sequence[Portion],
     published: Sequence[Part],
     marks: Marks,
     suspects: set[Place],

@@ -206,7 +206,11 @@ async def _dataset(looked: Looked, found: Survey) -> None:
     path = looked.output / "dataset.parquet"
     if found.asked or not path.exists() or _stale(path, looked):
         await asyncio.to_thread(
-            write_dataset, looked.output, looked.manifest, looked.naming, found.keys
+            write_dataset,
+            looked.output,
+            looked.manifest,
+            looked.naming,
+            found.keys,
         )
 
 

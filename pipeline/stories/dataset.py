@@ -18,14 +18,17 @@ from pipeline import fs, schema
 from pipeline.checkpoint.lookup import Lookup
 from pipeline.checkpoint.parts import REPEATED
 from pipeline.errors import ManifestError
+from pipeline.memory import give_back
+from pipeline.stories.keyfile import KeyFile
 from pipeline.stories.survey import Naming
 
 if TYPE_CHECKING:
     from pipeline.manifest.open import Manifest
 
-#: Rows looked up and handed on at once: a two-hundredth of the records, within these bounds. Fewer
-#: take less memory, more make fewer row groups, of which the file's footer tells.
+#: Rows looked up and handed on at once: a two-hundredth of the records, within these bounds.
 SLICE = (2_500, 20_000)
+#: Bytes of a row group that is not let grow any more.
+GROUP_BYTES = 16 << 20
 #: Record columns that stand in the dataset, in this order.
 COLUMNS = (
     "caption",
@@ -69,16 +72,17 @@ def joined(
     output: Path,
     *,
     bytes_too: bool = False,
-    keys: bytes | bytearray = b"",
+    keys: KeyFile | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Manifest rows with their records, in manifest order.
 
-    keys: 16 bytes for each row, where they are known already.
+    keys: of all rows, where they are known already.
     """
     whole = joined_schema(manifest.arrow(bytes_too=bytes_too))
     lookup = Lookup(output, COLUMNS)
     size = min(max(SLICE[0], len(lookup) // 200), SLICE[1])
-    cut = Cut(lookup.records(_sliced(keys, size) if keys else _named(manifest, naming, size)))
+    named = _named(manifest, naming, size) if keys is None else _known(keys, size)
+    cut = Cut(lookup.records(named))
     for batch in manifest.tables(bytes_too=bytes_too):
         for start in range(0, batch.num_rows, size):
             rows = batch.slice(start, size)
@@ -94,10 +98,12 @@ def _named(manifest: Manifest, naming: Naming, size: int) -> Iterator[bytes]:
         yield some
 
 
-def _sliced(keys: bytes | bytearray, size: int) -> Iterator[bytes]:
-    """Keys that are known already, some at a time."""
-    for start in range(0, len(keys), 16 * size):
-        yield bytes(keys[start : start + 16 * size])
+def _known(keys: KeyFile, size: int) -> Iterator[bytes]:
+    """The same where they are known already."""
+    start = 0
+    while some := keys.read(start, size):
+        yield some
+        start += size
 
 
 class Cut:
@@ -121,8 +127,25 @@ class Cut:
         return held.slice(0, rows)
 
 
+def _groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Batches put together to row groups. Each is held until it is whole, and the file's footer
+    holds what it tells of each until the end: so groups grow with the file."""
+    held, count, size, before = list[pa.RecordBatch](), 0, 0, 0
+    for batch in batches:
+        held.append(batch)
+        count, size = count + batch.num_rows, size + batch.nbytes
+        if count >= max(SLICE[0], before // 200) or size >= GROUP_BYTES:
+            yield pa.Table.from_batches(held)
+            held, count, size, before = [], 0, 0, before + count
+    if held:
+        yield pa.Table.from_batches(held)
+
+
 def write_dataset(
-    output: Path, manifest: Manifest, naming: Naming, keys: bytes | bytearray = b""
+    output: Path,
+    manifest: Manifest,
+    naming: Naming,
+    keys: KeyFile | None = None,
 ) -> Path:
     """Write `<output>/dataset.parquet` aside, sync, rename. OSError when it cannot be.
 
@@ -131,16 +154,21 @@ def write_dataset(
     final = output / "dataset.parquet"
     tmp = output / ".dataset.parquet.tmp"
     batches = joined(manifest, naming, output, keys=keys)
-    rows = manifest.arrow()
-    whole = joined_schema(rows)
+    columns = manifest.arrow()
+    whole = joined_schema(columns)
     marked = {**schema.METADATA, b"caption_pipeline.manifest": manifest.fingerprint().encode()}
     # Of the records' columns only some have values that repeat.
-    repeated = [*rows.names, *(record_name(name, rows) for name in REPEATED if name in COLUMNS)]
+    repeated = [
+        *columns.names,
+        *(record_name(name, columns) for name in REPEATED if name in COLUMNS),
+    ]
     with pq.ParquetWriter(
         tmp, whole.with_metadata(marked), compression="zstd", use_dictionary=repeated
     ) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
+        for group in _groups(batches):
+            writer.write_table(group)
+            del group
+            give_back()
     fs.sync_file(tmp)
     fs.publish(tmp, final)
     return final

@@ -178,6 +178,7 @@ async def _counted(
             again=asks_again(options, redo),
             limit=options.limit,
             few=manifest.textual,
+            keep=looked.output / "_state",
         )
     except TooMany:
         await checkpoint.finish()  # the child looks at parts alone

@@ -51,12 +51,12 @@ async def sorted_out(
 ) -> AsyncGenerator[tuple[Row, bytes] | list[Item], None]:
     """Rows whose image has to be loaded, with their keys, and, several at a time, items that need
     no loading; until the run is stopped."""
-    stopped, watch = run.desk.gate.stopped, run.desk.watch
+    stopped, watch, keys = run.desk.gate.stopped, run.desk.watch, run.survey.keys
     async with aclosing(batches):
         async for rows in batches:
             ready: list[Item] = []
             for row in rows:
-                raw = run.survey.raw(row.ordinal) or run.naming.raw(row)
+                raw = run.naming.raw(row) if keys is None else keys.of(row.ordinal)
                 if watch is not None and not watch.wants(row.ordinal, raw.hex()):
                     continue
                 item = at_hand(run, row, raw)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import field
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,6 +19,7 @@ from pipeline.plan import identity
 from pipeline.plan.prompt import Prompt, as_text
 from pipeline.records import Asked, Row
 from pipeline.stories.hint import Hint
+from pipeline.stories.keyfile import KeyFile
 from pipeline.values import dataclass
 
 
@@ -75,15 +77,10 @@ class Survey:
     asked: int = 0
     #: Did any key of the manifest already have a record?
     met: bool = False
-    #: 16 bytes for each row, its key, where rows were named one by one.
-    keys: bytearray = field(default_factory=bytearray)
-
+    #: Of all rows, where they were named one by one.
+    keys: KeyFile | None = None
     #: Of a long manifest: what is known of its rows, and checks each that is to be asked.
     hint: Hint | None = None
-
-    def raw(self, ordinal: int) -> bytes | None:
-        """The key of a row, if it is known from here."""
-        return bytes(self.keys[16 * ordinal : 16 * ordinal + 16]) or None
 
 
 class TooMany(Exception):
@@ -102,15 +99,16 @@ def survey(
     again: Callable[[str, str], bool],
     limit: int | None = None,
     few: bool = False,
+    keep: Path | None = None,
 ) -> Survey:
     """Count the manifest against what is settled.
 
     state: key -> None (not settled), `ok`, or the failure's code; None: nothing is settled.
     again: (key, state) -> ask this settled key again?
     limit: set at most so many bits. few: raise TooMany on a long manifest.
+    keep: the folder of a file for the keys of all rows.
     """
-    found = Survey()
-    keys = found.keys
+    found, keys = Survey(), bytearray()
     for batch in batches:
         found.rows += len(batch)
         if few and found.rows > FEW:
@@ -136,6 +134,8 @@ def survey(
         if limit is None or found.asked < limit:
             found.ask[ordinal >> 3] |= 1 << (ordinal & 7)
             found.asked += 1
+    if keep is not None:
+        found.keys = KeyFile(keys, keep)
     return found
 
 

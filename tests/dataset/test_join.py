@@ -21,6 +21,7 @@ from pipeline.plan.settings import PromptSettings
 from pipeline.records import Record
 from pipeline.stories import dataset
 from pipeline.stories.dataset import joined, write_dataset
+from pipeline.stories.keyfile import KeyFile
 from pipeline.stories.keys import keyed
 from pipeline.stories.survey import Naming, repeats, survey
 
@@ -105,7 +106,7 @@ def test_every_row_has_the_record_of_its_own_key(
     assert found.column("status").to_pylist() == ["mine"] * len(rows)
     assert found.column("key").to_pylist() == [r and r.key for r in expected]
     assert found.column("flags").to_pylist() == [r and list(r.flags) for r in expected]
-    keys = b"".join(NAMING.raw(row) for row in rows)
+    keys = KeyFile(b"".join(NAMING.raw(row) for row in rows), tmp_path)
     monkeypatch.setattr(dataset, "SLICE", (100, 100))
     for group, most in ((1, 1), (200, 1), (200, 10**6)):
         monkeypatch.setattr(lookup, "GROUP", group)
