@@ -22,17 +22,19 @@ weekly:
 	WEEKLY=1 $(PYTHON) -m pytest -q -s -m "weekly or faults" tests
 
 bench:
-	$(PYTHON) bench/overhead.py
+	$(PYTHON) bench/startup.py
+	$(PYTHON) bench/overhead.py --promised
 	$(PYTHON) bench/packing.py
 	$(PYTHON) bench/images.py
 	$(PYTHON) bench/inlined.py
 	$(PYTHON) bench/inlined.py --pixels 1e6
 	$(PYTHON) bench/scale.py 20000 1000000
 	$(PYTHON) bench/checkpoint.py
+	$(PYTHON) bench/export.py
 	$(PYTHON) bench/quota.py
 
 bench-ci:
 	$(PYTHON) bench/overhead.py --rows 6000 --rounds 5 --limit 1.5
-	$(PYTHON) bench/overhead.py --rows 20000 --rounds 3 --packs 16 --limit 0.4
+	$(PYTHON) bench/overhead.py --rows 20000 --rounds 3 --packs 16 --limit 0.4 --promised
 	$(PYTHON) bench/images.py --images 6 --rounds 2 --downloads 40
 	$(PYTHON) bench/inlined.py --images 100 --rounds 2 --pixels 1e6 --limit 1.7

@@ -1,11 +1,11 @@
 """CPU and rate of a whole run against the raw aiohttp loop, in the same minutes.
 
-    python bench/overhead.py [--rows N] [--rounds R] [--packs P] [--limit RATIO]
+    python bench/overhead.py [--rows N] [--rounds R] [--packs P] [--limit RATIO] [--promised]
 
 Both clients talk to the same loopback server (`wire.py`), turn by turn, each on one core, the
 server on another where there is one. CPU is user + system of the client's process, start-up taken
 out by runs over few rows. With --limit the command fails when the ratio of CPU a request is above
-it.
+it; with --promised, when a run took more memory than docs/promises.md allows.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ HERE = Path(__file__).parent
 FEW = 200
 #: MB, of the largest process of each client, in the order in which they ran.
 PEAKS: list[float] = []
+#: MB, and bytes for each image: the memory that a run may take.
+MEMORY = 130.0, 24
 
 
 def pinned(process: subprocess.Popen[Any], *, server: bool = False) -> None:
@@ -107,7 +109,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=64)
     parser.add_argument("--packs", type=int, default=1)
     parser.add_argument("--limit", type=float)
+    parser.add_argument("--promised", action="store_true")
     asked = parser.parse_args()
+    most = MEMORY[0] + MEMORY[1] * asked.rows / 1e6
     with service() as base:
         few_raw = fewest([raw(base, FEW, asked.workers) for _ in range(3)])
         few_ours = fewest([ours(base, FEW, asked.workers, asked.packs) for _ in range(3)])
@@ -129,10 +133,12 @@ def main() -> None:
         print(
             f"median: CPU {ratio:.2f} x the raw loop, rate {statistics.median(rate):.2f} x "
             f"({asked.rows} rows, {asked.workers} workers, packs of {asked.packs}); "
-            f"peak memory {PEAKS[-1]:.0f} MB"
+            f"peak memory {max(PEAKS):.1f} MB of {most:.1f}"
         )
         if asked.limit is not None and ratio > asked.limit:
             raise SystemExit(f"CPU ratio {ratio:.2f} is above {asked.limit}")
+        if asked.promised and max(PEAKS) > most:
+            raise SystemExit(f"{max(PEAKS):.1f} MB are above {most:.1f}")
 
 
 if __name__ == "__main__":

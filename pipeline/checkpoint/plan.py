@@ -49,7 +49,8 @@ class _Change:
 def news_of(portions: Sequence[Portion]) -> dict[str, pa.Table]:
     """Folder -> its new rows, one for each key: a caption beats a failure, else the later one
     wins."""
-    records = _once(pa.concat_tables([one.records for one in portions]), "key")
+    records = pa.concat_tables([one.records for one in portions])
+    records = _once(records, "key", pc.equal(records.column("status"), "ok"))
     captioned = pc.equal(records.column("status"), "ok")
     return {
         FAILURES: _where(records, pc.invert(captioned)),
@@ -63,18 +64,16 @@ def _where(rows: pa.Table, mask: pa.ChunkedArray) -> pa.Table:
     return rows if pc.all(mask).as_py() else rows.filter(mask)
 
 
-def _once(rows: pa.Table, name: str) -> pa.Table:
-    """One row for each key."""
+def _once(rows: pa.Table, name: str, better: pa.ChunkedArray | None = None) -> pa.Table:
+    """One row for each key: the last one, or the last one that is better, if any is."""
     keys = rows.column(name)
     if pc.count_distinct(keys).as_py() == len(keys):
         return rows
-    ok = [True] * len(keys)
-    if "status" in rows.column_names:
-        ok = pc.equal(rows.column("status"), "ok").to_pylist()
+    good = [True] * len(keys) if better is None else better.to_pylist()
     best: dict[str, int] = {}
     for at, key in enumerate(keys.to_pylist()):
         old = best.get(key)
-        if old is None or ok[at] or not ok[old]:
+        if old is None or good[at] or not good[old]:
             best[key] = at
     return rows.take(pa.array(best.values()))
 

@@ -37,7 +37,7 @@ from pipeline.manifest.where import Predicate
 from pipeline.records import Row
 
 #: Rows handed on at once.
-ROWS = 2_048
+ROWS = 1_024
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ async def run_job(run: Opened) -> None:
     items = amap(partial(made_ready, run), rows, limit=run.ahead)
     supply = Supply(items, run.pool, stopped=run.desk.gate.stopped)
     settle = supply.settling(run.desk.settle)
-    work = each(settle, supply.requests(), limit=2 * run.concurrency)
+    work = each(settle, supply.requests(), limit=run.workers)
 
     async with asyncio.TaskGroup() as group:
         working = group.create_task(work)

@@ -82,8 +82,8 @@ class Opened:
     pool: Pool
     #: Send bytes (True), or pass http(s) URLs on (False)?
     inline: bool
-    #: Requests in flight at once.
-    concurrency: int
+    #: Requests under way at once: in flight, at the gate, or on their way to the disk.
+    workers: int
     #: Images prepared ahead of the requests.
     ahead: int
     #: What one request may hold.
@@ -261,7 +261,8 @@ async def open_run(
             desk=desk,
             pool=pool,
             inline=goes_inline(job, endpoint, packed=size > 1, daily=limits.requests_per_day),
-            concurrency=concurrency,
+            # An answer is on its way to the disk for milliseconds, and each request holds images.
+            workers=concurrency + min(concurrency, max(8, concurrency // size)),
             ahead=min(256, max(2 * concurrency, 2 * size)),
             limits=pack,
             hurry=hurry,

@@ -25,7 +25,7 @@ from pipeline.manifest.places import Place
 from pipeline.manifest.readers.base import MAX_COLUMNS, Look, Want
 from pipeline.manifest.readers.thrift import BYTE_ARRAY, Chunk, Damaged, Group, Page, groups, pages
 
-_BATCH_ROWS, _BATCH_BYTES = 32_768, 16 << 20
+_BATCH_ROWS, _BATCH_BYTES = 4_096, 16 << 20
 #: Largest page of text or bytes; DuckDB writes pages of 100 MB. A page above the second size
 #: that was shrunk by more than the ratio is a bomb: text shrinks by 50 at most, images not at all.
 _PAGE_BYTES, _PAGE_SUSPECT, _PAGE_RATIO = 256 << 20, 32 << 20, 100
