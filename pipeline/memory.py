@@ -1,6 +1,6 @@
 """How this process asks for memory: little is loaded, and little kept that was given back.
 
-A run over 20,000 rows peaks at 132 MB; without this at some 110 MB more, where pandas is installed.
+A run over 20,000 rows peaks at 125 MB; without this at some 110 MB more, where pandas is installed.
 """
 
 from __future__ import annotations
