@@ -13,6 +13,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -35,15 +36,20 @@ _AHEAD = 2
 _KEY, _HALF = pa.binary(16), 8
 
 
+_KINDS = {"H": pa.uint16(), "I": pa.uint32()}
+
+
 class Index:
-    """Keys of 16 bytes -> the numbers that each may have, at 12 bytes a key.
+    """Keys of 16 bytes -> the numbers that each may have, at 10 bytes a key (12 with many numbers).
 
     Kept are the first halves of the keys, sorted, in 256 runs by their first byte. Keys with the
     same half (among ten million there is such a pair once in 400,000 times) have each other's
     number beside their own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: int) -> None:
+        #: How a number is kept: two bytes where all of them fit.
+        self._code: Literal["H", "I"] = "H" if numbers <= 1 << 16 else "I"
         self._halves = [bytearray() for _ in range(256)]
         self._numbers = [bytearray() for _ in range(256)]
         #: The same once they are sorted, as integers.
@@ -55,7 +61,7 @@ class Index:
         order = pc.sort_indices(_column(pa.uint8(), raw[::16]))
         halves = memoryview(_column(pa.uint64(), _halves(raw)).take(order).buffers()[1])
         firsts = bytes(_column(pa.uint8(), raw[::16]).take(order).buffers()[1])[:count]
-        mine, start = array("I", [number]).tobytes(), 0
+        mine, start = array(self._code, [number]).tobytes(), 0
         while start < count:
             first = firsts[start]
             end = start + firsts.count(first, start)
@@ -69,9 +75,9 @@ class Index:
             column = _column(pa.uint64(), halves)
             order = pc.sort_indices(column)
             halves[:] = memoryview(column.take(order).buffers()[1] or b"")[: len(halves)]
-            moved = _column(pa.uint32(), numbers).take(order)
+            moved = _column(_KINDS[self._code], numbers).take(order)
             numbers[:] = memoryview(moved.buffers()[1] or b"")[: len(numbers)]
-            self._runs.append((memoryview(halves).cast("Q"), memoryview(numbers).cast("I")))
+            self._runs.append((memoryview(halves).cast("Q"), memoryview(numbers).cast(self._code)))
 
     def find(self, raw: bytes) -> list[tuple[int, ...]]:
         """For each key of a column its numbers; () where it has none."""
@@ -131,7 +137,7 @@ class Lookup:
         return self._size
 
     def _made_index(self) -> Index:
-        index = Index()
+        index = Index(len(self._groups))
         for number, paths in enumerate(self._groups):
             index.add(b"".join([_raw(read_part(path, ["key"])) for path in paths]), number)
         index.sort()

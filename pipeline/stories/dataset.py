@@ -25,8 +25,8 @@ from pipeline.stories.survey import Naming
 if TYPE_CHECKING:
     from pipeline.manifest.open import Manifest
 
-#: Rows looked up and handed on at once: a two-hundredth of the records, within these bounds.
-SLICE = (2_500, 20_000)
+#: Rows looked up and handed on at once.
+SLICE = 2_500
 #: Bytes of a row group that is not let grow any more.
 GROUP_BYTES = 16 << 20
 #: Record columns that stand in the dataset, in this order.
@@ -80,12 +80,11 @@ def joined(
     """
     whole = joined_schema(manifest.arrow(bytes_too=bytes_too))
     lookup = Lookup(output, COLUMNS)
-    size = min(max(SLICE[0], len(lookup) // 200), SLICE[1])
-    named = _named(manifest, naming, size) if keys is None else _known(keys, size)
+    named = _named(manifest, naming, SLICE) if keys is None else _known(keys, SLICE)
     cut = Cut(lookup.records(named))
     for batch in manifest.tables(bytes_too=bytes_too):
-        for start in range(0, batch.num_rows, size):
-            rows = batch.slice(start, size)
+        for start in range(0, batch.num_rows, SLICE):
+            rows = batch.slice(start, SLICE)
             records = cut.take(rows.num_rows).combine_chunks()
             columns = [column.chunk(0) for column in records.columns]
             yield pa.RecordBatch.from_arrays([*rows.columns, *columns], schema=whole)
@@ -134,7 +133,7 @@ def _groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
     for batch in batches:
         held.append(batch)
         count, size = count + batch.num_rows, size + batch.nbytes
-        if count >= max(SLICE[0], before // 200) or size >= GROUP_BYTES:
+        if count >= max(SLICE, before // 200) or size >= GROUP_BYTES:
             yield pa.Table.from_batches(held)
             held, count, size, before = [], 0, 0, before + count
     if held:

@@ -107,7 +107,7 @@ def test_every_row_has_the_record_of_its_own_key(
     assert found.column("key").to_pylist() == [r and r.key for r in expected]
     assert found.column("flags").to_pylist() == [r and list(r.flags) for r in expected]
     keys = KeyFile(b"".join(NAMING.raw(row) for row in rows), tmp_path)
-    monkeypatch.setattr(dataset, "SLICE", (100, 100))
+    monkeypatch.setattr(dataset, "SLICE", 100)
     for group, most in ((1, 1), (200, 1), (200, 10**6)):
         monkeypatch.setattr(lookup, "GROUP", group)
         monkeypatch.setattr(lookup, "KEYS_A_GROUP", most)
@@ -196,6 +196,19 @@ def test_a_key_that_stands_in_two_parts_moves_no_other_record(
     captions = [c for batch in found for c in batch.column(0).to_pylist()]
 
     assert captions == [f"of {key.hex()}" if key != bytes(16) else None for key in asked]
+
+
+@pytest.mark.parametrize("numbers", [1 << 16, 70_000])
+def test_the_index_tells_every_number(numbers: int) -> None:
+    """The last one that may be given too, whatever it takes to keep it."""
+    index, keys = lookup.Index(numbers), [bytes([at]) * 16 for at in range(200)]
+    for at, key in enumerate(keys):
+        index.add(key, numbers - 1 - at)
+    index.sort()
+
+    found = index.find(b"".join([*keys, b"\xff" * 16]))
+
+    assert found == [*((numbers - 1 - at,) for at in range(200)), ()]
 
 
 def test_keys_that_are_alike_have_their_own_records(
@@ -321,7 +334,7 @@ def test_images_known_by_their_bytes_stay_in_python(
     pq.write_table(pa.table({"image": cells}), tmp_path / "a.parquet")
     manifest = open_manifest(ManifestSettings(path=str(tmp_path / "a.parquet")))
     naming = dataclasses.replace(NAMING, prompt=compile_prompt(PromptSettings(text="What?")))
-    monkeypatch.setattr(dataset, "SLICE", (3, 3))
+    monkeypatch.setattr(dataset, "SLICE", 3)
     records = _settle(tmp_path / "out", manifest, naming)
 
     table = pa.Table.from_batches(joined(manifest, naming, tmp_path / "out"))
