@@ -92,7 +92,7 @@ class KeyMap:
         raw = raw_keys(keys)
         slots = _taken(_KEY, raw, _order(raw))
         firsts, _ = _columns(slots)
-        start, place = 0, 0
+        start = 0
         while start < len(firsts):
             place = bisect_right(self._starts, firsts[start]) - 1
             leaf, end = self._leaves[place], len(firsts)
