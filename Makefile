@@ -34,6 +34,8 @@ bench:
 	$(PYTHON) bench/quota.py
 
 bench-ci:
+	$(PYTHON) bench/startup.py --rounds 1
+	$(PYTHON) bench/export.py --rows 20000 --rounds 1
 	$(PYTHON) bench/overhead.py --rows 6000 --rounds 5 --limit 1.5
 	$(PYTHON) bench/overhead.py --rows 20000 --rounds 3 --packs 16 --limit 0.4 --promised
 	$(PYTHON) bench/images.py --images 6 --rounds 2 --downloads 40

@@ -29,6 +29,8 @@ GROUP = 5_000
 KEYS_A_GROUP = 1_000
 #: … without looking up more than this share of all records at once.
 PASSES = 50
+#: Records handed on at once, of many that were looked up.
+HANDED = 2_500
 #: Groups kept from one look-up to the next.
 _KEPT = 2
 #: Groups read in vain before the index is made, beside those that so many keys fill.
@@ -159,10 +161,10 @@ class Lookup:
             raw += some
             groups += self._index.find(some)
             if len(groups) >= min(most, KEYS_A_GROUP * len(set(groups))):
-                yield self._taken(raw, groups)
+                yield from self._taken(raw, groups)
                 raw, groups = b"", []
         if groups:
-            yield self._taken(raw, groups)
+            yield from self._taken(raw, groups)
 
     def _near(self, raw: bytes) -> pa.RecordBatch | None:
         """The records of some keys, if all stand in the parts just read or in the next ones."""
@@ -195,8 +197,8 @@ class Lookup:
         (batch,) = pa.concat_tables(found).combine_chunks().take(order).to_batches()
         return batch
 
-    def _taken(self, raw: bytes, groups: Sequence[tuple[int, ...]]) -> pa.RecordBatch:
-        """The records of some keys. groups: those that may hold each."""
+    def _taken(self, raw: bytes, groups: Sequence[tuple[int, ...]]) -> Iterator[pa.RecordBatch]:
+        """The records of some keys, `HANDED` at a time. groups: those that may hold each."""
         rows: dict[int, list[int]] = {}
         for row, numbers in enumerate(groups):
             for number in numbers:
@@ -218,8 +220,11 @@ class Lookup:
         for number in [number for number in self._held if number not in rows]:
             del self._held[number]
         places = _column(pa.int64(), place.tobytes())
-        (batch,) = pa.concat_tables(found).combine_chunks().take(places).to_batches()
-        return batch
+        whole = pa.concat_tables(found).combine_chunks()
+        found.clear()  # many keys are megabytes, and this was their second copy
+        for start in range(0, len(places), HANDED):
+            (batch,) = whole.take(places.slice(start, HANDED)).to_batches()
+            yield batch
 
     def _group(self, number: int) -> tuple[pa.Table, pa.Array]:
         """The records of some parts, and their keys. The last ones read are kept."""
