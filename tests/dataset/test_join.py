@@ -108,6 +108,7 @@ def test_every_row_has_the_record_of_its_own_key(
     assert found.column("flags").to_pylist() == [r and list(r.flags) for r in expected]
     keys = KeyFile(b"".join(NAMING.raw(row) for row in rows), tmp_path)
     monkeypatch.setattr(dataset, "SLICE", 100)
+    monkeypatch.setattr(lookup, "HANDED", 30)
     for group, most in ((1, 1), (200, 1), (200, 10**6)):
         monkeypatch.setattr(lookup, "GROUP", group)
         monkeypatch.setattr(lookup, "KEYS_A_GROUP", most)
