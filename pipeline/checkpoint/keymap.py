@@ -90,7 +90,7 @@ class KeyMap:
             number = self._new_number(word)
         self._counts[number] += len(keys)
         raw = raw_keys(keys)
-        slots = _taken(_KEY, raw, _order(raw))
+        slots = taken(_KEY, raw, _order(raw))
         firsts, _ = _columns(slots)
         start = 0
         while start < len(firsts):
@@ -180,8 +180,8 @@ class _Leaf:
         if self.ordered < self.used:
             slots = self.room[: self.used * _SLOT]
             order = _order(slots)
-            self.room[: len(slots)] = _taken(_KEY, slots, order)
-            self.words[:] = _taken(pa.uint8(), bytes(self.words), order)
+            self.room[: len(slots)] = taken(_KEY, slots, order)
+            self.words[:] = taken(pa.uint8(), self.words, order)
             self.ordered = self.used
 
 
@@ -207,7 +207,7 @@ def raw_keys(keys: pa.Array) -> bytes:
 
 def _order(raw: bytes) -> pa.Array:
     """The order of some keys, by both halves."""
-    firsts, seconds = (_array(pa.uint64(), half.tobytes()) for half in _columns(raw))
+    firsts, seconds = (column(pa.uint64(), half.tobytes()) for half in _columns(raw))
     order = pc.sort_indices(firsts)
     ordered = firsts.take(order)
     if pc.equal(ordered[1:], ordered[:-1]).true_count:
@@ -216,12 +216,13 @@ def _order(raw: bytes) -> pa.Array:
     return order
 
 
-def _taken(kind: pa.DataType, values: bytes, order: pa.Array) -> memoryview:
+def taken(kind: pa.DataType, values: bytes | bytearray, order: pa.Array) -> memoryview:
     """The bytes of some values, in another order."""
-    taken = _array(kind, values).take(order)
-    return memoryview(taken.buffers()[1] or b"")[: len(values)]
+    moved = column(kind, values).take(order)
+    return memoryview(moved.buffers()[1] or b"")[: len(values)]
 
 
-def _array(kind: pa.DataType, values: bytes) -> pa.Array:
+def column(kind: pa.DataType, values: bytes | bytearray) -> pa.Array:
+    """Plain values of one width as an Arrow column, not copied."""
     size = len(values) * 8 // kind.bit_width
     return pa.Array.from_buffers(kind, size, [None, pa.py_buffer(values)])

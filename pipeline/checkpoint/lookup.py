@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import schema
-from pipeline.checkpoint.keymap import raw_keys
+from pipeline.checkpoint.keymap import column, raw_keys, taken
 from pipeline.checkpoint.parts import part_files, read_part, rows_of
 from pipeline.checkpoint.plan import CAPTIONS, FAILURES
 
@@ -60,9 +60,9 @@ class Index:
     def add(self, raw: bytes, number: int) -> None:
         """Take a column of keys; before `sort`."""
         count = len(raw) // 16
-        order = pc.sort_indices(_column(pa.uint8(), raw[::16]))
-        halves = memoryview(_column(pa.uint64(), _halves(raw)).take(order).buffers()[1])
-        firsts = bytes(_column(pa.uint8(), raw[::16]).take(order).buffers()[1])[:count]
+        order = pc.sort_indices(column(pa.uint8(), raw[::16]))
+        halves = memoryview(column(pa.uint64(), _halves(raw)).take(order).buffers()[1])
+        firsts = bytes(column(pa.uint8(), raw[::16]).take(order).buffers()[1])[:count]
         mine, start = array(self._code, [number]).tobytes(), 0
         while start < count:
             first = firsts[start]
@@ -74,11 +74,9 @@ class Index:
     def sort(self) -> None:
         """All keys are here; from now on they can be found."""
         for halves, numbers in zip(self._halves, self._numbers, strict=True):
-            column = _column(pa.uint64(), halves)
-            order = pc.sort_indices(column)
-            halves[:] = memoryview(column.take(order).buffers()[1] or b"")[: len(halves)]
-            moved = _column(_KINDS[self._code], numbers).take(order)
-            numbers[:] = memoryview(moved.buffers()[1] or b"")[: len(numbers)]
+            order = pc.sort_indices(column(pa.uint64(), halves))
+            halves[:] = taken(pa.uint64(), halves, order)
+            numbers[:] = taken(_KINDS[self._code], numbers, order)
             self._runs.append((memoryview(halves).cast("Q"), memoryview(numbers).cast(self._code)))
 
     def find(self, raw: bytes) -> list[tuple[int, ...]]:
@@ -96,11 +94,6 @@ class Index:
 def _halves(raw: bytes) -> bytes:
     """The first half of each key."""
     return memoryview(raw).cast("Q")[::2].tobytes()
-
-
-def _column(kind: pa.DataType, data: bytes | bytearray) -> pa.Array:
-    size = len(data) * 8 // kind.bit_width
-    return pa.Array.from_buffers(kind, size, [None, pa.py_buffer(data)])
 
 
 class Lookup:
@@ -168,7 +161,7 @@ class Lookup:
 
     def _near(self, raw: bytes) -> pa.RecordBatch | None:
         """The records of some keys, if all stand in the parts just read or in the next ones."""
-        keys = _column(_KEY, raw)
+        keys = column(_KEY, raw)
         found, rows, left, first = list[pa.Table](), list[pa.Array](), len(keys), self._next
         ahead = min(self._next + _AHEAD + len(keys) // GROUP, len(self._groups))
         for number in [*reversed(self._held), *range(self._next, ahead)]:
@@ -203,7 +196,7 @@ class Lookup:
         for row, numbers in enumerate(groups):
             for number in numbers:
                 rows.setdefault(number, []).append(row)
-        keys = _column(_KEY, raw)
+        keys = column(_KEY, raw)
         nothing = pa.Table.from_arrays(
             [pa.nulls(1, field.type) for field in self._shape], schema=self._shape
         )
@@ -219,7 +212,7 @@ class Lookup:
             size += len(mine)
         for number in [number for number in self._held if number not in rows]:
             del self._held[number]
-        places = _column(pa.int64(), place.tobytes())
+        places = column(pa.int64(), place.tobytes())
         whole = pa.concat_tables(found).combine_chunks()
         found.clear()  # many keys are megabytes, and this was their second copy
         for start in range(0, len(places), HANDED):
@@ -238,7 +231,7 @@ class Lookup:
         columns = list(dict.fromkeys([*self._columns, "key"]))
         tables = [read_part(path, columns) for path in self._groups[number]]
         table = pa.concat_tables(tables).combine_chunks()
-        known = _column(_KEY, _raw(table))
+        known = column(_KEY, _raw(table))
         return table.select(self._columns).cast(self._shape), known
 
 
