@@ -2,32 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field
 
-from pipeline.settings import Settings
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def _seconds(value: object) -> object:
-    """`15m` -> 900.0; numbers are seconds."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", value.strip())
-        if not match:
-            raise ValueError("write a duration as 90, 30s, 15m, 2h or 1d")
-        return float(match[1]) * _UNITS[match[2]]
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-#: Seconds, written as a number or as `30s`, `15m`, `2h`, `1d`.
-Duration = Annotated[
-    float,
-    BeforeValidator(_seconds, json_schema_input_type=str | float),
-    Field(examples=[90, "30s", "15m", "2h", "1d"]),
-]
+from pipeline.settings import Duration, Settings
 
 #: `endpoint.model` that lets the program choose.
 AUTO = "auto:free-vision"
@@ -48,6 +27,23 @@ def _body(value: dict[str, Any]) -> dict[str, Any]:
 
 
 Body = Annotated[dict[str, Any], AfterValidator(_body)]
+
+#: Sampling parameters that hold unless the job says otherwise.
+PARAMS: dict[str, Any] = {"max_tokens": 300, "temperature": 0.2}
+
+
+def _merged(value: dict[str, Any]) -> dict[str, Any]:
+    """The defaults with these over them, key by key; null removes one.
+
+    `max_completion_tokens` is the newer name of `max_tokens`, and services refuse both together.
+    """
+    defaults = dict(PARAMS)
+    if value.get("max_completion_tokens") is not None:
+        del defaults["max_tokens"]
+    return {name: told for name, told in {**defaults, **value}.items() if told is not None}
+
+
+Params = Annotated[Body, AfterValidator(_merged)]
 
 
 def _model(value: str) -> str:
@@ -85,8 +81,8 @@ class EndpointSettings(Settings):
     """Name of the environment variable that holds the key; default: the profile's own."""
     app: AppSettings = AppSettings()
     """How OpenRouter lists the calling program."""
-    params: Body = {"max_tokens": 300, "temperature": 0.2}
-    """Sampling parameters of the request."""
+    params: Params = PARAMS
+    """Sampling parameters of the request, over the defaults key by key; null removes one."""
     provider: dict[str, Any] = {}
     """OpenRouter's provider routing, passed on."""
     extra_body: Body = {}

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import re
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from pipeline.settings import Settings
+from pipeline.settings import Duration, Settings, Size
 
-_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-
-
-def _bytes(value: object) -> object:
-    """`256MB` -> 256_000_000; numbers are bytes."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?B)", value.strip().upper())
-        if not match:
-            raise ValueError("write a size as 268435456, 256MB or 1GB")
-        return int(float(match[1]) * _UNITS[match[2]])
-    return value
-
-
-#: Bytes, written as a number or as `256MB`.
-Size = Annotated[
-    int,
-    BeforeValidator(_bytes, json_schema_input_type=str | int),
-    Field(examples=[268435456, "256MB", "1GB"]),
-]
+#: `5%`, `0.5 %`, up to `100%`.
+_PERCENT = r"^(100|\d{1,2}(\.\d+)?) ?%$"
 
 
 class OutputSettings(Settings):
@@ -55,11 +38,13 @@ class Elsewhere(OutputSettings):
 
 
 class RunSettings(Settings):
-    max_failed: int = Field(default=0, ge=0)
-    """So many images may lack a caption and the run still exits 0."""
+    max_failed: Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=_PERCENT)] = Field(
+        default=0, examples=[0, 20, "5%"]
+    )
+    """So many images, or such a share of them, may lack a caption and the run still exits 0."""
     engine: Literal["local", "ray"] = "local"
     """Where the run happens."""
-    drain: float = Field(default=60.0, ge=0)
+    drain: Duration = Field(default=60.0, ge=0)
     """Seconds that requests in flight get after a stop signal."""
     min_free: Size = Field(default=256_000_000, ge=0)
     """Free disk space below which nothing more is asked."""
@@ -67,6 +52,12 @@ class RunSettings(Settings):
     """File that receives Prometheus metrics."""
     log_format: Literal["text", "json"] = "text"
     """How log lines are written, on stderr and in _state/logs."""
+
+    def failures_allowed(self, images: int) -> int:
+        """How many of so many images may lack a caption."""
+        if isinstance(self.max_failed, int):
+            return self.max_failed
+        return int(Fraction(self.max_failed.rstrip("% ")) * images / 100)
 
 
 class NotifySettings(Settings):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 #: Of one image, as it is stored.
 MAX_BYTES = 20_000_000
-#: Characters of a data URI.
-MAX_DATA_URI = 20_000_000
 #: Characters of a URL.
 MAX_URL = 8_192
 #: Images held in memory as bytes, over all that are on their way.

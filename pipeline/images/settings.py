@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from pipeline.images.guard import allowed
-from pipeline.settings import Settings
+from pipeline.settings import Duration, Settings
 
 
 def _allow(entries: list[str]) -> list[str]:
@@ -38,5 +38,5 @@ class ImageSettings(Settings):
     """Proxy for image downloads: a URL, or env."""
     cache: str | None = None
     """Folder for downloaded images."""
-    timeout: float = Field(default=30, gt=0, le=3600)
+    timeout: Duration = Field(default=30.0, gt=0, le=3600)
     """Seconds, in total, for one image download."""

@@ -16,11 +16,10 @@ import pyarrow.compute as pc
 
 from pipeline.manifest.columns import is_text, prompt_type
 from pipeline.manifest.image_column import stored_type
+from pipeline.media import MAX_DATA_URI
 from pipeline.records import Row
 
 MAX_URL = 8_192
-#: Characters of a data URI: 20 MB of image in base64, and its head.
-MAX_DATA_URI = 28_000_000
 #: Bytes of the id.
 MAX_ID = 512
 #: Bytes of a cell that the prompt names.

@@ -149,7 +149,7 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
             code = outcome.exit_code(
                 tally,
                 reason,
-                max_failed=job.run.max_failed,
+                max_failed=job.run.failures_allowed(tally.images),
                 limited=options.limit is not None or options.pilot is not None,
             )
             summary = outcome.summary(

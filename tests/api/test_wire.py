@@ -63,7 +63,7 @@ def test_one_image_byte_for_byte() -> None:
 def test_a_pack_byte_for_byte() -> None:
     """The instruction, then `Image N:` and its image, N from 1; room for every caption; the
     schema, strict."""
-    made = wire(ALL, system="You caption.", params={"max_tokens": 100})
+    made = wire(ALL, system="You caption.", params={"max_tokens": 100, "temperature": None})
     found = made.body(request(2, "pack"), instruction="Answer as JSON.", schema={"type": "object"})
 
     assert found == (

@@ -7,8 +7,8 @@ import binascii
 from urllib.parse import unquote_to_bytes
 
 from pipeline.errors import ImageError
-from pipeline.images.limits import MAX_DATA_URI
 from pipeline.images.sources.base import Places
+from pipeline.media import MAX_DATA_URI
 
 
 def from_data_uri(text: str, _places: Places) -> bytes:
