@@ -58,7 +58,13 @@ def test_a_duration_is_seconds_or_has_a_unit(
 @pytest.mark.parametrize("key", keys_like("256MB"))
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("300MB", 300_000_000), ("300 MB", 300_000_000), ("1GiB", 2**30), ("2e3", None), ("5000", 5000)],
+    [
+        ("300MB", 300_000_000),
+        ("300 MB", 300_000_000),
+        ("1GiB", 2**30),
+        ("2e3", None),
+        ("5000", 5000),
+    ],
 )
 def test_a_size_is_bytes_or_has_a_unit(
     tmp_path: Path, key: str, text: str, size: int | None
