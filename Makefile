@@ -32,10 +32,12 @@ bench:
 	$(PYTHON) bench/checkpoint.py
 	$(PYTHON) bench/export.py
 	$(PYTHON) bench/quota.py
+	$(PYTHON) bench/report.py --promised
 
 bench-ci:
 	$(PYTHON) bench/startup.py --rounds 1
 	$(PYTHON) bench/export.py --rows 20000 --rounds 1
+	$(PYTHON) bench/report.py --rows 20000 --promised
 	$(PYTHON) bench/overhead.py --rows 6000 --rounds 5 --limit 1.5
 	$(PYTHON) bench/overhead.py --rows 20000 --rounds 3 --packs 16 --limit 0.4 --promised
 	$(PYTHON) bench/images.py --images 6 --rounds 2 --downloads 40

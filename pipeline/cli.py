@@ -208,6 +208,21 @@ def export(
 
 
 @app.command()
+def report(
+    job: Job,
+    dest: Annotated[
+        Path | None, typer.Argument(metavar="[DEST]", help="Default: report.html in the output.")
+    ] = None,
+    set_: Sets = None,
+) -> None:
+    """One self-contained HTML page: gallery, uptime, tokens, failures, runs."""
+    loaded, environ = _load(job, set_)
+    from pipeline.stories.pages import report_command
+
+    raise typer.Exit(report_command(loaded, dest, environ))
+
+
+@app.command()
 def verify(
     job: Job,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what needs no guessing.")] = False,

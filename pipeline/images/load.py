@@ -128,6 +128,15 @@ class Images:
         settings = self._settings
         return await self._workers.run(encode, data, settings.max_side, settings.quality)
 
+    async def thumbnail(self, data: bytes, limit: int) -> bytes | None:
+        """A small WebP of a picture that was encoded here; None where that fails."""
+        from pipeline.images.thumbnail import thumbnail
+
+        try:
+            return await self._workers.run(thumbnail, data, limit)
+        except (ImageError, OSError, ValueError):
+            return None
+
     def close(self) -> None:
         """Let threads and workers go; blocking."""
         self._threads.shutdown(cancel_futures=True)

@@ -21,7 +21,8 @@ from pipeline.stories import choice, metrics, notify, outcome, pilot
 from pipeline.stories.dataset import write_dataset
 from pipeline.stories.hint import Hint, Watch, write_hint
 from pipeline.stories.logs import logging_to
-from pipeline.stories.place import shared
+from pipeline.stories.machine_jobs import append_job
+from pipeline.stories.place import shared, state_folder
 from pipeline.stories.progress import Tally
 from pipeline.stories.rates import rates_of
 from pipeline.stories.remaining import asks_again, holds, take_survey
@@ -177,6 +178,7 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
                 page = await asyncio.to_thread(pilot.write, looked.output, told, sample)
                 _log.info("pilot: pictures and captions side by side: %s", page)
             await asyncio.to_thread(append_run, looked.output, summary)
+            await asyncio.to_thread(append_job, state_folder(world.environ), summary)
             metrics.update(
                 job.run.metrics, job.name, tally, quota, now=clock.now(), exit_code=int(code)
             )

@@ -46,6 +46,7 @@ async def present(run: Opened, row: Row, raw: bytes) -> Item | None:
         record = failure(run.desk, item, code=error.code, message=error.message)
         await run.desk.keep([item], [record])
         return None
+    await run.keep_thumbnail(item.asked.key, image)
     asked = replace(
         item.asked,
         image_sha256=image.sha256,

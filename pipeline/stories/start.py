@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from pipeline.checkpoint.thumbnails import BYTES as THUMBNAIL_BYTES
+from pipeline.checkpoint.thumbnails import Thumbnails
 from pipeline.clock import Clock, SystemClock, utc
 from pipeline.plan import auto, identity
 from pipeline.plan.auto import LARGEST
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from pipeline.config import JobConfig
     from pipeline.manifest.open import Manifest
     from pipeline.plan.pack import PackLimits, Pool
+    from pipeline.records import Image
     from pipeline.stories.hint import Watch
 
 
@@ -90,6 +93,15 @@ class Opened:
     limits: PackLimits
     #: Set by a second signal: do not wait for what is in flight.
     hurry: asyncio.Event
+    #: What reports will show.
+    thumbnails: Thumbnails
+
+    async def keep_thumbnail(self, key: str, image: Image) -> None:
+        """Keep a small copy of a picture that is sent as bytes, if it belongs to the sample."""
+        if image.data is not None and self.thumbnails.wants(key):
+            small = await self.desk.images.thumbnail(image.data, THUMBNAIL_BYTES)
+            if small is not None:
+                self.thumbnails.put(key, small)
 
 
 def new_run_id(clock: Clock) -> str:
@@ -210,6 +222,8 @@ async def open_run(
             ),
         )
         stack.callback(progress.close)
+        thumbnails = Thumbnails(looked.output / "_state")
+        stack.callback(thumbnails.close)
         for warning in service.warnings:
             progress.event(warning)
         wire = Wire(
@@ -266,6 +280,7 @@ async def open_run(
             ahead=min(256, max(2 * concurrency, 2 * size)),
             limits=pack,
             hurry=hurry,
+            thumbnails=thumbnails,
         )
 
 

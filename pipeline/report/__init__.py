@@ -1,0 +1,1 @@
+"""The report: batches of records and requests -> facts -> one self-contained HTML page."""
