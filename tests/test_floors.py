@@ -16,7 +16,19 @@ ROOMS = {
 FLOORS = {
     **dict.fromkeys(("__init__", "values", "records", "errors"), 0),
     **dict.fromkeys(
-        ("schema", "aio", "clock", "fs", "retry", "settings", "shown", "memory", "media"), 1
+        (
+            "schema",
+            "aio",
+            "clock",
+            "fs",
+            "retry",
+            "settings",
+            "shown",
+            "memory",
+            "memory_budget",
+            "media",
+        ),
+        1,
     ),
     **dict.fromkeys(ROOMS, 2),
     **dict.fromkeys(("config", "jobfile", "jobenv", "jobwords"), 3),

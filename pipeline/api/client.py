@@ -7,10 +7,11 @@ read whole and handed on unparsed. Image downloads never share this session.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import aiohttp
 from yarl import URL
@@ -20,13 +21,15 @@ from pipeline.aio import Deadline
 from pipeline.api.classify import headers_kept
 from pipeline.api.endpoint import Endpoint
 from pipeline.api.exchange import Poster, SilentRequest, Spoiled, TooLong
+from pipeline.api.settings import MAX_BODY
 from pipeline.clock import Clock, micros
 from pipeline.errors import NoReply
+from pipeline.memory_budget import Lease, MemoryBudget
 from pipeline.records import Reply
 from pipeline.shown import HIDDEN, spellings
 
-#: Longest body that is read; a caption answer has a few KB, `/models` about 1 MB.
-MAX_BODY = 32 * 2**20
+#: Bytes of all large answers in memory at once, and what is not yet large.
+MAX_ANSWERS, SMALL_ANSWER = 48 * 2**20, 2**18
 #: Name, connection, TLS and proxy together take no longer, and never more than half of the
 #: deadline: so a call that runs out of time has certainly been connected, and may have been heard.
 CONNECT_SECONDS = 15.0
@@ -52,11 +55,37 @@ class Transport(Protocol):
         ...
 
 
+class AnswerMemory:
+    """Bounds the bytes of large answers, from their coming until they are on disk.
+
+    Each belongs to the task that receives it; what is small is not counted.
+    """
+
+    def __init__(self) -> None:
+        self._budget = MemoryBudget(MAX_ANSWERS)
+        self._leases: dict[asyncio.Task[Any] | None, Lease] = {}
+
+    async def grow(self, size: int) -> None:
+        """Wait until there is memory for so many bytes of this task's answer."""
+        if size > SMALL_ANSWER:
+            task = asyncio.current_task()
+            if task not in self._leases:
+                self._leases[task] = Lease(self._budget)
+            await self._leases[task].grow(size)
+
+    async def release(self) -> None:
+        """This task's answer is no longer in memory."""
+        if self._leases and (lease := self._leases.pop(asyncio.current_task(), None)) is not None:
+            await lease.close()
+
+
 class HttpTransport:
     """aiohttp, with every convenience that could leak or hide something switched off."""
 
-    def __init__(self, session: aiohttp.ClientSession, proxy: str | None = None) -> None:
-        self._session, self._proxy = session, proxy
+    def __init__(
+        self, session: aiohttp.ClientSession, memory: AnswerMemory, proxy: str | None = None
+    ) -> None:
+        self._session, self._memory, self._proxy = session, memory, proxy
         self._posters: dict[str, Poster] = {}
 
     async def request(
@@ -95,7 +124,9 @@ class HttpTransport:
         """Of this URL; a client sends the same headers every time."""
         poster = self._posters.get(url)
         if poster is None:
-            poster = self._posters[url] = Poster(self._session, URL(url), headers, MAX_BODY)
+            poster = self._posters[url] = Poster(
+                self._session, URL(url), headers, MAX_BODY, self._memory.grow
+            )
         return poster
 
     async def _by_session(
@@ -113,6 +144,7 @@ class HttpTransport:
             data = await response.content.read(MAX_BODY + 1)
             while len(data) <= MAX_BODY and not response.content.at_eof():
                 data += await response.content.read(MAX_BODY + 1 - len(data))
+                await self._memory.grow(len(data))
             if len(data) > MAX_BODY:
                 raise TooLong
             return response.status, response.headers, data
@@ -153,9 +185,16 @@ def _nothing() -> None:
 class Client:
     """Sends request bodies to one endpoint. Made by `open_client`."""
 
-    def __init__(self, endpoint: Endpoint, transport: Transport, clock: Clock) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        transport: Transport,
+        clock: Clock,
+        memory: AnswerMemory | None = None,
+    ) -> None:
         self.endpoint = endpoint
         self._transport = transport
+        self._memory = memory or AnswerMemory()
         self.clock = clock
         self._headers = request_headers(endpoint)
         self._deadline = Deadline(endpoint.settings.timeout)
@@ -167,13 +206,20 @@ class Client:
     async def send(self, body: bytes, written: Callable[[], None] = _nothing) -> Reply:
         """POST one chat completion; the whole answer, unparsed. Raises NoReply.
 
-        written: called as the request leaves.
+        written: called as the request leaves. `release` when the answer is on disk.
         """
         return await self._call("POST", "/chat/completions", body, written)
 
     async def get(self, path: str) -> Reply:
         """GET below the base URL. Raises NoReply."""
-        return await self._call("GET", path, None, _nothing)
+        try:
+            return await self._call("GET", path, None, _nothing)
+        finally:
+            await self.release()
+
+    async def release(self) -> None:
+        """The answer that this task was sent last is no longer needed in memory."""
+        await self._memory.release()
 
     async def _call(
         self, method: str, path: str, body: bytes | None, written: Callable[[], None]
@@ -251,8 +297,9 @@ async def open_client(
         auto_decompress=True,
         request_class=SilentRequest,
     ) as session:
-        sockets = HttpTransport(session, endpoint.settings.proxy)
+        memory = AnswerMemory()
+        sockets = HttpTransport(session, memory, endpoint.settings.proxy)
         try:
-            yield Client(endpoint, sockets, clock)
+            yield Client(endpoint, sockets, clock, memory)
         finally:
             sockets.close()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -51,12 +51,19 @@ class Poster:
     """Posts bodies to one URL; one an endpoint."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, url: URL, headers: Mapping[str, str], most: int
+        self,
+        session: aiohttp.ClientSession,
+        url: URL,
+        headers: Mapping[str, str],
+        most: int,
+        grow: Callable[[int], Awaitable[None]],
     ) -> None:
-        """most: longest body that is read, in bytes. ValueError for headers that cannot be sent."""
+        """most: longest body that is read, in bytes; grow: waits until there is memory for so
+        many bytes of one. ValueError for headers that cannot be sent."""
         connector = session.connector
         assert connector is not None
         self._connector, self._timeout, self._most = connector, session.timeout, most
+        self._grow = grow
         self._now = asyncio.get_running_loop().time
         #: Connections without a request, since when; the one that was used last is used next.
         self._idle: deque[tuple[Connection, float]] = deque()
@@ -136,6 +143,7 @@ class Poster:
             while not payload.at_eof() and size <= self._most:
                 pieces.append(await payload.readany())
                 size += len(pieces[-1])
+                await self._grow(size)
             data = b"".join(pieces)
         if len(data) > self._most:
             raise TooLong

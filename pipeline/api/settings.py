@@ -6,7 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from pipeline.settings import Duration, Settings
+from pipeline.settings import Duration, Settings, Size
+
+#: Longest body of an answer that is read; a caption answer has a few KB, `/models` about 1 MB.
+MAX_BODY = 32 * 2**20
 
 #: `endpoint.model` that lets the program choose.
 AUTO = "auto:free-vision"
@@ -91,5 +94,7 @@ class EndpointSettings(Settings):
     """Seconds, in total, for one request."""
     patience: Duration = Field(default=900.0, ge=0)
     """Longest outage to wait out."""
+    max_reply: Size = Field(default=1_000_000, ge=1, le=MAX_BODY)
+    """Longest caption that is taken; a longer one fails as too_long, its raw answer is kept."""
     proxy: str | None = None
     """Proxy for the API."""

@@ -40,6 +40,8 @@ class Portion(NamedTuple):
     kept: tuple[int, ...]
     #: Records, with one for each entry that has none.
     size: int
+    #: Bytes of their texts, about.
+    text: int
 
 
 class Backlog:
@@ -49,13 +51,15 @@ class Backlog:
         self._closed: list[Portion] = []
         #: Records, with one for each entry that has none, that wait.
         self.size = 0
+        #: Bytes of their texts, about.
+        self.text = 0
         self._begin()
 
     def _begin(self) -> None:
         self._records = _Columns(schema.records_table, schema.RECORDS)
         self._requests = _Columns(schema.requests_table, schema.REQUESTS)
         self._kept: list[int] = []
-        self._last = self._size = 0
+        self._last = self._size = self._text = 0
 
     def __bool__(self) -> bool:
         return self.size > 0
@@ -69,12 +73,17 @@ class Backlog:
             self._kept.append(one.seq)
         size = max(1, len(one.records))
         self._last, self._size, self.size = one.seq, self._size + size, self.size + size
+        for record in one.records:
+            text = len(record.caption or "") + len(record.caption_raw or "")
+            self._text, self.text = self._text + text, self.text + text
 
     def all(self) -> tuple[Portion, ...]:
         """Everything that waits now."""
         if self._size:
             tables = self._records.whole(), self._requests.whole()
-            self._closed.append(Portion(self._last, *tables, tuple(self._kept), self._size))
+            self._closed.append(
+                Portion(self._last, *tables, tuple(self._kept), self._size, self._text)
+            )
             self._begin()
         return tuple(self._closed)
 
@@ -82,6 +91,7 @@ class Backlog:
         """Entries up to this number, the last one of a portion, no longer wait."""
         self._closed = [portion for portion in self._closed if portion.last > upto]
         self.size = self._size + sum(portion.size for portion in self._closed)
+        self.text = self._text + sum(portion.text for portion in self._closed)
 
 
 class _Columns:

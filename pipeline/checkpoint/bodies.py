@@ -1,7 +1,7 @@
 """Raw bodies of answers that did not caption all they were asked for, kept for a look.
 
 They are durable in the journal from the moment they arrive; when their account rows are
-published they move here, one file a publication. An entry is a line of JSON that ends with the
+published they move here, one file a publication or more. An entry is a line of JSON that ends with the
 body's length (`bytes`), then the body as it came, then a line end, so that `grep -a` finds
 request ids as well as words. Kept for 14 days, 200 MB at most.
 """
@@ -19,6 +19,8 @@ from pipeline.checkpoint import codec
 from pipeline.clock import iso
 
 KEEP_SECONDS, KEEP_BYTES = 14 * 86_400, 200_000_000
+#: A file that has grown to this is followed by another: whole files are deleted.
+FILE_BYTES = 16_000_000
 _STAMP = "%Y%m%dT%H%M%SZ"
 
 
@@ -30,6 +32,8 @@ class BodyFile:
         self.path = folder / f"{stamp}-{number:012d}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         self._fd = os.open(self.path, flags, fs.PRIVATE_FILE)
+        #: Bytes of bodies in it.
+        self.size = 0
 
     def add(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
         """Write journal entries: (head, body) each. OSError when the disk does not take them."""
@@ -45,6 +49,7 @@ class BodyFile:
                 "bytes": len(body),
             }
             fs.write_all(self._fd, codec.write(line) + b"\n" + body + b"\n")
+            self.size += len(body)
 
     def close(self) -> None:
         """Sync and let go."""

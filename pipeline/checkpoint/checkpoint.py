@@ -28,7 +28,7 @@ from pipeline.checkpoint.keymap import KeyMap
 from pipeline.checkpoint.lock import locked
 from pipeline.checkpoint.owner import Owner
 from pipeline.checkpoint.plan import CAPTIONS, FAILURES, FOLDERS
-from pipeline.checkpoint.publisher import BACKLOG, Publisher
+from pipeline.checkpoint.publisher import Publisher
 from pipeline.checkpoint.redo import chosen
 from pipeline.checkpoint.replica import Replica, pull
 from pipeline.checkpoint.store import Store
@@ -114,13 +114,25 @@ class Checkpoint:
         """Why nothing more may be asked, if something could not be written."""
         return self._journal.trouble or self._publisher.lost
 
-    def full(self) -> bool:
-        """May nothing more be asked? The disk is nearly full, or has refused something."""
+    def full(self) -> str | None:
+        """Why nothing more may be asked, and how to mend it; None while there is room."""
         now = self._clock.monotonic()
         if now >= self._look_again:
             self._look_again = now + 1.0
             self._low = fs.free_bytes(self._output) < self._min_free
-        return self._low or self.trouble is not None or self._publisher.backlog > BACKLOG
+        if self.trouble is not None:
+            return self.trouble
+        if self._low:
+            return (
+                f"{self._output}: less than run.min_free ({self._min_free:,} bytes) is left on "
+                "its disk: make room and run again"
+            )
+        if self._publisher.overdue:
+            return (
+                f"{self._output}: its parts could not be written for long (the log says why); the "
+                "answers are safe in the journal: mend the folder and run again"
+            )
+        return None
 
     @property
     def crowded(self) -> bool:

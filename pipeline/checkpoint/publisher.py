@@ -49,6 +49,9 @@ PUBLISH_SECONDS = 60.0
 BACKLOG = 50 * PART_ROWS
 #: Waiting records above which it is waited for a publication that is under way: 0.7 KB each.
 CROWDED = PART_ROWS * 3 // 2
+#: Bytes of waiting texts that are published at once, and above which nothing more is asked
+#: meanwhile: captions of usual length stay far below.
+LONG_TEXTS = 32 * 2**20
 #: Published entries deleted at once, between two commits.
 _DELETED_AT_ONCE = 250
 #: Bodies copied at once.
@@ -86,14 +89,15 @@ class Publisher:
         self._written = asyncio.Event()
 
     @property
-    def backlog(self) -> int:
-        """Records that wait."""
-        return self._waiting.size
+    def overdue(self) -> bool:
+        """Does so much wait that publishing must have failed for long?"""
+        return self._waiting.size > BACKLOG or self._waiting.text > 8 * LONG_TEXTS
 
     @property
     def crowded(self) -> bool:
         """Does too much wait for a publication that is under way?"""
-        return self._writing and self._waiting.size > CROWDED
+        waiting = self._waiting
+        return self._writing and (waiting.size > CROWDED or waiting.text > 2 * LONG_TEXTS)
 
     async def room(self) -> None:
         """Wait while it is crowded. A publication that fails is not waited for."""
@@ -136,15 +140,19 @@ class Publisher:
             self._oldest = self._clock.monotonic()
             self._wake.set()
         self._waiting.add(waiting)
-        if self._waiting.size >= self._room:
+        if self._full():
             self._wake.set()
+
+    def _full(self) -> bool:
+        """Is there enough for a part, in rows or in bytes?"""
+        return self._waiting.size >= self._room or self._waiting.text >= LONG_TEXTS
 
     def _due(self) -> float | None:
         """Seconds until the next publication is due; None while there is nothing new."""
         if not self._waiting:
             return max(0.0, self._not_before - self._clock.monotonic()) if self._behind else None
         now = self._clock.monotonic()
-        wait = 0.0 if self._waiting.size >= self._room else self._oldest + PUBLISH_SECONDS - now
+        wait = 0.0 if self._full() else self._oldest + PUBLISH_SECONDS - now
         return max(wait, self._not_before - now)
 
     async def keep_publishing(self) -> None:
@@ -230,15 +238,16 @@ class Publisher:
     async def _keep_bodies(self, seqs: Sequence[int]) -> None:
         if not seqs:
             return
-        now = self._clock.now()
-        file = await self.aside(bodies.BodyFile, self._bodies, now=now, number=seqs[-1])
-        try:
-            for start in range(0, len(seqs), _BODIES_AT_ONCE):
-                some = seqs[start : start + _BODIES_AT_ONCE]
-                await self.aside(file.add, await self._journal.call(tables.some_bodies, some))
-        finally:
-            await self.aside(file.close)
-        await self.aside(bodies.prune, self._bodies, now=now)
+        now, left = self._clock.now(), list(seqs)
+        while left:
+            file = await self.aside(bodies.BodyFile, self._bodies, now=now, number=left[0])
+            try:
+                while left and file.size < bodies.FILE_BYTES:
+                    some, left = left[:_BODIES_AT_ONCE], left[_BODIES_AT_ONCE:]
+                    await self.aside(file.add, await self._journal.call(tables.some_bodies, some))
+            finally:
+                await self.aside(file.close)
+            await self.aside(bodies.prune, self._bodies, now=now)
 
     def close(self) -> None:
         """Let go of the thread."""

@@ -51,6 +51,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 _PAGE_BYTES = 8192
 #: Entries are added at the end and deleted from the start: nothing is looked at twice.
 _CACHED_PAGES = 50
+#: Bytes of bodies that are read back at once, about.
+READ_AT_ONCE = 16 * 2**20
 #: Entries of one statement; more of them take several in a transaction.
 ADDED_AT_ONCE = 64
 
@@ -182,9 +184,16 @@ def waiting(db: sqlite3.Connection) -> int:
 
 
 def some_entries(db: sqlite3.Connection, after: int, most: int) -> list[Entry]:
-    """Unpublished entries in order, from a number on."""
+    """Unpublished entries in order, from a number on: not so many that their bodies are large."""
     sql = "SELECT * FROM entries WHERE seq > ? ORDER BY seq LIMIT ?"
-    return db.execute(sql, (max(after, published(db)), most)).fetchall()
+    entries: list[Entry] = []
+    size = 0
+    for entry in db.execute(sql, (max(after, published(db)), most)):
+        entries.append(entry)
+        size += len(entry[3] or b"")
+        if size > READ_AT_ONCE:
+            break
+    return entries
 
 
 def some_bodies(db: sqlite3.Connection, seqs: Sequence[int]) -> list[tuple[bytes, bytes]]:

@@ -31,9 +31,9 @@ from pipeline.errors import ImageError
 from pipeline.images.cache import Cache
 from pipeline.images.guard import DIAL, Dial, Guard, allowed
 from pipeline.images.limits import MAX_BYTES
-from pipeline.images.room import Hold
 from pipeline.images.settings import ImageSettings
 from pipeline.images.urls import check_place, parse
+from pipeline.memory_budget import Lease
 
 MAX_HOPS = 3
 PER_HOST = 16
@@ -72,7 +72,7 @@ class Fetcher:
     #: URL -> held while it is downloaded, so that the second asker finds it in the cache.
     under_way: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
-    async def get(self, text: str, hold: Hold) -> bytes:
+    async def get(self, text: str, hold: Lease) -> bytes:
         """The bytes behind a URL, with room taken for them; ImageError with the code that fits."""
         url = parse(text)
         cache = self.cache
@@ -87,7 +87,7 @@ class Fetcher:
             await asyncio.to_thread(cache.put, text, data)
             return data
 
-    async def _download(self, url: URL, hold: Hold) -> bytes:
+    async def _download(self, url: URL, hold: Lease) -> bytes:
         for left in reversed(range(TRIES)):
             await self._rest(url)
             try:
@@ -206,7 +206,7 @@ class Fetcher:
 class _Reading:
     """The room and the time of one download. Waiting for room is not the host's fault."""
 
-    hold: Hold
+    hold: Lease
     timeout: asyncio.Timeout
     clock: Clock
     waited: float = 0.0

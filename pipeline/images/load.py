@@ -16,13 +16,13 @@ from pipeline.errors import ImageError
 from pipeline.images.fetch import Fetcher, open_fetcher
 from pipeline.images.guard import address_of, is_public, refuse_odd_host
 from pipeline.images.limits import MAX_HELD
-from pipeline.images.room import Room
 from pipeline.images.settings import ImageSettings
 from pipeline.images.sources import SOURCES
 from pipeline.images.sources.base import Places, scheme_of
 from pipeline.images.sources.shards import Shards
 from pipeline.images.urls import parse, place_of
 from pipeline.images.workers import Workers, cores
+from pipeline.memory_budget import MemoryBudget
 from pipeline.records import Image, ImageValue
 
 #: Files read at once; an object store answers slower than a disk.
@@ -41,7 +41,7 @@ class Images:
         self._workers = workers
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="images")
         self._reading = asyncio.Semaphore(READERS)
-        self._room = Room(MAX_HELD)
+        self._budget = MemoryBudget(MAX_HELD)
         #: Hosts whose images go as bytes although URLs would do.
         self._inline: set[str] = set()
         #: What is known of a place; a manifest of millions names few.
@@ -64,13 +64,13 @@ class Images:
         if scheme in ("http", "https"):
             if not inline and (passed := self.pass_on(value)) is not None:
                 return passed
-            async with self._room.hold() as hold:
+            async with self._budget.hold() as hold:
                 return await self._encode(await self._fetcher.get(value, hold))
         source = SOURCES.get(scheme)
         if source is None:
             raise ImageError("bad_uri", f"{scheme}:// is not a place that images come from")
         loop = asyncio.get_running_loop()
-        async with self._room.hold() as hold:
+        async with self._budget.hold() as hold:
             async with self._reading:  # what was read and has no room yet is little
                 data = await loop.run_in_executor(self._threads, source, value, self._places)
                 await hold.grow(len(data))

@@ -16,6 +16,8 @@ from pipeline.retry import TABLE, Action, Kind, Verdict
 
 #: Longest error text kept in a record.
 ERROR_CHARS = 500
+#: Longest caption in bytes, where nothing else is said.
+MAX_REPLY = 1_000_000
 #: The model wrote what it was asked for, to the end or to its limit.
 _WRITTEN = frozenset({Kind.OK, Kind.TRUNCATED})
 #: A pack's reply of these kinds may hold complete entries: the rest of it was cut off.
@@ -30,9 +32,17 @@ _CODES = {
 
 
 def records_of(
-    sent: Sent, reply: Reply, verdict: Verdict, completion: Completion | None
+    sent: Sent,
+    reply: Reply,
+    verdict: Verdict,
+    completion: Completion | None,
+    *,
+    max_reply: int = MAX_REPLY,
 ) -> Derived:
-    """The records that this reply settles (perhaps none) and its account row (always)."""
+    """The records that this reply settles (perhaps none) and its account row (always).
+
+    max_reply: longest text of one caption, in bytes.
+    """
     row = RequestRow(
         request_id=sent.request_id,
         run_id=sent.run_id,
@@ -50,7 +60,7 @@ def records_of(
         latency_ms=reply.latency_ms,
         wait_ms=sent.wait_ms,
     )
-    return Derived(records=tuple(_records(sent, reply, verdict, completion)), row=row)
+    return Derived(records=tuple(_records(sent, reply, verdict, completion, max_reply)), row=row)
 
 
 def unanswered(sent: Sent) -> RequestRow:
@@ -84,15 +94,17 @@ def named(sent: Sent, verdict: Verdict, completion: Completion | None) -> Verdic
 
 
 def _records(
-    sent: Sent, reply: Reply, verdict: Verdict, completion: Completion | None
+    sent: Sent, reply: Reply, verdict: Verdict, completion: Completion | None, max_reply: int
 ) -> list[Record]:
     if sent.form == "audit":
         return []  # the image has its caption; this answer is only compared with it
-    shares = _Shares(sent, reply, completion)
+    shares = _Shares(sent, reply, completion, max_reply)
     if len(sent.items) > 1:
         return _of_pack(shares, sent, verdict, completion)
     if completion is not None and verdict.kind in _WRITTEN:
         raw = completion.content
+        if longer(raw, max_reply):
+            return [shares.record(0, raw=raw)]
         caption = clean_caption(raw)
         if sent.form == "pack":
             pack = parse_pack(raw, 1)
@@ -123,12 +135,21 @@ def _of_pack(
     ]
 
 
+def longer(text: str, size: int) -> bool:
+    """Does this text take more than so many bytes of UTF-8?"""
+    if len(text) * 4 <= size:
+        return False
+    return len(text) > size or len(text.encode("utf-8", "surrogatepass")) > size
+
+
 class _Shares:
     """Each image's share of one request's tokens, money and facts."""
 
-    def __init__(self, sent: Sent, reply: Reply, completion: Completion | None) -> None:
+    def __init__(
+        self, sent: Sent, reply: Reply, completion: Completion | None, max_reply: int
+    ) -> None:
         count = len(sent.items)
-        self._sent, self._reply = sent, reply
+        self._sent, self._reply, self._max_reply = sent, reply, max_reply
         self._prompt = share(completion.prompt_tokens if completion else None, count)
         self._output = share(completion.completion_tokens if completion else None, count)
         cost = completion.cost_usd if completion else None
@@ -156,6 +177,9 @@ class _Shares:
     ) -> Record:
         sent = self._sent
         asked: Asked = sent.items[index]
+        if raw is not None and longer(raw, self._max_reply):
+            caption, raw, code = None, None, "too_long"
+            error = f"the caption is longer than endpoint.max_reply ({self._max_reply:,} bytes)"
         kept_raw = None if raw is None or raw == caption else safe_text(raw)
         # In the order of the fields: naming 29 of them takes longer than all the rest.
         return Record(

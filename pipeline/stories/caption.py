@@ -196,15 +196,8 @@ class Desk:
 
     async def _ask(self, request: Request, body: bytes, attempt: int) -> tuple[Sent, Told]:
         """One HTTP attempt; returns when its outcome is on disk. Raises Stopped."""
-        if self.checkpoint.full():
-            self.gate.stop(
-                StopReason(
-                    exit=Exit.OUTPUT,
-                    message=self.checkpoint.trouble
-                    or "the disk of the output is nearly full (run.min_free): make room",
-                    resume_after=None,
-                )
-            )
+        if (full := self.checkpoint.full()) is not None:
+            self.gate.stop(StopReason(exit=Exit.OUTPUT, message=full, resume_after=None))
         if self.checkpoint.crowded:
             await self.checkpoint.room()
         asked = self.clock.monotonic()
@@ -230,16 +223,19 @@ class Desk:
         )
         keys = [item.asked.key for item in request.items]
         try:
-            reply = await self.client.send(body, partial(self.gate.written, permit))
-        except NoReply as lost:
-            return sent, await self._lost(permit, sent, lost, keys)
-        except BaseException:
-            # Cancelled in flight: the reservation stays spent, the slot comes back.
-            self.gate.report(permit, None, tokens=None, cost_usd=None, images=keys)
-            raise
-        if (date := date_of(reply)) is not None:
-            self.gate.heard_date(date, permit)
-        told, before = await self.checkpoint.reply(sent, reply)
+            try:
+                reply = await self.client.send(body, partial(self.gate.written, permit))
+            except NoReply as lost:
+                return sent, await self._lost(permit, sent, lost, keys)
+            except BaseException:
+                # Cancelled in flight: the reservation stays spent, the slot comes back.
+                self.gate.report(permit, None, tokens=None, cost_usd=None, images=keys)
+                raise
+            if (date := date_of(reply)) is not None:
+                self.gate.heard_date(date, permit)
+            told, before = await self.checkpoint.reply(sent, reply)
+        finally:
+            await self.client.release()
         assert isinstance(told, Told)
         self.progress.tried(told.row)
         self.progress.records(zip(before, told.records, strict=True))

@@ -37,7 +37,7 @@ from pipeline.stories.start import (
     this_world,
     under,
 )
-from pipeline.stories.told import derive
+from pipeline.stories.told import deriving
 
 if TYPE_CHECKING:
     from pipeline.checkpoint.checkpoint import Checkpoint
@@ -100,7 +100,7 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
     min_free = job.run.min_free
     async with open_checkpoint(
         looked.output,
-        derive=derive,
+        derive=deriving(job.endpoint.max_reply),
         clock=clock,
         min_free=min_free,
         store=await asyncio.to_thread(shared, job),

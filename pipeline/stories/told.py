@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from pipeline.api.classify import classify
 from pipeline.clock import micros
 from pipeline.errors import Exit, StopReason
 from pipeline.plan.reply import safe_text
-from pipeline.plan.settle import ERROR_CHARS, named, records_of
+from pipeline.plan.settle import ERROR_CHARS, MAX_REPLY, longer, named, records_of
 from pipeline.records import Completion, Derived, Item, Record, Reply, Sent
 from pipeline.retry import Kind, Verdict
 from pipeline.values import dataclass
@@ -27,11 +29,18 @@ class Told(Derived):
     completion: Completion | None
 
 
-def derive(sent: Sent, reply: Reply) -> Told:
+def deriving(max_reply: int) -> Callable[[Sent, Reply], Told]:
+    """`derive` for a job's `endpoint.max_reply`."""
+    return partial(derive, max_reply=max_reply)
+
+
+def derive(sent: Sent, reply: Reply, *, max_reply: int = MAX_REPLY) -> Told:
     """Read a stored reply. Pure: recovery after a crash comes to the same records."""
     verdict, completion = classify(reply, now=reply.at / 1e6)
     verdict = named(sent, verdict, completion)
-    settled = records_of(sent, reply, verdict, completion)
+    settled = records_of(sent, reply, verdict, completion, max_reply=max_reply)
+    if completion is not None and longer(completion.content, max_reply):
+        completion = replace(completion, content="")  # nobody reads it again, and it is large
     return Told(records=settled.records, row=settled.row, verdict=verdict, completion=completion)
 
 

@@ -66,6 +66,7 @@ def test_it_holds_what_was_added_and_not_dropped(
             held.drop(upto)
             expected = [one for one in expected if one.seq > upto]
         assert held.size == sum(max(1, len(one.records)) for one in expected)
+        assert held.text == 5 * sum(len(one.records) for one in expected)
         assert bool(held) == bool(expected)
     portions = held.all()
 
