@@ -38,6 +38,11 @@ Sets = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 
+Port = Annotated[int, typer.Option(help="Port to listen on; 0: any free one.")]
+HostName = Annotated[
+    str, typer.Option("--host", help="Address to listen on; others than this machine see the page.")
+]
+
 
 def _version(value: bool) -> None:
     if value:
@@ -220,6 +225,38 @@ def report(
     from pipeline.stories.pages import report_command
 
     raise typer.Exit(report_command(loaded, dest, environ))
+
+
+@app.command()
+def watch(job: Job, port: Port = 0, host: HostName = "127.0.0.1", set_: Sets = None) -> None:
+    """The report on a loopback port while a run goes on; captions appear as they land."""
+    loaded, environ = _load(job, set_)
+    from pipeline.stories.watch import watch_command
+
+    raise typer.Exit(watch_command(loaded, environ, host=host, port=port))
+
+
+@app.command()
+def review(
+    job: Job,
+    as_: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="Who decides; default: the user.")
+    ] = None,
+    import_: Annotated[
+        Path | None,
+        typer.Option("--import", metavar="FILE", help="Take over an edited dataset, do not serve."),
+    ] = None,
+    port: Port = 0,
+    host: HostName = "127.0.0.1",
+    set_: Sets = None,
+) -> None:
+    """Accept, edit, reject or flag captions, in a browser on loopback."""
+    loaded, _ = _load(job, set_)
+    from pipeline.stories import review, review_import
+
+    if import_ is not None:
+        raise typer.Exit(review_import.import_command(loaded, import_, as_))
+    raise typer.Exit(review.review_command(loaded, as_, host=host, port=port))
 
 
 @app.command()

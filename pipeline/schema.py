@@ -78,6 +78,19 @@ REQUESTS = pa.schema(
     metadata=METADATA,
 )
 
+#: Decisions of people on captions, oldest first; the last one of a key counts.
+REVIEWS = pa.schema(
+    [
+        pa.field("key", _STR, nullable=False),
+        pa.field("decision", _STR, nullable=False),
+        pa.field("before", _STR),
+        pa.field("after", _STR),
+        pa.field("by", _STR),
+        pa.field("at", _TIME, nullable=False),
+    ],
+    metadata=METADATA,
+)
+
 
 def _agree(cls: type, names: Sequence[str], schema: pa.Schema) -> None:
     if [name.rstrip("_") for name in names] != schema.names:

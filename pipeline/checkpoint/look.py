@@ -8,7 +8,7 @@ in this order no key is met twice, however long the look takes.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,11 +16,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.checkpoint import tables
+from pipeline.checkpoint import codec, tables
 from pipeline.checkpoint.parts import part_files, read_part, readable, rows_of
 from pipeline.checkpoint.plan import CAPTIONS, FAILURES, REQUESTS
+from pipeline.records import Derived, Record, Reply, Sent
 
 _BATCH_ROWS = 10_000
+#: Entries of the journal read at once from outside.
+_ENTRIES = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +74,31 @@ def record_batches(output: Path, columns: Sequence[str] | None = None) -> Iterat
             ):
                 for batch in file.iter_batches(_BATCH_ROWS, columns=wanted):
                     yield batch.select(wanted) if wanted else batch
+
+
+def journaled_records(
+    output: Path, after: int, derive: Callable[[Sent, Reply], Derived]
+) -> tuple[int, list[Record]]:
+    """Records of the journal's entries above a number that are in no part yet, and the number of
+    the last of these; nothing where the journal cannot be read from here."""
+    path, records = output / "_state" / "journal.db", list[Record]()
+    if not path.exists():
+        return after, records
+    try:
+        db = tables.look(path)
+        try:
+            entries = tables.some_entries(db, after, _ENTRIES)
+        finally:
+            db.close()
+    except sqlite3.Error:
+        return after, records
+    for seq, kind, head, body in entries:
+        after = seq
+        if kind == tables.REPLY:
+            records += derive(*codec.read_reply(head, body)).records
+        elif kind == tables.RECORDS:
+            records += codec.read_records(head)
+    return after, records
 
 
 def _rows(output: Path, folder: str) -> int:

@@ -21,6 +21,8 @@ from pathlib import Path
 from pipeline import fs
 from pipeline.errors import OutputError
 
+#: What SQLite raises.
+ERRORS = (sqlite3.Error,)
 #: Kinds of entry.
 REPLY, RECORDS, LOST = 1, 2, 3
 Entry = tuple[int, int, bytes, bytes | None]  # number, kind, head, body
@@ -151,14 +153,14 @@ def look(path: Path) -> sqlite3.Connection:
 def add(db: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     """Store entries, durable on return. Storing one again under its number changes nothing."""
     if len(entries) <= ADDED_AT_ONCE:
-        _insert(db, entries)
+        insert(db, entries)
         return
     with transaction(db):
         for start in range(0, len(entries), ADDED_AT_ONCE):
-            _insert(db, entries[start : start + ADDED_AT_ONCE])
+            insert(db, entries[start : start + ADDED_AT_ONCE])
 
 
-def _insert(db: sqlite3.Connection, entries: Sequence[Entry]) -> None:
+def insert(db: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     """One statement, which by itself is a transaction. For each statement the interpreter's lock
     is let go and has to be fought for again with the loop's thread, which costs more than what
     SQLite does."""

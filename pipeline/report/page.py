@@ -118,9 +118,24 @@ def render(
             live=live,
             panels=panels(facts, extras),
             choices=_choices(cards),
-            policy=policy(live is not None),
+            policy=policy(live.mode if live else "report"),
             style=Markup(style()),  # noqa: S704 - our own file
             script=Markup(script(live.mode if live else "report")),  # noqa: S704 - our own files
+        )
+    )
+
+
+def render_review(job: str, live: Live) -> str:
+    """The page of `review`; its captions are asked for by its script."""
+    return (
+        _environment()
+        .get_template("review.html.j2")
+        .render(
+            job=job,
+            live=live,
+            policy=policy("review"),
+            style=Markup(style()),  # noqa: S704 - our own file
+            script=Markup(script("review")),  # noqa: S704 - our own file
         )
     )
 
@@ -166,15 +181,14 @@ def script(mode: str) -> str:
 
 
 @cache
-def policy(live: bool, mode: str = "") -> str:
-    """The Content-Security-Policy: nothing from outside, and only the page's own style and script."""
-    modes = [mode] if mode else ["watch", "review"] if live else ["report"]
-    scripts = " ".join(f"'sha256-{_digest(script(one))}'" for one in modes)
-    also = " 'self'" if live else ""
-    connect = "connect-src 'self'; " if live else ""
+def policy(mode: str) -> str:
+    """The Content-Security-Policy of a page (`report`, `watch`, `review`): nothing from outside,
+    and only the page's own style and script."""
+    own, connect = ("", "") if mode == "report" else (" 'self'", "connect-src 'self'; ")
     return (
-        f"default-src 'none'; img-src data:{also}; style-src 'sha256-{_digest(style())}'; "
-        f"script-src {scripts}; {connect}base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data:{own}; "
+        f"style-src 'sha256-{_digest(style())}'; script-src 'sha256-{_digest(script(mode))}'; "
+        f"{connect}base-uri 'none'; form-action 'none'"
     )
 
 
