@@ -54,7 +54,7 @@ def review_command(job: JobConfig, name: str | None, *, host: str, port: int) ->
     reviews = Reviews(output)
     try:
         server = ReviewServer(job, reviews, by, SystemClock())
-        return serve_command(server.site(), host=host, port=port)
+        return serve_command(server.site(), host=host, port=port, each_minute=server.publish)
     finally:
         reviews.close()
 
@@ -89,6 +89,11 @@ class ReviewServer:
             token=self._token,
             close=self._opened.aclose,
         )
+
+    async def publish(self) -> None:
+        """Put decisions into parts."""
+        async with self._one:
+            await asyncio.to_thread(self._reviews.publish)
 
     async def _page(self, rest: str, query: Mapping[str, str]) -> Answer:
         text = render_review(

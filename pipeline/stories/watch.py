@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,9 +49,9 @@ def watch_command(job: JobConfig, environ: Mapping[str, str], *, host: str, port
 
 
 def serve_command(
-    site: Site, *, host: str, port: int, each_minute: Callable[[], Any] | None = None
+    site: Site, *, host: str, port: int, each_minute: Callable[[], Awaitable[None]] | None = None
 ) -> int:
-    """Print the URL, then serve until a signal. each_minute: called in a thread, now and then."""
+    """Print the URL, then serve until a signal. each_minute: called now and then."""
     if not 0 <= port <= 65535:
         raise UsageError(f"--port {port}: write a number from 0 (any free port) to 65535")
 
@@ -70,11 +70,11 @@ def serve_command(
     return asyncio.run(whole())
 
 
-async def _each_minute(act: Callable[[], Any] | None) -> None:
+async def _each_minute(act: Callable[[], Awaitable[None]] | None) -> None:
     while act is not None:
         await asyncio.sleep(60)
         try:
-            await asyncio.to_thread(act)
+            await act()
         except PipelineError as error:
             print(f"caption-pipeline: {error}", file=sys.stderr)  # noqa: T201 - tried again
 
