@@ -75,45 +75,45 @@ def _axis(top: float) -> Markup:
 
 def strips(name: str, rows: Sequence[tuple[str, Sequence[Uptime | None]]]) -> Markup:
     """One strip a provider, one cell an hour: up, partly down, down, only rate-limited, no request."""
-    left, high = 130, 24
-    count = max((len(cells) for _, cells in rows), default=1)
-    step = (2 * WIDTH - left - 62) / max(1, count)
-    parts = []
-    for at, (label, cells) in enumerate(rows):
-        y = at * high + 4
+    made = []
+    for label, cells in rows:
         up = sum(cell.up for cell in cells if cell)
         down = sum(cell.down for cell in cells if cell)
-        shown = f"{100 * up / (up + down):.1f} %" if up + down else "–"
-        parts.append(
-            Markup(
-                '<text x="{}" y="{}" text-anchor="end">{}</text><text x="{}" y="{}">{}</text>'
-            ).format(left - 8, y + 13, label[:18], 2 * WIDTH - 54, y + 13, shown)
-        )
-        for hour, cell in enumerate(cells):
-            parts.append(
-                Markup('<rect class="{}" x="{}" y="{}" width="{}" height="16"/>').format(
-                    _cell(cell), _n(left + hour * step), y, _n(max(1.0, step - 1))
-                )
-            )
-    return _svg(name, len(rows) * high + 8, parts, width=2 * WIDTH)
+        share = f"{100 * up / (up + down):.1f} %" if up + down else "–"
+        parts = [
+            Markup('<rect class="{}" x="{}" width="{}" height="10"/>').format(_cell(cell), at, 0.82)
+            for at, cell in enumerate(cells)
+        ]
+        made.append(_row(label, share, len(cells), parts))
+    return _rows(name, made)
 
 
 def shares(name: str, rows: Sequence[tuple[str, float]]) -> Markup:
-    """Horizontal bars of percentages, each with its label above it."""
-    high, parts = 34, []
+    """Horizontal bars of percentages."""
+    made = []
     for at, (label, share) in enumerate(rows):
-        y = at * high
-        parts.append(
-            Markup(
-                '<text x="0" y="{}">{}</text><text x="{}" y="{}" text-anchor="end">{:.1f} %</text>'
-                '<rect class="none" x="0" y="{}" width="{}" height="10"/>'
-                '<rect class="c{}" x="0" y="{}" width="{}" height="10"/>'
-            ).format(
-                *(y + 12, label[:60], WIDTH, y + 12, share, y + 17, WIDTH),
-                *(min(at, SERIES - 1), y + 17, _n(WIDTH * share / 100)),
-            )
-        )
-    return _svg(name, max(1, len(rows)) * high, parts)
+        parts = [
+            Markup('<rect class="none" width="100" height="10"/>'),
+            Markup('<rect class="c{}" width="{}" height="10"/>').format(
+                min(at, SERIES - 1), _n(share)
+            ),
+        ]
+        made.append(_row(label, f"{share:.1f} %", 100, parts))
+    return _rows(name, made)
+
+
+def _row(label: str, value: str, width: int, parts: Sequence[Markup]) -> Markup:
+    """Text beside a drawing that takes what width there is: text in it would be stretched."""
+    return Markup(
+        '<div class="row"><bdi>{}</bdi><svg viewBox="0 0 {} 10" preserveAspectRatio="none" '
+        'aria-hidden="true">{}</svg><span>{}</span></div>'
+    ).format(label[:60], width, Markup("").join(parts), value)
+
+
+def _rows(name: str, rows: Sequence[Markup]) -> Markup:
+    return Markup('<div class="rows-chart" role="group" aria-label="{}">{}</div>').format(
+        name, Markup("").join(rows)
+    )
 
 
 def _cell(cell: Uptime | None) -> str:
@@ -122,12 +122,12 @@ def _cell(cell: Uptime | None) -> str:
     if not cell.up + cell.down:
         return "lim"
     share = cell.down / (cell.up + cell.down)
-    return "up" if share <= 0.01 else "part" if share < 0.5 else "down"
+    return "up" if share <= 0.05 else "part" if share < 0.5 else "down"
 
 
-def _svg(name: str, height: int, parts: Sequence[Markup], *, width: int = WIDTH) -> Markup:
+def _svg(name: str, height: int, parts: Sequence[Markup]) -> Markup:
     return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        width, height, name, Markup("").join(parts)
+        WIDTH, height, name, Markup("").join(parts)
     )
 
 

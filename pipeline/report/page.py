@@ -366,7 +366,7 @@ def _histogram(
 
 
 def _packs(facts: Facts) -> Panel | None:
-    if set(facts.pack_sizes) <= {0, 1}:
+    if len(facts.pack_sizes) < 2:
         return None
     title = "Captions by images in their request"
     return Panel(
