@@ -197,19 +197,62 @@ def models(job: Job, set_: Sets = None, json: Json = False) -> None:
 @app.command()
 def export(
     job: Job,
-    dest: Annotated[Path, typer.Argument(metavar="DEST", help="File or folder to write.")],
-    format_: Annotated[str | None, typer.Option("--format", help="parquet, jsonl, csv, …")] = None,
+    dest: Annotated[
+        Path | None, typer.Argument(metavar="DEST", help="File or folder to write.")
+    ] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="parquet, jsonl, csv, tsv, sidecar, kohya, imagefolder, webdataset, hf; "
+            "default: by DEST's ending.",
+        ),
+    ] = None,
+    beside: Annotated[
+        bool, typer.Option("--beside", help="Sidecars next to the pictures; no DEST.")
+    ] = False,
+    images: Annotated[
+        bool, typer.Option("--images", help="Parquet: with the pictures, as {bytes, path}.")
+    ] = False,
+    keep_lines: Annotated[
+        bool, typer.Option("--keep-lines", help="Sidecar, kohya: keep line breaks in captions.")
+    ] = False,
+    prefix: Annotated[str | None, typer.Option(help="Text before each caption.")] = None,
+    suffix: Annotated[str | None, typer.Option(help="Text after each caption.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Captions of another recipe that the output holds.")
+    ] = None,
+    shard_size: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="hf, webdataset: bytes of a shard, as 500MB or 1GB."),
+    ] = None,
+    shard_rows: Annotated[
+        int | None, typer.Option(min=1, help="hf, webdataset: rows of a shard.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that this job did not write.")
+    ] = False,
     raw_cells: Annotated[
         bool,
-        typer.Option("--raw-cells", help="CSV: leave cells that look like formulas as they are."),
+        typer.Option(
+            "--raw-cells", help="CSV: no ' before cells that a spreadsheet runs as formulas."
+        ),
     ] = False,
     set_: Sets = None,
 ) -> None:
     """One row per manifest row, in manifest order, with its caption."""
+    from pipeline.export.options import ExportOptions, ExportRequest, size_of
+
+    flags = {"images": images, "overwrite": overwrite, "raw_cells": raw_cells}
+    options = ExportOptions(
+        **flags, keep_lines=keep_lines, shard_size=size_of(shard_size), shard_rows=shard_rows
+    )
+    words = {"format": format_, "recipe": recipe, "prefix": prefix, "suffix": suffix}
+    request = ExportRequest(dest=dest, beside=beside, options=options, **words)
     loaded, _ = _load(job, set_)
     from pipeline.stories.export import export_command
 
-    raise typer.Exit(export_command(loaded, dest, format_, formulas=raw_cells))
+    raise typer.Exit(export_command(loaded, request))
 
 
 @app.command()

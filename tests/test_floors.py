@@ -27,6 +27,7 @@ FLOORS = {
             "memory",
             "memory_budget",
             "media",
+            "celltext",
         ),
         1,
     ),

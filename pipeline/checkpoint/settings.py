@@ -19,6 +19,8 @@ class OutputSettings(Settings):
     """Folder or s3://, gs:// address that receives everything; default: out/NAME."""
     dataset: Literal["auto"] | None = "auto"
     """dataset.parquet at the end of a run; null: not."""
+    prefix: str = ""
+    """Put before the names of the caption columns: my_ gives my_caption."""
 
     @property
     def shown(self) -> str:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
+from pipeline.celltext import rows_json
 from pipeline.export.base import Rows
+from pipeline.export.slices import slices
+
+_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,25 +26,44 @@ class Captioned:
     cell: Any
     key: str
     caption: str
-    #: All other columns.
-    others: dict[str, Any]
+    #: All columns but image bytes, as a JSON object; empty unless asked for.
+    columns: str
 
 
-def captioned(rows: Rows, *, others: bool = False) -> Iterator[Captioned]:
-    """Rows with a caption; `others` fills in their other columns."""
+def captioned(
+    rows: Rows, *, columns: bool = False, name: Callable[[str], str] = str
+) -> Iterator[Captioned]:
+    """Rows with a caption; `columns` fills in their JSON, `name` says what each is called there."""
     ordinal = 0
     image = rows.pictures.column
-    for batch in rows.batches:
-        names = batch.schema.names
-        wanted = names if others else [n for n in names if n in (image, rows.key, rows.caption)]
+    for batch in slices(rows.batches):
         for at in range(0, batch.num_rows, 256):
-            for row in batch.slice(at, 256).select(wanted).to_pylist():
-                caption, key = row.pop(rows.caption), row.get(rows.key)
-                cell = row.get(image)
-                if not isinstance(cell, str):
-                    row.pop(image, None)
+            some = batch.slice(at, 256)
+            captions = some.column(rows.caption).to_pylist()
+            keys = some.column(rows.key).to_pylist()
+            cells = some.column(image).to_pylist() if image in some.schema.names else []
+            cells = cells or [None] * len(keys)
+            lines = _json(some, image, name) if columns else [""] * len(keys)
+            for caption, key, cell, line in zip(captions, keys, cells, lines, strict=True):
                 if caption:
                     yield Captioned(
-                        ordinal=ordinal, cell=cell, key=key or "", caption=caption, others=row
+                        ordinal=ordinal, cell=cell, key=key or "", caption=caption, columns=line
                     )
                 ordinal += 1
+
+
+def _json(batch: pa.RecordBatch, image: str, name: Callable[[str], str]) -> list[str]:
+    """The rows as JSON, pictures left out."""
+    kept = [f.name for f in batch.schema if f.name != image or not holds_bytes(f.type)]
+    renamed = batch.select(kept).rename_columns([name(column) for column in kept])
+    return list(rows_json(renamed).to_pylist())
+
+
+def holds_bytes(kind: pa.DataType) -> bool:
+    """Does an image column of this type hold the pictures themselves?"""
+    return bool(pa.types.is_binary(kind) or pa.types.is_struct(kind))
+
+
+def one_line(caption: str) -> str:
+    """Line breaks as blanks: trainers read the first line only."""
+    return _BREAKS.sub(" ", caption).strip()

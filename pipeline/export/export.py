@@ -2,7 +2,7 @@
 
 Everything is written under a temporary name beside DEST, synced and then renamed, so that DEST
 is whole or not there. A file that exists is replaced; a folder that holds something is not, as
-nobody can tell what in it is ours.
+nobody can tell what in it is ours, unless `--overwrite` says that files of the same names may go.
 """
 
 from __future__ import annotations
@@ -10,18 +10,20 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import fs
 from pipeline.errors import OutputError, UsageError
-from pipeline.export.base import Exporter, Rows
+from pipeline.export.base import Exporter, Rows, Written
 from pipeline.export.csv import CSV, TSV
 from pipeline.export.imagefolder import IMAGEFOLDER
 from pipeline.export.jsonl import JSONL
-from pipeline.export.parquet import PARQUET
-from pipeline.export.pictures import Pictures
+from pipeline.export.kohya import KOHYA
+from pipeline.export.parquet import HUB, PARQUET
 from pipeline.export.sidecar import SIDECAR
 from pipeline.export.webdataset import WEBDATASET
 
@@ -31,8 +33,10 @@ EXPORTS: dict[str, Exporter] = {
     "csv": CSV,
     "tsv": TSV,
     "sidecar": SIDECAR,
+    "kohya": KOHYA,
     "imagefolder": IMAGEFOLDER,
     "webdataset": WEBDATASET,
+    "hf": HUB,
 }
 
 
@@ -43,7 +47,7 @@ def format_of(dest: Path, format: str | None = None) -> str:  # noqa: A002 - the
             return format
         raise UsageError(f"unknown export format {format!r}; one of {', '.join(EXPORTS)}")
     for name, exporter in EXPORTS.items():
-        if dest.name.lower().endswith(exporter.endings or ("\0",)):
+        if dest.name.lower().endswith(exporter.endings or ("\0",)) and name != "kohya":
             return name
     raise UsageError(
         f"cannot tell the export format from {dest.name!r}; end it in .parquet, .jsonl, .csv, .tsv "
@@ -51,34 +55,14 @@ def format_of(dest: Path, format: str | None = None) -> str:  # noqa: A002 - the
     )
 
 
-def export(
-    batches: Iterator[pa.RecordBatch],
-    schema: pa.Schema,
-    dest: Path,
-    format: str,  # noqa: A002 - the command line's word
-    *,
-    pictures: Pictures,
-    names: tuple[str, str] = ("caption", "key"),
-    formulas: bool = False,
-) -> int:
-    """Write all rows to `dest`; returns how many it holds. OutputError when it cannot be written.
-
-    names: the columns of caption and key.
-    """
+def export(rows: Rows, dest: Path, format: str) -> Written:  # noqa: A002 - the command line's word
+    """Write all rows to `dest`; what it holds. OutputError when it cannot be written."""
     exporter = EXPORTS[format]
-    rows = Rows(
-        schema=schema,
-        batches=batches,
-        pictures=pictures,
-        caption=names[0],
-        key=names[1],
-        formulas=formulas,
-    )
     dest = dest.absolute()
     tmp = dest.with_name(f".{dest.name}.tmp")
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
-        if exporter.folder:
+        if exporter.folder(dest):
             return _folder(exporter, rows, tmp, dest)
         return _file(exporter, rows, tmp, dest)
     except OSError as error:
@@ -86,7 +70,25 @@ def export(
         raise OutputError(f"export {dest}: {where}: {error.strerror or error}") from error
 
 
-def _file(exporter: Exporter, rows: Rows, tmp: Path, dest: Path) -> int:
+class Counts:
+    """How many rows went by, and how many of them have a caption."""
+
+    def __init__(self) -> None:
+        self.rows = self.captioned = 0
+
+    def of(self, rows: Rows) -> Rows:
+        """The same rows, counted as they go by."""
+        return replace(rows, batches=self._counted(rows.batches, rows.caption))
+
+    def _counted(self, batches: Iterator[pa.RecordBatch], caption: str) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            self.rows += batch.num_rows
+            filled = pc.greater(pc.binary_length(batch.column(caption)), 0)
+            self.captioned += filled.true_count
+            yield batch
+
+
+def _file(exporter: Exporter, rows: Rows, tmp: Path, dest: Path) -> Written:
     if dest.is_dir():
         raise OutputError(f"export {dest}: is a folder; name a file")
     tmp.unlink(missing_ok=True)
@@ -99,17 +101,36 @@ def _file(exporter: Exporter, rows: Rows, tmp: Path, dest: Path) -> int:
     return written
 
 
-def _folder(exporter: Exporter, rows: Rows, tmp: Path, dest: Path) -> int:
-    if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
-        raise OutputError(f"export {dest}: exists and is not an empty folder; name another")
+def _folder(exporter: Exporter, rows: Rows, tmp: Path, dest: Path) -> Written:
+    holds = dest.exists() and (not dest.is_dir() or any(dest.iterdir()))
+    if holds and not (rows.options.overwrite and dest.is_dir()):
+        raise OutputError(
+            f"export {dest}: exists and is not an empty folder; name another, or give --overwrite"
+        )
     shutil.rmtree(tmp, ignore_errors=True)
     tmp.mkdir()
     try:
         written = exporter.write(rows, tmp)
         os.sync()  # many small files: one sync for all of them
-        if dest.exists():
-            dest.rmdir()
-        fs.publish(tmp, dest)
+        if holds:
+            _merge(tmp, dest)
+        else:
+            if dest.exists():
+                dest.rmdir()
+            fs.publish(tmp, dest)
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
     return written
+
+
+def _merge(tmp: Path, dest: Path) -> None:
+    """Move files over those of the same names; others stay. Shards of an earlier export go."""
+    for old in (*dest.glob("train-*-of-*.parquet"), *dest.glob("[0-9]" * 6 + ".tar")):
+        old.unlink()
+    for path in sorted(tmp.rglob("*")):
+        target = dest / path.relative_to(tmp)
+        if path.is_dir():
+            target.mkdir(exist_ok=True)
+        else:
+            os.replace(path, target)
+    os.sync()

@@ -1,29 +1,67 @@
-"""Names for the files of an export: safe, and each one used once."""
+"""What the files of an export are called: as the manifest has it, where that stays in the folder."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import posixpath
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
 
-from pipeline.export.pictures import short, stem
+_RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
+_DRIVE = re.compile(r"^[A-Za-z]:\\")
+#: Bytes that a file system allows in a name, less room for what is put behind it.
+_LONGEST = 255 - 24
 
-#: Files in one folder; more of them make some file systems and most people slow.
-FOLDER_FILES = 10_000
+
+class Refused(Exception):
+    """This name is none for a file below DEST; the words say why."""
 
 
-class Names:
-    """Gives each picture a name in a folder that starts empty.
+def text_of(cell: object) -> str:
+    """Path or URL of an image cell; empty where it has none."""
+    if isinstance(cell, Mapping):
+        cell = cell.get("path")
+    return cell if isinstance(cell, str) and cell[:5].lower() != "data:" else ""
 
-    Taken names are looked up on disk, not remembered, so that ten million cost no memory.
+
+def relative_path(cell: object, root: Path | None) -> PurePosixPath | None:
+    """The picture's path below DEST: the manifest's relative folders and the exact name.
+
+    An absolute path counts from `root` where it lies below it; of a URL only the name is taken.
+    None where the cell has no name (bytes, a data URI). Refused where it would leave DEST.
     """
+    text = text_of(cell)
+    if text.startswith("tar://"):
+        text = text.removeprefix("tar://").partition("::")[0]
+    elif text.startswith("file://"):
+        text = unquote(urlsplit(text).path)
+    elif "://" in text:
+        text = posixpath.basename(unquote(urlsplit(text).path))
+        if len(text.encode()) > _LONGEST or text in ("", ".", ".."):
+            return None
+    elif "\\" in text and (_DRIVE.match(text) or not _exists(root, text)):
+        text = text.partition(":\\")[2] if _DRIVE.match(text) else text
+        text = text.replace("\\", "/")
+    if not text:
+        return None
+    if "\0" in text:
+        raise Refused("a NUL byte in the name")
+    if root is not None and text.startswith("/"):
+        whole = posixpath.normpath(text)
+        text = whole.removeprefix(posixpath.normpath(str(root)).rstrip("/") + "/")
+    path = PurePosixPath(posixpath.normpath(text.lstrip("/")))
+    if path.parts[:1] == ("..",):
+        raise Refused("leaves the folder")
+    for part in path.parts:
+        if _RESERVED.match(part):
+            raise Refused(f"{part!r} is a reserved name")
+    return path if path.parts else None
 
-    def __init__(self, folder: Path, ending: str) -> None:
-        self._folder = folder
-        self._ending = ending
 
-    def of(self, cell: object, key: str, ordinal: int) -> str:
-        """A name without ending: the picture's own; beside another of that name, with its key."""
-        base = stem(cell, key) or f"{ordinal:09d}"
-        for name in (base, f"{base}-{short(key)}", f"{base}-{ordinal:09d}"):
-            if not (self._folder / (name + self._ending)).exists():
-                return name
-        return f"{ordinal:09d}-{base}"
+def _exists(root: Path | None, text: str) -> bool:
+    """A backslash is a letter like others in the names of this system's files."""
+    try:
+        return root is not None and (root / text).exists()
+    except (OSError, ValueError):
+        return False

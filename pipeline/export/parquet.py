@@ -1,40 +1,174 @@
-"""Parquet, with every type as it is."""
+"""Parquet, with every type as it is; with pictures if asked for; or as shards for the hub.
+
+Pictures become `{bytes, path}`, the form of Hugging Face, in the image column itself where that
+holds them already or is called `image`, else in a new column `image` beside it. A picture that
+cannot be read is null where its row has no caption either.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.export.base import Rows
+from pipeline.errors import OutputError, UsageError
+from pipeline.export.base import Rows, Written
+from pipeline.export.captioned import holds_bytes
+from pipeline.export.card import write_card
+from pipeline.export.features import read_features, with_features
+from pipeline.export.names import text_of
+from pipeline.export.parquet_file import parquet_writer
 
 #: Rows are gathered to row groups of about this size, whatever size the batches have.
-_GROUP_ROWS, _GROUP_BYTES = 100_000, 64 << 20
+GROUP_ROWS, GROUP_BYTES = 100_000, 64 << 20
+#: The same where they hold pictures.
+PICTURE_ROWS, PICTURE_BYTES = 100, 256 << 20
+SHARD_BYTES = 500 * 10**6
+_PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 @dataclass(frozen=True, slots=True)
 class ParquetExporter:
     """One Parquet file."""
 
-    folder: bool = False
     endings: tuple[str, ...] = (".parquet", ".pq")
+    pictures: bool = False
 
-    def write(self, rows: Rows, dest: Path) -> int:
-        held: list[pa.RecordBatch] = []
-        written = size = count = 0
-        with pq.ParquetWriter(dest, rows.schema, compression="zstd") as writer:
-            for batch in rows.batches:
-                held.append(batch)
-                count += batch.num_rows
-                size += batch.nbytes
-                if count >= _GROUP_ROWS or size >= _GROUP_BYTES:
-                    writer.write_table(pa.Table.from_batches(held, rows.schema))
-                    written, held, size, count = written + count, [], 0, 0
-            if held:
-                writer.write_table(pa.Table.from_batches(held, rows.schema))
-        return written + count
+    def folder(self, dest: Path) -> bool:
+        return False
+
+    def write(self, rows: Rows, dest: Path) -> Written:
+        if rows.options.images:
+            rows = with_pictures(rows)
+        written, writer = Written(), None
+        try:
+            for group in groups(rows):
+                writer = writer or _writer(dest, rows, group)
+                writer.write_table(group)
+                written.rows += group.num_rows
+            writer = writer or _writer(dest, rows, rows.schema.empty_table())
+        finally:
+            if writer is not None:
+                writer.close()
+        return written
+
+
+@dataclass(frozen=True, slots=True)
+class HubExporter:
+    """Parquet shards with pictures, and a card: what `load_dataset(DEST)` and the hub take."""
+
+    endings: tuple[str, ...] = ()
+    pictures: bool = True
+
+    def folder(self, dest: Path) -> bool:
+        return True
+
+    def write(self, rows: Rows, dest: Path) -> Written:
+        rows = with_pictures(rows)
+        size, most = rows.options.shard_size or SHARD_BYTES, rows.options.shard_rows or 1 << 62
+        written, paths, writer, count = Written(), list[Path](), None, 0
+        try:
+            for group in groups(rows, most=most):
+                full = writer is not None and paths[-1].stat().st_size + group.nbytes > size
+                if writer is not None and (full or count + group.num_rows > most):
+                    writer.close()
+                    writer = None
+                if writer is None:
+                    paths.append(dest / f"train-{len(paths):05d}")
+                    writer, count = _writer(paths[-1], rows, group), 0
+                writer.write_table(group)
+                count += group.num_rows
+                written.rows += group.num_rows
+            if writer is None:
+                paths.append(dest / "train-00000")
+                writer = _writer(paths[-1], rows, rows.schema.empty_table())
+        finally:
+            if writer is not None:
+                writer.close()
+        for path in paths:
+            path.rename(path.with_name(f"{path.name}-of-{len(paths):05d}.parquet"))
+        about = f"{written.rows:,} pictures; the captions are in the column `{rows.caption}`."
+        write_card(dest, title=rows.title, data="train-*.parquet", text=about)
+        written.notes.append(f"{len(paths):,} shard{'s' * (len(paths) != 1)}")
+        return written
+
+
+def groups(rows: Rows, *, most: int = 1 << 62) -> Iterator[pa.Table]:
+    """Batches put together to row groups."""
+    pictures = any(field.type == _PICTURE for field in rows.schema)
+    limit = min(PICTURE_ROWS if pictures else GROUP_ROWS, most)
+    large = PICTURE_BYTES if pictures else GROUP_BYTES
+    kept, count, size = list[pa.RecordBatch](), 0, 0
+    for batch in rows.batches:
+        for at in range(0, batch.num_rows, limit):
+            piece = batch.slice(at, limit)
+            if kept and (count + piece.num_rows > limit or size + piece.nbytes > large):
+                yield pa.Table.from_batches(kept, rows.schema)
+                kept, count, size = [], 0, 0
+            kept.append(piece)
+            count, size = count + piece.num_rows, size + piece.nbytes
+    if kept:
+        yield pa.Table.from_batches(kept, rows.schema)
+
+
+def _writer(dest: Path, rows: Rows, first: pa.Table) -> pq.ParquetWriter:
+    plain = [field.name for field in rows.schema if field.type != _PICTURE]
+    return parquet_writer(dest, rows.schema, first, use_dictionary=plain)
+
+
+def with_pictures(rows: Rows) -> Rows:
+    """The same rows, each with its picture."""
+    image = rows.pictures.column
+    name = image
+    at = rows.schema.get_field_index(image)
+    if at >= 0 and not holds_bytes(rows.schema.field(at).type) and image.lower() != "image":
+        taken = {other.lower() for other in rows.schema.names}
+        name = next(n for n in ("image", "image_new", "image_new2") if n not in taken)
+        schema = rows.schema.insert(0, pa.field(name, _PICTURE))
+    else:
+        schema = rows.schema.set(at, pa.field(name, _PICTURE))
+    declared = read_features(rows.schema.metadata)
+    schema = with_features(schema, declared, images=name)
+    return replace(rows, schema=schema, batches=_embedded(rows, schema, name))
+
+
+def _embedded(rows: Rows, schema: pa.Schema, name: str) -> Iterator[pa.RecordBatch]:
+    for batch in rows.batches:
+        for piece in _few(batch):
+            cells = piece.column(rows.pictures.column).to_pylist()
+            captions = piece.column(rows.caption).to_pylist()
+            pictures = [
+                _picture(rows, cell, bool(caption))
+                for cell, caption in zip(cells, captions, strict=True)
+            ]
+            columns = [
+                pa.array(pictures, _PICTURE) if field.name == name else piece.column(field.name)
+                for field in schema
+            ]
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _few(batch: pa.RecordBatch) -> Iterable[pa.RecordBatch]:
+    """So few rows that their pictures stay small together."""
+    rows = 16
+    return (batch.slice(at, rows) for at in range(0, batch.num_rows, rows))
+
+
+def _picture(rows: Rows, cell: Any, needed: bool) -> dict[str, Any] | None:
+    try:
+        content = rows.pictures.read(cell)
+    except (OutputError, UsageError):
+        if needed:
+            raise
+        return None
+    text = text_of(cell)
+    path = text if text and not text.startswith("/") and "://" not in text else Path(text).name
+    return {"bytes": content, "path": path or None}
 
 
 PARQUET = ParquetExporter()
+HUB = HubExporter()

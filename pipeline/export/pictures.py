@@ -1,18 +1,16 @@
-"""Picture files for the formats that carry them: from bytes, local files and packages.
+"""Picture files for the formats that carry them: from bytes, local files, packages, and from
+wherever the caller can find more (members of tar shards, downloads that were kept).
 
 Nothing is downloaded here: an export must not depend on the network, so a picture that is a URL
-is an error that names the formats without pictures. Names inside an export are made from the
-picture's own name, reduced to letters that no file system or shell minds.
+is an error that names the formats without pictures.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import importlib.util
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
@@ -27,7 +25,6 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"II*\0", ".tif"),
     (b"MM\0*", ".tif"),
 )
-_RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,31 +37,38 @@ class Pictures:
     root: Path | None = None
     #: Packages that `package://` may read.
     packages: tuple[str, ...] = ()
+    #: Bytes of a `tar://` member or of a download that was kept; None: not here either.
+    elsewhere: Callable[[str], bytes | None] = lambda _: None
 
     def read(self, cell: object) -> bytes:
         """The picture's own bytes. UsageError when they are not on this machine."""
         if isinstance(cell, bytes):
             return cell
         if isinstance(cell, Mapping):
-            held = cell.get("bytes")
-            return held if isinstance(held, bytes) and held else self.read(cell.get("path"))
+            content = cell.get("bytes")
+            return content if isinstance(content, bytes) and content else self.read(cell["path"])
         text = cell if isinstance(cell, str) else ""
         if text[:5].lower() == "data:":
             return _data_uri(text)
-        path = self._package(text) if text.startswith("package://") else self._path(text)
+        if "://" in text and not text.startswith(("file://", "package://")):
+            if (content := self.elsewhere(text)) is not None:
+                return content
+            raise UsageError(
+                f"this format holds the picture files, and {text.partition('?')[0][:100]} is not on "
+                "this machine; export parquet, jsonl or csv, set images.cache and run again with "
+                "images.send: inline, or make a manifest of local files"
+            )
         try:
-            return path.read_bytes()
+            return self.path(text).read_bytes()
         except OSError as error:
             raise OutputError(f"picture {text[:200]}: {error.strerror}") from error
 
-    def _path(self, text: str) -> Path:
+    def path(self, text: str) -> Path:
+        """The picture's own file. UsageError where it is none of this machine."""
+        if text.startswith("package://"):
+            return self._package(text)
         if text.startswith("file://"):
             return Path(unquote(urlsplit(text).path))
-        if "://" in text:
-            raise UsageError(
-                f"this format holds the picture files, and {text.partition('?')[0][:100]} is not on "
-                "this machine; export parquet, jsonl or csv, or make a manifest of local files"
-            )
         path = Path(text).expanduser()
         if not path.is_absolute() and self.root is None:
             raise UsageError(f"picture {text[:200]}: a relative path without images.root")
@@ -102,24 +106,3 @@ def ending(picture: bytes) -> str:
     if picture[4:8] == b"ftyp":
         return ".avif" if b"avif" in picture[8:24] else ".heic"
     return next((end for magic, end in _SIGNATURES if picture.startswith(magic)), ".bin")
-
-
-def stem(cell: object, key: str) -> str:
-    """A safe file name without ending: the picture's own where it has one, else the key."""
-    if isinstance(cell, Mapping):
-        cell = cell.get("path")
-    text = cell if isinstance(cell, str) and cell[:5].lower() != "data:" else ""
-    if "://" in text:
-        text = text.partition("::")[0] if text.startswith("tar://") else urlsplit(text).path
-        text = unquote(text)
-    name = PurePosixPath(text.replace("\\", "/")).name
-    base = name.rpartition(".")[0] or name
-    base = re.sub(r"[^A-Za-z0-9._-]+", "_", base).strip("._-")[:80]
-    if not base or _RESERVED.match(base):
-        return key
-    return base
-
-
-def short(key: str) -> str:
-    """What tells two pictures of one name apart."""
-    return key[:8] if key else hashlib.sha256(b"").hexdigest()[:8]

@@ -1,47 +1,132 @@
-"""One tar shard as WebDataset reads it: picture, caption (`.txt`) and columns (`.json`) a row.
+"""Tar shards as WebDataset reads them: picture, caption (`.txt`) and columns (`.json`) a row.
 
-Members of a row follow each other and share a key, which is the row's position. Times and owners
-are fixed, so that the same rows give the same bytes. Rows without a caption are left out.
+Members of a row follow each other and share a key, which is the row's position and has no dot.
+Times and owners are fixed, so that the same rows give the same bytes. A folder gets shards
+`000000.tar` … of `--shard-size` and `--shard-rows`, `sizes.json` (rows of each, as open_clip reads
+it) and `index.json` (rows and bytes, as webdataset's own `wids` reads it); DEST that ends in `.tar`
+is one shard. Rows without a caption are left out.
 """
 
 from __future__ import annotations
 
-import io
-import tarfile
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
-from pipeline.export.base import Rows
+from pipeline.errors import UsageError
+from pipeline.export.base import Rows, Written
 from pipeline.export.captioned import captioned
-from pipeline.export.cells import to_json
 from pipeline.export.pictures import ending
+
+SHARD_BYTES = 10**9
+_BLOCK = 512
+#: Two void blocks end a tar, which tools fill up to 20 blocks.
+_RECORD = 20 * _BLOCK
 
 
 @dataclass(frozen=True, slots=True)
 class WebdatasetExporter:
-    """One `.tar` file."""
+    """One `.tar` file, or a folder of them."""
 
-    folder: bool = False
     endings: tuple[str, ...] = (".tar",)
+    pictures: bool = True
 
-    def write(self, rows: Rows, dest: Path) -> int:
-        written = 0
-        with tarfile.open(dest, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for row in captioned(rows, others=True):
+    def folder(self, dest: Path) -> bool:
+        return not dest.name.lower().endswith(".tar")
+
+    def write(self, rows: Rows, dest: Path) -> Written:
+        size, most = rows.options.shard_size or SHARD_BYTES, rows.options.shard_rows
+        single = not dest.is_dir()
+        if single and (rows.options.shard_size or most):
+            raise UsageError("--shard-size and --shard-rows make several files: name a folder")
+        if single:
+            size = 1 << 62
+        written, shards = Written(), list[_Shard]()
+        try:
+            for row in captioned(rows, columns=True):
                 picture = rows.pictures.read(row.cell)
                 name = f"{row.ordinal:09d}"
-                _add(tar, name + ending(picture), picture)
-                _add(tar, f"{name}.txt", row.caption.encode())
-                _add(tar, f"{name}.json", to_json({rows.caption: row.caption} | row.others))
-                tar.members = []  # type: ignore[attr-defined] # it keeps all headers it has seen
-                written += 1
+                members = [
+                    (name + ending(picture), picture),
+                    (name + ".txt", row.caption.encode()),
+                    (name + ".json", row.columns.encode()),
+                ]
+                if not shards or shards[-1].full(sum(map(_room, members)), size, most):
+                    shards = _next(shards, dest, single)
+                shards[-1].add(members)
+                written.rows += 1
+            if not shards:
+                shards = _next(shards, dest, single)
+        finally:
+            if shards:
+                shards[-1].close()
+        if not single:
+            _indexes(dest, shards)
+            written.notes.append(f"shards {{000000..{len(shards) - 1:06d}}}.tar")
         return written
 
 
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    member = tarfile.TarInfo(name)
-    member.size = len(content)
-    tar.addfile(member, io.BytesIO(content))
+@dataclass(slots=True)
+class _Shard:
+    """One tar file while it is written."""
+
+    path: Path
+    file: IO[bytes] = field(init=False)
+    rows: int = 0
+    size: int = 0
+
+    def __post_init__(self) -> None:
+        self.file = self.path.open("wb", buffering=1 << 20)
+
+    def full(self, more: int, size: int, most: int | None) -> bool:
+        return self.rows > 0 and (self.size + more > size or self.rows == most)
+
+    def add(self, members: list[tuple[str, bytes]]) -> None:
+        for name, content in members:
+            self.file.write(_header(name, len(content)))
+            self.file.write(content)
+            self.file.write(bytes(-len(content) % _BLOCK))
+        self.rows += 1
+        self.size += sum(map(_room, members))
+
+    def close(self) -> None:
+        if not self.file.closed:
+            end = 2 * _BLOCK
+            end += -(self.size + end) % _RECORD
+            self.file.write(bytes(end))
+            self.size += end
+            self.file.close()
+
+
+def _next(shards: list[_Shard], dest: Path, single: bool) -> list[_Shard]:
+    if shards:
+        shards[-1].close()
+    return [*shards, _Shard(dest if single else dest / f"{len(shards):06d}.tar")]
+
+
+def _room(member: tuple[str, bytes]) -> int:
+    return _BLOCK + len(member[1]) + -len(member[1]) % _BLOCK
+
+
+def _header(name: str, size: int) -> bytes:
+    """A USTAR header of a plain file (POSIX.1-1988): names here are short, sizes below 8 GiB."""
+    head = b"%b%b0000644\0000000000\0000000000\0%011o\00000000000000\0" % (
+        name.encode(), bytes(100 - len(name)), size,
+    )  # fmt: skip
+    tail = b"0" + bytes(100) + b"ustar\00000" + bytes(247)
+    total = sum(head) + 8 * 32 + sum(tail)
+    return head + b"%06o\0 " % total + tail
+
+
+def _indexes(dest: Path, shards: list[_Shard]) -> None:
+    sizes = {shard.path.name: shard.rows for shard in shards}
+    (dest / "sizes.json").write_text(json.dumps(sizes, indent=1) + "\n")
+    listed = [
+        {"url": shard.path.name, "nsamples": shard.rows, "filesize": shard.size} for shard in shards
+    ]
+    index = {"wids_version": 1, "shardlist": listed}
+    (dest / "index.json").write_text(json.dumps(index, indent=1) + "\n")
 
 
 WEBDATASET = WebdatasetExporter()

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.celltext import as_text
 from pipeline.manifest.columns import is_text, prompt_type
 from pipeline.manifest.image_column import stored_type
 from pipeline.media import MAX_DATA_URI
@@ -37,7 +38,9 @@ def prepared(batch: pa.RecordBatch, *, image: str, columns: Sequence[str]) -> pa
         kind = stored_type(field.type) if field.name == image else field.type
         if field.name in columns and field.name != image:
             kind = prompt_type(field.type) or field.type
-        arrays.append(array if array.type == kind else array.cast(kind))
+        if array.type != kind:
+            array = as_text(array) if kind == pa.string() else array.cast(kind)
+        arrays.append(array)
     return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 
 
@@ -132,4 +135,4 @@ def rows(
 
 def _texts(column: pa.Array) -> list[str | None]:
     """The id column as text; one that is too long is cut, its row being bad."""
-    return [None if cell is None else str(cell)[:MAX_ID] for cell in column.to_pylist()]
+    return [None if cell is None else cell[:MAX_ID] for cell in as_text(column).to_pylist()]

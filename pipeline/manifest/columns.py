@@ -107,6 +107,8 @@ def prompt_type(kind: pa.DataType) -> pa.DataType | None:
     """
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.string()
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
         return kind
     if is_bytes(kind) or pa.types.is_nested(kind):

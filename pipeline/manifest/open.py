@@ -87,6 +87,8 @@ class Manifest:
         #: The columns that the prompt and the identity name.
         self.columns = tuple(dict.fromkeys(columns))
         self._check_columns()
+        #: The pictures are bytes in a struct that has no path beside them.
+        self._pathless = self._without_paths()
         counts = [f.look.rows for f in files]
         #: Known without reading, else None.
         self.rows: int | None = None
@@ -106,6 +108,14 @@ class Manifest:
                     f"manifest {self.path}: column {name!r} is {kind}, which a prompt or identity "
                     "cannot read; use a column of text, numbers or dates"
                 )
+
+    def _without_paths(self) -> bool:
+        if not is_image_struct(self._schema.field(self.image).type):
+            return False
+        cells = self._sample([self.image]).get(self.image, [])
+        return bool(cells) and not any(
+            cell["path"] for cell in cells if isinstance(cell, dict) and "path" in cell
+        )
 
     def _sample(self, names: Sequence[str]) -> dict[str, list[object]]:
         """The first cells of some columns, of the first file that has rows."""
@@ -196,7 +206,8 @@ class Manifest:
         return image_column.stored_type(self._schema.field(self.image).type)
 
     def arrow(self, *, bytes_too: bool = False) -> pa.Schema:
-        """The columns of `tables`: all but image bytes; `{bytes, path}` is its path, as text.
+        """The columns of `tables`: all but image bytes; `{bytes, path}` is its path, as text, where
+        the first rows have paths at all.
 
         Where bytes are the only column, it stays as a column of nulls: rows need one.
         """
@@ -204,13 +215,15 @@ class Manifest:
         for field in self._schema:
             if bytes_too and field.name == self.image:
                 fields.append(pa.field(field.name, self._image_type()))
-            elif field.name == self.image and is_bytes(field.type):
+            elif field.name == self.image and (is_bytes(field.type) or self._pathless):
                 continue
             elif self._is_image_struct(field):
                 fields.append(pa.field(field.name, pa.string()))
             else:
                 fields.append(field)
-        return pa.schema(fields or [pa.field(self.image, pa.string())])
+        features = next((f.look.huggingface for f in self._files if f.look.huggingface), None)
+        metadata = {b"huggingface": features} if features else None
+        return pa.schema(fields or [pa.field(self.image, pa.null())], metadata=metadata)
 
     def tables(self, *, bytes_too: bool = False) -> Iterator[pa.RecordBatch]:
         """All columns but image bytes (with `bytes_too`, those as well): same rows, same order."""
@@ -221,8 +234,8 @@ class Manifest:
                 column = batch.column(field.name)
                 if pa.types.is_struct(column.type) and pa.types.is_string(field.type):
                     column = _path_of(column)
-                elif is_bytes(column.type) and pa.types.is_string(field.type):
-                    column = pa.nulls(len(column), field.type)
+                elif pa.types.is_null(field.type):
+                    column = pa.nulls(len(column))
                 arrays.append(column if column.type == field.type else column.cast(field.type))
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 

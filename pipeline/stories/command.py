@@ -18,7 +18,7 @@ from pipeline.checkpoint.parts import readable
 from pipeline.checkpoint.runs import append_run
 from pipeline.errors import Exit, OutputError, PipelineError, StopReason
 from pipeline.stories import choice, metrics, notify, outcome, pilot
-from pipeline.stories.dataset import write_dataset
+from pipeline.stories.dataset import dataset_mark, record_names, write_dataset
 from pipeline.stories.hint import Hint, Watch, write_hint
 from pipeline.stories.logs import logging_to
 from pipeline.stories.machine_jobs import append_job
@@ -144,9 +144,10 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
                 await _leave(watch.hint(), looked, checkpoint)
             if job.output.dataset and (found.rows <= DATASET_ROWS or not tally.left):
                 checkpoint.settled_all()
-                await _dataset(looked, found)
+                await _dataset(looked, found, job.output.prefix)
                 await checkpoint.finish()
                 dataset = f"{job.output.shown}/dataset.parquet"
+                column = record_names(looked.manifest.arrow(), job.output.prefix)["caption"]
             code = outcome.exit_code(
                 tally,
                 reason,
@@ -190,7 +191,12 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
             _log.info(
                 "%s",
                 outcome.headline(
-                    tally, reason, dataset=dataset, asked=found.asked, quota=quota, each=each
+                    tally,
+                    reason,
+                    dataset=dataset and f"{dataset}: captions are in column {column}",
+                    asked=found.asked,
+                    quota=quota,
+                    each=each,
                 ),
             )
     return summary
@@ -203,20 +209,21 @@ async def _leave(hint: Hint, looked: Looked, checkpoint: Checkpoint) -> None:
         await asyncio.to_thread(write_hint, looked.output / "_state", about, hint)
 
 
-async def _dataset(looked: Looked, found: Survey) -> None:
+async def _dataset(looked: Looked, found: Survey, prefix: str) -> None:
     """Write dataset.parquet if something changed, or if it is not there."""
     path = looked.output / "dataset.parquet"
-    if found.asked or not path.exists() or _stale(path, looked):
+    if found.asked or not path.exists() or _stale(path, dataset_mark(looked.manifest, prefix)):
         await asyncio.to_thread(
             write_dataset,
             looked.output,
             looked.manifest,
             looked.naming,
             found.keys,
+            prefix=prefix,
         )
 
 
-def _stale(path: Path, looked: Looked) -> bool:
+def _stale(path: Path, mark: bytes) -> bool:
     """Is the manifest newer than the dataset, or the dataset not to be read any more?"""
     import pyarrow.parquet as pq
 
@@ -225,7 +232,7 @@ def _stale(path: Path, looked: Looked) -> bool:
             held = pq.read_schema(path).metadata or {}
     except OutputError:
         return True
-    return held.get(b"caption_pipeline.manifest") != looked.manifest.fingerprint().encode()
+    return held.get(b"caption_pipeline.manifest") != mark
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,17 +7,20 @@ held whole.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline import fs, schema
 from pipeline.checkpoint.lookup import Lookup
 from pipeline.checkpoint.parts import REPEATED
 from pipeline.errors import ManifestError
+from pipeline.export.card import write_card
+from pipeline.export.features import read_features, with_features
+from pipeline.export.parquet_file import parquet_writer
 from pipeline.memory import give_back
 from pipeline.stories.keyfile import KeyFile
 from pipeline.stories.survey import Naming
@@ -50,20 +53,37 @@ COLUMNS = (
 )
 
 
-def record_name(name: str, manifest: pa.Schema) -> str:
-    """The name of a record's column beside the manifest's: a clash puts `caption_` before it."""
-    while name in manifest.names:
-        name = f"caption_{name}"
-    return name
+def record_names(manifest: pa.Schema, prefix: str = "") -> dict[str, str]:
+    """What the records' columns are called beside the manifest's: `caption`, or `caption_new` where
+    the manifest has a column of that name. Case does not count: SQL reads `Caption` as `caption`.
+
+    prefix: `output.prefix`.
+    """
+    taken = {name.lower() for name in manifest.names}
+    names = {}
+    for column in COLUMNS:
+        base = name = prefix + column
+        number = 1
+        while name.lower() in taken:
+            name = f"{base}_new{number if number > 1 else ''}"
+            number += 1
+        taken.add(name.lower())
+        names[column] = name
+    return names
 
 
-def joined_schema(manifest: pa.Schema) -> pa.Schema:
+def joined_schema(manifest: pa.Schema, prefix: str = "") -> pa.Schema:
     """Manifest columns, then the record's."""
-    fields = list(manifest)
-    for name in COLUMNS:
-        field = schema.RECORDS.field(name).with_nullable(True)
-        fields.append(field.with_name(record_name(name, manifest)))
-    return pa.schema(fields, metadata=schema.METADATA)
+    fields = [field for field in manifest if not _only_bytes(manifest, field)]
+    for column, name in record_names(manifest, prefix).items():
+        fields.append(schema.RECORDS.field(column).with_nullable(True).with_name(name))
+    declared = read_features(manifest.metadata)
+    return with_features(pa.schema(fields, metadata=schema.METADATA), declared)
+
+
+def _only_bytes(manifest: pa.Schema, field: pa.Field) -> bool:
+    """The image column of a manifest that has no other, its bytes left out."""
+    return len(manifest) == 1 and bool(pa.types.is_null(field.type))
 
 
 def joined(
@@ -73,12 +93,14 @@ def joined(
     *,
     bytes_too: bool = False,
     keys: KeyFile | None = None,
+    prefix: str = "",
 ) -> Iterator[pa.RecordBatch]:
     """Manifest rows with their records, in manifest order.
 
     keys: of all rows, where they are known already.
     """
-    whole = joined_schema(manifest.arrow(bytes_too=bytes_too))
+    whole = joined_schema(manifest.arrow(bytes_too=bytes_too), prefix)
+    own = len(whole) - len(COLUMNS)
     lookup = Lookup(output, COLUMNS)
     named = _named(manifest, naming, SLICE) if keys is None else _known(keys, SLICE)
     cut = Cut(lookup.records(named))
@@ -87,7 +109,7 @@ def joined(
             rows = batch.slice(start, SLICE)
             records = cut.take(rows.num_rows).combine_chunks()
             columns = [column.chunk(0) for column in records.columns]
-            yield pa.RecordBatch.from_arrays([*rows.columns, *columns], schema=whole)
+            yield pa.RecordBatch.from_arrays([*rows.columns[:own], *columns], schema=whole)
 
 
 def _named(manifest: Manifest, naming: Naming, size: int) -> Iterator[bytes]:
@@ -140,34 +162,47 @@ def _groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(held)
 
 
+def dataset_mark(manifest: Manifest, prefix: str) -> bytes:
+    """What dataset.parquet was made from, beside the records."""
+    return f"{manifest.fingerprint()} {prefix}".strip().encode()
+
+
 def write_dataset(
     output: Path,
     manifest: Manifest,
     naming: Naming,
     keys: KeyFile | None = None,
+    *,
+    prefix: str = "",
 ) -> Path:
-    """Write `<output>/dataset.parquet` aside, sync, rename. OSError when it cannot be.
+    """Write `<output>/dataset.parquet` aside, sync, rename, and a card that names it. OSError when
+    it cannot be.
 
     keys: as for `joined`.
     """
     final = output / "dataset.parquet"
     tmp = output / ".dataset.parquet.tmp"
-    batches = joined(manifest, naming, output, keys=keys)
     columns = manifest.arrow()
-    whole = joined_schema(columns)
-    marked = {**schema.METADATA, b"caption_pipeline.manifest": manifest.fingerprint().encode()}
+    whole = joined_schema(columns, prefix)
+    marked = {**whole.metadata, b"caption_pipeline.manifest": dataset_mark(manifest, prefix)}
+    names = record_names(columns, prefix)
     # Of the records' columns only some have values that repeat.
-    repeated = [
-        *columns.names,
-        *(record_name(name, columns) for name in REPEATED if name in COLUMNS),
-    ]
-    with pq.ParquetWriter(
-        tmp, whole.with_metadata(marked), compression="zstd", use_dictionary=repeated
-    ) as writer:
-        for group in _groups(batches):
+    unique = {names[name] for name in COLUMNS if name not in REPEATED}
+    repeated = [name for name in whole.names if name not in unique]
+    marked_schema = whole.with_metadata(marked)
+    with ExitStack() as stack:
+        writer = None
+        for group in _groups(joined(manifest, naming, output, keys=keys, prefix=prefix)):
+            if writer is None:
+                opened = parquet_writer(tmp, marked_schema, group, use_dictionary=repeated)
+                writer = stack.enter_context(opened)
             writer.write_table(group)
             del group
             give_back()
+        if writer is None:
+            stack.enter_context(parquet_writer(tmp, marked_schema, whole.empty_table()))
     fs.sync_file(tmp)
     fs.publish(tmp, final)
+    about = f"One row per image; the captions are in the column `{names['caption']}`."
+    write_card(output, title=output.name, data=final.name, text=about)
     return final

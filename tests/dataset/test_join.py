@@ -102,7 +102,7 @@ def test_every_row_has_the_record_of_its_own_key(
     expected = [records.get(NAMING.key(row)) for row in rows]
     assert found.column("image_url").to_pylist() == [row.image for row in rows]
     assert found.column("caption").to_pylist() == [r and r.caption for r in expected]
-    assert found.column("caption_status").to_pylist() == [r and r.status for r in expected]
+    assert found.column("status_new").to_pylist() == [r and r.status for r in expected]
     assert found.column("status").to_pylist() == ["mine"] * len(rows)
     assert found.column("key").to_pylist() == [r and r.key for r in expected]
     assert found.column("flags").to_pylist() == [r and list(r.flags) for r in expected]
@@ -354,7 +354,7 @@ def test_the_dataset_file_is_whole_or_absent(tmp_path: Path) -> None:
 
     assert pq.read_metadata(path).num_rows == len(IMAGES) * len(TITLES)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "captions", "dataset.parquet", "failures",
+        "README.md", "captions", "dataset.parquet", "failures",
     ]  # fmt: skip
 
 

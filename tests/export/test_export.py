@@ -8,6 +8,7 @@ import json
 import tarfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ import pyarrow as pa
 import pytest
 
 from pipeline.errors import Exit, OutputError, UsageError
+from pipeline.export.base import Rows
 from pipeline.export.export import EXPORTS, export, format_of
-from pipeline.export.pictures import Pictures, ending, stem
+from pipeline.export.names import Refused, relative_path
+from pipeline.export.options import ExportOptions
+from pipeline.export.pictures import Pictures, ending
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -67,8 +71,22 @@ def pictures(tmp_path: Path) -> Pictures:
 
 
 def written(dest: Path, pictures: Pictures, format: str | None = None, **how: Any) -> int:  # noqa: A002 - as in the product
-    """Export ROWS to `dest`."""
-    return export(batches(), SCHEMA, dest, format_of(dest, format), pictures=pictures, **how)
+    """Export ROWS to `dest`; how many rows it holds."""
+    return export_of(batches(), SCHEMA, dest, format_of(dest, format), pictures, **how)
+
+
+def export_of(
+    rows: Iterator[pa.RecordBatch],
+    schema: pa.Schema,
+    dest: Path,
+    format: str,  # noqa: A002 - as in the product
+    pictures: Pictures,
+    **how: Any,
+) -> int:
+    """Export these rows."""
+    options = ExportOptions(**how)
+    held = Rows(schema=schema, batches=rows, pictures=pictures, options=options)
+    return export(held, dest, format).rows
 
 
 def test_parquet_is_the_rows_themselves(tmp_path: Path, pictures: Pictures) -> None:
@@ -88,14 +106,14 @@ def test_parquet_is_the_rows_themselves(tmp_path: Path, pictures: Pictures) -> N
 
 
 def test_jsonl_has_one_object_a_row(tmp_path: Path, pictures: Pictures) -> None:
-    """Lists stay lists, bytes are base64, times ISO 8601, null is null."""
+    """Lists stay lists, bytes are hex, times ISO 8601, null is null."""
     dest = tmp_path / "out.jsonl"
 
     assert written(dest, pictures) == 3
     rows = [json.loads(line) for line in dest.read_text().splitlines()]
     assert [row["caption"] for row in rows] == [row["caption"] for row in ROWS]
     assert rows[0]["tags"] == ["x", "y"]
-    assert base64.b64decode(rows[0]["raw"]) == b"\0\xff"
+    assert bytes.fromhex(rows[0]["raw"]) == b"\0\xff"
     assert datetime.fromisoformat(rows[0]["finished_at"]) == WHEN
     assert len(pl.read_ndjson(dest)) == len(pd.read_json(dest, lines=True)) == 3
 
@@ -125,29 +143,43 @@ FORMULAS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("formulas", [False, True])
-def test_csv_runs_no_formula(formulas: bool, tmp_path: Path, pictures: Pictures) -> None:
+@pytest.mark.parametrize("raw", [False, True])
+def test_csv_runs_no_formula(raw: bool, tmp_path: Path, pictures: Pictures) -> None:
     """A cell that a spreadsheet would run gets a quote before it, unless told otherwise."""
-    schema = pa.schema([("=name", pa.string()), ("n", pa.int64())])
-    batch = pa.RecordBatch.from_pydict({"=name": list(FORMULAS), "n": [-1] * 16}, schema=schema)
+    cells = {"=name": list(FORMULAS), "n": [-1] * 16, "d": [Decimal("-1.5")] * 16}
+    batch = pa.RecordBatch.from_pydict(cells)
     dest = tmp_path / "out.csv"
+    rows = Rows(
+        schema=batch.schema,
+        batches=iter([batch]),
+        pictures=pictures,
+        options=ExportOptions(raw_cells=raw),
+    )
 
-    export(iter([batch]), schema, dest, "csv", pictures=pictures, formulas=formulas)
+    notes = export(rows, dest, "csv").notes
 
     with dest.open(newline="") as file:
         header, *rows = list(csv.reader(file))
-    assert header[0] == ("=name" if formulas else "'=name")
-    assert [row[0] for row in rows] == (list(FORMULAS) if formulas else list(FORMULAS.values()))
-    assert {row[1] for row in rows} == {"-1"}
+    assert header[0] == ("=name" if raw else "'=name")
+    assert [row[0] for row in rows] == (list(FORMULAS) if raw else list(FORMULAS.values()))
+    assert {(row[1], row[2]) for row in rows} == {("-1", "-1.5")}
+    assert notes == (
+        []
+        if raw
+        else ["13 cells that look like a formula got a ' in front; --raw-cells leaves them"]
+    )
 
 
 def test_sidecars_are_named_after_their_pictures(tmp_path: Path, pictures: Pictures) -> None:
-    """One text a caption; two pictures of one name are told apart by key."""
-    assert written(tmp_path / "out", pictures, "sidecar") == 2
-    assert {p.name: p.read_text() for p in (tmp_path / "out").iterdir()} == {
-        "cat.txt": ROWS[0]["caption"] + "\n",
-        "cat-22222222.txt": "Another cat.\n",
-    }
+    """One text a caption, in the picture's folder; its lines are one unless they are to be kept."""
+    one = "A cat; 猫, 'quoted' \"twice\" and a second line.\n"
+    for kept, text in ((False, one), (True, ROWS[0]["caption"] + "\n")):
+        out = tmp_path / f"out-{kept}"
+        assert written(out, pictures, "sidecar", keep_lines=kept) == 2
+        assert {str(p.relative_to(out)): p.read_text() for p in out.rglob("*.txt")} == {
+            "p/cat.txt": text,
+            "q/cat.txt": "Another cat.\n",
+        }
 
 
 def test_imagefolder_loads_with_datasets(tmp_path: Path, pictures: Pictures) -> None:
@@ -183,7 +215,7 @@ def test_no_rows_give_a_whole_export(name: str, tmp_path: Path, pictures: Pictur
     """An empty manifest exports to an empty file or folder of the right form."""
     dest = tmp_path / "out"
 
-    assert export(iter([]), SCHEMA, dest, name, pictures=pictures) == 0
+    assert export_of(iter([]), SCHEMA, dest, name, pictures) == 0
     assert dest.exists()
 
 
@@ -194,7 +226,8 @@ def test_a_failed_export_leaves_what_was_there(
     """Whatever stops an export, DEST stays as it was and no temporary file stays behind."""
     dest = tmp_path / "x" / "out"
     dest.parent.mkdir()
-    if not EXPORTS[name].folder:
+    folder = EXPORTS[name].folder(dest)
+    if not folder:
         dest.write_text("before")
 
     def failing() -> Iterator[pa.RecordBatch]:
@@ -202,11 +235,11 @@ def test_a_failed_export_leaves_what_was_there(
         raise RuntimeError("no more")
 
     with pytest.raises(RuntimeError):
-        export(failing(), SCHEMA, dest, name, pictures=pictures)
+        export_of(failing(), SCHEMA, dest, name, pictures)
 
     left = {p.name for p in dest.parent.iterdir()}
-    assert left == (set() if EXPORTS[name].folder else {"out"})
-    assert EXPORTS[name].folder or dest.read_text() == "before"
+    assert left == (set() if folder else {"out"})
+    assert folder or dest.read_text() == "before"
 
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path, pictures: Pictures) -> None:
@@ -262,30 +295,45 @@ def test_pictures_come_from_bytes_files_packages_and_data_uris(tmp_path: Path) -
         pictures.read("gone.png")
 
 
-#: Image cell -> the name its files get.
+#: Image cell -> the path of its picture below DEST; a reason where it is refused; None: no name.
 NAMES = {
-    "../../x.png": "x", "/abs/y.jpg": "y", "a\0b.png": "a_b", "CON.txt": None, "nul": None,
-    "https://x.example/p/q%2F..%2Fr.jpg?s=1": "r", "x" * 300 + ".png": "x" * 80, ".hidden": "hidden",
-    "né.png": "n", "ne\u0301.png": "ne", "...": None, "a b;rm -rf.png": "a_b_rm_-rf",
-    "tar://in/m.jpg::/s.tar": "m", "": None, "data:image/png;base64,AAAA": None, "c:\\d\\e.png": "e",
+    "../../x.png": "leaves the folder", "a/../../b.png": "leaves the folder", "..": "leaves the folder",
+    "a/../b.png": "b.png", "/abs/y.jpg": "abs/y.jpg", "/root/of/it/p/z.jpg": "p/z.jpg",
+    "a\0b.png": "a NUL byte in the name", "CON.txt": "'CON.txt' is a reserved name",
+    "p/nul": "'nul' is a reserved name", "https://x.example/p/q%2F..%2Fr.jpg?s=1": "r.jpg",
+    "https://x.example/" + "x" * 300 + ".png": None, ".hidden": ".hidden", "né.png": "né.png",
+    "ne\u0301.png": "ne\u0301.png", "...": "...", "a b;rm -rf.png": "a b;rm -rf.png",
+    "tar://in/m.jpg::/s.tar": "in/m.jpg", "": None, "data:image/png;base64,AAAA": None,
+    "c:\\d\\e.png": "d/e.png", "file:///root/of/it/a%20b.png": "a b.png",
+    "10_cat/IMG 0001 (1).jpg": "10_cat/IMG 0001 (1).jpg",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("cell", NAMES)
-def test_file_names_are_safe(cell: str) -> None:
-    """No name leaves its folder, is reserved, hidden, or needs quoting; else the key stands."""
-    assert stem(cell, "k" * 32) == (NAMES[cell] or "k" * 32)
+def test_names_are_the_manifests_where_they_stay_in_the_folder(cell: str) -> None:
+    """Folders and letters as they are; what leaves the folder or is reserved is refused by name."""
+    try:
+        path = relative_path(cell, Path("/root/of/it"))
+        called = path and str(path)
+    except Refused as why:
+        called = str(why)
+
+    assert called == NAMES[cell]
 
 
 def test_hostile_cells_stay_inside_the_folder(tmp_path: Path, pictures: Pictures) -> None:
-    """Ten hostile names: ten files, all inside, all different."""
+    """Each caption is in a file of its own below DEST or said to be refused, with its name."""
     rows = [
         ROWS[0] | {"url": cell, "key": f"{i:032x}", "caption": f"caption {i}"}
-        for i, cell in enumerate([*NAMES, "x.png", "X.png", "x.png"])
+        for i, cell in enumerate([*NAMES, "x.png", "X.png", "x.jpg", "x.png"])
     ]
     dest = tmp_path / "deep" / "out"
 
-    assert export(batches(rows), SCHEMA, dest, "sidecar", pictures=pictures) == len(rows)
-    texts = [p.read_text() for p in dest.iterdir()]
-    assert len(set(texts)) == len(rows)
+    held = Rows(schema=SCHEMA, batches=batches(rows), pictures=pictures)
+    told = export(held, dest, "sidecar")
+    texts = [p.read_text() for p in dest.rglob("*.txt")]
+    assert told.refused == 6
+    assert len(set(texts)) == len(texts) == told.rows == len(rows) - 6
     assert [p.name for p in dest.parent.iterdir()] == ["out"]
+    assert any(note.startswith("'../../x.png': no file") for note in told.notes)
+    assert "x.png and x.jpg share a stem; the caption of the second is in x.jpg.txt" in told.notes

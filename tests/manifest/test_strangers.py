@@ -143,17 +143,18 @@ def test_extension_types_run_no_code(tmp_path: Path) -> None:
     assert not (tmp_path / "canary").exists()
 
 
-def test_arrows_own_extension_types_are_what_they_store(tmp_path: Path) -> None:
-    """UUIDs and JSON columns, which pyarrow itself knows, are read as their storage."""
+def test_arrows_own_extension_types_stay(tmp_path: Path) -> None:
+    """UUIDs and JSON columns, which pyarrow itself knows, keep their type; a prompt reads text."""
     ids = pa.array([b"0123456789abcdef"], pa.binary(16)).cast(pa.uuid())
     notes = pa.array(['{"a": 1}']).cast(pa.json_())
     table = pa.table({"url": ["a.jpg"], "id": ids, "note": notes})
     pq.write_table(table, tmp_path / "a.parquet")
 
-    manifest = opened(tmp_path / "a.parquet", columns=("note",))
+    manifest = opened(tmp_path / "a.parquet", columns=("note", "id"))
 
-    assert rows_of(manifest)[0].columns == {"note": '{"a": 1}'}
-    assert next(manifest.tables()).to_pydict()["id"] == [b"0123456789abcdef"]
+    text = "30313233-3435-3637-3839-616263646566"
+    assert rows_of(manifest)[0].columns == {"note": '{"a": 1}', "id": text}
+    assert pa.Table.from_batches(manifest.tables()) == table
 
 
 def test_memory_does_not_grow_with_rows(tmp_path: Path) -> None:

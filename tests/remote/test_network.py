@@ -22,6 +22,7 @@ from pipeline.checkpoint.tables import Part
 from pipeline.clock import SystemClock
 from pipeline.config import JobConfig
 from pipeline.errors import Held, JobError, OutputError
+from pipeline.export.options import ExportRequest
 from pipeline.stories.command import run
 from pipeline.stories.export import export_command
 from pipeline.stories.options import RunOptions
@@ -106,14 +107,14 @@ def test_a_whole_job_on_a_network_folder(
     assert [path.name for path in (share / "out/_state").iterdir()] == ["owner.json"]
     assert status_of(here)["captions"] == 4
     assert verify_command(here, repair=False, as_json=False) == 0
-    assert export_command(here, tmp_path / "x.jsonl", None, formulas=True) == 0
+    assert export_command(here, ExportRequest(dest=tmp_path / "x.jsonl")) == 0
 
     owner = json.loads((share / "out" / OWNER).read_bytes())
     for act in (
         lambda: go(there, two),
         lambda: status_of(there),
         lambda: verify_command(there, repair=True, as_json=False),
-        lambda: export_command(there, tmp_path / "y.jsonl", None, formulas=True),
+        lambda: export_command(there, ExportRequest(dest=tmp_path / "y.jsonl")),
     ):
         with pytest.raises(Held, match=f"{owner['user']} on {owner['host']}"):
             act()

@@ -23,6 +23,8 @@ class Look:
     rows: int | None = None
     #: Goes into the manifest's fingerprint, e.g. a digest of the footer.
     mark: str = ""
+    #: Parquet: the features that Hugging Face declares, as JSON.
+    huggingface: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

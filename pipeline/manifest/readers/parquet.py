@@ -3,8 +3,8 @@
 Files come from strangers. Three things keep one from filling the memory: a page that only a bomb
 has is refused by name before it is unpacked (by its own header, as a footer may lie); text stored
 through a dictionary is measured before it is spelled out (a dictionary of 500 KB can stand for
-gigabytes); and a batch holds about `_BATCH_BYTES`. Extension types are read as what they store: no type's own code runs, and
-nothing here imports a library that would register one.
+gigabytes); and a batch holds about `_BATCH_BYTES`. Arrow's own extension types stay, any other is read as what it stores: nothing
+here imports a library that would register one.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ _PAGE_BYTES, _PAGE_SUSPECT, _PAGE_RATIO = 256 << 20, 32 << 20, 100
 #: Largest text cell; a data URI of 20 MB fits.
 _CELL_BYTES = 32 << 20
 _FOOTER_BYTES = 32 << 20
+#: Extension types that are kept: Arrow knows them itself, no Python code runs for them.
+_EXTENSIONS = ("arrow.uuid", "arrow.json", "arrow.bool8", "arrow.fixed_shape_tensor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class ParquetReader:
         with place.open() as raw, _damage(place):
             footer = _footer(place, raw)
             rows = sum(group.rows for group in groups(footer))
-            schema = _open(place, raw).schema_arrow.remove_metadata()
+            schema = _open(place, raw).schema_arrow
         fields = [pa.field(f.name, _plain(f.type)) for f in schema]
         names = [f.name for f in fields]
         if len(names) > MAX_COLUMNS:
@@ -54,7 +56,12 @@ class ParquetReader:
             raise ManifestError(
                 f"manifest {place.shown}: column {double!r} occurs twice; rename one of them"
             )
-        return Look(schema=pa.schema(fields), rows=rows, mark=hashlib.sha256(footer).hexdigest())
+        return Look(
+            schema=pa.schema(fields),
+            rows=rows,
+            mark=hashlib.sha256(footer).hexdigest(),
+            huggingface=(schema.metadata or {}).get(b"huggingface"),
+        )
 
     def read(self, place: Place, want: Want) -> Iterator[pa.RecordBatch]:
         with place.open() as raw, _damage(place):
@@ -146,7 +153,8 @@ def _open(place: Place, raw: Any, *, read_dictionary: list[str] | None = None) -
         pa.PythonFile(raw, mode="r") if place.path is None else str(place.path),
         read_dictionary=read_dictionary,
         buffer_size=1 << 20 if place.path is not None else 8 << 20,
-        arrow_extensions_enabled=False,
+        # The probe's dictionaries are of plain text.
+        arrow_extensions_enabled=read_dictionary is None,
     )
 
 
@@ -203,13 +211,15 @@ def _longest(source: _Source, number: int, shared: list[str]) -> int:
 
 
 def _is_text(kind: pa.DataType) -> bool:
+    if isinstance(kind, pa.BaseExtensionType):
+        return _is_text(kind.storage_type)
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """The type without views and extensions."""
+    """The type without views, and without extensions but those of Arrow itself."""
     if isinstance(kind, pa.BaseExtensionType):
-        return _plain(kind.storage_type)
+        return kind if kind.extension_name in _EXTENSIONS else _plain(kind.storage_type)
     if pa.types.is_string_view(kind):
         return pa.string()
     if pa.types.is_binary_view(kind):
