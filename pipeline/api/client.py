@@ -20,7 +20,7 @@ from pipeline import __version__
 from pipeline.aio import Deadline
 from pipeline.api.classify import headers_kept
 from pipeline.api.endpoint import Endpoint
-from pipeline.api.exchange import Poster, SilentRequest, Spoiled, TooLong
+from pipeline.api.exchange import Doubled, Poster, SilentRequest, Spoiled, TooLong
 from pipeline.api.settings import MAX_BODY
 from pipeline.clock import Clock, micros
 from pipeline.errors import NoReply
@@ -28,6 +28,8 @@ from pipeline.memory_budget import Lease, MemoryBudget
 from pipeline.records import Reply
 from pipeline.shown import HIDDEN, spellings
 
+#: Connections that may stay open beside those in use, at most.
+MOST_SPARE = 64
 #: Bytes of all large answers in memory at once, and what is not yet large.
 MAX_ANSWERS, SMALL_ANSWER = 48 * 2**20, 2**18
 #: Name, connection, TLS and proxy together take no longer, and never more than half of the
@@ -83,9 +85,16 @@ class HttpTransport:
     """aiohttp, with every convenience that could leak or hide something switched off."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, memory: AnswerMemory, proxy: str | None = None
+        self,
+        session: aiohttp.ClientSession,
+        memory: AnswerMemory,
+        proxy: str | None = None,
+        *,
+        spare: int,
     ) -> None:
+        """spare: connections that may stay open without a request."""
         self._session, self._memory, self._proxy = session, memory, proxy
+        self._spare = spare
         self._posters: dict[str, Poster] = {}
 
     async def request(
@@ -104,6 +113,9 @@ class HttpTransport:
                     return await self._by_session(method, url, headers, body)
                 except Spoiled:
                     continue  # nothing was sent; that connection is closed, take another
+        except Doubled:
+            words = "more than one answer came on the connection; which is ours cannot be known"
+            raise NoReply("server_error", words, sent=True) from None
         except TooLong:
             words = f"the answer is larger than {MAX_BODY >> 20} MB"
             raise NoReply("server_error", words, sent=True) from None
@@ -115,6 +127,19 @@ class HttpTransport:
             words = f"the connection broke ({type(error).__name__})"
             raise NoReply("server_error", words, sent=True) from None
 
+    @property
+    def spoiled(self) -> int:
+        """Connections on which more came than was asked for."""
+        return sum(poster.spoiled for poster in self._posters.values())
+
+    def doubted(self) -> list[Callable[[], None]]:
+        """See `Poster.doubted`."""
+        return [one for poster in self._posters.values() for one in poster.doubted()]
+
+    async def last_look(self) -> list[Callable[[], None]]:
+        """See `Poster.last_look`."""
+        return [one for poster in self._posters.values() for one in await poster.last_look()]
+
     def close(self) -> None:
         """Let go of the connections; before the session is closed."""
         for poster in self._posters.values():
@@ -125,7 +150,7 @@ class HttpTransport:
         poster = self._posters.get(url)
         if poster is None:
             poster = self._posters[url] = Poster(
-                self._session, URL(url), headers, MAX_BODY, self._memory.grow
+                self._session, URL(url), headers, MAX_BODY, self._memory.grow, self._spare
             )
         return poster
 
@@ -195,6 +220,7 @@ class Client:
         self.endpoint = endpoint
         self._transport = transport
         self._memory = memory or AnswerMemory()
+        self._sockets = transport if isinstance(transport, HttpTransport) else None
         self.clock = clock
         self._headers = request_headers(endpoint)
         self._deadline = Deadline(endpoint.settings.timeout)
@@ -216,6 +242,20 @@ class Client:
             return await self._call("GET", path, None, _nothing)
         finally:
             await self.release()
+
+    @property
+    def spoiled(self) -> int:
+        """Connections on which more came than was asked for."""
+        return self._sockets.spoiled if self._sockets else 0
+
+    def doubted(self) -> list[Callable[[], None]]:
+        """What was given as `written` with requests whose answers can no longer be trusted:
+        more came on their connections than was asked for. Each is told once."""
+        return self._sockets.doubted() if self._sockets and self._sockets.spoiled else []
+
+    async def last_look(self) -> list[Callable[[], None]]:
+        """`doubted`, when nothing is under way any more."""
+        return await self._sockets.last_look() if self._sockets else []
 
     async def release(self) -> None:
         """The answer that this task was sent last is no longer needed in memory."""
@@ -279,14 +319,20 @@ def request_headers(endpoint: Endpoint) -> dict[str, str]:
 async def open_client(
     endpoint: Endpoint, *, concurrency: int, clock: Clock, transport: Transport | None = None
 ) -> AsyncIterator[Client]:
-    """A client with a connection for each request in flight; closed at the end of the block.
+    """A client with a connection for each request in flight and some spare ones; closed at the end of the block.
 
     transport: what to send through instead of sockets.
     """
     if transport is not None:
         yield Client(endpoint, transport, clock)
         return
-    connector = aiohttp.TCPConnector(limit=concurrency + 2, ttl_dns_cache=300)
+    spare = min(concurrency, MOST_SPARE) + 1
+    # Through a proxy, what comes late on a connection cannot be told: each request has its own.
+    connector = aiohttp.TCPConnector(
+        limit=concurrency + spare + 2,
+        ttl_dns_cache=300,
+        force_close=endpoint.settings.proxy is not None,
+    )
     connecting = min(CONNECT_SECONDS, endpoint.settings.timeout / 2)
     timeout = aiohttp.ClientTimeout(total=None, connect=connecting)
     async with aiohttp.ClientSession(
@@ -298,7 +344,7 @@ async def open_client(
         request_class=SilentRequest,
     ) as session:
         memory = AnswerMemory()
-        sockets = HttpTransport(session, memory, endpoint.settings.proxy)
+        sockets = HttpTransport(session, memory, endpoint.settings.proxy, spare=spare)
         try:
             yield Client(endpoint, sockets, clock, memory)
         finally:

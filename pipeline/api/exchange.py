@@ -24,6 +24,16 @@ from yarl import URL
 
 #: A connection that has been idle for longer is not used again, as in aiohttp's own pool.
 IDLE_SECONDS = 15.0
+#: A connection takes the next request only after it was silent for so long, in seconds, unless
+#: too many wait: what comes late is then seen, not taken for the next answer.
+QUIET_SECONDS = 0.025
+#: So many answers of a connection are doubted when more comes on it, those after which it was
+#: silent for so many seconds excepted.
+DOUBTED, SILENT_SECONDS = 8, 1.0
+#: So long after the last answer of a run its connection is looked at once more, in seconds.
+LAST_LOOK = 0.1
+#: After so many connections on which more came than was asked for, each request has its own.
+TRUSTED_AGAIN = 3
 
 
 class Spoiled(Exception):
@@ -43,12 +53,52 @@ class SilentRequest(aiohttp.ClientRequest):
         return await super().send(conn)
 
 
+class Doubled(Exception):
+    """More than the answer came with it: which part of it is ours cannot be known."""
+
+
 class TooLong(Exception):
     """The answer's body is longer than what is read."""
 
 
+class _Kept:
+    """A connection of the pool, and the requests whose answers came on it."""
+
+    __slots__ = ("answered", "connection", "since")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.answered: deque[Callable[[], None]] = deque(maxlen=DOUBTED)
+        #: Loop time at which it became idle.
+        self.since = 0.0
+
+    @property
+    def usable(self) -> bool:
+        """Is it open, and was nothing said on it?"""
+        protocol = self.connection.protocol
+        return protocol is not None and protocol.is_connected() and not protocol.should_close
+
+    @property
+    def spoiled(self) -> bool:
+        """Did more come than was asked for? A balancer's 408 before it closes is no answer."""
+        protocol = self.connection.protocol
+        if protocol is None:
+            return False
+        if protocol._buffer:  # noqa: SLF001 - nothing public tells an answer from a close
+            (message, _), _ = protocol._buffer[0]  # noqa: SLF001 - as above
+            return bool(message.code != 408)
+        if protocol.is_connected():
+            return protocol.should_close
+        return isinstance(protocol.exception(), HttpProcessingError)
+
+
 class Poster:
-    """Posts bodies to one URL; one an endpoint."""
+    """Posts bodies to one URL; one an endpoint.
+
+    When more comes on a connection than was asked for, the answers that came on it last may be
+    somebody else's: `doubted` names their requests. After the third such connection each request
+    gets its own, whose first answer is the right one.
+    """
 
     def __init__(
         self,
@@ -57,16 +107,24 @@ class Poster:
         headers: Mapping[str, str],
         most: int,
         grow: Callable[[int], Awaitable[None]],
+        spare: int,
     ) -> None:
         """most: longest body that is read, in bytes; grow: waits until there is memory for so
-        many bytes of one. ValueError for headers that cannot be sent."""
+        many bytes of one; spare: connections that may stay without a request. ValueError for
+        headers that cannot be sent."""
         connector = session.connector
         assert connector is not None
         self._connector, self._timeout, self._most = connector, session.timeout, most
         self._grow = grow
         self._now = asyncio.get_running_loop().time
-        #: Connections without a request, since when; the one that was used last is used next.
-        self._idle: deque[tuple[Connection, float]] = deque()
+        self._spare = spare
+        #: Connections without a request; the one that has been silent the longest is used next.
+        self._idle: deque[_Kept] = deque()
+        #: Connections on which more came than was asked for.
+        self.spoiled = 0
+        self._doubted: list[Callable[[], None]] = []
+        #: When the last answer came that was kept in doubt.
+        self._answered = float("-inf")
         self._request = aiohttp.ClientRequest("POST", url, headers=headers, session=session)
         named = {
             name: value
@@ -87,12 +145,13 @@ class Poster:
         Raises Spoiled (nothing was sent), TooLong, and what aiohttp raises. The caller keeps
         the deadline.
         """
-        connection = self._kept()
-        if connection is None:
+        kept = self._kept()
+        if kept is None:
             try:
-                connection = await self._connector.connect(self._request, [], self._timeout)
+                kept = _Kept(await self._connector.connect(self._request, [], self._timeout))
             except TimeoutError as late:
                 raise aiohttp.ConnectionTimeoutError from late
+        connection, own = kept.connection, self.spoiled >= TRUSTED_AGAIN
         try:
             protocol = connection.protocol
             assert protocol is not None
@@ -103,10 +162,15 @@ class Poster:
             transport.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
             written()
             answer = await self._answer(protocol)
-            if transport.get_write_buffer_size() or protocol.should_close:
+            if not own and kept.spoiled and answer[1].get("Connection", "").lower() != "close":
+                self._spoil(kept)
+                raise Doubled
+            if own or transport.get_write_buffer_size() or protocol.should_close:
                 connection.close()  # answered before it was read: the rest would be a request
             else:
-                self._idle.append((connection, self._now()))
+                kept.answered.append(written)
+                kept.since = self._answered = self._now()
+                self._idle.append(kept)
         except HttpProcessingError as error:
             connection.close()
             raise aiohttp.ClientPayloadError from error
@@ -115,23 +179,51 @@ class Poster:
             raise
         return answer
 
-    def _kept(self) -> Connection | None:
+    def _kept(self) -> _Kept | None:
         """An idle connection that still holds and on which nothing was said, if there is one."""
-        idle, oldest = self._idle, self._now() - IDLE_SECONDS
-        while idle and idle[0][1] < oldest:
-            idle.popleft()[0].close()
-        while idle:
-            connection = idle.pop()[0]
-            protocol = connection.protocol
-            if protocol is not None and protocol.is_connected() and not protocol.should_close:
-                return connection
-            connection.close()
+        idle, now = self._idle, self._now()
+        while idle and idle[0].since < now - IDLE_SECONDS:
+            self._drop(idle.popleft())
+        while idle and (
+            idle[0].since <= now - QUIET_SECONDS or len(idle) >= self._spare or not idle[0].usable
+        ):
+            kept = idle.popleft()
+            if kept.usable and self.spoiled < TRUSTED_AGAIN:
+                if kept.since < now - SILENT_SECONDS:
+                    kept.answered.clear()
+                return kept
+            self._drop(kept)
         return None
+
+    def _drop(self, kept: _Kept) -> None:
+        if kept.spoiled:
+            self._spoil(kept)
+        kept.connection.close()
+
+    def _spoil(self, kept: _Kept) -> None:
+        self.spoiled += 1
+        self._doubted += kept.answered
+        kept.answered.clear()
+
+    def doubted(self) -> list[Callable[[], None]]:
+        """The requests (what was `written`) whose answers became doubtful since the last call."""
+        found, self._doubted = self._doubted, []
+        return found
+
+    async def last_look(self) -> list[Callable[[], None]]:
+        """`doubted` after a moment in which what is on its way can come; looks at every idle
+        connection."""
+        if self._idle:
+            await asyncio.sleep(max(0.0, self._answered + LAST_LOOK - self._now()))
+        for kept in [kept for kept in self._idle if not kept.usable]:
+            self._idle.remove(kept)
+            self._drop(kept)
+        return self.doubted()
 
     def close(self) -> None:
         """Let go of the idle connections."""
         while self._idle:
-            self._idle.pop()[0].close()
+            self._idle.pop().connection.close()
 
     async def _answer(self, protocol: ResponseHandler) -> tuple[int, Mapping[str, str], bytes]:
         message, payload = await protocol.read()
@@ -150,4 +242,4 @@ class Poster:
         return message.code, message.headers, data
 
 
-__all__ = ["Poster", "SilentRequest", "Spoiled", "TooLong"]
+__all__ = ["TRUSTED_AGAIN", "Doubled", "Poster", "SilentRequest", "Spoiled", "TooLong"]

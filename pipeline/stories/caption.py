@@ -11,7 +11,6 @@ import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline.api.listing import Model
@@ -24,6 +23,7 @@ from pipeline.plan.settle import unanswered
 from pipeline.plan.words import pack_instruction, pack_label, response_schema, shared_prompt
 from pipeline.records import Item, Record, Request, Sent
 from pipeline.retry import Action, Kind, RetryDecision, Scope, Verdict, decide
+from pipeline.stories.doubt import Attempt, Doubts
 from pipeline.stories.told import Told, date_of, failure, stop_reason
 from pipeline.values import dataclass
 
@@ -70,6 +70,7 @@ class Desk:
     attempts: int
     packing: Packing
     progress: Progress
+    doubts: Doubts
     #: Of a long manifest: checks the rows that its hint names.
     watch: Watch | None = None
 
@@ -224,7 +225,8 @@ class Desk:
         keys = [item.asked.key for item in request.items]
         try:
             try:
-                reply = await self.client.send(body, partial(self.gate.written, permit))
+                attempt_sent = Attempt(self.gate, permit, request.items, sent.request_id)
+                reply = await self.client.send(body, attempt_sent)
             except NoReply as lost:
                 return sent, await self._lost(permit, sent, lost, keys)
             except BaseException:
@@ -240,6 +242,7 @@ class Desk:
         self.progress.tried(told.row)
         self.progress.records(zip(before, told.records, strict=True))
         self._watched(request.items, told.records)
+        self.doubts.answered(keys)
         completion = told.completion
         used = paid = None
         if completion is not None:

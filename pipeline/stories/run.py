@@ -28,7 +28,7 @@ async def run_job(run: Opened) -> None:
     """Caption what the survey left; returns when all is settled or the run was stopped."""
     rows = sorted_out(run, fresh(run))
     items = amap(partial(made_ready, run), rows, limit=run.ahead)
-    supply = Supply(items, run.pool, stopped=run.desk.gate.stopped)
+    supply = Supply(items, run.pool, run.desk.doubts, stopped=run.desk.gate.stopped)
     settle = supply.settling(run.desk.settle)
     work = each(settle, supply.requests(), limit=run.workers)
 

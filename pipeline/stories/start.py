@@ -25,6 +25,7 @@ from pipeline.plan.prompt import compile_prompt
 from pipeline.plan.sample import pilot_sizes
 from pipeline.stories import metrics
 from pipeline.stories.caption import Desk
+from pipeline.stories.doubt import Doubts
 from pipeline.stories.packing import Packing, measured_of
 from pipeline.stories.place import state_folder
 from pipeline.stories.progress import Progress, Tally
@@ -249,6 +250,8 @@ async def open_run(
             held=measured_of(looked.output, job.endpoint.model),
             pictures=pilot,
         )
+        doubts = Doubts(client, images)
+        stack.callback(doubts.close)
         desk = Desk(
             client=client,
             gate=gate,
@@ -264,6 +267,7 @@ async def open_run(
             attempts=job.retry.attempts,
             packing=packing,
             progress=progress,
+            doubts=doubts,
             watch=watch,
         )
         yield Opened(

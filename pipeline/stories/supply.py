@@ -14,16 +14,23 @@ from contextlib import aclosing
 from pipeline.plan.pack import Pool
 from pipeline.records import Item, Request
 from pipeline.stories.caption import Ended
+from pipeline.stories.doubt import Doubts
 
 
 class Supply:
     """Requests for the workers, built from fresh images and from what came back."""
 
     def __init__(
-        self, items: AsyncGenerator[list[Item], None], pool: Pool, *, stopped: asyncio.Event
+        self,
+        items: AsyncGenerator[list[Item], None],
+        pool: Pool,
+        doubts: Doubts,
+        *,
+        stopped: asyncio.Event,
     ) -> None:
         self._items = items
         self._pool = pool
+        self._doubts = doubts
         self._stopped = stopped
         self._in_flight = 0
         self._ended = False
@@ -49,7 +56,8 @@ class Supply:
                     except StopAsyncIteration:
                         self._ended = True
                 elif self._in_flight == 0:
-                    return
+                    if not await self._doubted(last=True):
+                        return
                 else:
                     await self._changed.wait()
 
@@ -64,11 +72,19 @@ class Supply:
                 self._pool.done(end.request, end.left, end.decision, end.verdict)
                 for item in end.audits:
                     self._pool.audit(item)
+                await self._doubted()
             finally:
                 self._in_flight -= 1
                 self._changed.set()
 
         return act
+
+    async def _doubted(self, *, last: bool = False) -> bool:
+        """Put the images of answers that are no longer trusted back into the pool, if any."""
+        items = await self._doubts.again(last=last)
+        for item in items:
+            self._pool.add(item)
+        return bool(items)
 
     async def idle(self) -> None:
         """Wait until nothing is in flight."""

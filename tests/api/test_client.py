@@ -331,15 +331,50 @@ def test_an_answer_nobody_asked_for_is_nobodys_answer(late: bool) -> None:
             heard.writer.write(smuggled)
             await heard.writer.drain()
 
-    async def ask() -> list[bytes]:
+    async def ask() -> tuple[list[bytes], int]:
         async with served(act) as server, client_of(server.base, concurrency=1) as client:
-            found = []
-            for _ in range(4):
-                found.append((await client.send(b"{}")).body)
+            found, lost = [], 0
+            for _ in range(6):
+                (answer,) = await asyncio.gather(client.send(b"{}"), return_exceptions=True)
+                if isinstance(answer, Reply):
+                    found.append(answer.body)
+                else:
+                    assert isinstance(answer, NoReply)
+                    assert (answer.code, answer.sent) == ("server_error", True)
+                    lost += 1
                 await asyncio.sleep(0.1)
-            return found
+            assert client.spoiled == 3  # from then on each request has its own connection
+            assert server.connections >= 6
+            return found, lost
 
-    assert go(ask()) == [ANSWER] * 4
+    assert go(ask()) == ([ANSWER] * (6 if late else 3), 0 if late else 3)
+
+
+def test_the_answers_of_a_connection_are_doubted_when_more_comes_on_it() -> None:
+    """Each of them once, and named by what was given with its request."""
+    silent = True
+
+    async def act(heard: Heard) -> None:
+        await says(response())(heard)
+        if not silent:
+            await asyncio.sleep(0.01)
+            heard.writer.write(response())
+
+    def written() -> None:
+        """Stands for the request."""
+
+    async def ask() -> None:
+        nonlocal silent
+        async with served(act) as server, client_of(server.base, concurrency=1) as client:
+            await client.send(b"{}", written)
+            assert await client.last_look() == []
+            silent = False
+            await client.send(b"{}", written)
+            found = [*client.doubted(), *await client.last_look()]
+            assert found == [written, written]
+            assert [*client.doubted(), *await client.last_look()] == []
+
+    go(ask())
 
 
 @pytest.mark.parametrize("closed", [False, True], ids=["idle for too long", "closed meanwhile"])
@@ -589,8 +624,12 @@ def test_cookies_of_the_service_are_not_kept() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 64])
-def test_a_connection_for_each_request_in_flight(count: int) -> None:
-    """64 requests are 64 connections at once, and none waits for another; they are reused."""
+def test_a_connection_for_each_request_in_flight(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """64 requests are 64 connections at once, and none waits for another; they are reused once
+    they have been silent for long enough."""
+    monkeypatch.setattr(exchange, "QUIET_SECONDS", 0.0)
 
     async def ask() -> tuple[int, int, int]:
         arrived = asyncio.Semaphore(0)
