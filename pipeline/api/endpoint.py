@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from pipeline.api.address import canonical, is_loopback
 from pipeline.api.profiles import PROFILES, Profile
 from pipeline.api.settings import EndpointSettings
 from pipeline.errors import JobError, KeyTrouble
@@ -42,8 +42,16 @@ class Endpoint:
     @property
     def account(self) -> str:
         """Names the account in the quota ledger without telling the key: 32 hex."""
+        return self._named(canonical(self.base_url))
+
+    @property
+    def former_account(self) -> str:
+        """Its name in ledgers of earlier versions: by the address as it is written."""
+        return self._named(self.base_url)
+
+    def _named(self, address: str) -> str:
         key = self.key.reveal() if self.key is not None else ""
-        return hashlib.sha256(f"{self.base_url}\n{key}".encode()).hexdigest()[:32]
+        return hashlib.sha256(f"{address}\n{key}".encode()).hexdigest()[:32]
 
 
 def endpoint_of(settings: EndpointSettings, environ: Mapping[str, str]) -> Endpoint:
@@ -74,7 +82,7 @@ def endpoint_of(settings: EndpointSettings, environ: Mapping[str, str]) -> Endpo
                 )
     variable = settings.api_key_env or profile.key_env
     value = environ.get(variable, "").strip() if variable else ""
-    local = _is_loopback(parts.hostname)
+    local = is_loopback(parts.hostname)
     if variable and not value and (settings.api_key_env or not local):
         raise KeyTrouble(
             f"{variable} is not set: put the {profile.name} key into the environment "
@@ -87,12 +95,3 @@ def endpoint_of(settings: EndpointSettings, environ: Mapping[str, str]) -> Endpo
     return Endpoint(
         profile=profile, base_url=base, settings=settings, key=Secret(value) if value else None
     )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

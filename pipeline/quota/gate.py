@@ -21,7 +21,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.clock import Clock
+from pipeline.clock import Clock, utc
 from pipeline.errors import Exit, Stopped, StopReason
 from pipeline.quota.allowance import allowance_of
 from pipeline.quota.days import MARGIN, resume_words
@@ -44,6 +44,9 @@ log = logging.getLogger(__name__)
 SLOW_COMMIT = 0.25
 #: The service's clock is written down again when it moved by so much (seconds).
 CLOCK_NEWS = 0.5
+#: So many replies in a row whose `Date` is far from this machine's clock end the run: a limit a
+#: day would be counted on the wrong days.
+DENIED = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,11 +284,19 @@ class Gate:
         """The `Date` header (epoch s) of the reply to `permit`, just received."""
         server = self._times.server
         if not server.heard_date(date, permit.uptime, self._times.uptime.seconds()):
+            if server.denied >= DENIED and self._kept is not None:
+                self.stop(StopReason(exit=Exit.LATER, message=self._denied(date)))
             return
         now = self._times.now()
         for flying in list(self._flying.values()):
             self._count_also(flying, now)
         self._changed()
+
+    def _denied(self, date: float) -> str:
+        return (
+            f"this machine's clock says {utc(self._times.clock.now())}, the service's answers say "
+            f"{utc(date)}: set the clock, then run again"
+        )
 
     def _count_also(self, permit: Permit, now: Now) -> Permit:
         """A request in flight may count on another day than we thought when it was reserved."""

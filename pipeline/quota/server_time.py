@@ -79,6 +79,8 @@ class ServerTime:
     wall: float
     #: A `Date` header was heard: the wall clock no longer matters.
     heard: bool = False
+    #: Replies in a row whose `Date` is far from the wall clock.
+    denied: int = 0
 
     @classmethod
     def trusting(cls, wall: float, uptime: float) -> ServerTime:
@@ -109,7 +111,9 @@ class ServerTime:
         """
         low, high = date - received, date + 1.0 - sent
         if abs(low - self.wall) > ABSURD or low > high:
+            self.denied += 1
             return False
+        self.denied = 0
         if self.heard and low <= self.high and high >= self.low:
             # Agrees with what is known: the intersection is narrower.
             low, high = max(low, self.low), min(high, self.high)

@@ -10,6 +10,7 @@ from pipeline.api import preflight
 from pipeline.api.client import open_client
 from pipeline.clock import Clock
 from pipeline.quota.allowance import Allowance, allowance_of
+from pipeline.quota.rename import rename_account
 from pipeline.quota.today import Today, today
 from pipeline.records import Limits
 from pipeline.stories.place import state_folder
@@ -62,8 +63,10 @@ def spent_today(
     """The ledger's view of today, corrected by what the service itself counted."""
     from pathlib import Path
 
+    state = state_folder(environ)
+    rename_account(state, former=endpoint.former_account, account=endpoint.account)
     found = today(
-        state_folder(environ),
+        state,
         job.quota,
         limits,
         account=endpoint.account,

@@ -176,6 +176,7 @@ async def open_run(
     from pipeline.plan.cost import caption_tokens
     from pipeline.plan.pack import Pool, limits_for
     from pipeline.quota.gate import open_gate
+    from pipeline.quota.rename import rename_account
 
     clock, concurrency = world.clock, job.quota.concurrency
     told = job.packing.images_per_request
@@ -192,6 +193,10 @@ async def open_run(
         patience = job.endpoint.patience if found.met else 0.0
         service = await preflight.look(client, endpoint, patience=patience)
         limits = preflight.limits_of(endpoint, service)
+        state = state_folder(world.environ)
+        await asyncio.to_thread(
+            rename_account, state, former=endpoint.former_account, account=endpoint.account
+        )
         gate = await stack.enter_async_context(
             open_gate(
                 job.quota,
@@ -202,7 +207,7 @@ async def open_run(
                 patience=job.endpoint.patience,
                 clock=clock,
                 rng=world.rng,
-                state=state_folder(world.environ),
+                state=state,
                 spent_usd=await asyncio.to_thread(spent_before, looked.output),
             )
         )

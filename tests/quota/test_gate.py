@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -717,3 +718,71 @@ def test_the_resume_instant_is_on_our_clock(tmp_path: Path) -> None:
     reason = run(main())
     assert reason is not None
     assert reason.resume_after == pytest.approx(NOON + 12 * 3600 + 5 + 600, abs=1.5)
+
+
+DAILY = Limits(requests_per_minute=600, requests_per_day=50)
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (0.0, "clock says 1970-01-01 00:00:00 UTC: set the clock"),
+        (946_684_800.0, "clock says 2000-01-01 00:00:00 UTC: set the clock"),
+        (8_000_000_000.0, "set the clock"),
+    ],
+)
+def test_a_wall_clock_beyond_belief_ends_the_run(tmp_path: Path, start: float, said: str) -> None:
+    """No request is booked on a day that never was; with and without a ledger that knows better."""
+
+    async def main(known: bool) -> None:
+        state = tmp_path / str(known)
+        if known:
+            async with Opener(state=state, clock=VirtualClock(NOON), limits=DAILY).gate() as gate:
+                done(gate, await gate.permit(tokens=1))
+        clock = VirtualClock(start)
+        async with Opener(state=state, clock=clock, limits=DAILY).gate() as gate:
+            with pytest.raises(Stopped):
+                await gate.permit(tokens=1)
+            assert gate.reason is not None
+            assert gate.reason.exit is Exit.LATER
+            assert said in gate.reason.message
+            gate.snapshot()
+        with sqlite3.connect(state / "quota.sqlite") as db:
+            assert db.execute("SELECT count(*) FROM days").fetchone()[0] == 2 * known
+
+    for known in (False, True):
+        run(main(known))
+
+
+def test_two_days_of_doubt_end_the_run(tmp_path: Path) -> None:
+    """A wall clock a year behind what the ledger saw: nobody knows which is right."""
+
+    async def main() -> None:
+        state = tmp_path / "state"
+        async with Opener(state=state, clock=VirtualClock(NOON), limits=DAILY).gate() as gate:
+            done(gate, await gate.permit(tokens=1))
+        clock = VirtualClock(NOON - 300 * 86400)
+        async with Opener(state=state, clock=clock, limits=DAILY).gate() as gate:
+            with pytest.raises(Stopped, match=r"ledger has seen times from 2026-01-27 .* set the"):
+                await gate.permit(tokens=1)
+
+    run(main())
+
+
+def test_a_clock_that_the_service_denies_ends_the_run(tmp_path: Path) -> None:
+    """Three replies in a row say another day; a single one may be a mistake of the service's."""
+
+    async def main() -> None:
+        clock = VirtualClock(NOON)
+        async with opener(tmp_path, limits=DAILY).gate() as gate:
+            for date in (NOON - 9e6, NOON, NOON - 9e6, NOON - 9e6):
+                permit = await gate.permit(tokens=1)
+                gate.heard_date(date + clock.monotonic(), permit)
+                done(gate, permit)
+            assert gate.reason is None
+            permit = await gate.permit(tokens=1)
+            gate.heard_date(NOON - 9e6, permit)
+            assert gate.reason is not None
+            assert "the service's answers say 2026-08-11" in gate.reason.message
+
+    run(main())

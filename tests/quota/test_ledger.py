@@ -15,6 +15,7 @@ from pipeline.quota.claims import Claim, Grant, Pending
 from pipeline.quota.ledger import Ledger
 from pipeline.quota.ledger_file import NAME
 from pipeline.quota.ledger_view import names_of
+from pipeline.quota.rename import rename_account
 from pipeline.quota.server_time import ServerTime, Uptime
 from pipeline.quota.settings import QuotaSettings
 from pipeline.quota.today import today
@@ -450,3 +451,36 @@ def test_today_is_seen_from_outside_without_a_trace(machine: Machine) -> None:
     held = today(machine.folder, settings, LIMITS, now=machine.wall, **ask)
     assert (held.left, held.resets_at, held.spent) == (0, NOON + 7205.0, True)
     ledger.close()
+
+
+@pytest.mark.parametrize("scope", ["account", "model"])
+def test_what_was_counted_under_a_former_name_stays_counted(machine: Machine, scope: str) -> None:
+    """Days are added up, the minute and reservations without a reply come along, and once."""
+    former, account = "f" * 32, "a" * 32
+    limits = replace(LIMITS, day_scope=scope)
+
+    def opened(name: str) -> Ledger:
+        names = names_of(name, "m", "out", limits)
+        return Ledger(machine.folder, names, Uptime(lambda: machine.now, machine.boot), NOON)
+
+    for name, count in ((former, 3), (account, 2)):
+        ledger = opened(name)
+        assert grants(machine, ledger, count) == count
+        ledger.close()
+    for _ in range(2):
+        rename_account(machine.folder, former=former, account=account)
+
+    ledger = opened(account)
+    view, unknown = ledger.look([TODAY], None)
+    assert (view.used, view.used_by_job, unknown) == ({TODAY: 5}, {TODAY: 5}, 5)
+    assert grants(machine, ledger, 20) == 15  # the minute holds 20, five of them gone
+    ledger.close()
+    with sqlite3.connect(machine.folder / NAME) as db:
+        for table in ("days", "permits", "holds", "pauses"):
+            rows = db.execute(f"SELECT scope FROM {table}").fetchall()
+            assert not [name for (name,) in rows if name.startswith(former)]
+
+
+def test_no_ledger_is_made_by_looking_for_a_former_name(tmp_path: Path) -> None:
+    rename_account(tmp_path, former="f" * 32, account="a" * 32)
+    assert list(tmp_path.iterdir()) == []

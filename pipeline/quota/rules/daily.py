@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pipeline.clock import utc
 from pipeline.errors import Exit, StopReason
 from pipeline.quota.days import MARGIN, day_of, days_touched, end_of, resume_words
 from pipeline.quota.rules.base import DAY, LIMITED, NEVER, Ask, Now, Outcome, Permit, Setup
@@ -27,6 +28,11 @@ WAIT_JITTER = 20.0
 FURTHEST = 48 * 3600.0
 #: A told wait shorter than this says nothing about a day (services give seconds for both).
 DAY_WAIT = 600.0
+#: Seconds of doubt about the service's clock from which on nothing is asked: each request would
+#: count on every day in between.
+DOUBT = 2 * 86400.0
+#: No clock that is right says less (2025) or more (2200).
+EARLIEST, LATEST = 1_735_689_600.0, 7_258_118_400.0
 
 
 @dataclass(slots=True)
@@ -51,6 +57,19 @@ class Spent:
 
     until: float
     what: str
+
+
+def clock_trouble(now: Now) -> str | None:
+    """Why no day can be told, if this machine's clock is beyond belief."""
+    if now.wall < EARLIEST or now.wall > LATEST:
+        return f"this machine's clock says {utc(now.wall)}: set the clock, then run again"
+    if now.high - now.low > DOUBT:
+        return (
+            f"this machine's clock says {utc(now.wall)}, and the quota ledger has seen times from "
+            f"{utc(now.low)} to {utc(now.high)}: set the clock, then run again (if it is right, "
+            "remove quota.sqlite from the state folder)"
+        )
+    return None
 
 
 def refusals_allowed(limit: int | None) -> int | None:
@@ -92,6 +111,8 @@ class Daily:
 
     def days(self, now: Now) -> tuple[str, ...]:
         """The days that a request sent now may count on."""
+        if clock_trouble(now) is not None:
+            return (day_of(now.high, self.zone),)  # nothing will be asked
         start, end, days = self._span
         if start <= now.low - MARGIN and now.high + MARGIN < end:
             return days
@@ -125,6 +146,8 @@ class Daily:
         return Spent(end_of(day, self.zone) + MARGIN, what)
 
     def opens_at(self, ask: Ask, now: Now) -> float | StopReason:
+        if self._allowance.shared and (trouble := clock_trouble(now)) is not None:
+            return StopReason(exit=Exit.LATER, message=trouble)
         spent = self.spent(now)
         if spent is not None:
             return self._closed(spent, now)
