@@ -104,13 +104,18 @@ def groups(rows: Rows, *, most: int = 1 << 62) -> Iterator[pa.Table]:
     large = PICTURE_BYTES if pictures else GROUP_BYTES
     kept, count, size = list[pa.RecordBatch](), 0, 0
     for batch in rows.batches:
-        for at in range(0, batch.num_rows, limit):
-            piece = batch.slice(at, limit)
-            if kept and (count + piece.num_rows > limit or size + piece.nbytes > large):
+        at = 0
+        while at < batch.num_rows:
+            piece = batch.slice(at, limit - count)
+            if kept and size + piece.nbytes > large:
                 yield pa.Table.from_batches(kept, rows.schema)
                 kept, count, size = [], 0, 0
+                continue
             kept.append(piece)
-            count, size = count + piece.num_rows, size + piece.nbytes
+            at, count, size = at + piece.num_rows, count + piece.num_rows, size + piece.nbytes
+            if count == limit:
+                yield pa.Table.from_batches(kept, rows.schema)
+                kept, count, size = [], 0, 0
     if kept:
         yield pa.Table.from_batches(kept, rows.schema)
 

@@ -28,7 +28,7 @@ def import_command(job: JobConfig, file: Path, name: str | None) -> int:
     """Store the decisions that a file holds; 0. UsageError (64) for a file that cannot be used."""
     by, output = reviewer(name), output_of(job)
     rows: dict[str, list[dict[str, Any]]] = {}
-    for row in read_file(file):
+    for row in read_file(file, job.output.prefix):
         rows.setdefault(row.pop("key"), []).append(row)
     reviews = Reviews(output)
     try:
@@ -83,8 +83,8 @@ def change_of(
     return ("reject", None) if not text and shown and review != "reject" else None
 
 
-def read_file(file: Path) -> Iterator[dict[str, Any]]:
-    """key, caption and review of the rows of a Parquet, CSV or TSV file."""
+def read_file(file: Path, prefix: str = "") -> Iterator[dict[str, Any]]:
+    """key, caption and review of the rows of a Parquet, CSV or TSV file. prefix: `output.prefix`."""
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet as pq
@@ -105,10 +105,12 @@ def read_file(file: Path) -> Iterator[dict[str, Any]]:
             raise UsageError(f"--import {file}: a .parquet, .csv or .tsv file is needed")
     except (OSError, pa.ArrowException) as error:
         raise UsageError(f"--import {file}: cannot be read ({error})") from None
-    names = {name: _column(name, table.schema.names) for name in ("key", "caption", "review")}
+    names = {
+        name: _column(prefix + name, table.schema.names) for name in ("key", "caption", "review")
+    }
     for name in ("key", "caption"):
         if names[name] is None:
-            raise UsageError(f"--import {file}: has no column `{name}`")
+            raise UsageError(f"--import {file}: has no column `{prefix}{name}`")
     columns = {
         name: table[column].cast(pa.string()).to_pylist() if column else [None] * len(table)
         for name, column in names.items()
@@ -119,10 +121,11 @@ def read_file(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _column(name: str, names: list[str]) -> str | None:
-    """The record's column, which a manifest's column of the same name has pushed aside."""
-    while f"caption_{name}" in names:
-        name = f"caption_{name}"
-    return name if name in names else None
+    """The record's column: where the manifest has one of the same name, the last `…_new`."""
+    found, number = (name if name in names else None), 1
+    while (newer := f"{name}_new{number if number > 1 else ''}") in names:
+        found, number = newer, number + 1
+    return found
 
 
 def _records(output: Path, keys: set[str]) -> Iterator[Mapping[str, Any]]:
