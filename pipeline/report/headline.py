@@ -13,8 +13,11 @@ from pipeline.report.page import Headline
 _DAY = 86_400.0
 
 
-def headline_of(status: Mapping[str, Any], facts: Facts, *, now: float) -> Headline:
-    """The headline from what `status` tells and from the records. now: epoch seconds."""
+def headline_of(
+    status: Mapping[str, Any], facts: Facts, *, now: float, decisions: int = 0
+) -> Headline:
+    """The headline from what `status` tells and from the records. now: epoch seconds; decisions:
+    how many captions somebody has decided on."""
     live, last = status["live"], status["last_run"]
     counts = live or last
     done = counts["captioned"] if counts else facts.captions
@@ -34,6 +37,7 @@ def headline_of(status: Mapping[str, Any], facts: Facts, *, now: float) -> Headl
         to_go=_to_go(nights, minutes),
         ends=_ends(nights, minutes, quota, now),
         running=status["running"] is not None,
+        reviewed=decisions,
         quota=_quota(quota),
         made_at=utc(now),
     )

@@ -69,6 +69,8 @@ class Headline:
     #: When it ends, or when the run goes on.
     ends: str | None
     running: bool
+    #: Captions that somebody has decided on.
+    reviewed: int
     #: The line about the day's quota, if there is one.
     quota: str | None
     made_at: str
@@ -204,8 +206,8 @@ def clip(text: str | None, longest: int = LONGEST) -> str:
     return cut if len(text) <= longest else f"{cut}… ({len(text):,} characters)"
 
 
-def card_of(row: Mapping[str, Any]) -> Card:
-    """A gallery item from a record."""
+def card_of(row: Mapping[str, Any], review: str = "") -> Card:
+    """A gallery item from a record. review: what somebody decided about it."""
     image = row["image"] or ""
     scheme, found, rest = image.partition("://")
     host = rest.split("/", 1)[0].rpartition("@")[2] if found and scheme != "package" else ""
@@ -219,6 +221,7 @@ def card_of(row: Mapping[str, Any]) -> Card:
         error=one_line(row["error"] or "", 300),
         flags=tuple(row["flags"] or ()),
         model=one_line(row["served_model"] or row["model"] or "", 80),
+        review=review,
     )
 
 
@@ -234,6 +237,7 @@ def _choices(cards: Sequence[Card]) -> dict[str, list[str]]:
     """What the filters offer."""
     return {
         "status": sorted({card.status for card in cards}),
+        "review": sorted({card.review for card in cards if card.review}),
         "flag": sorted({flag for card in cards for flag in card.flags}),
         "host": sorted({card.host for card in cards if card.host})[:200],
         "model": sorted({card.model for card in cards if card.model}),

@@ -17,15 +17,17 @@ from pipeline import fs
 from pipeline.aio import each
 from pipeline.checkpoint.look import record_batches
 from pipeline.checkpoint.parts import part_files, read_part
+from pipeline.checkpoint.reviews import Decision, read_decisions
 from pipeline.checkpoint.runs import read_runs
 from pipeline.checkpoint.thumbnails import read_thumbnails
 from pipeline.clock import SystemClock
 from pipeline.errors import ImageError, OutputError, PipelineError
 from pipeline.report.facts import RECORD_COLUMNS, REQUEST_COLUMNS, Facts, FactsBuilder
 from pipeline.report.headline import headline_of
-from pipeline.report.page import Extras, card_of, render, with_picture
+from pipeline.report.page import Card, Extras, card_of, render, with_picture
 from pipeline.stories.machine_jobs import read_jobs
 from pipeline.stories.place import ours, shared, state_folder
+from pipeline.stories.reviewed import apply
 from pipeline.stories.status import status_of
 
 if TYPE_CHECKING:
@@ -50,8 +52,9 @@ def report_command(job: JobConfig, dest: Path | None, environ: Mapping[str, str]
     if not (output / "_state").is_dir():
         raise OutputError(f"{job.output.shown}: nothing to report yet; run the job first")
     facts = gather(output, PICTURES)
-    cards = [card_of(row) for row in facts.gallery.to_pylist()]
-    headline = headline_of(status_of(job), facts, now=SystemClock().now())
+    decisions = read_decisions(output)
+    cards = cards_of(facts, decisions)
+    headline = headline_of(status_of(job), facts, now=SystemClock().now(), decisions=len(decisions))
     extras = extras_of(job, output, environ)
     room = PAGE_BYTES - len(render(headline, facts, cards, extras).encode("utf-8", "replace"))
     limit = min(PICTURE_BYTES, max(0, room) * 3 // 4 // max(1, len(cards)))
@@ -74,6 +77,23 @@ def _destination(output: Path, dest: Path | None) -> Path:
     """DEST; a folder gets a file of the usual name."""
     final = output / NAME if dest is None else dest
     return final / NAME if final.is_dir() else final
+
+
+def cards_of(facts: Facts, decisions: Mapping[str, Decision]) -> list[Card]:
+    """The gallery, with captions as people left them."""
+    import pyarrow as pa
+
+    table = facts.gallery
+    if not len(table):
+        return []
+    at = table.schema.get_field_index("finished_at")
+    table = table.set_column(at, "finished_at", table["finished_at"].cast(pa.int64()))
+    cards = []
+    for row in table.to_pylist():
+        caption, review = apply(decisions, row)
+        status = "ok" if review == "edit" else row["status"]
+        cards.append(card_of({**row, "caption": caption, "status": status}, review or ""))
+    return cards
 
 
 def gather(output: Path, pictures: int) -> Facts:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.checkpoint.look import journaled_records
 from pipeline.checkpoint.parts import part_files, read_part
+from pipeline.checkpoint.reviews import read_decisions
 from pipeline.checkpoint.thumbnails import read_thumbnails
 from pipeline.clock import SystemClock
 from pipeline.errors import OutputError, PipelineError, UsageError
@@ -26,7 +27,7 @@ from pipeline.report.page import (
     render_headline,
     with_picture,
 )
-from pipeline.stories.pages import extras_of, gather, thumbnails_of
+from pipeline.stories.pages import cards_of, extras_of, gather, thumbnails_of
 from pipeline.stories.place import ours
 from pipeline.stories.status import status_of
 from pipeline.stories.told import derive
@@ -152,10 +153,12 @@ class Watcher:
             facts = await asyncio.to_thread(gather, self._output, SHOWN)
             self._facts = facts
             pictures = await thumbnails_of(self._job, self._output, facts, BYTES)
-            rows = facts.gallery.to_pylist()
+            decisions = await asyncio.to_thread(read_decisions, self._output)
             if self._feed is None:
                 self._feed = Feed(self._output, await asyncio.to_thread(_times, self._output))
-            cards = [with_picture(card_of(row), pictures.get(row["key"])) for row in rows]
+            cards = [
+                with_picture(card, pictures.get(card.key)) for card in cards_of(facts, decisions)
+            ]
             seen = {card.key for card in cards}
             late = [card for card in reversed(self._cards) if card.key not in seen]
             live = Live(mode="watch", after=self._gone + len(self._cards))

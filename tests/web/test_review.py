@@ -192,3 +192,21 @@ def test_files_that_cannot_be_imported(tmp_path: Path, name: str, text: str, wor
 
     assert done.code == 64
     assert words in done.err
+
+
+def test_the_report_shows_decisions(tmp_path: Path) -> None:
+    """An edited text is the caption; a decision on a caption that was asked again later is none."""
+    records = [record(0), record(1), record(2, finished_at=3 * 10**15)]
+    job = write_output(tmp_path, records)
+    reviews = Reviews(tmp_path / "out")
+    reviews.decide(decision(0, "edit", "Edited <b>by hand</b>."), seen=0)
+    reviews.decide(decision(1, "reject"), seen=0)
+    reviews.decide(decision(2, "reject"), seen=0)
+    reviews.close()
+
+    assert pipeline("report", job, tmp_path / "page.html").code == 0
+
+    page = (tmp_path / "page.html").read_text()
+    assert "Edited &lt;b&gt;by hand&lt;/b&gt;." in page
+    assert "A picture, number 0." not in page
+    assert page.count('data-review="reject"') == 1
