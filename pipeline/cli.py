@@ -86,6 +86,9 @@ def run(
         str | None,
         typer.Option(metavar="SQL", help="Ask again the records that a predicate chooses."),
     ] = None,
+    retry_rejected: Annotated[
+        bool, typer.Option("--retry-rejected", help="Ask again what a review has rejected.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Go on although every image is new.")] = False,
     take_over: Annotated[
         bool, typer.Option("--take-over", help="Go on although another host owns the output.")
@@ -108,6 +111,7 @@ def run(
     options = RunOptions(
         limit=limit,
         retry_failed=retry_failed,
+        retry_rejected=retry_rejected,
         retry=read_codes(retry),
         redo=redo,
         pilot=pilot,
@@ -232,6 +236,9 @@ def export(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that this job did not write.")
     ] = False,
+    reviewed_only: Annotated[
+        bool, typer.Option("--reviewed-only", help="Only captions that were accepted or edited.")
+    ] = False,
     raw_cells: Annotated[
         bool,
         typer.Option(
@@ -248,7 +255,9 @@ def export(
         **flags, keep_lines=keep_lines, shard_size=size_of(shard_size), shard_rows=shard_rows
     )
     words = {"format": format_, "recipe": recipe, "prefix": prefix, "suffix": suffix}
-    request = ExportRequest(dest=dest, beside=beside, options=options, **words)
+    request = ExportRequest(
+        dest=dest, beside=beside, reviewed_only=reviewed_only, options=options, **words
+    )
     loaded, _ = _load(job, set_)
     from pipeline.stories.export import export_command
 

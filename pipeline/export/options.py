@@ -39,6 +39,8 @@ class ExportRequest:
     #: Trigger words around each caption.
     prefix: str | None = None
     suffix: str | None = None
+    #: Only captions that somebody has accepted or edited.
+    reviewed_only: bool = False
     options: ExportOptions = field(default_factory=ExportOptions)
 
 

@@ -10,21 +10,20 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.checkpoint.checkpoint import open_checkpoint
-from pipeline.checkpoint.parts import readable
 from pipeline.checkpoint.runs import append_run
-from pipeline.errors import Exit, OutputError, PipelineError, StopReason
+from pipeline.errors import Exit, PipelineError, StopReason
 from pipeline.stories import choice, metrics, notify, outcome, pilot
-from pipeline.stories.dataset import dataset_mark, record_names, write_dataset
+from pipeline.stories.dataset import dataset_mark, is_stale, record_names, write_dataset
 from pipeline.stories.hint import Hint, Watch, write_hint
 from pipeline.stories.logs import logging_to
 from pipeline.stories.machine_jobs import append_job
 from pipeline.stories.place import shared, state_folder
 from pipeline.stories.progress import Tally
 from pipeline.stories.rates import rates_of
+from pipeline.stories.rejected import with_rejected
 from pipeline.stories.remaining import asks_again, holds, take_survey
 from pipeline.stories.run import run_job
 from pipeline.stories.start import (
@@ -93,6 +92,8 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
     clock = world.clock
     started, run_id = clock.monotonic(), new_run_id(clock)
     looked = await asyncio.to_thread(look_at_job, job, world.environ)
+    if options.retry_rejected:
+        options = await asyncio.to_thread(with_rejected, options, looked.output)
     tally = Tally()
     reason: StopReason | None = None
     worked: Worked | None = None
@@ -212,7 +213,11 @@ async def _leave(hint: Hint, looked: Looked, checkpoint: Checkpoint) -> None:
 async def _dataset(looked: Looked, found: Survey, prefix: str) -> None:
     """Write dataset.parquet if something changed, or if it is not there."""
     path = looked.output / "dataset.parquet"
-    if found.asked or not path.exists() or _stale(path, dataset_mark(looked.manifest, prefix)):
+    if (
+        found.asked
+        or not path.exists()
+        or is_stale(path, dataset_mark(looked.output, looked.manifest, prefix))
+    ):
         await asyncio.to_thread(
             write_dataset,
             looked.output,
@@ -221,18 +226,6 @@ async def _dataset(looked: Looked, found: Survey, prefix: str) -> None:
             found.keys,
             prefix=prefix,
         )
-
-
-def _stale(path: Path, mark: bytes) -> bool:
-    """Is the manifest newer than the dataset, or the dataset not to be read any more?"""
-    import pyarrow.parquet as pq
-
-    try:
-        with readable(path):
-            held = pq.read_schema(path).metadata or {}
-    except OutputError:
-        return True
-    return held.get(b"caption_pipeline.manifest") != mark
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

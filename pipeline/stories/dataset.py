@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipeline import fs, schema
 from pipeline.checkpoint.lookup import Lookup
-from pipeline.checkpoint.parts import REPEATED
-from pipeline.errors import ManifestError
+from pipeline.checkpoint.parts import REPEATED, readable
+from pipeline.checkpoint.reviews import read_decisions
+from pipeline.errors import ManifestError, OutputError
 from pipeline.export.card import write_card
 from pipeline.export.features import read_features, with_features
 from pipeline.export.parquet_file import parquet_writer
 from pipeline.memory import give_back
 from pipeline.stories.keyfile import KeyFile
+from pipeline.stories.reviewed import REVIEW, reviewed
 from pipeline.stories.survey import Naming
 
 if TYPE_CHECKING:
@@ -50,7 +53,10 @@ COLUMNS = (
     "height",
     "image_sha256",
     "finished_at",
+    "review",
 )
+#: Those of them that records have; the last one is what people decided.
+RECORD_COLUMNS = COLUMNS[:-1]
 
 
 def record_names(manifest: pa.Schema, prefix: str = "") -> dict[str, str]:
@@ -76,7 +82,8 @@ def joined_schema(manifest: pa.Schema, prefix: str = "") -> pa.Schema:
     """Manifest columns, then the record's."""
     fields = [field for field in manifest if not _only_bytes(manifest, field)]
     for column, name in record_names(manifest, prefix).items():
-        fields.append(schema.RECORDS.field(column).with_nullable(True).with_name(name))
+        source = schema.RECORDS if column in RECORD_COLUMNS else REVIEW
+        fields.append(source.field(column).with_nullable(True).with_name(name))
     declared = read_features(manifest.metadata)
     return with_features(pa.schema(fields, metadata=schema.METADATA), declared)
 
@@ -95,13 +102,13 @@ def joined(
     keys: KeyFile | None = None,
     prefix: str = "",
 ) -> Iterator[pa.RecordBatch]:
-    """Manifest rows with their records, in manifest order.
+    """Manifest rows with their records, in manifest order; nothing that people decided.
 
     keys: of all rows, where they are known already.
     """
     whole = joined_schema(manifest.arrow(bytes_too=bytes_too), prefix)
     own = len(whole) - len(COLUMNS)
-    lookup = Lookup(output, COLUMNS)
+    lookup = Lookup(output, RECORD_COLUMNS)
     named = _named(manifest, naming, SLICE) if keys is None else _known(keys, SLICE)
     cut = Cut(lookup.records(named))
     for batch in manifest.tables(bytes_too=bytes_too):
@@ -109,6 +116,7 @@ def joined(
             rows = batch.slice(start, SLICE)
             records = cut.take(rows.num_rows).combine_chunks()
             columns = [column.chunk(0) for column in records.columns]
+            columns.append(pa.nulls(rows.num_rows, pa.string()))  # `reviewed` fills it in
             yield pa.RecordBatch.from_arrays([*rows.columns[:own], *columns], schema=whole)
 
 
@@ -162,9 +170,20 @@ def _groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(held)
 
 
-def dataset_mark(manifest: Manifest, prefix: str) -> bytes:
+def dataset_mark(output: Path, manifest: Manifest, prefix: str) -> bytes:
     """What dataset.parquet was made from, beside the records."""
-    return f"{manifest.fingerprint()} {prefix}".strip().encode()
+    last = max((one.at for one in read_decisions(output).values()), default="")
+    return " ".join(f"{manifest.fingerprint()} {prefix} {last}".split()).encode()
+
+
+def is_stale(path: Path, mark: bytes) -> bool:
+    """Was a dataset made from something else, or is it not to be read any more?"""
+    try:
+        with readable(path):
+            held = pq.read_schema(path).metadata or {}
+    except OutputError:
+        return True
+    return held.get(b"caption_pipeline.manifest") != mark
 
 
 def write_dataset(
@@ -184,7 +203,10 @@ def write_dataset(
     tmp = output / ".dataset.parquet.tmp"
     columns = manifest.arrow()
     whole = joined_schema(columns, prefix)
-    marked = {**whole.metadata, b"caption_pipeline.manifest": dataset_mark(manifest, prefix)}
+    marked = {
+        **whole.metadata,
+        b"caption_pipeline.manifest": dataset_mark(output, manifest, prefix),
+    }
     names = record_names(columns, prefix)
     # Of the records' columns only some have values that repeat.
     unique = {names[name] for name in COLUMNS if name not in REPEATED}
@@ -192,7 +214,8 @@ def write_dataset(
     marked_schema = whole.with_metadata(marked)
     with ExitStack() as stack:
         writer = None
-        for group in _groups(joined(manifest, naming, output, keys=keys, prefix=prefix)):
+        batches = joined(manifest, naming, output, keys=keys, prefix=prefix)
+        for group in _groups(reviewed(batches, names, read_decisions(output))):
             if writer is None:
                 opened = parquet_writer(tmp, marked_schema, group, use_dictionary=repeated)
                 writer = stack.enter_context(opened)

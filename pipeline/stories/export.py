@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.checkpoint.reviews import read_decisions
 from pipeline.checkpoint.unpublished import with_unpublished
 from pipeline.errors import Exit, OutputError, UsageError
 from pipeline.export.base import Rows, Written
@@ -23,6 +24,7 @@ from pipeline.stories.choice import pinned
 from pipeline.stories.dataset import joined, joined_schema, record_names
 from pipeline.stories.other_recipe import naming_by_recipe
 from pipeline.stories.place import ours
+from pipeline.stories.reviewed import reviewed
 from pipeline.stories.start import look_at_manifest
 from pipeline.stories.told import derive
 
@@ -91,9 +93,11 @@ def rows_of(job: JobConfig, request: ExportRequest, format: str) -> Iterator[Row
     with with_unpublished(output, derive) as whole, _elsewhere(job) as elsewhere:
         if request.recipe is not None:
             naming = naming_by_recipe(whole, naming, request.recipe)
+        batches = joined(manifest, naming, whole, bytes_too=bytes_too, prefix=prefix)
+        decisions = read_decisions(output)
         yield Rows(
             schema=joined_schema(shape, prefix),
-            batches=joined(manifest, naming, whole, bytes_too=bytes_too, prefix=prefix),
+            batches=reviewed(batches, names, decisions, only=request.reviewed_only),
             pictures=replace(_pictures(job, manifest), elsewhere=elsewhere),
             caption=names["caption"],
             key=names["key"],

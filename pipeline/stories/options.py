@@ -15,6 +15,8 @@ class RunOptions:
     retry_failed: bool = False
     retry: tuple[str, ...] = ()
     redo: str | None = None
+    #: Ask again the captions that somebody has rejected.
+    retry_rejected: bool = False
     yes: bool = False
     take_over: bool = False
     pilot: int | None = None

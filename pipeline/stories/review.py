@@ -5,23 +5,28 @@ from __future__ import annotations
 import asyncio
 import getpass
 import secrets
+import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.checkpoint.lock import locked
 from pipeline.checkpoint.look import record_batches
 from pipeline.checkpoint.reviews import VERBS, Decision, Outdated, Reviews, new_decision
 from pipeline.checkpoint.thumbnails import read_thumbnails
 from pipeline.clock import SystemClock
-from pipeline.errors import OutputError, UsageError
+from pipeline.errors import Held, OutputError, PipelineError, UsageError
 from pipeline.report.facts import PREPARED
 from pipeline.report.page import Live, policy, render_review
 from pipeline.report.sample import BottomK
 from pipeline.shown import one_line
+from pipeline.stories.choice import pinned
+from pipeline.stories.dataset import dataset_mark, is_stale, write_dataset
 from pipeline.stories.pages import LocalPictures, open_local
-from pipeline.stories.place import ours
+from pipeline.stories.place import ours, shared
 from pipeline.stories.reviewed import apply
+from pipeline.stories.start import look_at_manifest
 from pipeline.stories.watch import serve_command
 from pipeline.web.server import Answer, Site, answer
 
@@ -57,6 +62,26 @@ def review_command(job: JobConfig, name: str | None, *, host: str, port: int) ->
         return serve_command(server.site(), host=host, port=port, each_minute=server.publish)
     finally:
         reviews.close()
+        rewrite_dataset(job)
+
+
+def rewrite_dataset(job: JobConfig) -> None:
+    """Let dataset.parquet, where there is one, follow the decisions. A run that goes on writes it
+    at its end anyway; where that is another's matter (a shared output) the next run does."""
+    output = Path(job.output.path)
+    if shared(job) is not None or not (output / "dataset.parquet").exists():
+        return
+    try:
+        with locked(output / "_state" / "lock", now=SystemClock().now()):
+            manifest, naming = look_at_manifest(pinned(job))
+            mark = dataset_mark(output, manifest, job.output.prefix)
+            if is_stale(output / "dataset.parquet", mark):
+                write_dataset(output, manifest, naming, prefix=job.output.prefix)
+    except Held:
+        return
+    except (PipelineError, OSError) as error:
+        words = f"dataset.parquet is as it was, the next run writes it ({error})"
+        print(f"caption-pipeline: {one_line(words)}", file=sys.stderr)  # noqa: T201
 
 
 def output_of(job: JobConfig) -> Path:

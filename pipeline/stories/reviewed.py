@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 
 from pipeline.checkpoint.reviews import Decision
 
+#: The column of what people decided.
+REVIEW = pa.schema([pa.field("review", pa.string())])
 #: Decisions that say: this caption is good.
 APPROVED = ("accept", "edit")
 
@@ -25,42 +27,49 @@ def apply(
     return (row["caption"] if one.after is None else one.after), one.decision
 
 
-def rejected(decisions: Mapping[str, Decision], key: str, finished_at: int | None) -> bool:
-    """Is the caption that a key has now one that somebody rejected?"""
-    one = decisions.get(key)
-    return one is not None and one.decision == "reject" and one.holds(finished_at)
+def reviewed(
+    batches: Iterable[pa.RecordBatch],
+    names: Mapping[str, str],
+    decisions: Mapping[str, Decision],
+    *,
+    only: bool = False,
+) -> Iterator[pa.RecordBatch]:
+    """Rows of a dataset with what people decided: their texts, and the column `review`.
 
-
-def with_reviews(table: pa.Table, decisions: Mapping[str, Decision], wanted: pa.Array) -> pa.Table:
-    """Records with their decisions: captions as they stand now, and a column `review`.
-
-    table: key, caption, status, error_code, error, finished_at. wanted: the keys of `decisions`.
+    names: what a record's columns are called there. only: leave out what nobody has approved.
     """
-    review = pa.nulls(len(table), pa.string())
-    if decisions:
-        mask = pc.is_in(table["key"], value_set=wanted)
-        if pc.any(mask).as_py():
-            return _decided(table, decisions, mask)
-    return table.append_column("review", review)
+    wanted = pa.array(list(decisions), pa.string())
+    for batch in batches:
+        mask = pc.is_in(batch.column(names["key"]), value_set=wanted)
+        made = _decided(batch, names, decisions, mask) if mask.true_count else batch
+        yield made.filter(_approved(made.column(names["review"]))) if only else made
 
 
-def _decided(table: pa.Table, decisions: Mapping[str, Decision], mask: pa.ChunkedArray) -> pa.Table:
-    names = ("caption", "status", "error_code", "error")
-    columns = {name: table[name].to_pylist() for name in names}
-    review: list[str | None] = [None] * len(table)
-    finished = table["finished_at"].cast(pa.int64())
+def _approved(review: pa.Array) -> pa.Array:
+    return pc.is_in(review, value_set=pa.array(APPROVED, pa.string()))
+
+
+def _decided(
+    batch: pa.RecordBatch,
+    names: Mapping[str, str],
+    decisions: Mapping[str, Decision],
+    mask: pa.Array,
+) -> pa.RecordBatch:
+    changed = ("caption", "status", "error_code", "error", "review")
+    columns = {name: batch.column(names[name]).to_pylist() for name in changed}
+    keys, times = batch.column(names["key"]), batch.column(names["finished_at"]).cast(pa.int64())
     for at in pc.indices_nonzero(mask).to_pylist():
         row = {
-            "key": table["key"][at].as_py(),
+            "key": keys[at].as_py(),
             "caption": columns["caption"][at],
-            "finished_at": finished[at].as_py(),
+            "finished_at": times[at].as_py(),
         }
-        columns["caption"][at], review[at] = apply(decisions, row)
-        if review[at] == "edit":  # somebody wrote a caption for an image that had failed
+        columns["caption"][at], columns["review"][at] = apply(decisions, row)
+        if columns["review"][at] == "edit":  # perhaps of an image that had failed
             columns["status"][at] = "ok"
             columns["error_code"][at] = columns["error"][at] = None
-    for name in names:
-        place = table.schema.get_field_index(name)
-        values = pa.array(columns[name], table.schema.field(name).type)
-        table = table.set_column(place, table.schema.field(name), values)
-    return table.append_column("review", pa.array(review, pa.string()))
+    for name in changed:
+        field = batch.schema.field(names[name])
+        place = batch.schema.get_field_index(names[name])
+        batch = batch.set_column(place, field, pa.array(columns[name], field.type))
+    return batch
