@@ -21,6 +21,7 @@ from pipeline.errors import JobError, UsageError
 from pipeline.images.settings import ImageSettings
 from pipeline.jobenv import environment, expand
 from pipeline.jobfile import STRAY_KEY, Document, Mark, Place, fit, read_job, read_value
+from pipeline.jobplaces import metrics_trouble, output_trouble
 from pipeline.jobwords import Schema, kinds, node_at, refusal
 from pipeline.manifest.settings import ManifestSettings
 from pipeline.plan.settings import PackingSettings, PromptSettings, ReplySettings
@@ -108,6 +109,12 @@ def read_and_check(
         update={"name": name, "output": job.output.model_copy(update={"path": output})}
     )
     _available(document, job)
+    for place, trouble in (
+        (("output", "path"), output_trouble(output, path)),
+        (("run", "metrics"), job.run.metrics and metrics_trouble(job.run.metrics, path)),
+    ):
+        if trouble:
+            raise document.error(place, trouble)
     return job, document
 
 

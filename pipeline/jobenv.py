@@ -19,7 +19,26 @@ from pipeline.shown import looks_like_key
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
 #: What somebody meant as a variable. `${\alpha}` and `${ 1 }` are text.
 _MEANT = re.compile(r"\$\{[A-Za-z_$][^}\n]{0,40}\}?")
-_KEY_NAME = re.compile(r".*API_?KEY", re.IGNORECASE)
+#: Words of a variable's name that say that it holds a secret.
+_SECRET_WORDS = frozenset(
+    [
+        "KEY",
+        "APIKEY",
+        "TOKEN",
+        "SECRET",
+        "SECRETS",
+        "PASSWORD",
+        "PASSWORDS",
+        "PASSWD",
+        "PASSPHRASE",
+        "CREDENTIAL",
+        "CREDENTIALS",
+        "AUTH",
+        "BEARER",
+    ]
+)
+#: Settings that may hold one: they go to the host that they name and nowhere else.
+_MAY_HOLD_SECRETS = (("notify", "url"), ("endpoint", "proxy"))
 MAX_ENV = 1_000_000
 
 
@@ -38,19 +57,35 @@ def _expanded(document: Document, value: Any, environ: Mapping[str, str], place:
     try:
         if place[-1] == "api_key_env":
             raise ValueError("write the name of a variable here, without ${…}")
-        return _filled(value, environ)
+        may_hold = tuple(name for name in place if isinstance(name, str)) in _MAY_HOLD_SECRETS
+        return _filled(value, environ, secrets=may_hold)
     except ValueError as error:
         raise document.error(place, str(error)) from None
 
 
-def _filled(text: str, environ: Mapping[str, str]) -> str:
-    """One text with its variables; ValueError names the one that is missing or misplaced."""
+def is_secret(name: str) -> bool:
+    """Does a variable's name say that it holds a secret? `DB_PASSWORD` and `apiKey` do, `MONKEY`
+    and `MAX_TOKENS` do not."""
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
+    return not _SECRET_WORDS.isdisjoint(word.upper() for word in words)
+
+
+def _filled(text: str, environ: Mapping[str, str], *, secrets: bool) -> str:
+    """One text with its variables; ValueError names the one that is missing or misplaced.
+
+    secrets: may it hold one?
+    """
     for meant in _MEANT.finditer(text):
         if not _VARIABLE.match(text, meant.start()):
             raise ValueError(f"{meant[0]} is no variable; write ${{NAME}} or ${{NAME:-default}}")
 
     def value(match: re.Match[str]) -> str:
         name, default = match[1], match[2]
+        if is_secret(name) and not secrets:
+            raise ValueError(
+                f"{name} is the name of a secret, which would go out in requests, records or "
+                "messages; a key is named in endpoint.api_key_env"
+            )
         held = environ.get(name)
         if not held and default is not None:
             return str(default)
@@ -58,7 +93,7 @@ def _filled(text: str, environ: Mapping[str, str]) -> str:
             raise ValueError(
                 f"the environment has no {name}; set it, or write ${{{name}:-default}}"
             )
-        if _KEY_NAME.fullmatch(name) or looks_like_key(held):
+        if looks_like_key(held):
             raise ValueError(
                 f"{name} holds a secret, and a key goes only into the request's header; name the "
                 "variable in endpoint.api_key_env"

@@ -32,7 +32,7 @@ FLOORS = {
         1,
     ),
     **dict.fromkeys(ROOMS, 2),
-    **dict.fromkeys(("config", "jobfile", "jobenv", "jobwords"), 3),
+    **dict.fromkeys(("config", "jobfile", "jobenv", "jobplaces", "jobwords"), 3),
     "stories": 4,
     "distributed": 5,
     **dict.fromkeys(("cli", "ending"), 6),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from pipeline.api.address import canonical, is_loopback
+from pipeline.api.key_hosts import foreign_host
 from pipeline.api.profiles import PROFILES, Profile
 from pipeline.api.settings import EndpointSettings
 from pipeline.errors import JobError, KeyTrouble
@@ -92,6 +93,8 @@ def endpoint_of(settings: EndpointSettings, environ: Mapping[str, str]) -> Endpo
         raise KeyTrouble(f"{variable}: a key has no spaces or special characters; set it again")
     if value and parts.scheme == "http" and not local:
         raise JobError(f"endpoint.base_url: {base} would send the key unencrypted; use https://")
+    if value and variable and (trouble := foreign_host(variable, base, settings.key_host)):
+        raise JobError(f"endpoint.base_url: {trouble}")
     return Endpoint(
         profile=profile, base_url=base, settings=settings, key=Secret(value) if value else None
     )

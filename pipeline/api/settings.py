@@ -82,6 +82,8 @@ class EndpointSettings(Settings):
         default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", examples=["OPENROUTER_API_KEY"]
     )
     """Name of the environment variable that holds the key; default: the profile's own."""
+    key_host: str | None = Field(default=None, examples=["llm.example.com"])
+    """Host that may have a key which by its variable's name is another service's."""
     app: AppSettings = AppSettings()
     """How OpenRouter lists the calling program."""
     params: Params = PARAMS

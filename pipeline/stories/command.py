@@ -20,7 +20,7 @@ from pipeline.stories.dataset import dataset_mark, is_stale, record_names, write
 from pipeline.stories.hint import Hint, Watch, write_hint
 from pipeline.stories.logs import logging_to
 from pipeline.stories.machine_jobs import append_job
-from pipeline.stories.place import shared, state_folder
+from pipeline.stories.place import refuse_strangers, shared, state_folder
 from pipeline.stories.progress import Tally
 from pipeline.stories.rates import rates_of
 from pipeline.stories.rejected import with_rejected
@@ -94,6 +94,7 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
     looked = await asyncio.to_thread(look_at_job, job, world.environ)
     if options.retry_rejected:
         options = await asyncio.to_thread(with_rejected, options, looked.output)
+    await asyncio.to_thread(refuse_strangers, looked.output)
     tally = Tally()
     reason: StopReason | None = None
     worked: Worked | None = None

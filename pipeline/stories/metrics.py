@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import fs
+from pipeline.jobplaces import may_replace
 from pipeline.stories.progress import Tally
 
 _log = logging.getLogger("pipeline")
@@ -77,6 +78,8 @@ def update(
         return
     text = metrics_text(job, tally, quota, now=now, exit_code=exit_code)
     try:
+        if not may_replace(Path(path)):
+            raise FileExistsError(None, "there is another file, which is never written over")
         fs.write_atomic(Path(path), text.encode())
     except OSError as error:
         _log.warning("run.metrics: %s cannot be written (%s)", path, error.strerror)

@@ -66,6 +66,30 @@ def shared(job: JobConfig) -> Store | None:
     return store_of(job.output.address)
 
 
+def refuse_strangers(output: Path) -> None:
+    """OutputError when a new output would replace somebody else's dataset.parquet.
+
+    One that cannot be read is damaged, and is made anew.
+    """
+    dataset = output / "dataset.parquet"
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from pipeline.schema import METADATA
+
+    try:
+        if (output / "_state").exists() or not dataset.is_file():
+            return
+        metadata = pq.read_schema(dataset).metadata or {}
+    except (OSError, pa.ArrowException):
+        return
+    if METADATA.keys().isdisjoint(metadata):
+        raise OutputError(
+            f"{dataset}: is not of this program, and is never written over: choose another "
+            "output.path, or move the file"
+        )
+
+
 def ours(job: JobConfig) -> None:
     """Held (76) when another host knows what this output holds, and this one does not."""
     store = shared(job)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import pytest
 
 from pipeline.api.endpoint import Endpoint, endpoint_of
@@ -11,7 +13,7 @@ OPENROUTER = "https://openrouter.ai/api/v1"
 
 
 def endpoint(base: str, profile: str = "openai") -> Endpoint:
-    settings = EndpointSettings(profile=profile, base_url=base)  # type: ignore[arg-type] # text
+    settings = EndpointSettings(profile=profile, base_url=base, key_host=urlsplit(base).hostname)  # type: ignore[arg-type] # text
     variables = ("OPENAI_API_KEY", "OPENROUTER_API_KEY", "LITELLM_API_KEY", "GEMINI_API_KEY")
     return endpoint_of(settings, dict.fromkeys(variables, "sk-or-v1-0123456789"))
 

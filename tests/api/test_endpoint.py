@@ -46,7 +46,7 @@ def test_a_key_never_travels_in_the_clear(base: str) -> None:
 )
 def test_https_and_loopback_take_a_key(base: str) -> None:
     """The base URL stays as written, without a slash at its end."""
-    found = of(base_url=base + "/")
+    found = of(base_url=base + "/", key_host="api.example")
 
     assert found.base_url == base
     assert found.key is not None
@@ -121,7 +121,7 @@ def test_the_account_is_told_apart_without_telling_the_key() -> None:
     """Another key or another address is another account."""
     one, same = of(), of()
     other = of({"OPENROUTER_API_KEY": "sk-other"})
-    elsewhere = of(base_url="https://b.example/v1")
+    elsewhere = of(base_url="https://b.example/v1", key_host="b.example")
 
     assert one.account == same.account
     assert len({one.account, other.account, elsewhere.account}) == 3
@@ -141,3 +141,40 @@ def test_only_one_word_for_the_program_to_choose() -> None:
     assert EndpointSettings(model="auto:free-vision").model == "auto:free-vision"
     with pytest.raises(ValueError, match="auto:free-vision"):
         EndpointSettings(model="auto:cheap")
+
+
+@pytest.mark.parametrize(
+    ("variable", "base", "may"),
+    [
+        ("OPENROUTER_API_KEY", "https://openrouter.ai/api/v1", True),
+        ("OPENROUTER_API_KEY", "https://evil.example/v1", False),
+        ("OPENROUTER_API_KEY", "https://openrouter.ai.evil.example/v1", False),
+        ("OPENROUTER_API_KEY", "https://notopenrouter.ai/v1", False),
+        ("OPENROUTER_API_KEY", "http://127.0.0.1:8000/v1", True),
+        ("GITHUB_TOKEN", "https://evil.example/v1", False),
+        ("GH_TOKEN", "https://models.github.ai/inference", True),
+        ("AWS_SECRET_ACCESS_KEY", "https://evil.example/v1", False),
+        ("AWS_BEARER_TOKEN_BEDROCK", "https://bedrock.us-east-1.amazonaws.com/v1", True),
+        ("SLACK_BOT_TOKEN", "https://evil.example/v1", False),
+        ("GEMINI_API_KEY", "https://openrouter.ai/api/v1", False),
+        ("LITELLM_API_KEY", "https://proxy.example/v1", True),
+        ("MY_LLM_KEY", "https://llm.example/v1", True),
+    ],
+)
+def test_a_key_goes_to_another_host_only_when_told(variable: str, base: str, may: bool) -> None:
+    """Whose key it is, its variable's name says; `key_host` allows one host more."""
+    environ = {variable: "k" * 20}
+
+    def resolved(**more: object) -> Endpoint:
+        return of(environ, profile="openai", base_url=base, api_key_env=variable, **more)
+
+    if may:
+        assert resolved().key is not None
+        return
+    with pytest.raises(JobError, match=r"write endpoint\.key_host") as refused:
+        resolved()
+    assert "k" * 20 not in str(refused.value)
+    with pytest.raises(JobError):
+        resolved(key_host="other.example")
+    host = base.split("/")[2]
+    assert resolved(key_host=host.upper()).key is not None

@@ -71,6 +71,7 @@ def made(profile: str, **settings: Any) -> Endpoint:
         **{
             "model": MODELS[SERVICES[profile]],
             "base_url": "https://sim.example/api/v1",
+            "key_host": "sim.example",
             **settings,
         },
     )

@@ -53,7 +53,7 @@ REFUSED = {
     "quota: {concurrency: '${N:-4}'}": "quota.concurrency: found the text '${N:-4}'; write an integer from 1 to 4096; ${…} gives text: use --set for a number",
     "endpoint: {api_key_env: '${X}'}": "endpoint.api_key_env: write the name of a variable here, without ${…}",
     "name: ${LOOKS}": "name: LOOKS holds a secret, and a key goes only into the request's header; name the variable in endpoint.api_key_env",
-    "prompt: {text: 'a ${MY_API_KEY}'}": "prompt.text: MY_API_KEY holds a secret, and a key goes only into the request's header; name the variable in endpoint.api_key_env",
+    "prompt: {text: 'a ${MY_API_KEY}'}": "prompt.text: MY_API_KEY is the name of a secret, which would go out in requests, records or messages; a key is named in endpoint.api_key_env",
     "name: ${NUL}": "name: in the value of NUL, character U+0000 is not allowed",
     "name: ${BROKEN}": "name: in the value of BROKEN, character U+DCFF is not allowed",
 }
@@ -178,3 +178,38 @@ def test_an_env_file_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"OPENROUTER_API_KEY=sk-\xff\n")
     with pytest.raises(JobError, match=r"\.env: not UTF-8 text; save it as UTF-8"):
         read_env_file(tmp_path / ".env")
+
+
+SECRETS = [
+    *("AWS_SECRET_ACCESS_KEY", "DB_PASSWORD", "GITHUB_TOKEN", "MY_API_KEY", "APIKEY", "apiKey"),
+    *("KEY", "db_passwd", "HF_TOKEN", "CLIENT_SECRET", "GOOGLE_CREDENTIALS"),
+]
+PLAIN = ["MONKEY_COUNT", "MAX_TOKENS", "KEYBOARD", "SECRETARY", "HOME", "TOKENIZER", "PWD"]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_by_its_name_stands_nowhere_but_where_it_must(tmp_path: Path, name: str) -> None:
+    """Set or not, with a default or not: a stranger's prompt gets no password."""
+    environ = {name: "hunter2-hunter2"}
+    for more in (
+        f"prompt: {{text: 'a ${{{name}}}'}}",
+        f"prompt: {{text: 'a ${{{name}:-b}}'}}",
+        f"images: {{allow: ['${{{name}}}']}}",
+        f"endpoint: {{base_url: 'https://a.example/${{{name}}}'}}",
+        f"endpoint: {{extra_body: {{notify: {{url: '${{{name}}}'}}}}}}",
+    ):
+        for held in (environ, {}):
+            code, message = refused(tmp_path, more + "\n", environ=held)
+            assert code == 78
+            assert f"{name} is the name of a secret" in message
+            assert "hunter2" not in message
+    more = f"notify: {{url: 'https://a.example/${{{name}}}'}}\nendpoint: {{proxy: 'http://u:${{{name}}}@p:1'}}\n"
+    job = load(tmp_path, more, environ=environ)
+    assert job.notify.url == "https://a.example/hunter2-hunter2"
+    assert job.endpoint.proxy == "http://u:hunter2-hunter2@p:1"
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_name_that_only_holds_such_letters_is_no_secret(tmp_path: Path, name: str) -> None:
+    job = load(tmp_path, f"prompt: {{text: 'a ${{{name}}}'}}\n", environ={name: "5"})
+    assert job.prompt.text == "a 5"

@@ -181,7 +181,12 @@ TROUBLE: dict[str, tuple[dict[str, Any], dict[str, Any], str, Exit, str]] = {
 def test_each_trouble_has_its_line(tmp_path: Path, name: str) -> None:
     """One line fails, with the remedy; the exit code is the one that the run would have."""
     sections, knobs, line, code, words = TROUBLE[name]
-    endpoint = {"profile": "openrouter", "base_url": "https://sim.example/api/v1", "model": MODEL}
+    endpoint = {
+        "profile": "openrouter",
+        "base_url": "https://sim.example/api/v1",
+        "key_host": "sim.example",
+        "model": MODEL,
+    }
     job = job_of(
         tmp_path, 5, **{**sections, "endpoint": {**endpoint, **sections.get("endpoint", {})}}
     )

@@ -32,7 +32,11 @@ LISTED = (
 
 
 def auto_job(folder: Path, rows: int = 6, **sections: Any) -> Path:
-    endpoint = {"base_url": "https://sim.example/api/v1", "model": "auto:free-vision"}
+    endpoint = {
+        "base_url": "https://sim.example/api/v1",
+        "key_host": "sim.example",
+        "model": "auto:free-vision",
+    }
     return job_of(folder, rows, endpoint={**endpoint, **sections.pop("endpoint", {})}, **sections)
 
 

@@ -41,6 +41,7 @@ def job_of(folder: Path, rows: int, **sections: Any) -> Path:
         "endpoint": {
             "profile": "openrouter",
             "base_url": "https://sim.example/api/v1",
+            "key_host": "sim.example",
             "model": MODEL,
         },
         "output": {"path": str(folder / "out")},
