@@ -26,7 +26,7 @@ import typer
 
 from pipeline import __version__, fs
 from pipeline.errors import Exit, PipelineError
-from pipeline.shown import hidden, one_line, spellings
+from pipeline.shown import fit_to_print, hidden, one_line, spellings
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -71,6 +71,15 @@ class _Stderr(io.FileIO):
             return _length(data)  # the work goes on
 
 
+class _Text(io.TextIOWrapper):
+    """Text of files, services and models is among what is printed: none of it acts on the
+    terminal. Whoever prints has cleaned it; what was forgotten is caught here."""
+
+    def write(self, text: str, /) -> int:
+        super().write(fit_to_print(text))
+        return len(text)
+
+
 def _length(data: ReadableBuffer) -> int:
     return memoryview(data).nbytes
 
@@ -90,9 +99,7 @@ def open_streams() -> None:
 
 def _text(raw: io.FileIO) -> io.TextIOWrapper:
     lines = raw.isatty() or raw.fileno() == 2
-    return io.TextIOWrapper(
-        io.BufferedWriter(raw), "utf-8", errors="backslashreplace", line_buffering=lines
-    )
+    return _Text(io.BufferedWriter(raw), "utf-8", errors="backslashreplace", line_buffering=lines)
 
 
 def hear_signals() -> None:

@@ -12,10 +12,17 @@ import re
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote
 
-#: C0 and C1 controls but tab and line feed, and what turns the direction of writing.
-_CONTROL = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+#: C1 controls, what turns the direction of writing, what is not seen (but the joiners, which
+#: scripts and emoji need), breaks that are no line feed, halves of characters.
+_UNSEEN = (
+    "\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e007f\ud800-\udfff"
 )
+#: These, and C0 controls but tab and line feed.
+_CONTROL = re.compile(f"[\x00-\x08\x0b-\x1f{_UNSEEN}]")
+#: What no stream of this program lets through: of C0, carriage returns and colours are the
+#: progress line's and the help's.
+_NEVER = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f{_UNSEEN}]|\x1b(?!\\[[0-9;]*[mAK])")
 #: What keys of the known services look like. `sk-` counts where a word begins, so that a path
 #: like `data/sk-photos.csv` may be written.
 _KEY = re.compile(
@@ -37,6 +44,11 @@ def looks_like_key(text: str) -> bool:
 def without_controls(text: str) -> str:
     r"""Control characters as `\x1b`; tabs and line feeds stay."""
     return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def fit_to_print(text: str) -> str:
+    r"""What may go to the terminal: control characters as `\u202e`, but colours and `\r`."""
+    return _NEVER.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def spellings(secrets: Iterable[str]) -> list[str]:
