@@ -36,7 +36,7 @@ bench:
 
 bench-ci:
 	$(PYTHON) bench/startup.py --rounds 1
-	$(PYTHON) bench/export.py --rows 20000 --rounds 1
+	$(PYTHON) bench/export.py --rows 20000 --pictures 500 --rounds 1
 	$(PYTHON) bench/report.py --rows 20000 --promised
 	$(PYTHON) bench/overhead.py --rows 6000 --rounds 5 --limit 1.5
 	$(PYTHON) bench/overhead.py --rows 20000 --rounds 3 --packs 16 --limit 0.4 --promised

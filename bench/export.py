@@ -1,92 +1,166 @@
-"""`export` and the dataset's join against plain pyarrow and json on the same records.
+"""`export` beside what does the same: DuckDB's COPY of the same join, and `tar` over the same files.
 
-    python bench/export.py [--rows N] [--rounds R]
+    python bench/export.py [--rows N] [--pictures N] [--rounds R] [--limit]
 
-The plain loop reads the finished `dataset.parquet` and writes it in the other format: nothing is
-joined, synced or renamed there. CPU is user + system of each process, start-up taken out by the
-same over few rows.
+DuckDB makes the keys, joins manifest and parts by them and writes every column, in any order; ours
+keeps the manifest's order and syncs what it has written. Each pair runs side by side, round by
+round; seconds are wall time from process start to end, memory is the largest resident set.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from overhead import spent
 from scale import make_job, make_manifest, make_output
 
-FEW = 1_000
-FORMATS = ("parquet", "jsonl", "csv")
+HERE = Path(__file__).parent
+#: Format -> how many times DuckDB's time it may take.
+FORMATS = {"parquet": 1.2, "jsonl": 2.0}
+#: The part of tar's rate that WebDataset reaches at least.
+TAR = 0.8
+COPY = """
+COPY (
+  SELECT m.*, r.caption, r.status, r.error_code, r.error, r.flags, r.key, r.model, r.served_model,
+    r.provider, r.prompt_tokens, r.completion_tokens, r.cost_usd, r.width, r.height,
+    r.image_sha256, r.finished_at
+  FROM 'manifest.parquet' m LEFT JOIN read_parquet('out/captions/*.parquet') r
+    ON r.key = substr(sha256('v1' || chr(10) || '{recipe}' || chr(10) || 'url:' || m.url || chr(10)
+      || '{prompt}'), 1, 32)
+) TO 'theirs.{format}' ({how})
+"""
+Run = tuple[float, float, float]
+HOW = {"parquet": "FORMAT parquet, COMPRESSION zstd", "jsonl": "FORMAT json"}
 
 
-def plain(dataset: str, dest: str) -> None:
-    """What a script would do that wants the same file."""
-    import pyarrow.csv
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(dataset)
-    if dest.endswith("parquet"):
-        pq.write_table(table, dest, compression="zstd")
-    elif dest.endswith("csv"):
-        at = table.schema.get_field_index("flags")
-        pyarrow.csv.write_csv(table.remove_column(at), dest)
-    else:
-        with open(dest, "w") as file:
-            for batch in table.to_batches():
-                file.writelines(json.dumps(row, default=str) + "\n" for row in batch.to_pylist())
+def timed(arguments: Sequence[object], cwd: Path) -> Run:
+    """(wall seconds, CPU seconds, MB) of a command that must succeed."""
+    env = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [str(a) for a in arguments], cwd=cwd, env=env, stdout=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{arguments}: exit {process.returncode}")
+    cpu = usage.ru_utime + usage.ru_stime
+    return time.perf_counter() - started, cpu, usage.ru_maxrss * 1024 / 1e6
 
 
 def settled(folder: Path, rows: int) -> Path:
-    """A finished output over so many rows, with its dataset; returns the job file."""
-    folder.mkdir()
+    """A finished output over so many rows; returns the job file. No service is asked."""
     make_manifest(folder, rows)
-    # Nothing is asked: the service is only a name.
     job = make_job(folder, "http://127.0.0.1:9/v1", "manifest.parquet")
     make_output(folder, job, rows)
-    spent([sys.executable, "-m", "pipeline", "run", job.name, "--quiet"], folder)
     return job
+
+
+def pictures(folder: Path, count: int) -> Path:
+    """A folder of pictures of 100 kB, all captioned; returns the job file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from pipeline import schema
+    from pipeline.config import load_job
+    from pipeline.stories.start import look_at_manifest
+
+    for at in range(count):
+        path = folder / "p" / f"{at // 1000:03d}" / f"{at:06d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"\xff\xd8\xff" + at.to_bytes(4, "big") + os.urandom(100_000))
+    job = folder / "job.json"
+    service = {"profile": "embedded", "model": "embedded/pixels"}
+    output = {"path": "out"}
+    job.write_text(json.dumps({"manifest": {"path": "p"}, "endpoint": service, "output": output}))
+    os.chdir(folder)
+    manifest, naming = look_at_manifest(load_job(job, (), {}))
+    rows = [row for batch in manifest.batches() for row in batch]
+    columns = {field.name: pa.nulls(count, field.type) for field in schema.RECORDS}
+    columns |= {
+        "key": pa.array([naming.key(row) for row in rows]),
+        "recipe": pa.array([naming.recipe] * count),
+        "image": pa.array([row.image for row in rows]),
+        "status": pa.array(["ok"] * count),
+        "caption": pa.array([f"A caption of {row.image}, some words long." for row in rows]),
+    }
+    (folder / "out" / "captions").mkdir(parents=True)
+    part = folder / "out" / "captions" / "part-00000001.parquet"
+    pq.write_table(pa.table(columns, schema=schema.RECORDS), part)
+    return job
+
+
+def shown(name: str, ours: list[Run], theirs: list[Run]) -> float:
+    """Print a pair; the median of the rounds' ratios of wall time."""
+    wall, cpu = (
+        statistics.median(a[at] / b[at] for a, b in zip(ours, theirs, strict=True)) for at in (0, 1)
+    )
+    mine, other = (statistics.median(run[0] for run in runs) for runs in (ours, theirs))
+    print(
+        f"{name:11} {mine:6.2f} s, {other:6.2f} s; ratio {wall:.2f}, of CPU {cpu:.2f}; "
+        f"{max(run[2] for run in ours):.0f} MB",
+        flush=True,
+    )
+    return wall
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--pictures", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--plain", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--limit", action="store_true", help="fail beyond what is promised")
     asked = parser.parse_args()
-    if asked.plain:
-        plain(*asked.plain)
-        return
+    beyond = []
+    pipeline = [sys.executable, "-m", "pipeline", "export"]
     with tempfile.TemporaryDirectory() as name:
-        jobs = {rows: settled(Path(name) / str(rows), rows) for rows in (FEW, asked.rows)}
-        for format_ in FORMATS:
-            cpu: dict[tuple[str, int], list[float]] = {}
-            for _ in range(asked.rounds):
-                for rows, job in jobs.items():
-                    dest = f"export.{format_}"
-                    ours = ["-m", "pipeline", "export", job.name, dest]
-                    theirs = [
-                        str(Path(__file__)),
-                        "--plain",
-                        "out/dataset.parquet",
-                        f"plain.{format_}",
-                    ]
-                    for who, words in (("ours", ours), ("plain", theirs)):
-                        took, _ = spent([sys.executable, *words], job.parent)
-                        cpu.setdefault((who, rows), []).append(took)
-            each = {
-                who: (statistics.median(cpu[who, asked.rows]) - statistics.median(cpu[who, FEW]))
-                / (asked.rows - FEW)
-                for who in ("ours", "plain")
-            }
-            print(
-                f"{format_:8} {each['ours'] * 1e6:6.1f} µs CPU a row, plain "
-                f"{each['plain'] * 1e6:5.1f}; ratio {each['ours'] / each['plain']:.2f}",
-                flush=True,
+        folder = Path(name)
+        job = settled(folder, asked.rows)
+        from pipeline.config import load_job
+        from pipeline.stories.start import naming_of
+
+        naming = naming_of(load_job(job, (), {}))
+        for format_, most in FORMATS.items():
+            sql = COPY.format(
+                recipe=naming.recipe,
+                prompt=naming.prompt.render({}),
+                format=format_,
+                how=HOW[format_],
             )
+            ours, theirs = [], []
+            for _ in range(asked.rounds):
+                ours.append(timed([*pipeline, job.name, f"ours.{format_}"], folder))
+                theirs.append(
+                    timed(
+                        [sys.executable, "-c", "import duckdb, sys; duckdb.sql(sys.argv[1])", sql],
+                        folder,
+                    )
+                )
+            if shown(format_, ours, theirs) > most:
+                beyond.append(format_)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        job = pictures(folder, asked.pictures)
+        ours, theirs = [], []
+        for _ in range(asked.rounds):
+            ours.append(
+                timed(
+                    [*pipeline, job.name, "shards", "--format", "webdataset", "--overwrite"], folder
+                )
+            )
+            theirs.append(timed(["tar", "-cf", "theirs.tar", "p"], folder))
+        if shown("webdataset", ours, theirs) > 1 / TAR:
+            beyond.append("webdataset")
+    if asked.limit and beyond:
+        raise SystemExit(f"slower than promised: {', '.join(beyond)}")
 
 
 if __name__ == "__main__":

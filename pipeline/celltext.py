@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 #: Backslash and quote first, then the line breaks and tabs that captions hold; rarer control
 #: characters go one string at a time.
 _ESCAPES = (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t"))
+_ESCAPED = r'["\\\x00-\x1f]'
 _CONTROL = r"[\x00-\x1f]"
 #: JSON of a whole float needs a point, or a reader takes the column for integers.
 _WHOLE = r"^-?[0-9]+$"
@@ -45,6 +46,8 @@ def as_text(column: pa.Array) -> pa.Array:
 def as_json(column: pa.Array) -> pa.Array:
     """A column of strings, each a whole JSON value; null is `null`."""
     kind = column.type
+    if column.null_count == len(column):
+        return pa.repeat("null", len(column))
     if pa.types.is_dictionary(kind):
         texts = as_json(column.dictionary).take(column.indices)
     elif isinstance(kind, pa.BaseExtensionType):
@@ -71,9 +74,10 @@ def rows_json(batch: pa.RecordBatch, end: str = "") -> pa.Array:
 
 def quoted(texts: pa.Array) -> pa.Array:
     """Strings as JSON strings; null stays null."""
+    if not pc.any(pc.match_substring_regex(texts, _ESCAPED)).as_py():
+        return pc.binary_join_element_wise('"', texts, '"', "")
     for plain, escaped in _ESCAPES:
-        if pc.any(pc.match_substring(texts, plain)).as_py():
-            texts = pc.replace_substring(texts, plain, escaped)
+        texts = pc.replace_substring(texts, plain, escaped)
     rare = pc.fill_null(pc.match_substring_regex(texts, _CONTROL), False)
     if rare.true_count:
         # The rest of such a string is escaped already: only its control characters are left.

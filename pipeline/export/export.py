@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from pipeline import fs
 from pipeline.errors import OutputError, UsageError
+from pipeline.export.ahead import ahead
 from pipeline.export.base import Exporter, Rows, Written
 from pipeline.export.csv import CSV, TSV
 from pipeline.export.imagefolder import IMAGEFOLDER
@@ -26,6 +27,8 @@ from pipeline.export.kohya import KOHYA
 from pipeline.export.parquet import HUB, PARQUET
 from pipeline.export.sidecar import SIDECAR
 from pipeline.export.webdataset import WEBDATASET
+
+_SYNCED_ONE_BY_ONE = 1_000
 
 EXPORTS: dict[str, Exporter] = {
     "parquet": PARQUET,
@@ -78,7 +81,7 @@ class Counts:
 
     def of(self, rows: Rows) -> Rows:
         """The same rows, counted as they go by."""
-        return replace(rows, batches=self._counted(rows.batches, rows.caption))
+        return replace(rows, batches=self._counted(ahead(rows.batches), rows.caption))
 
     def _counted(self, batches: Iterator[pa.RecordBatch], caption: str) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -111,7 +114,7 @@ def _folder(exporter: Exporter, rows: Rows, tmp: Path, dest: Path) -> Written:
     tmp.mkdir()
     try:
         written = exporter.write(rows, tmp)
-        os.sync()  # many small files: one sync for all of them
+        _sync(tmp)
         if holds:
             _merge(tmp, dest)
         else:
@@ -121,6 +124,16 @@ def _folder(exporter: Exporter, rows: Rows, tmp: Path, dest: Path) -> Written:
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
     return written
+
+
+def _sync(folder: Path) -> None:
+    """Everything below is on disk: file by file, or many small files by one sync of all disks."""
+    paths = list(folder.rglob("*"))
+    if len(paths) > _SYNCED_ONE_BY_ONE:
+        os.sync()
+        return
+    for path in (*paths, folder):
+        fs.sync_dir(path) if path.is_dir() else fs.sync_file(path)
 
 
 def _merge(tmp: Path, dest: Path) -> None:
@@ -133,4 +146,4 @@ def _merge(tmp: Path, dest: Path) -> None:
             target.mkdir(exist_ok=True)
         else:
             os.replace(path, target)
-    os.sync()
+    _sync(dest)

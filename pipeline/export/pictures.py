@@ -59,7 +59,8 @@ class Pictures:
                 "images.send: inline, or make a manifest of local files"
             )
         try:
-            return self.path(text).read_bytes()
+            with open(self.path(text), "rb", buffering=0) as file:
+                return file.readall()
         except OSError as error:
             raise OutputError(f"picture {text[:200]}: {error.strerror}") from error
 

@@ -10,16 +10,21 @@ is one shard. Rows without a caption are left out.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
 from pipeline.errors import UsageError
+from pipeline.export.ahead import ahead
 from pipeline.export.base import Rows, Written
 from pipeline.export.captioned import captioned
 from pipeline.export.pictures import ending
 
 SHARD_BYTES = 10**9
+#: Rows that are read together.
+_TOGETHER = 16
 _BLOCK = 512
 #: Two void blocks end a tar, which tools fill up to 20 blocks.
 _RECORD = 20 * _BLOCK
@@ -44,17 +49,11 @@ class WebdatasetExporter:
             size = 1 << 62
         written, shards = Written(), list[_Shard]()
         try:
-            for row in captioned(rows, columns=True):
-                picture = rows.pictures.read(row.cell)
-                name = f"{row.ordinal:09d}"
-                members = [
-                    (name + ending(picture), picture),
-                    (name + ".txt", row.caption.encode()),
-                    (name + ".json", row.columns.encode()),
-                ]
-                if not shards or shards[-1].full(sum(map(_room, members)), size, most):
+            for members in chain.from_iterable(ahead(_members(rows))):
+                room = sum(map(_room, members))
+                if not shards or shards[-1].full(room, size, most):
                     shards = _next(shards, dest, single)
-                shards[-1].add(members)
+                shards[-1].add(members, room)
                 written.rows += 1
             if not shards:
                 shards = _next(shards, dest, single)
@@ -65,6 +64,23 @@ class WebdatasetExporter:
             _indexes(dest, shards)
             written.notes.append(f"shards {{000000..{len(shards) - 1:06d}}}.tar")
         return written
+
+
+def _members(rows: Rows) -> Iterator[list[list[tuple[str, bytes]]]]:
+    """The members of some rows at a time: pictures are read while others are written."""
+    some = list[list[tuple[str, bytes]]]()
+    for row in captioned(rows, columns=True):
+        picture = rows.pictures.read(row.cell)
+        name = f"{row.ordinal:09d}"
+        columns, caption = row.columns.encode(), row.caption.encode()
+        some.append(
+            [(name + ending(picture), picture), (name + ".txt", caption), (name + ".json", columns)]
+        )
+        if len(some) == _TOGETHER:
+            yield some
+            some = []
+    if some:
+        yield some
 
 
 @dataclass(slots=True)
@@ -82,13 +98,13 @@ class _Shard:
     def full(self, more: int, size: int, most: int | None) -> bool:
         return self.rows > 0 and (self.size + more > size or self.rows == most)
 
-    def add(self, members: list[tuple[str, bytes]]) -> None:
+    def add(self, members: list[tuple[str, bytes]], room: int) -> None:
         for name, content in members:
             self.file.write(_header(name, len(content)))
             self.file.write(content)
             self.file.write(bytes(-len(content) % _BLOCK))
         self.rows += 1
-        self.size += sum(map(_room, members))
+        self.size += room
 
     def close(self) -> None:
         if not self.file.closed:

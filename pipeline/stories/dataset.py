@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,10 @@ from pipeline.errors import ManifestError, OutputError
 from pipeline.export.card import write_card
 from pipeline.export.features import read_features, with_features
 from pipeline.export.parquet_file import parquet_writer
+from pipeline.manifest.settings import BAD
 from pipeline.memory import give_back
+from pipeline.plan.identity import bad_identity, image_identity, raw_key
+from pipeline.plan.plain_keys import plain_keys
 from pipeline.stories.keyfile import KeyFile
 from pipeline.stories.reviewed import REVIEW, reviewed
 from pipeline.stories.survey import Naming
@@ -122,9 +124,32 @@ def joined(
 
 def _named(manifest: Manifest, naming: Naming, size: int) -> Iterator[bytes]:
     """The keys of all rows, some at a time."""
-    keys = (naming.raw(row) for batch in manifest.batches() for row in batch)
-    while some := b"".join(islice(keys, size)):
-        yield some
+    pending = bytearray()
+    for keys in _all_named(manifest, naming):
+        pending += keys
+        while len(pending) >= 16 * size:
+            yield bytes(pending[: 16 * size])
+            del pending[: 16 * size]
+    if pending:
+        yield bytes(pending)
+
+
+def _all_named(manifest: Manifest, naming: Naming) -> Iterator[bytes]:
+    """The same, as many at a time as the manifest gives."""
+    plain = type(naming) is Naming and naming.identity == "auto" and not naming.prompt.places
+    if not (plain and manifest.textual):
+        for batch in manifest.batches():
+            yield b"".join([naming.raw(row) for row in batch])
+        return
+    prompt = naming.prompt.render({})
+    for rows in manifest.feed():
+        bad, images = rows.column(BAD), rows.column(manifest.image)
+        keys = None if bad.true_count else plain_keys(naming.recipe, images, prompt)
+        if keys is None:
+            pairs = zip(images.to_pylist(), bad.to_pylist(), strict=True)
+            named = (bad_identity(i) if b else image_identity(i) for i, b in pairs)
+            keys = b"".join([raw_key(naming.recipe, image, prompt) for image in named])
+        yield keys
 
 
 def _known(keys: KeyFile, size: int) -> Iterator[bytes]:

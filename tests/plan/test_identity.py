@@ -9,11 +9,14 @@ from decimal import Decimal
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.plan import identity
+from pipeline.plan.identity import image_identity, raw_key
+from pipeline.plan.plain_keys import plain_keys
 from pipeline.plan.prompt import compile_prompt
 from pipeline.plan.settings import PromptSettings
 
@@ -308,3 +311,23 @@ def test_python_and_sql_agree_on_numbers_and_dates(rows: list[tuple[Any, ...]]) 
     sql, python = both_keys(rows)
 
     assert sql == python
+
+
+@pytest.mark.parametrize("images", [
+    ["https://x.example/a.jpg", "http://y.example/猫.png#f"], ["a/b.jpg", " c.png "], [],
+    ["https://x.example/a.jpg?x=1"], ["a.jpg", "https://x.example/a.jpg"], ["c:/d.png"], [""], [None],
+    ["data:image/png;base64,AA"],
+])  # fmt: skip
+def test_many_keys_at_once_are_the_keys_of_each(images: list[str | None]) -> None:
+    """Where all are plain; anything else is left to the formula itself."""
+    plain = all(
+        i and not set("?:") & set(i.removeprefix("https:").removeprefix("http:")) for i in images
+    )
+    mixed = len({str(i).startswith("http") for i in images}) > 1
+
+    keys = plain_keys("r" * 16, pa.array(images, pa.string()), "What?")
+
+    if plain and not mixed:
+        assert keys == b"".join(raw_key("r" * 16, image_identity(str(i)), "What?") for i in images)
+    else:
+        assert keys is None
