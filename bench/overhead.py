@@ -28,7 +28,7 @@ FEW = 200
 #: MB, of the largest process of each client, in the order in which they ran.
 PEAKS: list[float] = []
 #: MB, and bytes for each image: the memory that a run may take.
-MEMORY = 130.0, 24
+MEMORY = 150.0, 48
 
 
 def pinned(process: subprocess.Popen[Any], *, server: bool = False) -> None:

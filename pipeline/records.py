@@ -26,8 +26,6 @@ Form = Literal["plain", "fields", "pack", "audit"]
 class Row:
     """One manifest row."""
 
-    #: Position in the manifest, from 0, over all its files.
-    ordinal: int
     #: The image cell as it stands.
     image: ImageValue
     #: The `manifest.id` cell as text, if one is configured.
@@ -64,8 +62,8 @@ class Asked:
     #: The image as shown in records: URL without its signature, path, or `sha256:…`.
     image: str
     prompt_id: str
-    #: Of the manifest row that asked first.
-    ordinal: int
+    #: Unused; journals of earlier versions name it.
+    ordinal: int = 0
     image_sha256: str | None = None
     width: int | None = None
     height: int | None = None

@@ -31,6 +31,8 @@ KEYS_A_GROUP = 1_000
 PASSES = 50
 #: Records handed on at once, of many that were looked up.
 HANDED = 2_500
+#: Among the keys: those before it are to be handed on.
+FLUSH = b""
 #: Groups kept from one look-up to the next.
 _KEPT = 2
 #: Groups read in vain before the index is made, beside those that so many keys fill.
@@ -141,11 +143,16 @@ class Lookup:
     def records(self, keys: Iterable[bytes]) -> Iterator[pa.RecordBatch]:
         """For each key its record, in order; nulls where there is none.
 
-        keys: 16 bytes each, some thousand at a time.
+        keys: 16 bytes each, some thousand at a time; FLUSH: hand on what was asked so far.
         """
         most = len(self) // PASSES
         raw, groups = b"", list[tuple[int, ...]]()
         for some in keys:
+            if some == FLUSH:
+                if groups:
+                    yield from self._taken(raw, groups)
+                    raw, groups = b"", []
+                continue
             if self._index is None:
                 if (batch := self._near(some)) is not None:
                     yield batch

@@ -110,7 +110,6 @@ def _size(column: pa.Array) -> pa.Array:
 
 def rows(
     batch: pa.RecordBatch,
-    ordinals: Sequence[int],
     *,
     image: str,
     id_column: str | None,
@@ -123,13 +122,12 @@ def rows(
     reasons = bad.to_pylist() if bad is not None else [None] * len(images)
     if not columns:
         return [
-            Row(o, cell, i, _NO_COLUMNS, b)
-            for o, cell, i, b in zip(ordinals, images, ids, reasons, strict=True)
+            Row(cell, i, _NO_COLUMNS, b) for cell, i, b in zip(images, ids, reasons, strict=True)
         ]
     named = [batch.column(name).to_pylist() for name in columns]
     return [
-        Row(o, cell, i, dict(zip(columns, cells, strict=True)), b)
-        for o, cell, i, b, *cells in zip(ordinals, images, ids, reasons, *named, strict=True)
+        Row(cell, i, dict(zip(columns, cells, strict=True)), b)
+        for cell, i, b, *cells in zip(images, ids, reasons, *named, strict=True)
     ]
 
 

@@ -1,8 +1,8 @@
 """A manifest: rows from one or many files of any format, streamed in a fixed order.
 
 `open_manifest` looks (footers, headers, first cells) and refuses what cannot work, each with one
-line; reading happens in `Manifest.batches`, `tables` and `feed`, which give the same rows in the
-same order however often they are called. Only the columns that are needed are read, in batches
+line; reading happens in `Manifest.batches` and `tables`, which give the same rows in the same order
+however often they are called, or stop with 65 when a file has changed since it was opened. Only the columns that are needed are read, in batches
 of bounded size, so that ten million rows take no more memory than ten thousand.
 """
 
@@ -13,18 +13,16 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from pipeline.errors import JobError, ManifestError
-from pipeline.manifest import cells, image_column
+from pipeline.manifest import cells, columns, image_column, places
 from pipeline.manifest.columns import (
     fitted,
     is_bytes,
     is_image_struct,
     nearest,
-    path_only,
     prompt_type,
     union,
 )
@@ -32,12 +30,13 @@ from pipeline.manifest.formats import settle
 from pipeline.manifest.places import Place, resolve
 from pipeline.manifest.readers import READERS
 from pipeline.manifest.readers.base import Look, Want
-from pipeline.manifest.settings import BAD, ORDINAL, ManifestSettings
+from pipeline.manifest.settings import ManifestSettings
 from pipeline.manifest.where import Predicate
 from pipeline.records import Row
 
 #: Rows handed on at once.
 ROWS = 1_024
+CHANGED = "the manifest changed while it was read; run again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ class Manifest:
         settings: ManifestSettings,
         format: str,  # noqa: A002 - the job file's word
         files: list[_File],
-        columns: Sequence[str],
+        job_columns: Sequence[str],
     ) -> None:
         #: As the job has them.
         self.settings = settings
@@ -85,7 +84,7 @@ class Manifest:
                 + nearest(settings.id, self.names)
             )
         #: The columns that the prompt and the identity name.
-        self.columns = tuple(dict.fromkeys(columns))
+        self.columns = tuple(dict.fromkeys(job_columns))
         self._check_columns()
         #: The pictures are bytes in a struct that has no path beside them.
         self._pathless = self._without_paths()
@@ -138,69 +137,53 @@ class Manifest:
             )
         return digest.hexdigest()[:32]
 
-    def batches(
-        self, *, start: int = 0, only: bytes | bytearray | None = None
-    ) -> Iterator[list[Row]]:
-        """Rows from ordinal `start` on; with `only`, those whose bit (LSB first) is set.
+    @property
+    def trusted(self) -> bool:
+        """Does the fingerprint change with the content? Not without a validator of each file."""
+        return all(file.place.stamp for file in self._files)
 
-        Blocking and streamed; lists of at most `ROWS`, none of them empty.
-        """
-        needed = [self.image, *self.columns]
-        if self.settings.id is not None:
-            needed.append(self.settings.id)
-        ordinal = start
-        for batch in self._read(needed, start=start):
-            ordinals: Sequence[int] = range(ordinal, ordinal + batch.num_rows)
-            ordinal += batch.num_rows
-            if only is not None:
-                mask = _bits(only, ordinal - batch.num_rows, batch.num_rows)
-                if not mask.true_count:
-                    continue
-                ordinals = pa.array(ordinals).filter(mask).to_pylist()
-                batch = batch.filter(mask)
-            batch = cells.prepared(batch, image=self.image, columns=self.columns)
-            for at in range(0, batch.num_rows, ROWS):
-                yield cells.rows(
-                    batch.slice(at, ROWS),
-                    ordinals[at : at + ROWS],
-                    image=self.image,
-                    id_column=self.settings.id,
-                    columns=self.columns,
-                )
+    def check_unchanged(self) -> None:
+        """ManifestError (65) when a file is not what it was when the manifest was opened."""
+        for file in self._files:
+            self._check(file)
 
-    def count(self) -> int:
-        """How many rows there are, where `rows` does not tell: reads everything. Blocking."""
-        return sum(batch.num_rows for batch in self._read([self.image]))
-
-    def feed(self) -> Iterator[pa.RecordBatch]:
-        """What a key is made of, for SQL: `ORDINAL`, `BAD`, and the image and job columns.
-
-        The same cells in the same types as `batches` gives, for text image columns.
-        """
-        needed = [self.image, *self.columns]
-        ordinal = 0
-        for batch in self._read(needed):
-            batch = cells.prepared(batch, image=self.image, columns=self.columns)
-            bad = cells.verdicts(
-                batch, image=self.image, id_column=self.settings.id, columns=self.columns
-            )
-            size = batch.num_rows
-            mask = pa.repeat(False, size) if bad is None else bad.is_valid()
-            at = pa.arange(ordinal, ordinal + size)
-            ordinal += size
-            yield pa.RecordBatch.from_arrays(
-                [at, mask, *batch.columns], names=[ORDINAL, BAD, *batch.schema.names]
-            )
+    def _check(self, file: _File) -> None:
+        if self.format == "folder":
+            return  # a name is the whole row: one more or less makes no other row wrong
+        try:
+            now = places.current(file.place)
+        except ManifestError as error:
+            raise ManifestError(f"{error}; {CHANGED}") from error
+        if (now.size, now.stamp) != (file.place.size, file.place.stamp):
+            raise ManifestError(f"manifest {file.place.shown}: {CHANGED}")
 
     @property
-    def key_columns(self) -> tuple[str, ...]:
-        """The columns of `feed` beside its own two, in its order."""
-        return tuple(n for n in self.names if n == self.image or n in self.columns)
+    def _needed(self) -> list[str]:
+        """The columns that rows are made of."""
+        more = [] if self.settings.id is None else [self.settings.id]
+        return [self.image, *self.columns, *more]
 
-    @property
-    def textual(self) -> bool:
-        """Does the image column hold text, so that keys can be computed in SQL?"""
-        return bool(pa.types.is_string(self._image_type()))
+    def batches(self) -> Iterator[list[Row]]:
+        """All rows, in lists of at most `ROWS`, none of them empty. Blocking and streamed.
+
+        ManifestError (65) when the manifest changes meanwhile.
+        """
+        for batch in self._read(self._needed):
+            yield from self._rows(batch)
+
+    def _rows(self, batch: pa.RecordBatch) -> Iterator[list[Row]]:
+        batch = cells.prepared(
+            batch.select([n for n in batch.schema.names if n in self._needed]),
+            image=self.image,
+            columns=self.columns,
+        )
+        for at in range(0, batch.num_rows, ROWS):
+            yield cells.rows(
+                batch.slice(at, ROWS),
+                image=self.image,
+                id_column=self.settings.id,
+                columns=self.columns,
+            )
 
     def _image_type(self) -> pa.DataType:
         return image_column.stored_type(self._schema.field(self.image).type)
@@ -225,10 +208,11 @@ class Manifest:
         metadata = {b"huggingface": features} if features else None
         return pa.schema(fields or [pa.field(self.image, pa.null())], metadata=metadata)
 
-    def tables(self, *, bytes_too: bool = False) -> Iterator[pa.RecordBatch]:
-        """All columns but image bytes (with `bytes_too`, those as well): same rows, same order."""
+    def tables(self, *, bytes_too: bool = False) -> Iterator[tuple[pa.RecordBatch, list[Row]]]:
+        """All columns but image bytes (with `bytes_too`, those as well), at most `ROWS` rows at
+        once, and beside them the rows, made from the same read."""
         schema = self.arrow(bytes_too=bytes_too)
-        for batch in self._read(schema.names, bytes_too=bytes_too):
+        for batch in self._read([*schema.names, *self._needed], path_only=True):
             arrays = []
             for field in schema:
                 column = batch.column(field.name)
@@ -237,54 +221,53 @@ class Manifest:
                 elif pa.types.is_null(field.type):
                     column = pa.nulls(len(column))
                 arrays.append(column if column.type == field.type else column.cast(field.type))
-            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+            table = pa.RecordBatch.from_arrays(arrays, schema=schema)
+            for at, rows in zip(range(0, batch.num_rows, ROWS), self._rows(batch), strict=True):
+                yield table.slice(at, ROWS), rows
 
     def _is_image_struct(self, field: pa.Field) -> bool:
-        return path_only(field.type) or (field.name == self.image and is_image_struct(field.type))
+        return columns.path_only(field.type) or (
+            field.name == self.image and is_image_struct(field.type)
+        )
 
-    def _read(
-        self, names: Sequence[str], *, start: int = 0, bytes_too: bool | None = None
-    ) -> Iterator[pa.RecordBatch]:
+    def _read(self, names: Sequence[str], *, path_only: bool = False) -> Iterator[pa.RecordBatch]:
         """Batches with the columns `names`, over all files, `where` applied.
 
-        bytes_too: None reads cells whole; False reads `{bytes, path}` columns without their
-        bytes; True does so for all but the image column.
+        path_only: read `{bytes, path}` columns without their bytes, all but the image column.
+        Each batch is handed on only while its file is what it was when it was opened.
         """
         wanted = [n for n in self.names if n in names]
         extra = self._where.columns if self._where else ()
         reading = [n for n in self.names if n in names or n in extra]
         without = frozenset[str]()
-        if bytes_too is not None:
-            structs = (f.name for f in self._schema if path_only(f.type) and f.name not in extra)
-            without = frozenset(n for n in structs if not (bytes_too and n == self.image))
+        if path_only:
+            structs = (f.name for f in self._schema if columns.path_only(f.type))
+            without = frozenset(n for n in structs if n not in extra and n != self.image)
         for file in self._files:
-            rows = file.look.rows
-            if self._where is None and rows is not None and start >= rows:
-                start -= rows
-                continue
-            ahead = start if self._where is None and rows is not None else 0
-            start -= ahead
-            batches = self._reader.read(file.place, self._want(file, reading, without, ahead))
+            batches = self._unchanged(file, self._want(file, reading, without))
             fit = self._fit(batches, reading, without)
             for batch in self._where.kept(fit) if self._where else fit:
-                if start >= batch.num_rows:
-                    start -= batch.num_rows
-                    continue
-                yield batch.slice(start).select(wanted)
-                start = 0
+                if batch.num_rows:
+                    yield batch.select(wanted)
+        self.check_unchanged()
+
+    def _unchanged(self, file: _File, want: Want) -> Iterator[pa.RecordBatch]:
+        """A file's batches, each checked before it is handed on; remote ones at the end alone."""
+        try:
+            for batch in self._reader.read(file.place, want):
+                if file.place.path is not None:
+                    self._check(file)
+                yield batch
+        except ManifestError:
+            self._check(file)  # a row that is made of two versions is no damage of either
+            raise
 
     def _want(
-        self,
-        file: _File,
-        names: Sequence[str],
-        without: frozenset[str] = frozenset(),
-        start: int = 0,
+        self, file: _File, names: Sequence[str], without: frozenset[str] = frozenset()
     ) -> Want:
         """What to read of one file; one column at least, as a batch without any has no length."""
         has = tuple(n for n in file.look.schema.names if n in names)
-        return Want(
-            columns=has or tuple(file.look.schema.names[:1]), path_only=without, start=start
-        )
+        return Want(columns=has or tuple(file.look.schema.names[:1]), path_only=without)
 
     def _fit(
         self, batches: Iterator[pa.RecordBatch], names: Sequence[str], without: frozenset[str]
@@ -309,20 +292,13 @@ def _path_of(column: pa.Array) -> pa.Array:
     return pc.struct_field(column, "path").cast(pa.string())
 
 
-def _bits(bitmap: bytes | bytearray, start: int, size: int) -> Any:
-    """Part of a bitmap (least significant bit first) as a boolean array; past its end: false."""
-    have = max(0, min(size, len(bitmap) * 8 - start))
-    bits = pa.Array.from_buffers(pa.bool_(), have, [None, pa.py_buffer(bitmap)], offset=start)
-    return bits if have == size else pa.concat_arrays([bits, pa.repeat(False, size - have)])
-
-
 def open_manifest(settings: ManifestSettings, *, columns: Sequence[str] = ()) -> Manifest:
     """Open the job's manifest.
 
     columns: those that the prompt and the identity name. Raises ManifestError (65) when it
     cannot be read or has no image column, JobError (78) when the job names what it lacks.
     """
-    places, format_ = settle(resolve(settings.path), settings.format)
+    found, format_ = settle(resolve(settings.path), settings.format)
     reader = READERS[format_]
-    files = [_File(place, reader.look(place)) for place in places]
+    files = [_File(place, reader.look(place)) for place in found]
     return Manifest(settings, format_, files, columns)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,6 +24,11 @@ _GLOB = re.compile(r"[*?\[]")
 #: URL scheme -> extra of this package that reads it.
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "hf": "hf"}
 _SPOOL = 1 << 20
+#: What drivers tell of a remote file that changes with its content.
+_VALIDATORS = (
+    *("ETag", "etag", "Content-MD5", "Digest", "md5Hash", "crc32c"),
+    *("Last-Modified", "LastModified", "last_modified", "mtime"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +41,7 @@ class Place:
     path: Path | None
     folder: bool
     size: int | None
-    #: What changes when the content does: mtime in ns, ETag or the like.
+    #: What changes when the content does: mtime and inode, ETag or the like; empty: nothing does.
     stamp: str
 
     @property
@@ -113,13 +119,18 @@ def _local(name: str) -> Iterable[Place]:
 
 def local_place(path: Path, name: str | None = None) -> Place:
     """The place of a local file or folder; raises OSError."""
-    stat = path.stat()
+    facts = path.stat()
+    if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):
+        raise ManifestError(
+            f"manifest {name or path}: is a pipe, socket or device; plain files only, as it is read "
+            "more than once: write it to a file"
+        )
     return Place(
         name=name if name is not None else str(path),
         path=path,
         folder=path.is_dir(),
-        size=stat.st_size,
-        stamp=str(stat.st_mtime_ns),
+        size=facts.st_size,
+        stamp=f"{facts.st_mtime_ns} {facts.st_ino}",
     )
 
 
@@ -130,16 +141,32 @@ def _remote(name: str) -> Iterable[Place]:
     globbed = _GLOB.search(inner.partition("?")[0] if name.startswith("http") else inner)
     inners = sorted(fs.glob(inner)) if globbed else [inner]
     for one in inners:
-        facts: dict[str, Any] = fs.info(one)
-        size = facts.get("size")
-        stamps = ("ETag", "etag", "md5Hash", "crc32c", "LastModified", "last_modified", "mtime")
-        yield Place(
-            name=name if one == inner else str(fs.unstrip_protocol(one)),
-            path=None,
-            folder=facts.get("type") == "directory",
-            size=size,
-            stamp=next((str(facts[s]) for s in stamps if facts.get(s)), ""),
-        )
+        yield _remote_place(fs, name if one == inner else str(fs.unstrip_protocol(one)), one)
+
+
+def _remote_place(fs: Any, name: str, inner: str) -> Place:
+    facts: dict[str, Any] = fs.info(inner)
+    return Place(
+        name=name,
+        path=None,
+        folder=facts.get("type") == "directory",
+        size=facts.get("size"),
+        stamp=" ".join(f"{key}={facts[key]}" for key in _VALIDATORS if facts.get(key)),
+    )
+
+
+def current(place: Place) -> Place:
+    """The place as it is now; ManifestError when it is gone."""
+    try:
+        if place.path is not None:
+            return local_place(place.path, place.name)
+        import fsspec
+
+        fs, inner = fsspec.core.url_to_fs(place.name)
+        fs.invalidate_cache()
+        return _remote_place(fs, place.name, inner)
+    except Exception as error:
+        raise unreadable(place.name, error) from error
 
 
 def children(place: Place) -> list[Place]:

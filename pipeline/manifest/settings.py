@@ -6,9 +6,6 @@ from typing import Literal
 
 from pipeline.settings import Settings
 
-#: Columns that `Manifest.feed` adds: a row's position, and whether it is bad.
-ORDINAL, BAD = "__ordinal", "__bad"
-
 Format = Literal["auto", "parquet", "csv", "tsv", "jsonl", "json", "txt", "folder", "webdataset"]
 
 

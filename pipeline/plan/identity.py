@@ -1,8 +1,7 @@
 """What makes an image, a prompt and a question the same one: the key formula.
 
 `recipe` names how is asked, `image` what is asked about, the rendered prompt with what words;
-`key` is all three. The formula is fixed (`v1`): changing it would ask everything again. The same
-formula as DuckDB's SQL is `identity_sql.py`; a test holds the two together.
+`key` is all three. The formula is fixed (`v1`): changing it would ask everything again.
 
 A signed URL names the same image after its signature was renewed, so a *complete* set of
 signing parameters is taken out: S3 (query string authentication, versions 2 and 4), Google
@@ -19,7 +18,6 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Literal, overload
 
-from pipeline.plan.identity_sql import identity_sql, key_sql, prompt_sql, text_sql
 from pipeline.plan.prompt import as_text
 from pipeline.plan.reply import safe_text
 from pipeline.plan.signatures import PROOFS, SIGNATURES
@@ -163,15 +161,11 @@ def prompt_id(prompt: str, system: str | None) -> str:
 __all__ = [
     "bad_identity",
     "content_identity",
-    "identity_sql",
     "image_identity",
     "item_key",
-    "key_sql",
     "prompt_id",
-    "prompt_sql",
     "raw_key",
     "recipe",
     "shown_image",
-    "text_sql",
     "unsigned",
 ]

@@ -1,6 +1,6 @@
 """The prompt template: `{column}` is the row's value, `{{` and `}}` are literal braces.
 
-Values become text in one fixed way, here and in SQL (`identity.prompt_sql`), since the rendered
+Values become text in one fixed way, since the rendered
 prompt is part of the key: text, integers, booleans, double floats, decimals, dates, times and
 null, as DuckDB writes them. (The manifest hands on all but the first three as text.)
 """

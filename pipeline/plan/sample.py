@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
 #: Sizes of packs that a pilot tries, as far as they fit.
 SIZES = (1, 4, 8, 16, 32)
@@ -11,32 +10,15 @@ SIZES = (1, 4, 8, 16, 32)
 ALONE = 0.1
 
 
-def keep_spread(bits: bytearray, count: int, rng: random.Random) -> int:
-    """Keep `count` of the set bits, evenly spread from a random start; returns how many are left.
+def spread_places(total: int, count: int, rng: random.Random) -> frozenset[int] | range:
+    """`count` of the numbers below `total`, evenly spread from a random start, or all of them.
 
     Systematic sampling: a manifest is often sorted, and its first rows are like one another.
     """
-    total = sum(byte.bit_count() for byte in bits)
     if total <= count:
-        return total
-    wanted = _evenly(total, count, rng.random())
-    following, seen = next(wanted), 0
-    for index, byte in enumerate(bits):
-        if not byte:
-            continue
-        kept = 0
-        for bit in range(8):
-            if byte >> bit & 1:
-                if seen == following:
-                    kept |= 1 << bit
-                    following = next(wanted, -1)
-                seen += 1
-        bits[index] = kept
-    return count
-
-
-def _evenly(total: int, count: int, start: float) -> Iterator[int]:
-    return (int((number + start) * total / count) for number in range(count))
+        return range(total)
+    start = rng.random()
+    return frozenset(int((number + start) * total / count) for number in range(count))
 
 
 def pilot_sizes(count: int, most: int, rng: random.Random) -> list[int]:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from pipeline.checkpoint.checkpoint import Checkpoint
     from pipeline.images.load import Images
     from pipeline.quota.gate import Gate, Permit
-    from pipeline.stories.hint import Watch
     from pipeline.stories.packing import Packing
     from pipeline.stories.progress import Progress
 
@@ -71,8 +70,6 @@ class Desk:
     packing: Packing
     progress: Progress
     doubts: Doubts
-    #: Of a long manifest: checks the rows that its hint names.
-    watch: Watch | None = None
 
     async def settle(self, request: Request) -> Ended:
         """Take one request to its end. Images stay unsettled when the run is ending, which the
@@ -185,15 +182,6 @@ class Desk:
         disk."""
         before = await self.checkpoint.settle(records)
         self.progress.records(zip(before, records, strict=True))
-        self._watched(items, records)
-
-    def _watched(self, items: Sequence[Item], records: Sequence[Record]) -> None:
-        """Let the hint know which rows have their records."""
-        if self.watch is not None:
-            ordinals = {item.asked.key: item.asked.ordinal for item in items}
-            for record in records:
-                ok = record.status == "ok"
-                self.watch.settled(ordinals[record.key], record.key, ok=ok)
 
     async def _ask(self, request: Request, body: bytes, attempt: int) -> tuple[Sent, Told]:
         """One HTTP attempt; returns when its outcome is on disk. Raises Stopped."""
@@ -241,7 +229,6 @@ class Desk:
         assert isinstance(told, Told)
         self.progress.tried(told.row)
         self.progress.records(zip(before, told.records, strict=True))
-        self._watched(request.items, told.records)
         self.doubts.answered(keys)
         completion = told.completion
         used = paid = None

@@ -1,4 +1,4 @@
-"""`run`, from the opened job to the exit code: survey, work, dataset, summary."""
+"""`run`, from the opened job to the exit code: selection, work, dataset, summary."""
 
 from __future__ import annotations
 
@@ -8,24 +8,32 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.checkpoint.checkpoint import open_checkpoint
 from pipeline.checkpoint.runs import append_run
-from pipeline.errors import Exit, PipelineError, StopReason
+from pipeline.errors import Exit, ManifestError, PipelineError, StopReason
 from pipeline.stories import choice, metrics, notify, outcome, pilot
 from pipeline.stories.dataset import dataset_mark, is_stale, record_names, write_dataset
-from pipeline.stories.hint import Hint, Watch, write_hint
+from pipeline.stories.finished import mark_of, read_finished, write_finished
 from pipeline.stories.logs import logging_to
 from pipeline.stories.machine_jobs import append_job
 from pipeline.stories.place import refuse_strangers, shared, state_folder
 from pipeline.stories.progress import Tally
 from pipeline.stories.rates import rates_of
+from pipeline.stories.recipes import check_recipe
 from pipeline.stories.rejected import with_rejected
-from pipeline.stories.remaining import asks_again, holds, take_survey
 from pipeline.stories.run import run_job
+from pipeline.stories.select import (
+    Counts,
+    Selection,
+    Selector,
+    asks_again,
+    count,
+    open_selection,
+)
 from pipeline.stories.start import (
     Looked,
     Opened,
@@ -45,10 +53,14 @@ if TYPE_CHECKING:
     from pipeline.quota.gate import Gate
     from pipeline.stories.options import RunOptions
     from pipeline.stories.packing import Packing
-    from pipeline.stories.survey import Survey
 
 #: Above so many rows dataset.parquet is written only when nothing is left.
 DATASET_ROWS = 1_000_000
+_SIGNALS = {
+    signal.SIGINT: Exit.SIGINT,
+    signal.SIGTERM: Exit.SIGTERM,
+    signal.SIGHUP: Exit.SIGHUP,
+}
 _log = logging.getLogger("pipeline")
 
 
@@ -113,43 +125,55 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
             if choice.is_auto(job):
                 job = await choice.pin(job, world, yes=options.yes)
                 looked = under(job, looked, chosen=True)
-            redo = await checkpoint.redo_keys(options.chosen)
-            found = await take_survey(looked, checkpoint, options, redo, world.rng)
+            selection = await _select(job, looked, checkpoint, options, world)
+            found = selection.counts
             tally.rows, tally.images = found.rows, found.images
             tally.captioned, tally.failed = found.captioned, dict(found.failed)
-            watch = None
-            if found.hint is not None:
-                again = asks_again(options, frozenset())
-                watch = Watch(found.hint, tally, state=checkpoint.state, again=again)
-            _log.info("%s", outcome.opening(job, found))
             try:
-                if found.asked:
+                if found.asked and await selection.begin():
+                    _log.info("%s", outcome.opening(job, found))
                     doors = open_run(
                         job,
                         looked,
                         checkpoint,
-                        found,
+                        selection,
                         tally,
                         run_id=run_id,
                         world=world,
                         hurry=(hurry := asyncio.Event()),
-                        watch=watch,
                         pilot=options.pilot is not None,
                     )
                     worked = await _work(doors, looked, hurry)
                     reason = worked.reason
+                elif not found.exact:
+                    tally.correct(found, selection.seen)
+                    found = selection.seen
+                    _log.info("%s", outcome.opening(job, found))
+                else:
+                    _log.info("%s", outcome.opening(job, found))
             except PipelineError as error:
                 reason = StopReason(exit=error.exit_code, message=str(error), resume_after=None)
             finally:
+                await selection.close()
                 await checkpoint.finish()
-            if watch is not None:
-                await _leave(watch.hint(), looked, checkpoint)
-            if job.output.dataset and (found.rows <= DATASET_ROWS or not tally.left):
-                checkpoint.settled_all()
-                await _dataset(looked, found, job.output.prefix)
+            if not found.exact:
+                await _count_exactly(looked, checkpoint, selection, tally, reason)
+            checkpoint.settled_all()
+            changed = reason is not None and reason.exit is Exit.MANIFEST
+            if (
+                job.output.dataset
+                and not changed
+                and (tally.rows <= DATASET_ROWS or not tally.left)
+            ):
+                try:
+                    await _dataset(looked, bool(found.asked), job.output.prefix)
+                    dataset = f"{job.output.shown}/dataset.parquet"
+                    column = record_names(looked.manifest.arrow(), job.output.prefix)["caption"]
+                except ManifestError as error:
+                    reason = StopReason(exit=error.exit_code, message=str(error))
                 await checkpoint.finish()
-                dataset = f"{job.output.shown}/dataset.parquet"
-                column = record_names(looked.manifest.arrow(), job.output.prefix)["caption"]
+            if reason is None and not tally.left:
+                await _note_finished(looked, checkpoint, tally)
             code = outcome.exit_code(
                 tally,
                 reason,
@@ -204,27 +228,73 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
     return summary
 
 
-async def _leave(hint: Hint, looked: Looked, checkpoint: Checkpoint) -> None:
-    """Let the next run begin without counting."""
-    about = await holds(looked, checkpoint)
-    with suppress(OSError):  # without it the next run counts
-        await asyncio.to_thread(write_hint, looked.output / "_state", about, hint)
+async def _select(
+    job: JobConfig,
+    looked: Looked,
+    checkpoint: Checkpoint,
+    options: RunOptions,
+    world: World,
+) -> Selection:
+    """What is to be asked. JobError (78) when an output with captions would be asked anew."""
+    redo = await checkpoint.redo_keys(options.chosen)
+    await checkpoint.finish()  # what follows looks at published parts
+    mark = await mark_of(looked, checkpoint)
+    if mark is not None and options.chosen is None:
+        noted = await asyncio.to_thread(read_finished, looked.output / "_state", mark)
+        again = asks_again(options, frozenset())
+        if noted is not None and not any(again("", code) for code in noted.failed):
+            return Selection(
+                noted, Selector(looked.naming, checkpoint.state, again), looked.manifest
+            )
+    selection = await open_selection(looked, checkpoint, options, redo, world.rng)
+    if selection.counts.images and checkpoint.captioned and not options.yes:
+        await asyncio.to_thread(check_recipe, job, looked, selection.counts)
+    return selection
 
 
-async def _dataset(looked: Looked, found: Survey, prefix: str) -> None:
+async def _count_exactly(
+    looked: Looked,
+    checkpoint: Checkpoint,
+    selection: Selection,
+    tally: Tally,
+    reason: StopReason | None,
+) -> None:
+    """Replace the estimates of a long manifest, unless the run has to end now."""
+    if selection.complete:
+        tally.correct(selection.counts, selection.seen)
+    elif reason is None or reason.exit not in (*_SIGNALS.values(), Exit.MANIFEST):
+        selector = Selector(looked.naming, checkpoint.state, lambda _key, _state: False)
+        try:
+            counts = await asyncio.to_thread(count, looked.manifest.batches(), selector, limit=None)
+        except ManifestError:
+            return  # the dataset says so
+        assert counts is not None
+        tally.rows, tally.images = counts.rows, counts.images
+        tally.captioned, tally.failed = counts.captioned, dict(counts.failed)
+
+
+async def _note_finished(looked: Looked, checkpoint: Checkpoint, tally: Tally) -> None:
+    mark = await mark_of(looked, checkpoint)
+    if mark is not None:
+        counts = Counts(
+            rows=tally.rows,
+            images=tally.images,
+            captioned=tally.captioned,
+            failed=dict(tally.failed),
+        )
+        await asyncio.to_thread(write_finished, looked.output / "_state", mark, counts)
+
+
+async def _dataset(looked: Looked, asked: bool, prefix: str) -> None:
     """Write dataset.parquet if something changed, or if it is not there."""
     path = looked.output / "dataset.parquet"
-    if (
-        found.asked
-        or not path.exists()
-        or is_stale(path, dataset_mark(looked.output, looked.manifest, prefix))
-    ):
+    mark = dataset_mark(looked.output, looked.manifest, prefix)
+    if asked or not path.exists() or is_stale(path, mark):
         await asyncio.to_thread(
             write_dataset,
             looked.output,
             looked.manifest,
             looked.naming,
-            found.keys,
             prefix=prefix,
         )
 
@@ -271,12 +341,7 @@ def quota_of(facts: Mapping[str, Any]) -> dict[str, Any]:
 @contextmanager
 def signals(gate: Gate, hurry: asyncio.Event) -> Iterator[None]:
     """The first SIGINT, SIGTERM or SIGHUP drains the run; a second one ends it at once."""
-    loop = asyncio.get_running_loop()
-    caught = {
-        signal.SIGINT: Exit.SIGINT,
-        signal.SIGTERM: Exit.SIGTERM,
-        signal.SIGHUP: Exit.SIGHUP,
-    }
+    loop, caught = asyncio.get_running_loop(), _SIGNALS
 
     def hear(number: signal.Signals) -> None:
         if gate.reason is not None and gate.reason.exit in caught.values():

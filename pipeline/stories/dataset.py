@@ -6,6 +6,7 @@ held whole.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,26 +16,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import fs, schema
-from pipeline.checkpoint.lookup import Lookup
+from pipeline.checkpoint.lookup import FLUSH, Lookup
 from pipeline.checkpoint.parts import REPEATED, readable
 from pipeline.checkpoint.reviews import read_decisions
-from pipeline.errors import ManifestError, OutputError
+from pipeline.errors import OutputError
 from pipeline.export.card import write_card
 from pipeline.export.features import read_features, with_features
 from pipeline.export.parquet_file import parquet_writer
-from pipeline.manifest.settings import BAD
 from pipeline.memory import give_back
-from pipeline.plan.identity import bad_identity, image_identity, raw_key
 from pipeline.plan.plain_keys import plain_keys
-from pipeline.stories.keyfile import KeyFile
+from pipeline.stories.naming import Naming
 from pipeline.stories.reviewed import REVIEW, reviewed
-from pipeline.stories.survey import Naming
 
 if TYPE_CHECKING:
     from pipeline.manifest.open import Manifest
+    from pipeline.records import Row
 
-#: Rows looked up and handed on at once.
+#: Rows of the smallest row group.
 SLICE = 2_500
+#: Bytes of rows that wait for their records, where these are looked up many at a time.
+WAITING_BYTES = 16 << 20
 #: Bytes of a row group that is not let grow any more.
 GROUP_BYTES = 16 << 20
 #: Record columns that stand in the dataset, in this order.
@@ -101,84 +102,50 @@ def joined(
     output: Path,
     *,
     bytes_too: bool = False,
-    keys: KeyFile | None = None,
     prefix: str = "",
 ) -> Iterator[pa.RecordBatch]:
     """Manifest rows with their records, in manifest order; nothing that people decided.
 
-    keys: of all rows, where they are known already.
+    Each row's key is made from the same read as the row. ManifestError (65) when the manifest
+    changes meanwhile.
     """
     whole = joined_schema(manifest.arrow(bytes_too=bytes_too), prefix)
     own = len(whole) - len(COLUMNS)
-    lookup = Lookup(output, RECORD_COLUMNS)
-    named = _named(manifest, naming, SLICE) if keys is None else _known(keys, SLICE)
-    cut = Cut(lookup.records(named))
-    for batch in manifest.tables(bytes_too=bytes_too):
-        for start in range(0, batch.num_rows, SLICE):
-            rows = batch.slice(start, SLICE)
-            records = cut.take(rows.num_rows).combine_chunks()
-            columns = [column.chunk(0) for column in records.columns]
-            columns.append(pa.nulls(rows.num_rows, pa.string()))  # `reviewed` fills it in
-            yield pa.RecordBatch.from_arrays([*rows.columns[:own], *columns], schema=whole)
-
-
-def _named(manifest: Manifest, naming: Naming, size: int) -> Iterator[bytes]:
-    """The keys of all rows, some at a time."""
-    pending = bytearray()
-    for keys in _all_named(manifest, naming):
-        pending += keys
-        while len(pending) >= 16 * size:
-            yield bytes(pending[: 16 * size])
-            del pending[: 16 * size]
-    if pending:
-        yield bytes(pending)
-
-
-def _all_named(manifest: Manifest, naming: Naming) -> Iterator[bytes]:
-    """The same, as many at a time as the manifest gives."""
     plain = type(naming) is Naming and naming.identity == "auto" and not naming.prompt.places
-    if not (plain and manifest.textual):
-        for batch in manifest.batches():
-            yield b"".join([naming.raw(row) for row in batch])
-        return
-    prompt = naming.prompt.render({})
-    for rows in manifest.feed():
-        bad, images = rows.column(BAD), rows.column(manifest.image)
-        keys = None if bad.true_count else plain_keys(naming.recipe, images, prompt)
-        if keys is None:
-            pairs = zip(images.to_pylist(), bad.to_pylist(), strict=True)
-            named = (bad_identity(i) if b else image_identity(i) for i, b in pairs)
-            keys = b"".join([raw_key(naming.recipe, image, prompt) for image in named])
-        yield keys
+    waiting = deque[pa.RecordBatch]()
 
+    def keys() -> Iterator[bytes]:
+        size = 0
+        for table, rows in manifest.tables(bytes_too=bytes_too):
+            waiting.append(table)
+            size = table.nbytes + (size if len(waiting) > 1 else 0)
+            yield named(table, rows)
+            if size > WAITING_BYTES:
+                yield FLUSH
+                size = 0
 
-def _known(keys: KeyFile, size: int) -> Iterator[bytes]:
-    """The same where they are known already."""
-    start = 0
-    while some := keys.read(start, size):
-        yield some
-        start += size
+    def named(table: pa.RecordBatch, rows: list[Row]) -> bytes:
+        at = table.schema.get_field_index(manifest.image)
+        if plain and at >= 0 and pa.types.is_string(table.schema.field(at).type):
+            images = table.column(at)
+            # A struct's path is no image where there are bytes beside it.
+            if all(row.bad is None and isinstance(row.image, str) for row in rows):
+                keys = plain_keys(naming.recipe, images, naming.prompt.render({}))
+                if keys is not None:
+                    return keys
+        return b"".join([naming.raw(row) for row in rows])
 
-
-class Cut:
-    """A stream of batches, cut anew."""
-
-    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
-        self._batches = batches
-        self._held: list[pa.RecordBatch] = []
-
-    def take(self, rows: int) -> pa.Table:
-        """The next `rows` rows."""
-        have = sum(batch.num_rows for batch in self._held)
-        while have < rows:
-            batch = next(self._batches, None)
-            if batch is None:
-                raise ManifestError("the manifest changed while it was read; run this again")
-            self._held.append(batch)
-            have += batch.num_rows
-        held = pa.Table.from_batches(self._held)
-        self._held = held.slice(rows).to_batches()
-        return held.slice(0, rows)
+    for records in Lookup(output, RECORD_COLUMNS).records(keys()):
+        start = 0
+        while start < records.num_rows:
+            rows = waiting.popleft()
+            taken = min(rows.num_rows, records.num_rows - start)
+            if taken < rows.num_rows:
+                waiting.appendleft(rows.slice(taken))
+            columns = [*rows.slice(0, taken).columns[:own], *records.slice(start, taken).columns]
+            columns.append(pa.nulls(taken, pa.string()))  # `reviewed` fills it in
+            yield pa.RecordBatch.from_arrays(columns, schema=whole)
+            start += taken
 
 
 def _groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
@@ -215,14 +182,11 @@ def write_dataset(
     output: Path,
     manifest: Manifest,
     naming: Naming,
-    keys: KeyFile | None = None,
     *,
     prefix: str = "",
 ) -> Path:
     """Write `<output>/dataset.parquet` aside, sync, rename, and a card that names it. OSError when
-    it cannot be.
-
-    keys: as for `joined`.
+    it cannot be, ManifestError (65) when the manifest changes meanwhile.
     """
     final = output / "dataset.parquet"
     tmp = output / ".dataset.parquet.tmp"
@@ -239,7 +203,7 @@ def write_dataset(
     marked_schema = whole.with_metadata(marked)
     with ExitStack() as stack:
         writer = None
-        batches = joined(manifest, naming, output, keys=keys, prefix=prefix)
+        batches = joined(manifest, naming, output, prefix=prefix)
         for group in _groups(reviewed(batches, names, read_decisions(output))):
             if writer is None:
                 opened = parquet_writer(tmp, marked_schema, group, use_dictionary=repeated)
@@ -249,6 +213,7 @@ def write_dataset(
             give_back()
         if writer is None:
             stack.enter_context(parquet_writer(tmp, marked_schema, whole.empty_table()))
+    manifest.check_unchanged()
     fs.sync_file(tmp)
     fs.publish(tmp, final)
     about = f"One row per image; the captions are in the column `{names['caption']}`."

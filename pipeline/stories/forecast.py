@@ -19,12 +19,12 @@ from pipeline.stories.packing import measured_of
 from pipeline.stories.place import ours
 from pipeline.stories.rates import Rates, rates_of
 from pipeline.stories.reach import Reach, reach
-from pipeline.stories.remaining import survey_of
+from pipeline.stories.select import Counts, Selector, asks_again, count
 from pipeline.stories.start import World, look_at_job, under
 
 if TYPE_CHECKING:
     from pipeline.config import JobConfig
-    from pipeline.stories.survey import Survey
+    from pipeline.stories.start import Looked
 
 DAY, MINUTES_A_DAY = 86_400.0, 1_440
 #: Seconds an answer takes where nothing was measured yet: a free vision model's usual latency.
@@ -82,14 +82,25 @@ def plan_command(job: JobConfig, environ: Mapping[str, str], world: World, *, as
     if choice.is_auto(job):
         job = asyncio.run(choice.settled(job, world))
         looked = under(job, looked, chosen=True)
-    found = survey_of(looked, Path(job.output.path), RunOptions())
+    found = counted(looked)
     service = asyncio.run(reach(job, looked.endpoint, world))
     told = facts(job, found, service, now=world.clock.now())
     print(json.dumps(told) if as_json else "\n".join(lines(told)))  # noqa: T201 - the result
     return 0
 
 
-def facts(job: JobConfig, found: Survey, service: Reach, *, now: float) -> dict[str, Any]:
+def counted(looked: Looked) -> Counts:
+    """One pass over the manifest against the published parts; takes no lock, writes nothing."""
+    from pipeline.checkpoint.parts import states
+
+    again = asks_again(RunOptions(), frozenset())
+    selector = Selector(looked.naming, states(looked.output).get, again)
+    counts = count(looked.manifest.batches(), selector, limit=None)
+    assert counts is not None
+    return counts
+
+
+def facts(job: JobConfig, found: Counts, service: Reach, *, now: float) -> dict[str, Any]:
     """The plan with stable keys."""
     model, allowance, day = service.service.model, service.allowance, service.today
     asked_for = job.packing.images_per_request

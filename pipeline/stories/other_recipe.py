@@ -17,7 +17,7 @@ from pipeline.checkpoint.look import record_batches
 from pipeline.errors import UsageError
 from pipeline.plan.identity import shown_image
 from pipeline.records import Row
-from pipeline.stories.survey import Naming
+from pipeline.stories.naming import Naming
 from pipeline.values import dataclass
 
 #: The key of no record.

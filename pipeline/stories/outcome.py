@@ -10,7 +10,7 @@ from pipeline import clock
 from pipeline.errors import Exit, StopReason
 from pipeline.plan.auto import FIRST
 from pipeline.stories.progress import Tally
-from pipeline.stories.survey import Survey
+from pipeline.stories.select import Counts
 
 if TYPE_CHECKING:
     from pipeline.config import JobConfig
@@ -25,11 +25,12 @@ def exit_code(tally: Tally, reason: StopReason | None, *, max_failed: int, limit
     return Exit.DONE if tally.failures <= max_failed else Exit.SOME_FAILED
 
 
-def opening(job: JobConfig, found: Survey) -> str:
+def opening(job: JobConfig, found: Counts) -> str:
     """The first line: what will happen."""
     if not found.images:
         return f"{job.name}: the manifest is empty, there is nothing to do"
-    words = f"{job.name}: {found.images:,} images in {found.rows:,} rows"
+    about = "" if found.exact else "about "
+    words = f"{job.name}: {about}{found.images:,} images in {found.rows:,} rows"
     if found.captioned:
         words += f", {found.captioned:,} captioned"
     if found.failed:
@@ -42,7 +43,7 @@ def opening(job: JobConfig, found: Survey) -> str:
     if size == "auto":
         model = job.endpoint.model
         return f"{words}; asking {found.asked:,} in packs of what suits {model}, {each} at first"
-    words += f"; asking {found.asked:,} in {requests:,} requests"
+    words += f"; asking {about}{found.asked:,} in {requests:,} requests"
     return f"{words} of {each} to {job.endpoint.model} ({job.endpoint.profile})"
 
 

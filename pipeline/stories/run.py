@@ -14,9 +14,11 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from functools import partial
 
-from pipeline.aio import amap, each, first, from_thread
-from pipeline.records import Item, Row
+from pipeline.aio import amap, each, first
+from pipeline.errors import Exit, ManifestError, StopReason
+from pipeline.records import Item
 from pipeline.stories.present import at_hand, present
+from pipeline.stories.select import Candidate
 from pipeline.stories.start import Opened
 from pipeline.stories.supply import Supply
 
@@ -25,8 +27,8 @@ TOGETHER = 16
 
 
 async def run_job(run: Opened) -> None:
-    """Caption what the survey left; returns when all is settled or the run was stopped."""
-    rows = sorted_out(run, fresh(run))
+    """Caption the rows that the selection gives; returns when all is settled or the run was stopped."""
+    rows = sorted_out(run, run.selection.candidates())
     items = amap(partial(made_ready, run), rows, limit=run.ahead)
     supply = Supply(items, run.pool, run.desk.doubts, stopped=run.desk.gate.stopped)
     settle = supply.settling(run.desk.settle)
@@ -39,43 +41,36 @@ async def run_job(run: Opened) -> None:
         working.add_done_callback(lambda _: (draining.cancel(), showing.cancel()))
 
 
-def fresh(run: Opened) -> AsyncGenerator[list[Row], None]:
-    """The rows to ask, in manifest order."""
-    ask = run.survey.ask
-    start = 8 * (len(ask) - len(ask.lstrip(b"\0")))
-    return from_thread(partial(run.manifest.batches, start=start, only=ask))
-
-
 async def sorted_out(
-    run: Opened, batches: AsyncGenerator[list[Row], None]
-) -> AsyncGenerator[tuple[Row, bytes] | list[Item], None]:
+    run: Opened, batches: AsyncGenerator[list[Candidate], None]
+) -> AsyncGenerator[Candidate | list[Item], None]:
     """Rows whose image has to be loaded, with their keys, and, several at a time, items that need
-    no loading; until the run is stopped."""
-    stopped, watch, keys = run.desk.gate.stopped, run.desk.watch, run.survey.keys
-    async with aclosing(batches):
-        async for rows in batches:
-            ready: list[Item] = []
-            for row in rows:
-                raw = run.naming.raw(row) if keys is None else keys.of(row.ordinal)
-                if watch is not None and not watch.wants(row.ordinal, raw.hex()):
-                    continue
-                item = at_hand(run, row, raw)
-                if item is not None:
-                    ready.append(item)
-                    if len(ready) < TOGETHER:
-                        continue
+    no loading; until the run is stopped, by a manifest that changes too."""
+    stopped = run.desk.gate.stopped
+    try:
+        async with aclosing(batches):
+            async for candidates in batches:
+                ready: list[Item] = []
+                for row, raw in candidates:
+                    item = at_hand(run, row, raw)
+                    if item is not None:
+                        ready.append(item)
+                        if len(ready) < TOGETHER:
+                            continue
+                    if ready:
+                        yield ready
+                        ready = []
+                    if item is None:
+                        yield row, raw
+                    if stopped.is_set():
+                        return
                 if ready:
                     yield ready
-                    ready = []
-                if item is None:
-                    yield row, raw
-                if stopped.is_set():
-                    return
-            if ready:
-                yield ready
+    except ManifestError as error:
+        run.desk.gate.stop(StopReason(exit=Exit.MANIFEST, message=str(error)))
 
 
-async def made_ready(run: Opened, some: tuple[Row, bytes] | list[Item]) -> list[Item]:
+async def made_ready(run: Opened, some: Candidate | list[Item]) -> list[Item]:
     """Items to ask: those that are at hand, or the one of a row, unless it settled."""
     if isinstance(some, list):
         return some

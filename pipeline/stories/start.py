@@ -1,7 +1,7 @@
 """Everything a run needs, opened in order and closed in reverse.
 
 What can be wrong without touching the output or the network is looked at first: key, prompt,
-manifest. Then the output (lock, recovery), the survey, and only if something is left to ask,
+manifest. Then the output (lock, recovery), the selection, and only if something is left to ask,
 the service. A run that has nothing to ask opens no connection at all.
 """
 
@@ -26,10 +26,11 @@ from pipeline.plan.sample import pilot_sizes
 from pipeline.stories import metrics
 from pipeline.stories.caption import Desk
 from pipeline.stories.doubt import Doubts
+from pipeline.stories.naming import Naming
 from pipeline.stories.packing import Packing, measured_of
 from pipeline.stories.place import state_folder
 from pipeline.stories.progress import Progress, Tally
-from pipeline.stories.survey import Naming, Survey
+from pipeline.stories.select import Selection
 
 if TYPE_CHECKING:
     from pipeline.api.client import Transport
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from pipeline.manifest.open import Manifest
     from pipeline.plan.pack import PackLimits, Pool
     from pipeline.records import Image
-    from pipeline.stories.hint import Watch
 
 
 #: Share of a pilot's packed images that is asked again alone.
@@ -80,7 +80,8 @@ class Opened:
     job: JobConfig
     manifest: Manifest
     naming: Naming
-    survey: Survey
+    selection: Selection
+    tally: Tally
     progress: Progress
     desk: Desk
     pool: Pool
@@ -159,13 +160,12 @@ async def open_run(
     job: JobConfig,
     looked: Looked,
     checkpoint: Checkpoint,
-    found: Survey,
+    selection: Selection,
     tally: Tally,
     *,
     run_id: str,
     world: World,
     hurry: asyncio.Event,
-    watch: Watch | None = None,
     pilot: bool = False,
 ) -> AsyncIterator[Opened]:
     """Open the service and everything on the way to it. ServiceError 69, KeyTrouble 77."""
@@ -190,7 +190,7 @@ async def open_run(
             open_client(endpoint, concurrency=concurrency, clock=clock, transport=world.transport)
         )
         # A job that has worked before has the right address: its service will come back.
-        patience = job.endpoint.patience if found.met else 0.0
+        patience = job.endpoint.patience if len(checkpoint) else 0.0
         service = await preflight.look(client, endpoint, patience=patience)
         limits = preflight.limits_of(endpoint, service)
         state = state_folder(world.environ)
@@ -218,7 +218,7 @@ async def open_run(
         )
         progress = Progress(
             tally,
-            total=found.asked,
+            total=selection.counts.asked,
             state=looked.output / "_state",
             clock=clock,
             quota=gate.snapshot,
@@ -245,7 +245,7 @@ async def open_run(
             caption_tokens=caption_tokens(job.endpoint.params.get("max_tokens")),
         )
         fits = auto.room(pack, measured_of(looked.output, job.endpoint.model))
-        sizes = pilot_sizes(found.asked, fits, world.rng) if pilot else ()
+        sizes = pilot_sizes(selection.counts.asked, fits, world.rng) if pilot else ()
         pool = Pool(pack, sizes=sizes)
         packing = Packing(
             pool,
@@ -273,13 +273,13 @@ async def open_run(
             packing=packing,
             progress=progress,
             doubts=doubts,
-            watch=watch,
         )
         yield Opened(
             job=job,
             manifest=looked.manifest,
             naming=looked.naming,
-            survey=found,
+            selection=selection,
+            tally=tally,
             progress=progress,
             desk=desk,
             pool=pool,

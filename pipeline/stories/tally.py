@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pipeline.records import RequestRow
+
+if TYPE_CHECKING:
+    from pipeline.stories.select import Counts
 
 _REFUSED = frozenset(
     {"account_minute", "model_minute", "account_day", "model_day", "upstream", "budget"}
@@ -13,7 +17,7 @@ _REFUSED = frozenset(
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """Counts of this manifest (from the survey on) and of this run (from zero)."""
+    """Counts of this manifest (estimates, of a long one, until it was read) and of this run (from zero)."""
 
     rows: int = 0
     images: int = 0
@@ -49,6 +53,15 @@ class Tally:
             self.captioned += 1
         else:
             self.failed[after] = self.failed.get(after, 0) + 1
+
+    def correct(self, estimated: Counts, exact: Counts) -> None:
+        """Every row was read: what was estimated before is known, what this run did stays."""
+        self.rows, self.images = exact.rows, exact.images
+        self.captioned += exact.captioned - estimated.captioned
+        for code in {*estimated.failed, *exact.failed}:
+            number = self.failed.pop(code, 0) + exact.failed.get(code, 0)
+            if number := number - estimated.failed.get(code, 0):
+                self.failed[code] = number
 
     def tried(self, row: RequestRow) -> None:
         """One HTTP attempt went into the account book."""

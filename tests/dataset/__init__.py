@@ -1,1 +1,1 @@
-"""The join of manifest and records, and what is left, in Python and in SQL."""
+"""The join of manifest and records, and what is left."""

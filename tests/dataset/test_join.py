@@ -1,4 +1,4 @@
-"""Rows and their records, joined; and the survey in Python and in SQL, which say the same."""
+"""Rows and their records, joined; and which rows are asked."""
 
 from __future__ import annotations
 
@@ -12,18 +12,15 @@ import pytest
 
 from pipeline import schema
 from pipeline.checkpoint import lookup, parts
-from pipeline.errors import JobError, ManifestError
 from pipeline.manifest.open import Manifest, open_manifest
 from pipeline.manifest.settings import ManifestSettings
-from pipeline.manifest.sql import left
 from pipeline.plan.prompt import compile_prompt
 from pipeline.plan.settings import PromptSettings
 from pipeline.records import Record
 from pipeline.stories import dataset
 from pipeline.stories.dataset import joined, write_dataset
-from pipeline.stories.keyfile import KeyFile
-from pipeline.stories.keys import keyed
-from pipeline.stories.survey import Naming, repeats, survey
+from pipeline.stories.naming import Naming
+from pipeline.stories.select import Selector
 
 SIGNED = "https://b.s3.amazonaws.com/k.jpg?v=1&X-Amz-Algorithm=A&X-Amz-Credential={0}&X-Amz-Date={0}&X-Amz-Signature={0}"
 #: Cells that are hard on keys: signatures, fragments, blanks, quotes, other scripts, bad ones.
@@ -92,7 +89,7 @@ def test_every_row_has_the_record_of_its_own_key(
     where: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every row, in order, with the record of its own key and no other; clashes renamed. The same
-    however few parts are read and kept at once, and with keys that are known already."""
+    however few parts are read and kept at once."""
     manifest = _manifest(tmp_path, where)
     records = _settle(tmp_path / "out", manifest, NAMING)
 
@@ -106,13 +103,12 @@ def test_every_row_has_the_record_of_its_own_key(
     assert found.column("status").to_pylist() == ["mine"] * len(rows)
     assert found.column("key").to_pylist() == [r and r.key for r in expected]
     assert found.column("flags").to_pylist() == [r and list(r.flags) for r in expected]
-    keys = KeyFile(b"".join(NAMING.raw(row) for row in rows), tmp_path)
-    monkeypatch.setattr(dataset, "SLICE", 100)
+    monkeypatch.setattr("pipeline.manifest.open.ROWS", 100)
     monkeypatch.setattr(lookup, "HANDED", 30)
     for group, most in ((1, 1), (200, 1), (200, 10**6)):
         monkeypatch.setattr(lookup, "GROUP", group)
         monkeypatch.setattr(lookup, "KEYS_A_GROUP", most)
-        again = pa.Table.from_batches(joined(manifest, NAMING, tmp_path / "out", keys=keys))
+        again = pa.Table.from_batches(joined(manifest, NAMING, tmp_path / "out"))
         assert again == found
 
 
@@ -254,93 +250,42 @@ def test_parts_in_order_are_read_twice_at_most(
     assert all(read.count(path) <= 2 for path in read)
 
 
-@pytest.mark.parametrize("where", [None, "n % 3 <> 1 AND title IS NOT NULL"])
-@pytest.mark.parametrize("again", [None, "error_code = 'dns' AND len(flags) = 2"])
-def test_sql_and_python_find_the_same_left(
-    where: str | None, again: str | None, tmp_path: Path
-) -> None:
-    """`left` gives the survey's numbers and its very bits."""
-    manifest = _manifest(tmp_path, where)
+def test_rows_with_one_key_are_chosen_once(tmp_path: Path) -> None:
+    """The first row of each key without a record, and of those that are to be asked again."""
+    manifest = _manifest(tmp_path)
     records = _settle(tmp_path / "out", manifest, NAMING)
-    anew = {
-        key for key, r in records.items() if again and r.status == "failed" and len(r.flags) == 2
-    }
+    keys = list(dict.fromkeys(NAMING.key(row) for rows in manifest.batches() for row in rows))
 
     def state(key: str) -> str | None:
         record = records.get(key)
         return record and (record.error_code or "ok")
 
-    expected = survey(manifest.batches(), NAMING, state=state, again=lambda key, _: key in anew)
-    many = keyed(manifest, NAMING, tmp_path / "out")
-    assert many is not None
-    found = left(many, again=again)
+    selector = Selector(NAMING, state, lambda _key, known: known == "dns")
+    chosen = [one for rows in manifest.batches() for one in selector.choose(rows)]
 
-    assert bool(anew) == (again is not None)
-    assert found.ask == bytes(expected.ask)
-    assert (found.rows, found.images, found.captioned, found.failed, found.asked) == (
-        expected.rows, expected.images, expected.captioned, expected.failed, expected.asked,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("share", [8, 16])
-def test_a_repeated_key_is_told_from_a_similar_one(share: int) -> None:
-    """Keys that share their first half, or all of it, with others before them."""
-    rng = random.Random(share)
-    pool = [rng.randbytes(16) for _ in range(40)]
-    keys = [rng.choice(pool)[:share] + rng.randbytes(16 - share) for _ in range(300)]
-    keys += rng.choices(keys, k=60)
-
-    found = repeats(bytearray(b"".join(keys)))
-
-    assert list(found) == [key in keys[:at] for at, key in enumerate(keys)]
-    assert repeats(bytearray()) == b""
+    expected = [key for key in keys if state(key) in (None, "dns")]
+    assert [raw.hex() for _, raw in chosen] == expected
+    assert [NAMING.key(row) for row, _ in chosen] == expected
+    counts = selector.counts
+    assert (counts.rows, counts.images, counts.asked) == (manifest.rows, len(keys), len(expected))
+    assert counts.captioned == sum(r.status == "ok" for r in records.values())
+    assert counts.failed == {"dns": sum(r.status == "failed" for r in records.values())}
 
 
-def test_keys_by_column_agree(tmp_path: Path) -> None:
-    """`identity: column:NAME` names images by that column, on both sides."""
-    table = pa.table({"url": ["a.jpg", "b.jpg", "c.jpg", None], "n": [1, 1, None, 4]})
-    pq.write_table(table, tmp_path / "a.parquet")
-    manifest = open_manifest(ManifestSettings(path=str(tmp_path / "a.parquet")), columns=("n",))
-    naming = dataclasses.replace(
-        NAMING, prompt=compile_prompt(PromptSettings(text="What?")), identity="column:n"
-    )
-    many = keyed(manifest, naming, tmp_path / "out")
-    assert many is not None
-
-    found = left(many)
-
-    assert (found.rows, found.images, found.asked) == (4, 3, 3)
-    assert found.ask == bytes([0b1101])
-
-
-def test_an_empty_manifest_has_nothing_left(tmp_path: Path) -> None:
-    """No rows, no records: no bits."""
-    (tmp_path / "a.csv").write_text("url,title,flag,score\n")
-    manifest = open_manifest(
-        ManifestSettings(path=str(tmp_path / "a.csv")), columns=("title", "flag", "score")
-    )
-    many = keyed(manifest, NAMING, tmp_path / "out")
-    assert many is not None
-
-    found = left(many)
-
-    assert (found.rows, found.images, found.asked, found.ask, found.failed) == (0, 0, 0, b"", {})
-
-
-def test_images_known_by_their_bytes_stay_in_python(
+def test_images_known_by_their_bytes_are_joined(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bytes column has no keys in SQL; the join still works, at any size."""
+    """A bytes column is named by its bytes, handed on or not; rows do not wait for long."""
     cells = [b"\x89PNG" + bytes([i]) for i in range(7)]
     pq.write_table(pa.table({"image": cells}), tmp_path / "a.parquet")
     manifest = open_manifest(ManifestSettings(path=str(tmp_path / "a.parquet")))
     naming = dataclasses.replace(NAMING, prompt=compile_prompt(PromptSettings(text="What?")))
-    monkeypatch.setattr(dataset, "SLICE", 3)
+    monkeypatch.setattr(dataset, "WAITING_BYTES", 3)
+    monkeypatch.setattr("pipeline.manifest.open.ROWS", 2)
     records = _settle(tmp_path / "out", manifest, naming)
 
     table = pa.Table.from_batches(joined(manifest, naming, tmp_path / "out"))
 
-    assert keyed(manifest, naming, tmp_path / "out") is None
     assert table.num_rows == 7
     assert sum(c is not None for c in table.column("status").to_pylist()) == len(records)
 
@@ -356,21 +301,3 @@ def test_the_dataset_file_is_whole_or_absent(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "README.md", "captions", "dataset.parquet", "failures",
     ]  # fmt: skip
-
-
-def test_trouble_in_the_child_is_one_line_here(tmp_path: Path) -> None:
-    """A manifest that is gone, a row that breaks the predicate: the same errors as in-process."""
-    path = tmp_path / "a.csv"
-    path.write_text("url,width,title,flag,score\na.jpg,1,,,\nb.jpg,wide,,,\n")
-    manifest = open_manifest(
-        ManifestSettings(path=str(path), where="CAST(width AS INT) = 1"),
-        columns=("title", "flag", "score"),
-    )
-    many = keyed(manifest, NAMING, tmp_path / "out")
-    assert many is not None
-
-    with pytest.raises(JobError, match="'wide'"):
-        left(many)
-    path.unlink()
-    with pytest.raises(ManifestError, match="no such file"):
-        left(many)

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pipeline.stories.remaining import survey_of
 
 from pipeline import fs
 from pipeline.config import load_job
@@ -22,7 +23,6 @@ from pipeline.sim.core import Simulator
 from pipeline.stories.forecast import facts
 from pipeline.stories.options import RunOptions
 from pipeline.stories.reach import reach
-from pipeline.stories.remaining import survey_of
 from pipeline.stories.start import look_at_job
 from pipeline.stories.status import lines, status_of
 from tests.main.test_nights import FREE, chats, job_of

@@ -218,7 +218,7 @@ def test_an_empty_manifest_is_no_error(tmp_path: Path) -> None:
     for name in ("a.csv", "a.jsonl", "a.json", "a.txt", "a.parquet"):
         manifest = opened(tmp_path / name)
         assert rows_of(manifest) == []
-        assert sum(batch.num_rows for batch in manifest.tables()) == 0
+        assert sum(batch.num_rows for batch in (t for t, _ in manifest.tables())) == 0
 
 
 def test_a_jsonl_key_that_comes_late_is_not_lost_in_silence(tmp_path: Path) -> None:

@@ -31,7 +31,6 @@ def test_every_table_format_gives_the_same_rows(name: str, tmp_path: Path) -> No
     assert manifest.image == "url"
     assert manifest.names == ("id", "url", "title")
     assert manifest.folder == tmp_path
-    assert [row.ordinal for row in rows] == [0, 1, 2]
     assert [row.image for row in rows] == [one["url"] for one in ROWS]
     assert [row.id for row in rows] == ["007", "008", "009"]
     assert [row.columns["title"] or None for row in rows] == [one["title"] for one in ROWS]
@@ -39,55 +38,24 @@ def test_every_table_format_gives_the_same_rows(name: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_tables_and_feed_agree_with_rows(name: str, tmp_path: Path) -> None:
-    """`tables` and `feed` give the rows of `batches`, in the same order."""
+def test_tables_agree_with_rows(name: str, tmp_path: Path) -> None:
+    """`tables` gives the rows of `batches`, in the same order, and beside them the rows."""
     TABLES[name](tmp_path / name)
 
     manifest = opened(tmp_path / name, columns=("title",))
-    table = pa.Table.from_batches(manifest.tables(), manifest.arrow())
-    feed = pa.Table.from_batches(manifest.feed())
+    table = pa.Table.from_batches((t for t, _ in manifest.tables()), manifest.arrow())
+    beside = [row for _, rows in manifest.tables() for row in rows]
 
     assert table.column("url").to_pylist() == [row.image for row in rows_of(manifest)]
     assert table.column_names == ["id", "url", "title"]
-    assert feed.column("__ordinal").to_pylist() == [0, 1, 2]
-    assert feed.column("__bad").to_pylist() == [False] * 3
-    assert feed.column("url").to_pylist() == table.column("url").to_pylist()
-
-
-def test_reading_can_start_anywhere_and_pick_rows(tmp_path: Path) -> None:
-    """`start` and `only` give the same rows as reading everything and dropping the rest."""
-    for part, size in enumerate((5_000, 1, 3_000)):
-        table = pa.table({"url": [f"https://x.example/{part}/{i}.jpg" for i in range(size)]})
-        pq.write_table(table, tmp_path / f"{part}.parquet", row_group_size=1_024)
-    manifest = opened(tmp_path / "*.parquet")
-    everything = rows_of(manifest)
-
-    assert len(everything) == manifest.rows == 8_001
-    for start in (0, 1, 1_023, 1_024, 4_999, 5_000, 5_001, 8_000, 8_001):
-        assert rows_of(manifest, start=start) == everything[start:]
-    bits = np.zeros(8_001, bool)
-    bits[[0, 7, 8, 2_500, 5_000, 8_000]] = True
-    picked = rows_of(manifest, only=np.packbits(bits, bitorder="little").tobytes())
-    assert picked == [everything[i] for i in np.flatnonzero(bits)]
-    assert rows_of(manifest, only=b"\x01") == everything[:1]
-
-
-def test_csv_start_reads_from_the_beginning(tmp_path: Path) -> None:
-    """Formats that cannot jump still start at the right row, over several files."""
-    for part in range(3):
-        cells = "".join(f"https://x.example/{part}{i}.jpg\n" for i in range(10))
-        (tmp_path / f"{part}.csv").write_text("url\n" + cells)
-    manifest = opened(tmp_path / "*.csv")
-
-    assert manifest.rows is None
-    assert rows_of(manifest, start=17) == rows_of(manifest)[17:]
+    assert beside == rows_of(manifest)
 
 
 def test_csv_cells_stay_text(tmp_path: Path) -> None:
     """Nothing is guessed: leading zeros, `NA` and empty cells stay what was written."""
     (tmp_path / "a.csv").write_text("url,zip,note\nhttps://x.example/a.jpg,01234,NA\nb.jpg,,null\n")
 
-    table = pa.Table.from_batches(opened(tmp_path / "a.csv").tables())
+    table = pa.Table.from_batches((t for t, _ in opened(tmp_path / "a.csv").tables()))
 
     assert table.column("zip").to_pylist() == ["01234", ""]
     assert table.column("note").to_pylist() == ["NA", "null"]
@@ -149,7 +117,7 @@ def test_several_files_are_one_table(tmp_path: Path) -> None:
     pq.write_table(pa.table({"x": ["z"]}), tmp_path / "3.parquet")
 
     manifest = opened(tmp_path / "*.parquet", columns=("n",))
-    table = pa.Table.from_batches(manifest.tables())
+    table = pa.Table.from_batches(t for t, _ in manifest.tables())
 
     assert table.to_pydict() == {
         "url": ["a.jpg", "b.jpg", None], "n": [1, 2**40, None], "x": [None, "y", "z"],
@@ -216,7 +184,7 @@ def test_webdataset_rows_are_members_with_their_sidecars(tmp_path: Path) -> None
 
     manifest = opened(tmp_path / "s-*.tar", columns=("txt", "json"))
     rows = rows_of(manifest)
-    table = pa.Table.from_batches(manifest.tables())
+    table = pa.Table.from_batches(t for t, _ in manifest.tables())
 
     assert table.column("__key__").to_pylist() == ["x/1", "x/3"]
     assert rows[0].columns == {"txt": "one", "json": '{"width": 640}'}
@@ -238,21 +206,26 @@ def test_bytes_and_hugging_face_structs(tmp_path: Path) -> None:
 
     assert [row.image for row in rows_of(struct)] == cells
     assert [row.bad is None for row in rows_of(struct)] == [True, True, False]
-    assert pa.Table.from_batches(struct.tables()).column("image").to_pylist() == [
+    assert pa.Table.from_batches((t for t, _ in struct.tables())).column("image").to_pylist() == [
         "a.png", "b.png", None,
     ]  # fmt: skip
     assert [row.image for row in rows_of(raw)] == [PNG, b""]
     assert [row.bad is None for row in rows_of(raw)] == [True, False]
-    assert pa.Table.from_batches(raw.tables()).to_pydict() == {"n": [1, 2]}
-    assert next(raw.tables(bytes_too=True)).column("image").to_pylist() == [PNG, b""]
-    assert (struct.textual, raw.textual) == (False, False)
+    assert pa.Table.from_batches((t for t, _ in raw.tables())).to_pydict() == {"n": [1, 2]}
+    assert next((t for t, _ in raw.tables(bytes_too=True))).column("image").to_pylist() == [
+        PNG,
+        b"",
+    ]
 
 
 def test_a_bytes_column_alone_has_rows_in_tables(tmp_path: Path) -> None:
     """A manifest of nothing but image bytes still gives one (empty) dataset row per image."""
     pq.write_table(pa.table({"image": [PNG, PNG, PNG]}), tmp_path / "a.parquet")
 
-    assert sum(batch.num_rows for batch in opened(tmp_path / "a.parquet").tables()) == 3
+    assert (
+        sum(batch.num_rows for batch in (t for t, _ in opened(tmp_path / "a.parquet").tables()))
+        == 3
+    )
 
 
 def test_a_dataset_written_by_datasets_is_read(tmp_path: Path) -> None:

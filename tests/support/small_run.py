@@ -48,7 +48,7 @@ from pipeline.quota.server_time import Uptime
 from pipeline.records import Asked, Completion, Derived, Limits, Record, Reply, Sent
 from pipeline.retry import Kind, Verdict
 from pipeline.stories.dataset import joined, joined_schema, write_dataset
-from pipeline.stories.survey import Naming
+from pipeline.stories.naming import Naming
 
 IMAGES = 40
 #: The ledger's account and day.

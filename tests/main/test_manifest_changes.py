@@ -1,0 +1,200 @@
+"""A manifest that is saved again while a run reads it: no caption under another image's key."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import random
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.support.command import command, environment, pipeline, simulator, start, until, write_job
+from tests.support.pictures import folder_of, read_rows
+
+Rows = list[dict[str, str]]
+CHANGED = "the manifest changed while it was read; run again"
+
+
+def save(path: Path, rows: Rows) -> None:
+    """In place, as an editor or `to_csv` does it."""
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=50)
+        return
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def replace(path: Path, rows: Rows) -> None:
+    """Another file, renamed over it."""
+    aside = path.with_name(f"new{path.suffix}")
+    save(aside, rows)
+    os.replace(aside, path)
+
+
+def wide(folder: Path, count: int) -> Rows:
+    """Rows of six kilobytes, so that a file is not read at once."""
+    note = random.Random(1).randbytes(3_000).hex()
+    return [{**row, "note": note} for row in read_rows(folder_of(folder, count))]
+
+
+def wrong_captions(folder: Path) -> int:
+    """Records whose picture is not the one that their key names, by the picture's own bytes."""
+    return sum(
+        hashlib.sha256((folder / record["image"]).read_bytes()).hexdigest()
+        != record["image_sha256"]
+        for path in (folder / "out/captions").glob("*.parquet")
+        for record in pq.read_table(path).to_pylist()
+    )
+
+
+def wrong_rows(folder: Path) -> int:
+    """Dataset rows with a caption of another picture."""
+    path = folder / "out/dataset.parquet"
+    if not path.exists():
+        return 0
+    return sum(
+        row["image_sha256"] is not None
+        and hashlib.sha256((folder / row["path"]).read_bytes()).hexdigest() != row["image_sha256"]
+        for row in pq.read_table(path).to_pylist()
+    )
+
+
+def job_in(folder: Path, base: str, table: Path) -> Path:
+    return write_job(
+        folder,
+        base,
+        table,
+        images={"root": str(folder)},
+        endpoint={"patience": 120},
+        quota={"requests_per_minute": None, "concurrency": 8},
+    )
+
+
+def ended_whole(folder: Path, job: Path, count: int) -> None:
+    """The next run ends well, and everything is right."""
+    again = pipeline("run", job)
+    assert again.code == 0, again.err
+    assert wrong_captions(folder) == wrong_rows(folder) == 0
+    assert pq.read_metadata(folder / "out/dataset.parquet").num_rows == count
+    verified = pipeline("verify", job)
+    assert verified.code == 0, verified.out
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("how", [save, replace])
+def test_changed_while_it_is_asked(
+    tmp_path: Path, kind: str, how: Callable[[Path, Rows], None]
+) -> None:
+    """65 and the reason; what was answered stands under its own key, no dataset is written."""
+    rows, table = wide(tmp_path, 600), tmp_path / f"m.{kind}"
+    save(table, rows)
+    with simulator(tmp_path, "latency=[0.02, 0.04]", "rpm=null") as server:
+        job = job_in(tmp_path, server.base, table)
+        process = start("run", job)
+        until(lambda: len(server.answered()) > 20)
+        how(table, rows[::-1])
+        assert process.wait(60) == 65
+        assert 20 < len(server.answered()) < 600
+        assert wrong_captions(tmp_path) == 0
+        assert not (tmp_path / "out/dataset.parquet").exists()
+        ended_whole(tmp_path, job, 600)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_changed_before_the_service_answers(tmp_path: Path, kind: str) -> None:
+    """The run waits for its service, and the manifest is turned round meanwhile."""
+    rows, table = wide(tmp_path, 60), tmp_path / f"m.{kind}"
+    save(table, rows[:3])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    job = job_in(tmp_path, f"http://127.0.0.1:{port}/v1", table)
+    serve = command("simulate", "--port", port, "--profile", "embedded", "--knob", "rpm=null")
+
+    def service() -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(serve, env=environment(), stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        return process
+
+    first = service()
+    assert pipeline("run", job).code == 0
+    first.terminate()
+    first.communicate()
+    save(table, rows)
+    process = subprocess.Popen(
+        command("run", job), env=environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    assert process.stderr is not None
+    while b"57 " not in (line := process.stderr.readline()):
+        assert line
+    save(table, rows[::-1])
+    second = service()
+    try:
+        said = process.communicate(timeout=100)[1].decode()
+        assert process.returncode == 65, said
+        assert CHANGED in said
+        assert wrong_captions(tmp_path) == 0
+        ended_whole(tmp_path, job, 60)
+    finally:
+        second.terminate()
+        second.communicate()
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_replaced_before_the_dataset(tmp_path: Path, kind: str) -> None:
+    """All was read, the last answers are waited for: the dataset is not made of two manifests."""
+    rows, table = wide(tmp_path, 100), tmp_path / f"m.{kind}"
+    save(table, rows)
+    with simulator(tmp_path, "latency=[0.3, 0.5]", "rpm=null") as server:
+        job = job_in(tmp_path, server.base, table)
+        process = start("run", job, "--set=quota.concurrency=32")
+        until(lambda: len(server.asked()) > 70)
+        replace(table, rows[::-1])
+        assert process.wait(60) == 65
+        assert wrong_captions(tmp_path) == wrong_rows(tmp_path) == 0
+        ended_whole(tmp_path, job, 100)
+
+
+@pytest.mark.parametrize(
+    "seed", [*range(3), *(pytest.param(n, marks=pytest.mark.weekly) for n in range(3, 20))]
+)
+def test_rewritten_at_random_instants(tmp_path: Path, seed: int) -> None:
+    """In another order, in place or by rename, several times in one run: never a wrong caption."""
+    rng = random.Random(seed)
+    rows = wide(tmp_path, 300)
+    table = tmp_path / f"m.{rng.choice(['csv', 'parquet'])}"
+    save(table, rows)
+    with simulator(tmp_path, "latency=[0.01, 0.03]", "rpm=null") as server:
+        job = job_in(tmp_path, server.base, table)
+        codes = []
+        for _ in range(3):
+            process = start("run", job)
+            until(lambda: server.size() > 0)
+            time.sleep(rng.uniform(0, 1))  # the instant is what is tried
+            rng.choice([save, replace])(table, rng.sample(rows, len(rows)))
+            codes.append(process.wait(60))
+            assert wrong_captions(tmp_path) == wrong_rows(tmp_path) == 0
+        assert set(codes) <= {0, 65}, codes
+        ended_whole(tmp_path, job, 300)
+
+
+def test_a_pipe_is_refused_by_name(tmp_path: Path) -> None:
+    """At once, and nothing is written."""
+    os.mkfifo(tmp_path / "m.csv")
+    job = write_job(tmp_path, "http://127.0.0.1:1/v1", tmp_path / "m.csv")
+    for words in ("run", "plan", "check"):
+        ended = pipeline(words, job)
+        assert ended.code in (65, 69), ended.err
+        assert "m.csv: is a pipe" in ended.err + ended.out
+    assert not (tmp_path / "out").exists()
