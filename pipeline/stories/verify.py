@@ -12,6 +12,7 @@ from pipeline.checkpoint.shared import check_shared, repair_shared
 from pipeline.clock import SystemClock
 from pipeline.errors import Exit, Held, OutputError
 from pipeline.stories.place import ours, shared
+from pipeline.stories.verify_keys import check_keys
 
 if TYPE_CHECKING:
     from pipeline.checkpoint.store import Store
@@ -30,6 +31,7 @@ def verify_command(job: JobConfig, *, repair: bool, as_json: bool) -> int:
     findings = check_output(output)
     if store is not None:
         findings += check_shared(output, store)
+    findings += check_keys(job, output)
     if as_json:
         found = [{"path": f.path, "problem": f.words, "mendable": f.mendable} for f in findings]
         print(json.dumps({"ok": not findings, "findings": found, "repaired": done}))  # noqa: T201

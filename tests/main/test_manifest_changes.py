@@ -198,3 +198,24 @@ def test_a_pipe_is_refused_by_name(tmp_path: Path) -> None:
         assert ended.code in (65, 69), ended.err
         assert "m.csv: is a pipe" in ended.err + ended.out
     assert not (tmp_path / "out").exists()
+
+
+def test_verify_says_when_image_and_key_disagree(tmp_path: Path) -> None:
+    """Records whose images changed places stand under the keys of one another: 73, and a way on."""
+    rows, table = wide(tmp_path, 4), tmp_path / "m.csv"
+    save(table, rows)
+    with simulator(tmp_path) as server:
+        job = job_in(tmp_path, server.base, table)
+        assert pipeline("run", job).code == 0
+    assert pipeline("verify", job).code == 0
+    (part,) = (tmp_path / "out/captions").glob("*.parquet")
+    held = pq.read_table(part)
+    for column in ("image", "image_sha256"):
+        at = held.schema.get_field_index(column)
+        turned = pa.chunked_array([pa.array(held[column].to_pylist()[::-1], pa.string())])
+        held = held.set_column(at, held.schema.field(at), turned)
+    pq.write_table(held, part)
+    ended = pipeline("verify", job)
+
+    assert ended.code == 73
+    assert "4 records of 4 keys looked at belong to another image than their key" in ended.out
