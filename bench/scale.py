@@ -5,9 +5,8 @@
 For each size a Parquet manifest is made, and
 
 - `fresh`: a run on an empty output is stopped after its first request;
-- `resumed`: nine tenths are settled and a hint of the last run is there; the same, and once more
-  with the manifest's rows in another order, which the hint does not know;
-- `finished`: everything is settled: a rerun that sends nothing;
+- `resumed`: nine tenths are settled, twice, and once more with the manifest's rows in another order;
+- `finished`: everything is settled: a rerun that sends nothing, without and with the note of it;
 - `status` of that output.
 
 The outputs are made here, byte for byte as a run leaves them: parts of 5,000 records with every
@@ -191,13 +190,13 @@ def measure(rows: int) -> None:
             (folder / "out").rename(folder / "fresh")
             make_output(folder, job, rows // 10 * 9)
             seconds, _, megabytes = command(folder, "run", job.name, first=first)
-            say(rows, "9/10 settled, no hint: first request", seconds, megabytes)
+            say(rows, "9/10 settled: first request", seconds, megabytes)
             time.sleep(0.5)
         with service(WIRE_FIRST=str(first)) as base:
             job = make_job(folder, base, "manifest.parquet")
             turned = make_job(folder, base, "turned.parquet")
             seconds, _, megabytes = command(folder, "run", job.name, first=first)
-            say(rows, "9/10 settled, hint: first request", seconds, megabytes)
+            say(rows, "9/10 settled, again: first request", seconds, megabytes)
         with service(WIRE_FIRST=str(first)) as base:
             turned = make_job(folder, base, "turned.parquet")
             seconds, _, megabytes = command(folder, "run", turned.name, first=first)
@@ -205,7 +204,7 @@ def measure(rows: int) -> None:
             job = make_job(folder, base, "manifest.parquet")
             (folder / "out").rename(folder / "resumed")
             make_output(folder, job, rows)
-            for words in ("finished, no hint: rerun", "finished: rerun"):
+            for words in ("finished, no note: rerun", "finished: rerun"):
                 seconds, cpu, megabytes = command(folder, "run", job.name)
                 say(rows, words, seconds, megabytes, cpu)
             seconds, cpu, megabytes = command(folder, "status", job.name)

@@ -289,7 +289,8 @@ async def _dataset(looked: Looked, asked: bool, prefix: str) -> None:
     """Write dataset.parquet if something changed, or if it is not there."""
     path = looked.output / "dataset.parquet"
     mark = dataset_mark(looked.output, looked.manifest, prefix)
-    if asked or not path.exists() or is_stale(path, mark):
+    known = looked.manifest.trusted and path.exists() and not is_stale(path, mark)
+    if asked or not known:
         await asyncio.to_thread(
             write_dataset,
             looked.output,

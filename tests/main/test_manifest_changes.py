@@ -8,8 +8,10 @@ import os
 import random
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow as pa
@@ -219,3 +221,73 @@ def test_verify_says_when_image_and_key_disagree(tmp_path: Path) -> None:
 
     assert ended.code == 73
     assert "4 records of 4 keys looked at belong to another image than their key" in ended.out
+
+
+@pytest.mark.parametrize("validator", [None, "Last-Modified", "Content-MD5"])
+def test_a_remote_manifest_of_the_same_size_is_read_again(
+    tmp_path: Path, validator: str | None
+) -> None:
+    """Turned round between two runs, without an ETag: the dataset follows; without any validator
+    it is never believed unchanged."""
+    rows = read_rows(folder_of(tmp_path, 4))
+    held = {"body": b"", "stamp": ""}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(held["body"])))
+            if validator is not None:
+                self.send_header(validator, str(held["stamp"]))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(held["body"])
+
+        do_HEAD = do_GET  # noqa: N815 - the library's name
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    def serve(some: Rows, stamp: str) -> None:
+        save(tmp_path / "m.csv", some)
+        held.update(body=(tmp_path / "m.csv").read_bytes(), stamp=stamp)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with simulator(tmp_path) as service:
+            serve(rows, "Sun, 01 Nov 2026 00:00:00 GMT")
+            url = f"http://127.0.0.1:{server.server_port}/m.csv"
+            job = write_job(
+                tmp_path,
+                service.base,
+                Path("m.csv"),
+                manifest={"path": url},
+                images={"root": str(tmp_path)},
+            )
+            first = pipeline("run", job)
+            assert first.code == 0, first.err
+            serve(rows[::-1], "Mon, 02 Nov 2026 00:00:00 GMT")
+            second = pipeline("run", job)
+            assert second.code == 0, second.err
+            assert len(service.asked()) == 4
+    finally:
+        server.shutdown()
+        server.server_close()
+    paths = pq.read_table(tmp_path / "out/dataset.parquet")["path"].to_pylist()
+    assert paths == [row["path"] for row in rows[::-1]]
+    assert wrong_rows(tmp_path) == 0
+
+
+def test_a_finished_job_is_known_by_its_note(tmp_path: Path) -> None:
+    """The rerun sends nothing; a row more, or a part that the note does not know, and it counts."""
+    rows, table = wide(tmp_path, 4), tmp_path / "m.csv"
+    save(table, rows[:3])
+    with simulator(tmp_path) as server:
+        job = job_in(tmp_path, server.base, table)
+        assert pipeline("run", job).code == 0
+        assert (tmp_path / "out/_state/finished.json").exists()
+        again = pipeline("run", job, "--json")
+        assert (again.code, again.summary["captioned"], len(server.asked())) == (0, 3, 3)
+        save(table, rows)
+        more = pipeline("run", job, "--json")
+        assert (more.code, more.summary["captioned"], len(server.asked())) == (0, 4, 4)
