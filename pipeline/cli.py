@@ -312,6 +312,31 @@ def review(
 
 
 @app.command()
+def push(
+    job: Job,
+    name: Annotated[str, typer.Argument(metavar="USER/NAME", help="The dataset on the hub.")],
+    public: Annotated[
+        bool, typer.Option("--public", help="A new dataset may be seen by all; default: private.")
+    ] = False,
+    prefix: Annotated[str | None, typer.Option(help="Text before each caption.")] = None,
+    suffix: Annotated[str | None, typer.Option(help="Text after each caption.")] = None,
+    shard_size: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Bytes of a shard, as 500MB.")
+    ] = None,
+    set_: Sets = None,
+) -> None:
+    """Upload the dataset with its pictures to the Hugging Face hub; resumable."""
+    from pipeline.export.options import ExportOptions, ExportRequest, size_of
+
+    options = ExportOptions(shard_size=size_of(shard_size))
+    request = ExportRequest(dest=None, prefix=prefix, suffix=suffix, options=options)
+    loaded, environ = _load(job, set_)
+    from pipeline.stories.push import push_command
+
+    raise typer.Exit(push_command(loaded, name, request, environ, public=public))
+
+
+@app.command()
 def verify(
     job: Job,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what needs no guessing.")] = False,

@@ -72,7 +72,7 @@ class HubExporter:
         size, most = rows.options.shard_size or SHARD_BYTES, rows.options.shard_rows or 1 << 62
         written, paths, writer, count = Written(), list[Path](), None, 0
         try:
-            for group in groups(rows, most=most):
+            for group in groups(rows, most=most, size=size):
                 full = writer is not None and paths[-1].stat().st_size + group.nbytes > size
                 if writer is not None and (full or count + group.num_rows > most):
                     writer.close()
@@ -97,25 +97,25 @@ class HubExporter:
         return written
 
 
-def groups(rows: Rows, *, most: int = 1 << 62) -> Iterator[pa.Table]:
-    """Batches put together to row groups."""
+def groups(rows: Rows, *, most: int = 1 << 62, size: int = 1 << 62) -> Iterator[pa.Table]:
+    """Batches put together to row groups of at most so many rows and about so many bytes."""
     pictures = any(field.type == _PICTURE for field in rows.schema)
     limit = min(PICTURE_ROWS if pictures else GROUP_ROWS, most)
-    large = PICTURE_BYTES if pictures else GROUP_BYTES
-    kept, count, size = list[pa.RecordBatch](), 0, 0
+    large = min(PICTURE_BYTES if pictures else GROUP_BYTES, size)
+    kept, count, held = list[pa.RecordBatch](), 0, 0
     for batch in rows.batches:
-        at = 0
+        at, few = 0, max(1, batch.num_rows * large // max(1, batch.nbytes))
         while at < batch.num_rows:
-            piece = batch.slice(at, limit - count)
-            if kept and size + piece.nbytes > large:
+            piece = batch.slice(at, min(few, limit - count))
+            if kept and held + piece.nbytes > large:
                 yield pa.Table.from_batches(kept, rows.schema)
-                kept, count, size = [], 0, 0
+                kept, count, held = [], 0, 0
                 continue
             kept.append(piece)
-            at, count, size = at + piece.num_rows, count + piece.num_rows, size + piece.nbytes
+            at, count, held = at + piece.num_rows, count + piece.num_rows, held + piece.nbytes
             if count == limit:
                 yield pa.Table.from_batches(kept, rows.schema)
-                kept, count, size = [], 0, 0
+                kept, count, held = [], 0, 0
     if kept:
         yield pa.Table.from_batches(kept, rows.schema)
 
