@@ -20,6 +20,8 @@ from pipeline.memory import keep_little
 if TYPE_CHECKING:
     from pipeline.config import JobConfig
 
+FORMATS_HELP = "parquet, jsonl, csv, tsv, sidecar, kohya, imagefolder, webdataset, hf."
+
 app = typer.Typer(
     name="caption-pipeline",
     help="Caption image datasets through a throttled vision API: unattended, resumable.",
@@ -35,6 +37,12 @@ Job = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a key of the job file."),
+]
+Before = Annotated[str | None, typer.Option(help="Text before each caption.")]
+After = Annotated[str | None, typer.Option(help="Text after each caption.")]
+ShardSize = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="hf, webdataset: bytes of a shard, as 500MB or 1GB."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 
@@ -206,11 +214,7 @@ def export(
     ] = None,
     format_: Annotated[
         str | None,
-        typer.Option(
-            "--format",
-            help="parquet, jsonl, csv, tsv, sidecar, kohya, imagefolder, webdataset, hf; "
-            "default: by DEST's ending.",
-        ),
+        typer.Option("--format", help=FORMATS_HELP),
     ] = None,
     beside: Annotated[
         bool, typer.Option("--beside", help="Sidecars next to the pictures; no DEST.")
@@ -221,15 +225,12 @@ def export(
     keep_lines: Annotated[
         bool, typer.Option("--keep-lines", help="Sidecar, kohya: keep line breaks in captions.")
     ] = False,
-    prefix: Annotated[str | None, typer.Option(help="Text before each caption.")] = None,
-    suffix: Annotated[str | None, typer.Option(help="Text after each caption.")] = None,
+    prefix: Before = None,
+    suffix: After = None,
     recipe: Annotated[
         str | None, typer.Option(help="Captions of another recipe that the output holds.")
     ] = None,
-    shard_size: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="hf, webdataset: bytes of a shard, as 500MB or 1GB."),
-    ] = None,
+    shard_size: ShardSize = None,
     shard_rows: Annotated[
         int | None, typer.Option(min=1, help="hf, webdataset: rows of a shard.")
     ] = None,
@@ -318,11 +319,9 @@ def push(
     public: Annotated[
         bool, typer.Option("--public", help="A new dataset may be seen by all; default: private.")
     ] = False,
-    prefix: Annotated[str | None, typer.Option(help="Text before each caption.")] = None,
-    suffix: Annotated[str | None, typer.Option(help="Text after each caption.")] = None,
-    shard_size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Bytes of a shard, as 500MB.")
-    ] = None,
+    prefix: Before = None,
+    suffix: After = None,
+    shard_size: ShardSize = None,
     set_: Sets = None,
 ) -> None:
     """Upload the dataset with its pictures to the Hugging Face hub; resumable."""
