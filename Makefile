@@ -1,5 +1,8 @@
 # One command each; CONTRIBUTING.md says what they are for.
 PYTHON ?= python
+# Test processes at once.
+JOBS ?= 2
+PYTEST = $(PYTHON) -m pytest -q -n $(JOBS) --dist worksteal
 
 .PHONY: check test faults peers weekly bench bench-ci
 
@@ -10,16 +13,16 @@ check:
 	$(PYTHON) -m pytest -q tests/test_floors.py
 
 test:
-	$(PYTHON) -m pytest -q -m "not weekly and not faults and not peers"
+	$(PYTEST) --durations=25 -m "not weekly and not faults and not peers"
 
 faults:
-	$(PYTHON) -m pytest -q -s -m "faults and not weekly" tests
+	$(PYTEST) --durations=25 -m "faults and not weekly" tests
 
 peers:
-	$(PYTHON) -m pytest -q -m peers tests/peers
+	$(PYTEST) -m peers tests/peers
 
 weekly:
-	WEEKLY=1 $(PYTHON) -m pytest -q -s -m "weekly or faults" tests
+	WEEKLY=1 $(PYTEST) -rP --durations=25 -m "weekly or faults" tests
 
 bench:
 	$(PYTHON) bench/startup.py

@@ -73,10 +73,10 @@ def kill_until_done(tmp_path: Path, kills: int, packs: int, seed: int) -> dict[s
         reader = Reader(output)
         reader.start()
         for number in range(kills):
-            process, before = start("run", job), server.size()
+            process, before = start("run", job), len(server.asked())
             longest = 0.8
             if number % 5:  # else somewhere in the start-up
-                until(lambda: server.size() > before or process.poll() is not None)  # noqa: B023
+                until(lambda: len(server.asked()) > before or process.poll() is not None)  # noqa: B023
                 longest = asking / kills
             time.sleep(rng.uniform(0.0, longest))  # an instant of the process's real life
             process.kill()
@@ -103,10 +103,10 @@ def test_killed_a_few_times(tmp_path: Path, packs: int) -> None:
 
 
 @pytest.mark.faults
-def test_killed_a_hundred_times(tmp_path: Path, table: Table) -> None:
-    """At least a hundred kills that found the process alive, each folder of them a job; a
-    thousand in the weekly run."""
-    wanted = 1000 if os.environ.get("WEEKLY") else 100
+def test_killed_again_and_again(tmp_path: Path, table: Table) -> None:
+    """At least twenty kills that found the process alive, each folder of them a job; a thousand in
+    the weekly run."""
+    wanted = 1000 if os.environ.get("WEEKLY") else 20
     found: collections.Counter[str] = collections.Counter()
     for seed in itertools.count():
         folder = tmp_path / str(seed)
@@ -114,7 +114,7 @@ def test_killed_a_hundred_times(tmp_path: Path, table: Table) -> None:
         found.update(kill_until_done(folder, 10, (1, 4)[seed % 2], seed))
         if found["fired"] >= wanted:
             break
-        assert seed < wanted * 3 // 10, (
+        assert seed < max(10, wanted * 3 // 10), (
             f"only {found['fired']} of {found['kills']} kills met a live process"
         )
     print(f"\nkill -9: {found['again']} images asked again, {found['looks']} looks by the reader")

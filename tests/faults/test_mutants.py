@@ -10,8 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -197,28 +195,6 @@ def copied(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def ended(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
-    """The tests of every mutant, each in a copy of its own, two at a time."""
-    folder = tmp_path_factory.mktemp("mutants")
-
-    def judged(number: int, mutant: Mutant) -> subprocess.CompletedProcess[str]:
-        copy = copied(folder / str(number))
-        path = copy / "pipeline" / mutant.file
-        whole = path.read_text()
-        assert whole.count(mutant.old) == 1, "the text is not there any more: mend the mutant"
-        path.write_text(whole.replace(mutant.old, mutant.new))
-        return suite(copy, "-m", "pytest", "-x", "-m", "", "-p", "no:cacheprovider", mutant.killer)
-
-    with ThreadPoolExecutor(2) as pool:
-        yield {
-            name: pool.submit(judged, number, mutant)
-            for number, (name, mutant) in enumerate(MUTANTS.items())
-        }
-
-
 def suite(copy: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """A pytest run on the copy."""
     env = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -229,11 +205,15 @@ def suite(copy: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.faults
 @pytest.mark.parametrize("name", MUTANTS)
-def test_some_test_fails_without_it(
-    ended: dict[str, Future[subprocess.CompletedProcess[str]]], name: str
-) -> None:
+def test_some_test_fails_without_it(name: str, tmp_path: Path) -> None:
     """The text stands there once, and the test that watches it fails, by its own assertion."""
-    found = ended[name].result()
+    mutant, copy = MUTANTS[name], copied(tmp_path / "copy")
+    path = copy / "pipeline" / mutant.file
+    whole = path.read_text()
+    assert whole.count(mutant.old) == 1, "the text is not there any more: mend the mutant"
+    path.write_text(whole.replace(mutant.old, mutant.new))
+
+    found = suite(copy, "-m", "pytest", "-x", "-m", "", "-p", "no:cacheprovider", mutant.killer)
 
     assert found.returncode == 1, found.stdout[-2000:] + found.stderr[-2000:]
 

@@ -34,6 +34,7 @@ from pipeline.checkpoint.journal import Journal
 from pipeline.checkpoint.runs import append_run
 from pipeline.clock import SystemClock
 from pipeline.errors import OutputError
+from pipeline.export.base import Rows
 from pipeline.export.export import export
 from pipeline.export.pictures import Pictures
 from pipeline.manifest.open import open_manifest
@@ -187,7 +188,8 @@ async def run(output: Path, acks: int) -> None:
         write_dataset(output, MANIFEST, NAMING)
         pictures = Pictures(column=MANIFEST.image, root=None, packages=())
         rows, shape = joined(MANIFEST, NAMING, output), joined_schema(MANIFEST.arrow())
-        export(rows, shape, output.parent / "export.jsonl", "jsonl", pictures=pictures)
+        whole = Rows(schema=shape, batches=rows, pictures=pictures)
+        export(whole, output.parent / "export.jsonl", "jsonl")
         append_run(output, {"run_id": "run"})
         os.write(acks, f"{SUMMARY}\n".encode())
 
