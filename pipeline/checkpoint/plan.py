@@ -21,6 +21,8 @@ from pipeline.values import dataclass
 #: Rows of a full part. Twice as many take 20 MB more while they wait and are written.
 PART_ROWS = 5_000
 CAPTIONS, FAILURES, REQUESTS = "captions", "failures", "requests"
+#: Decisions of people, which have a journal of their own (`reviews.py`).
+REVIEWS = "reviews"
 #: All folders, in the order in which a publication writes them.
 FOLDERS = (FAILURES, REQUESTS, CAPTIONS)
 #: Folder and name of a part.

@@ -22,7 +22,7 @@ from pipeline.checkpoint import owner, tables
 from pipeline.checkpoint.journal import Journal
 from pipeline.checkpoint.owner import Owner
 from pipeline.checkpoint.parts import read_part
-from pipeline.checkpoint.plan import FOLDERS
+from pipeline.checkpoint.plan import FOLDERS, REVIEWS
 from pipeline.checkpoint.store import Store, put_whole, steadily
 from pipeline.checkpoint.tables import Part
 from pipeline.errors import OutputError
@@ -127,6 +127,11 @@ def pull(store: Store, folder: Path) -> None:
             fs.sync_dir(folder / where)
     finally:
         db.close()
+    (folder / REVIEWS).mkdir()
+    for name in sorted(_listed(store, REVIEWS)):
+        if name.endswith(".parquet"):
+            data = steadily(store.shown, store.read, f"{REVIEWS}/{name}")
+            fs.write_atomic(folder / REVIEWS / name, data or b"")
     for where, name in FILES:
         if not where:
             continue  # made anew by the next run

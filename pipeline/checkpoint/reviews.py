@@ -23,11 +23,11 @@ import pyarrow as pa
 from pipeline import fs, schema
 from pipeline.checkpoint import parts, tables
 from pipeline.checkpoint.lock import locked
-from pipeline.checkpoint.plan import PART_ROWS, Step, number_of
+from pipeline.checkpoint.plan import PART_ROWS, REVIEWS, Step, number_of
 from pipeline.clock import micros
 from pipeline.errors import Held, OutputError
 
-FOLDER, JOURNAL, LOCK = "reviews", "reviews.db", "reviews.lock"
+FOLDER, JOURNAL, LOCK = REVIEWS, "reviews.db", "reviews.lock"
 #: Kind of a journal entry that holds a decision.
 REVIEW = 4
 Verb = Literal["accept", "edit", "reject", "flag"]

@@ -20,6 +20,7 @@ from pipeline.checkpoint.parts import part_files, read_part
 from pipeline.checkpoint.reviews import Decision, read_decisions
 from pipeline.checkpoint.runs import read_runs
 from pipeline.checkpoint.thumbnails import read_thumbnails
+from pipeline.checkpoint.unpublished import with_unpublished
 from pipeline.clock import SystemClock
 from pipeline.errors import ImageError, OutputError, PipelineError
 from pipeline.report.facts import RECORD_COLUMNS, REQUEST_COLUMNS, Facts, FactsBuilder
@@ -29,6 +30,7 @@ from pipeline.stories.machine_jobs import read_jobs
 from pipeline.stories.place import ours, shared, state_folder
 from pipeline.stories.reviewed import apply
 from pipeline.stories.status import status_of
+from pipeline.stories.told import derive
 
 if TYPE_CHECKING:
     from pipeline.config import JobConfig
@@ -97,10 +99,11 @@ def cards_of(facts: Facts, decisions: Mapping[str, Decision]) -> list[Card]:
 
 
 def gather(output: Path, pictures: int) -> Facts:
-    """Everything published, counted."""
+    """Everything that is on disk, counted: also answers that are in no part yet."""
     builder = FactsBuilder(pictures)
-    for batch in record_batches(output, RECORD_COLUMNS):
-        builder.add_records(batch)
+    with with_unpublished(output, derive) as whole:
+        for batch in record_batches(whole, RECORD_COLUMNS):
+            builder.add_records(batch)
     for path in part_files(output, "requests"):
         for batch in read_part(path, REQUEST_COLUMNS).to_batches():
             builder.add_requests(batch)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.checkpoint.lock import locked
 from pipeline.checkpoint.look import record_batches
-from pipeline.checkpoint.reviews import VERBS, Decision, Outdated, Reviews, new_decision
+from pipeline.checkpoint.parts import part_files
+from pipeline.checkpoint.reviews import FOLDER, VERBS, Decision, Outdated, Reviews, new_decision
 from pipeline.checkpoint.thumbnails import read_thumbnails
 from pipeline.clock import SystemClock
 from pipeline.errors import Held, OutputError, PipelineError, UsageError
@@ -62,14 +63,24 @@ def review_command(job: JobConfig, name: str | None, *, host: str, port: int) ->
         return serve_command(server.site(), host=host, port=port, each_minute=server.publish)
     finally:
         reviews.close()
+        follow(job)
+
+
+def follow(job: JobConfig) -> None:
+    """Let what depends on decisions follow them: the parts of a shared output, the dataset."""
+    store = shared(job)
+    if store is None:
         rewrite_dataset(job)
+        return
+    for path in part_files(Path(job.output.path), FOLDER):
+        store.put_file(f"{FOLDER}/{path.name}", path)
 
 
 def rewrite_dataset(job: JobConfig) -> None:
     """Let dataset.parquet, where there is one, follow the decisions. A run that goes on writes it
-    at its end anyway; where that is another's matter (a shared output) the next run does."""
+    at its end anyway."""
     output = Path(job.output.path)
-    if shared(job) is not None or not (output / "dataset.parquet").exists():
+    if not (output / "dataset.parquet").exists():
         return
     try:
         with locked(output / "_state" / "lock", now=SystemClock().now()):

@@ -14,7 +14,7 @@ from pipeline.checkpoint.look import record_batches
 from pipeline.checkpoint.reviews import VERBS, Decision, Reviews, new_decision
 from pipeline.clock import SystemClock
 from pipeline.errors import UsageError
-from pipeline.stories.review import output_of, reviewer, rewrite_dataset
+from pipeline.stories.review import follow, output_of, reviewer
 from pipeline.stories.reviewed import apply
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def import_command(job: JobConfig, file: Path, name: str | None) -> int:
         reviews.decide_all(decisions, {})
     finally:
         reviews.close()
-        rewrite_dataset(job)
+        follow(job)
     counts = {verb: sum(one.decision == verb for one in decisions) for verb in VERBS}
     said = (
         ", ".join(f"{count:,} {verb}" for verb, count in counts.items() if count) or "nothing new"

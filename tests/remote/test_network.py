@@ -27,6 +27,7 @@ from pipeline.stories.command import run
 from pipeline.stories.export import export_command
 from pipeline.stories.options import RunOptions
 from pipeline.stories.place import placed
+from pipeline.stories.review_import import import_command
 from pipeline.stories.start import this_world
 from pipeline.stories.status import status_of
 from pipeline.stories.verify import verify_command
@@ -108,6 +109,10 @@ def test_a_whole_job_on_a_network_folder(
     assert status_of(here)["captions"] == 4
     assert verify_command(here, repair=False, as_json=False) == 0
     assert export_command(here, ExportRequest(dest=tmp_path / "x.jsonl")) == 0
+    key = next(iter(records_in(FolderStore(share / "out"), share)))
+    (tmp_path / "edited.csv").write_text(f"key,caption\n{key},By hand.\n")
+    assert import_command(here, tmp_path / "edited.csv", "Ann") == 0
+    assert pq.read_table(share / "out/reviews")["after"].to_pylist() == ["By hand."]
 
     owner = json.loads((share / "out" / OWNER).read_bytes())
     for act in (
@@ -120,6 +125,7 @@ def test_a_whole_job_on_a_network_folder(
             act()
     taken = go(there, two, take_over=True)
     assert (taken["exit_code"], taken["captioned"], taken["requests"]) == (0, 6, 2)
+    assert "By hand." in pq.read_table(share / "out/dataset.parquet")["caption"].to_pylist()
     assert verify_command(there, repair=False, as_json=False) == 0
     assert json.loads((share / "out" / OWNER).read_bytes())["epoch"] == 2
     with pytest.raises(Held, match="--take-over"):
