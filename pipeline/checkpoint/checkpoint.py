@@ -40,6 +40,8 @@ from pipeline.records import Derived, Record, Reply, RequestRow, Sent
 Derive = Callable[[Sent, Reply], Derived]
 #: Of some keys: None (never settled), `ok`, or the code of the failure.
 States = list[str | None]
+#: (state of each record's key before, records, line of the account book).
+Landed = Callable[[States, Sequence[Record], RequestRow | None], None]
 #: Entries read back at once when an output is opened.
 _RECOVERED_AT_ONCE = 200
 _log = logging.getLogger("pipeline")
@@ -62,6 +64,9 @@ class Checkpoint:
         replica = Replica(output, *shared, self._journal) if shared else None
         self._publisher = Publisher(output, self._journal, clock, replica)
         self._settled = KeyMap()
+        #: Called with what each entry brings once it is on disk, also when its sender was cancelled
+        #: meanwhile: whoever counts, counts here, so that what is shown is what is on disk.
+        self.on_landed: Landed = _nobody
         self._look_again, self._low = float("-inf"), False
 
     # --- what is settled -----------------------------------------------------------------------
@@ -91,23 +96,36 @@ class Checkpoint:
 
         def landed(seq: int) -> tuple[Derived, States]:
             told = self._derive(sent, reply)
-            return told, self._take(seq, told.records, told.row, asked=len(sent.items))
+            before = self._take(seq, told.records, told.row, asked=len(sent.items))
+            self.on_landed(before, told.records, told.row)
+            return told, before
 
         head = codec.reply_head(sent, reply)
         return await self._journal.append(tables.REPLY, head, reply.body, landed)
 
     async def no_reply(self, sent: Sent, row: RequestRow) -> None:
         """Store an attempt whose answer never came, as its line in the account book."""
-        head = codec.row_head(sent, row)
-        await self._journal.append(tables.LOST, head, None, lambda seq: self._take(seq, (), row))
+
+        def landed(seq: int) -> None:
+            self._take(seq, (), row)
+            self.on_landed([], (), row)
+
+        await self._journal.append(tables.LOST, codec.row_head(sent, row), None, landed)
 
     async def settle(self, records: Sequence[Record]) -> States:
         """Store records that come from no reply; returns the state of each key before."""
         kept = tuple(records)
-        head = codec.records_head(kept)
-        return await self._journal.append(
-            tables.RECORDS, head, None, lambda seq: self._take(seq, kept)
-        )
+
+        def landed(seq: int) -> States:
+            before = self._take(seq, kept)
+            self.on_landed(before, kept, None)
+            return before
+
+        return await self._journal.append(tables.RECORDS, codec.records_head(kept), None, landed)
+
+    async def idle(self) -> None:
+        """Wait until everything appended so far has landed."""
+        await self._journal.idle()
 
     @property
     def trouble(self) -> str | None:
@@ -240,6 +258,10 @@ class Checkpoint:
         finally:
             await self._journal.close()
             self._publisher.close()
+
+
+def _nobody(_before: States, _records: Sequence[Record], _row: RequestRow | None) -> None:
+    """Nobody counts."""
 
 
 @asynccontextmanager

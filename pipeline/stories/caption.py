@@ -178,10 +178,8 @@ class Desk:
         )
 
     async def keep(self, items: Sequence[Item], records: Sequence[Record]) -> None:
-        """Store records that come from no reply, one an item, and count them once they are on
-        disk."""
-        before = await self.checkpoint.settle(records)
-        self.progress.records(zip(before, records, strict=True))
+        """Store records that come from no reply, one an item."""
+        await self.checkpoint.settle(records)
 
     async def _ask(self, request: Request, body: bytes, attempt: int) -> tuple[Sent, Told]:
         """One HTTP attempt; returns when its outcome is on disk. Raises Stopped."""
@@ -223,12 +221,10 @@ class Desk:
                 raise
             if (date := date_of(reply)) is not None:
                 self.gate.heard_date(date, permit)
-            told, before = await self.checkpoint.reply(sent, reply)
+            told, _ = await self.checkpoint.reply(sent, reply)
         finally:
             await self.client.release()
         assert isinstance(told, Told)
-        self.progress.tried(told.row)
-        self.progress.records(zip(before, told.records, strict=True))
         self.doubts.answered(keys)
         completion = told.completion
         used = paid = None
@@ -248,7 +244,6 @@ class Desk:
         )
         row = unanswered(sent)
         await self.checkpoint.no_reply(sent, row)
-        self.progress.tried(row)
         if not lost.sent:
             self.gate.give_back(permit, verdict, images=keys)
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -28,7 +28,7 @@ NARROW = 80
 
 
 class Progress:
-    """Keeps the tally and shows it. Give it records only once they are on disk."""
+    """Keeps the tally and shows it."""
 
     def __init__(
         self,
@@ -59,19 +59,20 @@ class Progress:
             self._draw()
         self.write_live()
 
-    def records(self, settled: Iterable[tuple[str | None, Record]]) -> None:
-        """Images settled: (what the checkpoint said of the key before, its record)."""
-        tally = self.tally
-        for before, record in settled:
-            tally.settled += 1
-            if record.status == "ok":
-                tally.new_captions += 1
-                tally.move(before, "ok")
-            elif before != "ok":  # a failure never replaces a caption
-                tally.move(before, str(record.error_code))
+    def landed(
+        self,
+        before: Sequence[str | None],
+        records: Sequence[Record],
+        row: RequestRow | None,
+    ) -> None:
+        """Count what an entry of the journal brings, once it is on disk.
 
-    def tried(self, row: RequestRow) -> None:
-        self.tally.tried(row)
+        before: the state of each record's key until then.
+        """
+        if row is not None:
+            self.tally.tried(row)
+        for state, record in zip(before, records, strict=True):
+            self.tally.settle(state, record)
 
     def event(self, words: str) -> None:
         """Something worth a line of its own; does not tear the progress line."""

@@ -228,6 +228,8 @@ async def open_run(
             ),
         )
         stack.callback(progress.close)
+        checkpoint.on_landed = progress.landed
+        stack.push_async_callback(checkpoint.idle)
         thumbnails = Thumbnails(looked.output / "_state")
         stack.callback(thumbnails.close)
         for warning in service.warnings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pipeline.records import RequestRow
+from pipeline.records import Record, RequestRow
 
 if TYPE_CHECKING:
     from pipeline.stories.select import Counts
@@ -53,6 +53,15 @@ class Tally:
             self.captioned += 1
         else:
             self.failed[after] = self.failed.get(after, 0) + 1
+
+    def settle(self, before: str | None, record: Record) -> None:
+        """Count the record of one image. before: the state of its key until then."""
+        self.settled += 1
+        if record.status == "ok":
+            self.new_captions += 1
+            self.move(before, "ok")
+        elif before != "ok":  # a failure never replaces a caption
+            self.move(before, str(record.error_code))
 
     def correct(self, estimated: Counts, exact: Counts) -> None:
         """Every row was read: what was estimated before is known, what this run did stays."""
