@@ -172,14 +172,14 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
                 except ManifestError as error:
                     reason = StopReason(exit=error.exit_code, message=str(error))
                 await checkpoint.finish()
+            part_only = any(
+                one is not None for one in (options.limit, options.pilot, options.shard)
+            )
             if reason is None and not tally.left:
                 await _note_finished(looked, checkpoint, tally)
-            code = outcome.exit_code(
-                tally,
-                reason,
-                max_failed=job.run.failures_allowed(tally.images),
-                limited=options.limit is not None or options.pilot is not None,
-            )
+            allowed = job.run.failures_allowed(tally.images)
+            reason = reason or outcome.unfinished(tally, max_failed=allowed, limited=part_only)
+            code = outcome.exit_code(tally, reason, max_failed=allowed)
             summary = outcome.summary(
                 tally,
                 run_id=run_id,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pipeline import clock
-from pipeline.errors import Exit, StopReason
+from pipeline.errors import CODES, Exit, StopReason
 from pipeline.plan.auto import FIRST
 from pipeline.stories.progress import Tally
 from pipeline.stories.select import Counts
@@ -16,13 +16,44 @@ if TYPE_CHECKING:
     from pipeline.config import JobConfig
 
 
-def exit_code(tally: Tally, reason: StopReason | None, *, max_failed: int, limited: bool) -> Exit:
-    """The process's exit code. Signal > 70 > 73/76 > 77/69 > 75 > 1 > 0."""
+#: Code -> what to set or do so that such images can be captioned.
+_REMEDIES = {
+    "bad_uri": "name the column with the pictures in manifest.image",
+    "blocked_address": "name the hosts in images.allow if these private addresses are meant",
+    "connect": "see whether the host runs, and images.proxy",
+    "dns": "see whether the host's name is right, and images.proxy",
+    "http_4xx": "see whether the links are still valid",
+    "malformed": "set packing.images_per_request: 1, or choose another endpoint.model",
+    "missing_file": "set images.root to the folder that holds the pictures",
+    "refused": "change prompt.text, or choose another endpoint.model",
+    "safety": "change prompt.text, or choose another endpoint.model",
+    "timeout": "raise images.timeout",
+    "timeout_service": "raise endpoint.timeout",
+    "too_long": "raise endpoint.max_reply",
+}
+
+
+def exit_code(tally: Tally, reason: StopReason | None, *, max_failed: int) -> Exit:
+    """The process's exit code. Signal > 70 > 73/76 > 77/69 > 75 > 1 > 0.
+
+    What a limit, a pilot or a shard leaves was not asked for, and counts as no failure.
+    """
     if reason is not None and not (reason.exit is Exit.LATER and tally.captioned == tally.images):
         return reason.exit
-    if tally.left:
-        return Exit.LATER if limited else Exit.SERVICE
     return Exit.DONE if tally.failures <= max_failed else Exit.SOME_FAILED
+
+
+def unfinished(tally: Tally, *, max_failed: int, limited: bool) -> StopReason | None:
+    """Why a run that nothing stopped has work left for the next run, if it has. limited: the
+    user asked for a part of the images."""
+    if tally.left and not limited and tally.images - tally.captioned > max_failed:
+        words = f"{tally.left:,} images could not be asked; run again"
+        return StopReason(exit=Exit.LATER, message=words)
+    passing = sum(count for code, count in tally.failed.items() if not CODES.get(code, True))
+    if passing and tally.failures > max_failed:
+        words = f"{passing:,} failed for reasons that pass: run again to ask them again"
+        return StopReason(exit=Exit.LATER, message=words)
+    return None
 
 
 def opening(job: JobConfig, found: Counts) -> str:
@@ -36,7 +67,8 @@ def opening(job: JobConfig, found: Counts) -> str:
     if found.failed:
         words += f", {sum(found.failed.values()):,} failed before"
     if not found.asked:
-        return f"{words}; nothing left to ask, no request is sent"
+        again = _again(found.failed)
+        return f"{words}; {again or 'nothing left to ask'}, no request is sent"
     size = job.packing.images_per_request
     each = size if isinstance(size, int) else FIRST
     requests = -(-found.asked // each)
@@ -56,11 +88,12 @@ def headline(
     quota: Mapping[str, Any],
     each: float | None = None,
 ) -> str:
-    """The last line: what was done, where it is, what it cost, what to do next.
+    """The last line: why it ended early, what was done, where it is, what it cost, what to do next.
 
     each: images answered a request as runs have measured it; None: this run's own.
     """
-    words = [f"{tally.captioned:,} of {tally.images:,} images captioned"]
+    words = [reason.message] if reason is not None and reason.exit is not Exit.LATER else []
+    words.append(f"{tally.captioned:,} of {tally.images:,} images captioned")
     if tally.failures:
         codes = ", ".join(f"{code} {count:,}" for code, count in sorted(tally.failed.items()))
         words.append(f"{tally.failures:,} failed ({codes})")
@@ -73,13 +106,21 @@ def headline(
         words.append("no request sent")
     if dataset is not None:
         words.append(dataset)
-    line = "; ".join(words)
-    if reason is None:
-        return line
-    more = nights(tally, quota, each)
-    return f"{line}; {reason.message}" + (
-        f"; about {more:,} more night{'s' * (more != 1)}" if more else ""
-    )
+    if reason is not None and reason.exit is Exit.LATER:
+        words.append(reason.message)
+    if reason is not None and (more := nights(tally, quota, each)):
+        words.append(f"about {more:,} more night{'s' * (more != 1)}")
+    if not tally.captioned and not tally.left and len(tally.failed) == 1:
+        words += [remedy] if (remedy := _REMEDIES.get(next(iter(tally.failed)))) else []
+    if reason is None and (again := _again(tally.failed)):
+        words.append(again)
+    return "; ".join(words)
+
+
+def _again(failed: Mapping[str, int]) -> str | None:
+    """How failures for good are asked again."""
+    lasting = ",".join(sorted(code for code in failed if CODES.get(code, True)))
+    return f"failed images are asked again with --retry {lasting}" if lasting else None
 
 
 def in_short(summary: Mapping[str, Any]) -> str:

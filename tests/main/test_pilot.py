@@ -45,7 +45,7 @@ def test_a_pilot_foretells_the_nights(tmp_path: Path) -> None:
     found = told["pilot"]
     numbers = [int(i["url"].rsplit("/", 1)[1][:-4]) for one in asked for i in one.images]
 
-    assert (told["exit_code"], found["images"], found["left"]) == (75, 120, 2_880)
+    assert (told["exit_code"], found["images"], found["left"]) == (1, 120, 2_880)
     assert found["requests"] == len(asked) == told["requests"]
     assert {1, 4, 8, 16, 32} <= {int(size) for size in found["by_size"]}
     assert all(any(n * 300 <= x < n * 300 + 300 for x in numbers) for n in range(10))
@@ -67,7 +67,7 @@ def test_a_pilot_of_the_photographs_offline(tmp_path: Path) -> None:
     )
     html = (tmp_path / "o/pilot.html").read_text()
 
-    assert ended.code == 75, ended.err
+    assert ended.code == 0, ended.err
     assert "12 images settled" in ended.out
     assert "captions a request" in ended.out
     assert html.count('src="data:image/jpeg;base64,') == 12

@@ -36,7 +36,7 @@ def test_bad_images_fail_with_their_codes_and_cost_no_request(tmp_path: Path) ->
         again = pipeline("run", job, "--json")
         asked_again = len(server.asked()) - asked
 
-    assert ended.code == 1, ended.err
+    assert ended.code == 75, ended.err
     assert asked == 5
     codes = pq.read_table(tmp_path / "out/failures").to_pylist()
     assert {row["id"]: row["error_code"] for row in codes} == {
@@ -50,7 +50,7 @@ def test_bad_images_fail_with_their_codes_and_cost_no_request(tmp_path: Path) ->
     assert (ended.summary["captioned"], ended.summary["failed"]) == (5, 5)
     dataset = pq.read_table(tmp_path / "out/dataset.parquet").to_pylist()
     assert [row["status"] for row in dataset].count("failed") == 5
-    assert (again.code, asked_again) == (1, 0)
+    assert (again.code, asked_again) == (75, 0)
     told = pipeline("status", job).out
     assert "connect: 1 (asked again by the next run)" in told
     assert "corrupt: 1 (only with --retry)" in told
@@ -207,7 +207,7 @@ def test_a_host_that_the_service_cannot_fetch_from_goes_inline(tmp_path: Path) -
         ended = pipeline("run", job, "--json")
         asked = len(server.asked())
 
-    assert ended.code == 1, ended.err
+    assert ended.code == 75, ended.err
     assert asked <= 3  # those that were ready when the first answer came
     assert "cannot fetch from images.example" in ended.err
     codes = {row["error_code"] for row in pq.read_table(tmp_path / "out/failures").to_pylist()}

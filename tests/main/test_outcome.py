@@ -1,0 +1,78 @@
+"""How a run's counts become its exit code and its last line."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from pipeline.config import schema
+from pipeline.errors import CODES, Exit, StopReason
+from pipeline.stories import outcome
+from pipeline.stories.tally import Tally
+
+LATER = StopReason(exit=Exit.LATER, message="the day is spent")
+
+
+@pytest.mark.parametrize(
+    ("captioned", "failed", "limited", "allowed", "expected"),
+    [
+        (10, {}, False, 0, Exit.DONE),
+        (4, {}, True, 0, Exit.DONE),
+        (4, {}, False, 0, Exit.LATER),
+        (9, {"corrupt": 1}, False, 0, Exit.SOME_FAILED),
+        (9, {"corrupt": 1}, False, 1, Exit.DONE),
+        (4, {"corrupt": 1}, True, 0, Exit.SOME_FAILED),
+        (4, {"corrupt": 1}, True, 1, Exit.DONE),
+        (9, {"timeout": 1}, False, 0, Exit.LATER),
+        (9, {"timeout": 1}, False, 1, Exit.DONE),
+        (8, {"timeout": 1, "corrupt": 1}, False, 1, Exit.LATER),
+        (4, {"timeout": 1}, True, 0, Exit.LATER),
+        (0, {"missing_file": 10}, False, 0, Exit.SOME_FAILED),
+    ],
+)
+def test_exit_code_of_a_run_that_nothing_stopped(
+    captioned: int, failed: dict[str, int], limited: bool, allowed: int, expected: Exit
+) -> None:
+    """1 only for failures for good; what the next run asks by itself is 75; a limit is no
+    failure."""
+    tally = Tally(rows=10, images=10, captioned=captioned, failed=failed)
+    reason = outcome.unfinished(tally, max_failed=allowed, limited=limited)
+    assert outcome.exit_code(tally, reason, max_failed=allowed) is expected
+
+
+@pytest.mark.parametrize("code", [Exit.SIGTERM, Exit.OUTPUT, Exit.KEY, Exit.LATER])
+def test_a_reason_goes_before_failures(code: Exit) -> None:
+    """Whatever failed meanwhile."""
+    tally = Tally(images=10, captioned=3, failed={"corrupt": 1})
+    reason = StopReason(exit=code, message="stopped")
+    assert outcome.exit_code(tally, reason, max_failed=9) is code
+
+
+def last_line(tally: Tally, reason: StopReason | None = None) -> str:
+    return outcome.headline(tally, reason, dataset=None, asked=0, quota={})
+
+
+def test_the_last_line_begins_with_the_error_and_ends_with_the_way_on() -> None:
+    """An error is not the last clause; all of one code: the setting; `--retry` spelled out."""
+    all_failed = Tally(images=3, failed={"missing_file": 3})
+    line = last_line(all_failed)
+    assert "images.root" in line
+    assert line.endswith("--retry missing_file")
+    stop = StopReason(exit=Exit.KEY, message="the service refuses this key")
+    assert last_line(Tally(images=3), stop).startswith("the service refuses this key; 0 of 3")
+    assert last_line(Tally(images=3), LATER).startswith("0 of 3")
+    mixed = Tally(images=3, captioned=1, failed={"corrupt": 1, "timeout": 1})
+    assert last_line(mixed).endswith("--retry corrupt")
+
+
+def test_remedies_name_settings_that_exist() -> None:
+    """And codes that exist."""
+    text = str(schema())
+    for code, remedy in outcome._REMEDIES.items():
+        assert code in CODES
+        for section, key in re.findall(
+            r"\b(images|endpoint|manifest|prompt|packing)\.(\w+)", remedy
+        ):
+            assert f"'{section}'" in text
+            assert f"'{key}'" in text, remedy
