@@ -10,6 +10,7 @@
     └── JobError             78   the job file, or a stop that asks for consent
     Stopped                       not a failure: the run is ending, this work stays unsettled
     ImageError                    one image cannot be sent; carries an error code, costs no request
+    └── SourceUnavailable         not the image's fault: its folder, host or this machine is in trouble
     NoReply                       a request went out (or tried to) and no answer came back
 
 Exit codes follow sysexits.h where it has one. A traceback is a bug: anything else that
@@ -116,6 +117,19 @@ class ImageError(Exception):
     def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
         # Decoding happens in other processes; by default only `message` would travel.
         return ImageError, (self.code, self.message)
+
+
+class SourceUnavailable(ImageError):
+    """The place that an image comes from is in trouble: its folder, its host, or this machine.
+
+    `code` and `message` are what the image fails with where the place proves to be well.
+    `certain`: no image does this by itself (an I/O error, no descriptor left, a killed worker).
+    """
+
+    def __init__(self, code: str, message: str, *, place: str, certain: bool) -> None:
+        super().__init__(code, message)
+        self.place = place
+        self.certain = certain
 
 
 class NoReply(Exception):

@@ -27,10 +27,11 @@ from yarl import URL
 
 from pipeline import __version__
 from pipeline.clock import Clock
-from pipeline.errors import ImageError
+from pipeline.errors import ImageError, SourceUnavailable
 from pipeline.images.cache import Cache
 from pipeline.images.guard import DIAL, Dial, Guard, allowed
 from pipeline.images.limits import MAX_BYTES
+from pipeline.images.outage import MACHINE, place_of_errno
 from pipeline.images.settings import ImageSettings
 from pipeline.images.urls import check_place, parse
 from pipeline.memory_budget import Lease
@@ -133,11 +134,11 @@ class Fetcher:
         except aiohttp.InvalidURL:
             raise ImageError("bad_uri", f"{url.host}: this is not a URL") from None
         except aiohttp.ClientConnectorDNSError:
-            raise ImageError("dns", f"{url.host}: no such host") from None
+            raise _host_trouble("dns", url, "no such host") from None
         except aiohttp.ConnectionTimeoutError:
-            raise ImageError("connect", f"{url.host}: no connection within 5 s") from None
+            raise _host_trouble("connect", url, "no connection within 5 s") from None
         except aiohttp.SocketTimeoutError:
-            raise ImageError("timeout", f"{url.host}: silent for 10 s") from None
+            raise _host_trouble("timeout", url, "silent for 10 s") from None
         except (aiohttp.ClientError, ConnectionError, OSError) as error:
             if isinstance(error, TimeoutError):
                 raise
@@ -145,7 +146,7 @@ class Fetcher:
                 raise ImageError(
                     "blocked_address", f"{url.host}: {dial.refused} is not public"
                 ) from None
-            failed = ImageError("connect", f"{url.host}: {_words(error)}")
+            failed = _host_trouble("connect", url, _words(error), error)
             if isinstance(error, _BROKEN):
                 raise Later(url.host or "", 0.0, failed) from None
             raise failed from None
@@ -163,7 +164,7 @@ class Fetcher:
     def _check_answer(self, url: URL, status: int, headers: CIMultiDictProxy[str]) -> None:
         if status in _LATER:
             # Codes of the 400s are permanent; this host may well give the image another day.
-            error = ImageError("http_5xx", f"{url.host}: HTTP {status}")
+            error = _host_trouble("http_5xx", url, f"HTTP {status}")
             raise Later(url.host or "", self._wait(headers), error)
         if status != 200:
             code = "http_5xx" if status >= 500 else "http_4xx"
@@ -222,6 +223,17 @@ class _Reading:
         self.waited += waited
         if until is not None:
             self.timeout.reschedule(until + waited)
+
+
+def _host_trouble(
+    code: str, url: URL, message: str, error: Exception | None = None
+) -> SourceUnavailable:
+    """What many images of one host may have in common: its outage, or this machine's."""
+    host = url.host or ""
+    place = place_of_errno(getattr(error, "errno", None), host)
+    return SourceUnavailable(
+        code, f"{host}: {message}", place=place or host, certain=place == MACHINE
+    )
 
 
 def _target(url: URL, location: str) -> URL:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
@@ -16,6 +16,7 @@ from pipeline.errors import ImageError
 from pipeline.images.fetch import Fetcher, open_fetcher
 from pipeline.images.guard import address_of, is_public, refuse_odd_host
 from pipeline.images.limits import MAX_HELD
+from pipeline.images.outage import MACHINE
 from pipeline.images.settings import ImageSettings
 from pipeline.images.sources import SOURCES
 from pipeline.images.sources.base import Places, scheme_of
@@ -27,6 +28,8 @@ from pipeline.records import Image, ImageValue
 
 #: Files read at once; an object store answers slower than a disk.
 READERS = 8
+#: URLs of one host in a row that the service cannot fetch, until its images go as bytes.
+UNFETCHED = 3
 #: Places (scheme, host, port) that are remembered.
 PLACES = 10_000
 
@@ -44,6 +47,8 @@ class Images:
         self._budget = MemoryBudget(MAX_HELD)
         #: Hosts whose images go as bytes although URLs would do.
         self._inline: set[str] = set()
+        #: Host -> URLs in a row that the service could not fetch from it.
+        self._unfetched: dict[str, int] = {}
         #: What is known of a place; a manifest of millions names few.
         self._place = lru_cache(PLACES)(self._look_at)
 
@@ -95,17 +100,51 @@ class Images:
         """Has any host gone inline?"""
         return bool(self._inline)
 
-    def inline_host(self, url: str) -> str | None:
-        """The service cannot fetch this URL: from now on, images of its host go as bytes.
-
-        Returns the host if that is new.
-        """
+    def not_fetched(self, url: str) -> str | None:
+        """The service could not fetch this URL. Returns its host if from now on all its images go
+        as bytes: one dead link says nothing about its neighbours, several in a row do."""
+        if (place := place_of(url)) is None:
+            return None
         with suppress(ImageError):
-            host = parse(url).host or ""
-            if host not in self._inline:
+            host = self._place(place)[1]
+            self._unfetched[host] = self._unfetched.get(host, 0) + 1
+            if self._unfetched[host] >= UNFETCHED and host not in self._inline:
                 self._inline.add(host)
                 return host
         return None
+
+    def fetched(self, urls: Iterable[str | None]) -> None:
+        """The service has fetched these URLs."""
+        if self._unfetched:
+            for url in urls:
+                if url is not None and (place := place_of(url)) is not None:
+                    self._unfetched.pop(self._place(place)[1], None)
+
+    def host_of(self, value: ImageValue) -> tuple[str, ...]:
+        """The host of a URL, in a tuple; nothing for other values."""
+        if isinstance(value, str) and (place := place_of(value)) is not None:
+            with suppress(ImageError):
+                return (self._place(place)[1],)
+        return ()
+
+    def places_of(self, value: ImageValue) -> tuple[str, ...]:
+        """Whose outage would keep this image away: its host or bucket, or the folders above it."""
+        if isinstance(value, Mapping):
+            value = "" if value.get("bytes") else str(value.get("path") or "")
+        if not isinstance(value, str) or not value:
+            return (MACHINE,)
+        scheme = scheme_of(value)
+        if scheme in ("http", "https"):
+            with suppress(ImageError):
+                return parse(value).host or "", MACHINE
+            return (MACHINE,)
+        if scheme == "tar":
+            value = value.partition("::")[2]
+            scheme = scheme_of(value)
+        if scheme == "path":
+            path = (self._places.root or Path()) / value
+            return *map(str, path.parents), MACHINE
+        return "/".join(value.split("/")[:3]), MACHINE
 
     def _look_at(self, place: str) -> tuple[bool, str]:
         """Is this a private place, which the service cannot see? And its host.

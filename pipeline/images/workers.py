@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -19,11 +20,15 @@ from contextlib import suppress
 from multiprocessing import get_context, parent_process
 from typing import ParamSpec, TypeVar
 
-from pipeline.errors import ImageError
+from pipeline.errors import ImageError, SourceUnavailable
 from pipeline.images.limits import PICTURE_SECONDS, WORKER_BYTES
+from pipeline.images.outage import MACHINE
 
 P = ParamSpec("P")
 T = TypeVar("T")
+#: How a worker ends that somebody else ended. A picture ends its own by a fault, or by the limit of
+#: CPU seconds; for want of memory it fails by MemoryError.
+_FROM_OUTSIDE = frozenset({-signal.SIGKILL, -signal.SIGTERM})
 #: Above that the event loop cannot feed them.
 MOST = 16
 
@@ -48,9 +53,10 @@ class Workers:
             self._free.put_nowait(slot)
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`work` in a worker. ImageError `corrupt` if it kills two of them."""
+        """`work` in a worker. ImageError `corrupt` if it kills two of them; SourceUnavailable when
+        they are killed from outside, as by the kernel where memory is short."""
         assert not kwargs
-        slot = await self._free.get()
+        slot, ended = await self._free.get(), None
         try:
             for _ in range(2):
                 # Twice: the worker may have been killed from outside, or by the picture before.
@@ -59,7 +65,22 @@ class Workers:
                         self._pool(slot), _limited, self._seconds, work, args
                     )
                 except BrokenProcessPool:
+                    ended = await asyncio.to_thread(self._drop, slot)
+                except OSError as error:
                     self._drop(slot)
+                    raise SourceUnavailable(
+                        "corrupt",
+                        f"no image worker can be started: {error.strerror}",
+                        place=MACHINE,
+                        certain=True,
+                    ) from None
+            if ended in _FROM_OUTSIDE:
+                raise SourceUnavailable(
+                    "corrupt",
+                    "image workers are killed from outside (out of memory?)",
+                    place=MACHINE,
+                    certain=True,
+                )
             raise ImageError("corrupt", "decoding it takes too much time or kills the decoder")
         finally:
             self._free.put_nowait(slot)
@@ -73,10 +94,20 @@ class Workers:
             self._pools[slot] = pool
         return pool
 
-    def _drop(self, slot: int) -> None:
+    def _drop(self, slot: int) -> int | None:
+        """Let a worker go; its exit code (-N: signal N) where it has ended."""
         pool, self._pools[slot] = self._pools[slot], None
-        if pool is not None:
-            pool.shutdown(wait=False)
+        if pool is None:
+            return None
+        workers = list((pool._processes or {}).values())  # noqa: SLF001 - nothing else tells how it ended
+        pool.shutdown(wait=False)
+        end = time.monotonic() + 1.0
+        for worker in workers:
+            # The pool's own thread may be the one that learns how it ended.
+            while worker.exitcode is None and time.monotonic() < end:
+                worker.join(0.01)
+            return worker.exitcode
+        return None
 
     def close(self) -> None:
         """Let them go, once they have finished what they are at."""

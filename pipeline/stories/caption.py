@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING
 from pipeline.api.listing import Model
 from pipeline.api.preflight import estimate, unasked_price
 from pipeline.clock import Clock, micros
-from pipeline.errors import Exit, ImageError, NoReply, Stopped, StopReason
+from pipeline.errors import (
+    Exit,
+    ImageError,
+    NoReply,
+    SourceUnavailable,
+    Stopped,
+    StopReason,
+)
 from pipeline.plan.pack import ALONE_AFTER
 from pipeline.plan.reply import clean_caption
 from pipeline.plan.settle import unanswered
@@ -36,6 +43,7 @@ if TYPE_CHECKING:
     from pipeline.quota.gate import Gate, Permit
     from pipeline.stories.packing import Packing
     from pipeline.stories.progress import Progress
+    from pipeline.stories.sources import Sources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +77,7 @@ class Desk:
     attempts: int
     packing: Packing
     progress: Progress
+    sources: Sources
     doubts: Doubts
 
     async def settle(self, request: Request) -> Ended:
@@ -98,6 +107,8 @@ class Desk:
                 settled = {record.key for record in told.records}
                 rest = tuple(item for item in items if item.asked.key not in settled)
             verdict = told.verdict
+            if verdict.kind is Kind.OK:
+                self.images.fetched(item.image.url for item in items)
             if not rest:
                 return Ended(request=first, verdict=verdict, audits=audits)
             decision = decide(
@@ -293,11 +304,13 @@ class Desk:
         loaded: list[Item] = []
         for item in items:
             url = item.image.url
-            if url is not None and (host := self.images.inline_host(url)) is not None:
+            if url is not None and (host := self.images.not_fetched(url)) is not None:
                 self.progress.event(f"the service cannot fetch from {host}: its images go as bytes")
             try:
                 image = await self.images.load(item.source, inline=True)
             except ImageError as error:
+                if isinstance(error, SourceUnavailable) and self.sources.leaves(error):
+                    continue
                 record = failure(self, item, code=error.code, message=error.message)
                 await self.keep([item], [record])
                 continue

@@ -35,16 +35,19 @@ def _item(run: Opened, row: Row, image: Image, raw: bytes) -> Item:
 
 
 async def present(run: Opened, row: Row, raw: bytes) -> Item | None:
-    """The item of a row; None when the row settled without a request. raw: the row's key."""
+    """The item of a row; None when the row settled without a request, or waits for the place that
+    its image comes from. raw: the row's key."""
     item = _item(run, row, _NOTHING, raw)
     if row.bad is not None:
         await run.desk.keep([item], [failure(run.desk, item, code="bad_row", message=row.bad)])
         return None
     try:
-        image = await run.desk.images.load(row.image, inline=run.inline)
+        image = await run.sources.load((row, raw), inline=run.inline)
     except ImageError as error:
         record = failure(run.desk, item, code=error.code, message=error.message)
         await run.desk.keep([item], [record])
+        return None
+    if image is None:
         return None
     await run.keep_thumbnail(item.asked.key, image)
     asked = replace(

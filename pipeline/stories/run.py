@@ -28,7 +28,7 @@ TOGETHER = 16
 
 async def run_job(run: Opened) -> None:
     """Caption the rows that the selection gives; returns when all is settled or the run was stopped."""
-    rows = sorted_out(run, run.selection.candidates())
+    rows = sorted_out(run, run.sources.candidates(run.selection.candidates()))
     items = amap(partial(made_ready, run), rows, limit=run.ahead)
     supply = Supply(items, run.pool, run.desk.doubts, stopped=run.desk.gate.stopped)
     settle = supply.settling(run.desk.settle)
@@ -39,6 +39,8 @@ async def run_job(run: Opened) -> None:
         draining = group.create_task(drain(run, supply, working))
         showing = group.create_task(run.progress.keep_showing())
         working.add_done_callback(lambda _: (draining.cancel(), showing.cancel()))
+    if (reason := run.sources.reason()) is not None:
+        run.desk.gate.stop(reason)
 
 
 async def sorted_out(
@@ -61,6 +63,7 @@ async def sorted_out(
                         yield ready
                         ready = []
                     if item is None:
+                        run.sources.begins()
                         yield row, raw
                     if stopped.is_set():
                         return
@@ -74,7 +77,10 @@ async def made_ready(run: Opened, some: Candidate | list[Item]) -> list[Item]:
     """Items to ask: those that are at hand, or the one of a row, unless it settled."""
     if isinstance(some, list):
         return some
-    item = await present(run, *some)
+    try:
+        item = await present(run, *some)
+    finally:
+        run.sources.ends()
     return [] if item is None else [item]
 
 

@@ -31,6 +31,7 @@ from pipeline.stories.packing import Packing, measured_of
 from pipeline.stories.place import state_folder
 from pipeline.stories.progress import Progress, Tally
 from pipeline.stories.select import Selection
+from pipeline.stories.sources import Sources
 
 if TYPE_CHECKING:
     from pipeline.api.client import Transport
@@ -84,6 +85,7 @@ class Opened:
     tally: Tally
     progress: Progress
     desk: Desk
+    sources: Sources
     pool: Pool
     #: Send bytes (True), or pass http(s) URLs on (False)?
     inline: bool
@@ -257,6 +259,13 @@ async def open_run(
             held=measured_of(looked.output, job.endpoint.model),
             pictures=pilot,
         )
+        sources = Sources(
+            images,
+            patience=job.endpoint.patience,
+            clock=clock,
+            stopped=gate.stopped,
+            event=progress.event,
+        )
         doubts = Doubts(client, images)
         stack.callback(doubts.close)
         desk = Desk(
@@ -274,6 +283,7 @@ async def open_run(
             attempts=job.retry.attempts,
             packing=packing,
             progress=progress,
+            sources=sources,
             doubts=doubts,
         )
         yield Opened(
@@ -284,6 +294,7 @@ async def open_run(
             tally=tally,
             progress=progress,
             desk=desk,
+            sources=sources,
             pool=pool,
             inline=goes_inline(job, endpoint, packed=size > 1, daily=limits.requests_per_day),
             # An answer is on its way to the disk for milliseconds, and each request holds images.

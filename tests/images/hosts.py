@@ -52,7 +52,7 @@ def reply(body: bytes, status: str = "200 OK", length: int | None = None, **head
 
 
 @asynccontextmanager
-async def host(answer: Answer, bind: str = "127.0.0.1") -> AsyncIterator[Host]:
+async def host(answer: Answer, bind: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Host]:
     """Serve until the end of the block; one answer a connection, then it is closed."""
     made = Host()
     tasks: set[asyncio.Task[Any]] = set()
@@ -77,7 +77,7 @@ async def host(answer: Answer, bind: str = "127.0.0.1") -> AsyncIterator[Host]:
             await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(serve, bind, 0)
+    server = await asyncio.start_server(serve, bind, port)
     made.port = server.sockets[0].getsockname()[1]
     try:
         yield made

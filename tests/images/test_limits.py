@@ -161,7 +161,7 @@ def test_downloads_wait_for_room_in_memory() -> None:
                     group.create_task(code_of(loader.load(seen.url(f"/{n}"), inline=True)))
                     for n in range(20)
                 ]
-            room = loader._room
+            room = loader._budget
             return [one.result() for one in tasks], room.most, room.used
 
     codes, most, used = asyncio.run(load())
@@ -187,7 +187,7 @@ def test_downloads_of_unknown_size_overdraw_one_at_a_time() -> None:
                     group.create_task(code_of(loader.load(seen.url(f"/{n}"), inline=True)))
                     for n in range(12)
                 ]
-            return [one.result() for one in tasks], loader._room.most
+            return [one.result() for one in tasks], loader._budget.most
 
     codes, most = asyncio.run(load())
     assert codes == ["ok"] * 12

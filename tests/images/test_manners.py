@@ -291,7 +291,7 @@ def test_a_proxy_that_refuses_is_connect() -> None:
 
 
 def test_a_host_goes_inline_once_the_service_cannot_fetch_it() -> None:
-    """URLs are passed on until then, also other hosts' after it."""
+    """Three in a row; URLs are passed on until then, also other hosts' after it."""
 
     async def load() -> list[bool]:
         async with host(lambda _: reply(picture(1))) as seen:
@@ -301,7 +301,10 @@ def test_a_host_goes_inline_once_the_service_cannot_fetch_it() -> None:
                 urls.append(seen.url("/", "far.example"))
                 got = [await loader.load(urls[0], inline=False)]
                 assert not seen.asked
-                loader.inline_host(urls[0])
+                assert [loader.not_fetched(url) for url in urls[:2]] == [None, None]
+                loader.fetched(urls[2:3])  # a success between: that was only a dead link or two
+                told = [loader.not_fetched(url) for url in urls[:3]]
+                assert told == [None, None, "near.example"]
                 got += [await loader.load(url, inline=False) for url in urls]
                 assert [one.path for one in seen.asked] == ["/0", "/1", "/2"]
                 return [one.data is not None for one in got]

@@ -304,9 +304,9 @@ def test_a_shard_is_scanned_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     scans: list[str] = []
     real: Callable[..., Any] = shards._opened
 
-    def counted(name: str) -> Any:
+    def counted(name: str, places: Any) -> Any:
         scans.append(name)
-        return real(name)
+        return real(name, places)
 
     monkeypatch.setattr(shards, "_opened", counted)
     path = shard(tmp_path / "x.tar", range(20))

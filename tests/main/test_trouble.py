@@ -195,8 +195,8 @@ def test_command_line_errors_are_64(tmp_path: Path) -> None:
 
 
 def test_a_host_that_the_service_cannot_fetch_from_goes_inline(tmp_path: Path) -> None:
-    """One request is enough to learn it; the images that follow are loaded here (where nobody
-    answers either), and cost none."""
+    """Three requests are enough to learn it; the images that follow are loaded here (where nobody
+    answers either), and cost none. They fail for now, or are left: the next run asks them."""
     images = tmp_path / "urls.parquet"
     urls = [f"https://images.example/{n}.jpg" for n in range(20)]
     pq.write_table(pa.table({"url": urls}), images)
@@ -208,11 +208,11 @@ def test_a_host_that_the_service_cannot_fetch_from_goes_inline(tmp_path: Path) -
         asked = len(server.asked())
 
     assert ended.code == 75, ended.err
-    assert asked <= 3  # those that were ready when the first answer came
+    assert asked <= 6  # those that were ready when the third answer came too
     assert "cannot fetch from images.example" in ended.err
     codes = {row["error_code"] for row in pq.read_table(tmp_path / "out/failures").to_pylist()}
     assert codes == {"dns"}
-    assert ended.summary["failed"] == 20
+    assert ended.summary["failed"] + ended.summary["left"] == 20
 
 
 def test_a_plan_goes_by_what_was_measured(tmp_path: Path) -> None:

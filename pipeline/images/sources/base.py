@@ -26,6 +26,8 @@ class Places:
     packages: tuple[str, ...] = ()
     #: Tar files kept open over a run.
     shards: Shards | None = field(default=None)
+    #: Folders that have delivered a file in this run, and which they were (device, inode).
+    delivered: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 class Source(Protocol):

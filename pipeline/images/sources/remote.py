@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.errors import ImageError
+from pipeline.errors import ImageError, SourceUnavailable
 from pipeline.images.limits import MAX_BYTES, MAX_URL
+from pipeline.images.outage import MACHINE, place_of_errno
 from pipeline.images.sources.base import Places, brief, check_size, scheme_of
 
 #: Scheme -> extra of this package that reads it; None: fsspec itself does.
@@ -31,7 +32,7 @@ def from_remote(text: str, _places: Places) -> bytes:
     except ImageError:
         raise
     except Exception as error:  # noqa: BLE001 - every driver has errors of its own
-        raise _told(text, error) from None
+        raise remote_trouble(text, error) from None
     check_size(shown(text), len(data))
     return data
 
@@ -58,11 +59,17 @@ def shown(text: str) -> str:
     return brief(text.partition("?")[0])
 
 
-def _told(text: str, error: Exception) -> ImageError:
+def remote_trouble(text: str, error: Exception) -> ImageError:
+    """What a failed read of an object means: its own fault, its bucket's or this machine's."""
     if isinstance(error, FileNotFoundError | IsADirectoryError):
         return ImageError("missing_file", f"{shown(text)}: no such object")
     if isinstance(error, PermissionError):
         return ImageError("missing_file", f"{shown(text)}: access denied")
+    bucket = "/".join(text.split("/")[:3])
+    place = place_of_errno(getattr(error, "errno", None), bucket) or bucket
+    code, reason = "connect", getattr(error, "strerror", None) or type(error).__name__
     if isinstance(error, TimeoutError):
-        return ImageError("timeout", f"{shown(text)}: the store did not answer in time")
-    return ImageError("connect", f"{shown(text)}: {type(error).__name__}")
+        code, reason = "timeout", "the store did not answer in time"
+    return SourceUnavailable(
+        code, f"{shown(text)}: {reason}", place=place, certain=place == MACHINE
+    )

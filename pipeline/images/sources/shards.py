@@ -14,11 +14,13 @@ import tempfile
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 from pipeline.errors import ImageError
-from pipeline.images.sources.base import brief, check_size, scheme_of
-from pipeline.images.sources.remote import open_remote, shown
+from pipeline.images.sources.base import Places, brief, check_size, scheme_of
+from pipeline.images.sources.file import not_read, open_plain, remember
+from pipeline.images.sources.remote import open_remote, remote_trouble, shown
 
 #: Shards open at once.
 OPEN = 4
@@ -61,12 +63,12 @@ class Shards:
         # Also while reading: a file has one position, and may be closed to make room.
         self._lock = threading.Lock()
 
-    def read(self, name: str, member: str) -> bytes:
+    def read(self, name: str, member: str, places: Places) -> bytes:
         """A member's bytes; ImageError `missing_file`, `corrupt`, `connect`…"""
         with self._lock:
             shard = self._open.get(name)
             if shard is None:
-                shard = _opened(name)
+                shard = _opened(name, places)
                 self._open[name] = shard
             self._open.move_to_end(name)
             while len(self._open) > OPEN:
@@ -74,9 +76,7 @@ class Shards:
             try:
                 return shard.read(shown(name), member)
             except OSError as error:
-                raise ImageError(
-                    "connect", f"{shown(name)}: {error.strerror or 'I/O error'}"
-                ) from None
+                raise remote_trouble(name, error) from None
 
     def close(self) -> None:
         """Close them all."""
@@ -86,26 +86,30 @@ class Shards:
             self._open.clear()
 
 
-def _opened(name: str) -> _Shard:
+def _opened(name: str, places: Places) -> _Shard:
     local = scheme_of(name) == "path"
     try:
-        file: IO[bytes] = open(name, "rb") if local else open_remote(name)  # noqa: SIM115 - kept
-    except FileNotFoundError:
-        raise ImageError("missing_file", f"{shown(name)}: no such file") from None
+        file: IO[bytes] = open_plain(Path(name)) if local else open_remote(name)
     except ImageError:
         raise
+    except OSError as error:
+        if local:
+            raise not_read(error, Path(name), name, places) from None
+        raise remote_trouble(name, error) from None
     except Exception as error:  # noqa: BLE001 - every fsspec driver has errors of its own
-        words = error.strerror if isinstance(error, OSError) else None
-        raise ImageError("connect", f"{shown(name)}: {words or type(error).__name__}") from None
+        raise remote_trouble(name, error) from None
     try:
         file = _unpacked(name, file)
-        return _Shard(file, _index(file))
+        shard = _Shard(file, _index(file))
     except (tarfile.TarError, EOFError, OSError, lzma.LZMAError) as error:
         file.close()
         raise ImageError("corrupt", f"{shown(name)}: not a whole tar file ({error})") from None
     except ImageError:
         file.close()
         raise
+    if local:
+        remember(Path(name), places)
+    return shard
 
 
 def _index(file: IO[bytes]) -> dict[str, tuple[int, int]]:

@@ -17,9 +17,9 @@ def from_tar(text: str, places: Places) -> bytes:
     assert places.shards is not None
     scheme = scheme_of(shard)
     if scheme == "path":
-        return places.shards.read(str(_local(shard, places)), member)
+        return places.shards.read(str(_local(shard, places)), member, places)
     if scheme in EXTRAS:
-        return places.shards.read(shard, member)
+        return places.shards.read(shard, member, places)
     raise ImageError("bad_uri", f"{scheme}:// shards are not read; copy the shard here")
 
 

@@ -1,0 +1,213 @@
+"""A circuit breaker for each place that images come from: a folder, a host, a bucket, this machine.
+
+What a place does to many images at once is an outage of the place and fails none of them. While
+its circuit is open its images wait, one at a time probes, and what still waits when patience ends
+is left for the next run. Other places go on meanwhile. Only states and decisions here, no I/O:
+time comes in by argument, `run.py` does the waiting.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from pipeline.errors import ImageError, SourceUnavailable
+
+T = TypeVar("T")
+
+#: Where descriptors, memory and worker processes come from.
+MACHINE = "this machine"
+#: errno of a machine that is short of something: it says nothing about the image or its folder.
+_MACHINE_ERRNO = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOBUFS})
+#: errno that a missing or unreadable file has by itself.
+_IMAGE_ERRNO = frozenset(
+    {
+        *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM),
+        *(errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.ENXIO, errno.EILSEQ),
+    }
+)
+#: Failures in a row without a success that open the circuit of a place that has delivered before,
+#: and of one that never has (a list of URLs names many dead hosts).
+FAILURES_ALIVE, FAILURES_NEW = 5, 20
+#: Tries of one image while its circuit is closed.
+TRIES = 3
+#: Tries of one image after which it is to blame, whatever it met, if others came in between.
+MOST_TRIES = 10
+#: Seconds before the first probe or second try; doubled each time up to the ceiling.
+WAIT_FIRST, WAIT_CEILING = 1.0, 60.0
+#: Places that are remembered as having delivered.
+MOST_PLACES = 100_000
+#: Images that wait for their place at most; above that the manifest is read on only when they go.
+MOST_WAITING = 10_000
+
+
+def place_of_errno(number: int | None, folder: str) -> str | None:
+    """Whose fault an OSError is: `this machine`, the folder, or None for the image's own."""
+    if number in _MACHINE_ERRNO:
+        return MACHINE
+    return None if number in _IMAGE_ERRNO else folder
+
+
+@dataclass(slots=True)
+class _Circuit(Generic[T]):
+    """One place."""
+
+    failures: int = 0
+    #: Of the first failure since the last success.
+    since: float = 0.0
+    last: str = ""
+    open: bool = False
+    probing: bool = False
+    wait: float = WAIT_FIRST
+    probe_at: float = 0.0
+    #: (when it may be tried, image).
+    waiting: deque[tuple[float, T]] = field(default_factory=deque)
+
+
+class Outages(Generic[T]):
+    """The circuits of a run. T: what waits (a row); told apart by `key`."""
+
+    def __init__(self, patience: float) -> None:
+        """patience: seconds without a success after which a place's images are left."""
+        self._patience = patience
+        self._circuits: dict[str, _Circuit[T]] = {}
+        #: Places that have delivered an image in this run.
+        self._alive: set[str] = set()
+        #: key -> tries so far, and the place that failed it.
+        self._tries: dict[bytes, tuple[int, str]] = {}
+        #: key of the image that probes -> its place.
+        self._probes: dict[bytes, str] = {}
+        #: Images left for the next run, by what was the matter.
+        self.left: dict[str, int] = {}
+        self.waiting = 0
+
+    def open_place(self, *places: str) -> str | None:
+        """The first of these places whose circuit is open: its images need not be tried now."""
+        for place in places:
+            circuit = self._circuits.get(place)
+            if circuit is not None and circuit.open:
+                return place
+        return None
+
+    def put_off(self, place: str, image: T, now: float) -> None:
+        """Let an image wait for a place whose circuit is open; it was not tried."""
+        self._wait(self._circuits[place], now, image)
+
+    def leave(self, why: str, count: int = 1) -> None:
+        """Leave images for the next run."""
+        self.left[why] = self.left.get(why, 0) + count
+
+    def noted(self, trouble: SourceUnavailable, now: float) -> bool:
+        """An image that does not wait here could not be had. Is its place out?"""
+        circuit = self._failure(trouble, now)
+        if not circuit.open and self._opens(trouble, circuit):
+            self._open(circuit, now)
+        return circuit.open
+
+    def failed(
+        self, trouble: SourceUnavailable, image: T, key: bytes, now: float
+    ) -> ImageError | None:
+        """An image could not be had for its place. None: it waits; else what it fails with."""
+        circuit = self._failure(trouble, now)
+        tries = self._tries.get(key, (0, ""))[0] + 1
+        self._tries[key] = tries, trouble.place
+        probe = self._probes.pop(key, None) is not None
+        if tries >= MOST_TRIES and circuit.failures < tries:
+            del self._tries[key]
+            return ImageError(
+                trouble.code, trouble.message
+            )  # others came meanwhile, this one never
+        if circuit.open:
+            if probe:
+                circuit.probing = False
+                circuit.wait = min(WAIT_CEILING, 2 * circuit.wait)
+                circuit.probe_at = now + circuit.wait
+        elif self._opens(trouble, circuit):
+            self._open(circuit, now)
+        elif tries >= TRIES:
+            del self._tries[key]
+            return ImageError(trouble.code, trouble.message)
+        self._wait(circuit, now + min(WAIT_CEILING, WAIT_FIRST * 2 ** (tries - 1)), image)
+        return None
+
+    def _failure(self, trouble: SourceUnavailable, now: float) -> _Circuit[T]:
+        circuit = self._circuits.setdefault(trouble.place, _Circuit())
+        if not circuit.failures:
+            circuit.since = now
+        circuit.failures += 1
+        circuit.last = trouble.message
+        return circuit
+
+    def _opens(self, trouble: SourceUnavailable, circuit: _Circuit[T]) -> bool:
+        most = FAILURES_ALIVE if trouble.place in self._alive else FAILURES_NEW
+        return trouble.certain or circuit.failures >= most
+
+    def _open(self, circuit: _Circuit[T], now: float) -> None:
+        circuit.open, circuit.wait, circuit.probe_at = True, WAIT_FIRST, now + WAIT_FIRST
+
+    def succeeded(self, places: Iterable[str], key: bytes) -> list[str]:
+        """An image came, or failed for a reason of its own. Returns places that are back."""
+        probed = self._probes.pop(key, "")
+        if len(self._alive) < MOST_PLACES:
+            self._alive.update(places)
+        _, before = self._tries.pop(key, (0, ""))
+        back = []
+        for place in {*places, before, probed} & self._circuits.keys():
+            circuit = self._circuits[place]
+            circuit.failures = 0
+            if circuit.open:
+                back.append(place)
+                circuit.open = circuit.probing = False
+                circuit.waiting = deque((0.0, image) for _, image in circuit.waiting)
+        return back
+
+    @property
+    def any_open(self) -> bool:
+        """Is any circuit open?"""
+        return any(circuit.open for circuit in self._circuits.values())
+
+    def due(self, now: float, key_of: Callable[[T], bytes]) -> list[T]:
+        """Images to be tried now: of closed circuits all whose time has come, of open ones a probe.
+        Those of a place whose patience is over are left instead."""
+        images: list[T] = []
+        for place, circuit in self._circuits.items():
+            if not circuit.waiting:
+                continue
+            if circuit.open and now - circuit.since >= self._patience and not circuit.probing:
+                self.leave(f"{place}: {circuit.last}", len(circuit.waiting))
+                for _, image in circuit.waiting:
+                    self._tries.pop(key_of(image), None)
+                self.waiting -= len(circuit.waiting)
+                circuit.waiting.clear()
+            elif circuit.open:
+                if not circuit.probing and circuit.probe_at <= now:
+                    circuit.probing = True
+                    image = circuit.waiting.popleft()[1]
+                    self._probes[key_of(image)] = place
+                    images.append(image)
+            else:
+                for _ in range(len(circuit.waiting)):
+                    at, image = circuit.waiting.popleft()
+                    if at <= now:
+                        images.append(image)
+                    else:
+                        circuit.waiting.append((at, image))
+        self.waiting -= len(images)
+        return images
+
+    def next_due(self) -> float | None:
+        """When the next image may be tried (monotonic seconds); None: none waits, or all that wait
+        wait for a probe under way."""
+        times = [
+            circuit.probe_at if circuit.open else min(at for at, _ in circuit.waiting)
+            for circuit in self._circuits.values()
+            if circuit.waiting and not circuit.probing
+        ]
+        return min(times, default=None)
+
+    def _wait(self, circuit: _Circuit[T], at: float, image: T) -> None:
+        circuit.waiting.append((at, image))
+        self.waiting += 1
