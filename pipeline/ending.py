@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from pipeline import __version__, fs
-from pipeline.errors import Exit, PipelineError
+from pipeline.errors import Exit, PipelineError, deciding
 from pipeline.shown import fit_to_print, hidden, one_line, spellings
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 #: What an error that names a key of the job file begins with, as `prompt.text: …`.
 _KEY = re.compile(r"([a-z_]+(?:\.[a-z_0-9]+)*): ")
 _SECRET = re.compile(r".*(KEY|TOKEN|SECRET|PASSWORD)", re.IGNORECASE)
-#: Several errors at once: the one that tells most decides (a signal > 70 > 73/76 > 77/69 > …).
-_WEIGHT = (Exit.OUTPUT, Exit.HELD, Exit.KEY, Exit.SERVICE)
 
 
 @dataclass(slots=True)
@@ -118,8 +116,7 @@ def _leave(number: int, frame: FrameType | None) -> NoReturn:
 
 def exit_of(error: BaseException, known: Known) -> int:
     """Say in one line what ended the process; the exit code."""
-    if isinstance(error, BaseExceptionGroup):
-        error = heaviest(error)
+    error = deciding(error, known.output)
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         error = SystemExit(Exit.SIGINT)
     if isinstance(error, SystemExit):
@@ -135,27 +132,6 @@ def exit_of(error: BaseException, known: Known) -> int:
     if hasattr(error, "format_message"):
         return _misused(error.format_message(), getattr(error, "ctx", None))
     return _bug(error, known)
-
-
-def heaviest(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one error of a group that decides; the group itself when a bug is among them."""
-    leaves = list(_leaves(group))
-    for leaf in leaves:
-        if isinstance(leaf, KeyboardInterrupt | SystemExit):
-            return leaf
-    told = [leaf for leaf in leaves if isinstance(leaf, PipelineError)]
-    if len(told) < len(leaves):
-        return group
-    rank = {code: at for at, code in enumerate(_WEIGHT)}
-    return min(told, key=lambda error: rank.get(error.exit_code, len(rank)))
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for one in group.exceptions:
-        if isinstance(one, BaseExceptionGroup):
-            yield from _leaves(one)
-        else:
-            yield one
 
 
 def say(words: str, code: int) -> int:

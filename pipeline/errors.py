@@ -20,8 +20,12 @@ secret.
 
 from __future__ import annotations
 
+import errno
+import sqlite3
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 
 
 class Exit(IntEnum):
@@ -176,3 +180,89 @@ CODES: dict[str, bool] = {
     # row
     "bad_row": True,
 }
+
+#: Several errors at once: the one that tells most decides (a signal > 70 > 73/76 > 77/69 > …).
+_WEIGHT = (Exit.OUTPUT, Exit.HELD, Exit.KEY, Exit.SERVICE)
+_ROOM = "make room and run again"
+_ACCESS = "let this user write there and run again"
+#: errno -> what to do about the machine.
+_MACHINE = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f) and run again",
+    errno.EROFS: _ACCESS,
+    errno.EACCES: _ACCESS,
+    errno.EPERM: _ACCESS,
+    errno.EMFILE: "raise the limit of open files (ulimit -n) and run again",
+    errno.ENFILE: "raise the machine's limit of open files (fs.file-max) and run again",
+    errno.EISDIR: "move that folder away and run again",
+    errno.ENOTDIR: "move the file that stands in the place of a folder away and run again",
+    errno.ELOOP: "move that symbolic link away and run again",
+    errno.EIO: "see to the disk and run again",
+    errno.ESTALE: "mount the file system anew and run again",
+}
+#: SQLITE_PERM, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB.
+_SQLITE = {3, 8, 10, 11, 13, 14, 26}
+
+
+def as_output_error(error: BaseException, output: Path | None = None) -> BaseException:
+    """The OutputError that an error of the operating system comes to; others as they are.
+
+    output: the job's folder; whatever the system says of a file in there is about the output.
+    """
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code not in _SQLITE:
+            return error
+        return OutputError(f"a database of this program cannot be used ({error}); {_ACCESS}")
+    if not isinstance(error, OSError):
+        return error
+    paths = [str(name) for name in (error.filename, error.filename2) if isinstance(name, str)]
+    ours = output is not None and any(str(path).startswith(str(output)) for path in paths)
+    remedy = _MACHINE.get(error.errno or 0)
+    if remedy is None and not ours:
+        return error
+    where = paths[-1] if paths else output or "the output"
+    words = remedy or "see what happened to the folder and run again"
+    return OutputError(f"{where}: cannot be written ({error.strerror or error}); {words}")
+
+
+def heaviest(group: BaseExceptionGroup[BaseException], output: Path | None = None) -> BaseException:
+    """The one error of a group that decides; the group itself when a bug is among them."""
+    leaves = [as_output_error(leaf, output) for leaf in _leaves(group)]
+    for leaf in leaves:
+        if isinstance(leaf, KeyboardInterrupt | SystemExit):
+            return leaf
+    known = [leaf for leaf in leaves if isinstance(leaf, PipelineError)]
+    if len(known) < len(leaves):
+        return group
+    rank = {code: at for at, code in enumerate(_WEIGHT)}
+    return min(known, key=lambda error: rank.get(error.exit_code, len(rank)))
+
+
+def deciding(error: BaseException, output: Path | None = None) -> BaseException:
+    """What an error comes to for the exit code: one error, the system's as OutputError."""
+    if isinstance(error, BaseExceptionGroup):
+        return heaviest(error, output)
+    return as_output_error(error, output)
+
+
+def stop_reason_of(error: BaseException, output: Path | None = None) -> StopReason:
+    """Why a run ended that an error ended."""
+    error = deciding(error, output)
+    if isinstance(error, PipelineError):
+        return StopReason(exit=error.exit_code, message=str(error))
+    if isinstance(error, KeyboardInterrupt):
+        error = SystemExit(Exit.SIGINT)
+    if isinstance(error, SystemExit) and error.code in (Exit.SIGHUP, Exit.SIGINT, Exit.SIGTERM):
+        code = Exit(error.code)
+        return StopReason(exit=code, message=f"stopped by {code.name}; run again to go on")
+    return StopReason(exit=Exit.BUG, message=f"this is a bug ({type(error).__name__})")
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for one in group.exceptions:
+        if isinstance(one, BaseExceptionGroup):
+            yield from _leaves(one)
+        else:
+            yield one

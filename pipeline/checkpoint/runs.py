@@ -9,6 +9,9 @@ from typing import Any
 
 from pipeline import fs
 
+#: What a line needs to be a summary.
+_ALWAYS = {"run_id", "exit_code", "reason", "images", "captioned", "left", "resume_after"}
+
 
 def append_run(output: Path, summary: dict[str, Any]) -> None:
     """Add a run's summary. A line torn by a crash is ended first."""
@@ -27,15 +30,17 @@ def append_run(output: Path, summary: dict[str, Any]) -> None:
 
 
 def read_runs(output: Path) -> list[dict[str, Any]]:
-    """All summaries, oldest first; torn lines are passed over."""
+    """All summaries, oldest first; torn and foreign lines are passed over."""
     try:
         text = (output / "_state" / "runs.jsonl").read_text("utf-8", "replace")
-    except FileNotFoundError:
+    except OSError:
         return []
-    runs = []
+    runs: list[dict[str, Any]] = []
     for line in text.splitlines():
         try:
-            runs.append(json.loads(line))
+            run = json.loads(line)
         except ValueError:
             continue
+        if isinstance(run, dict) and run.keys() >= _ALWAYS:
+            runs.append(run)
     return runs

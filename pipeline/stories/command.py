@@ -13,19 +13,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.checkpoint.checkpoint import open_checkpoint
-from pipeline.checkpoint.runs import append_run
-from pipeline.errors import Exit, ManifestError, PipelineError, StopReason
+from pipeline.errors import Exit, ManifestError, PipelineError, StopReason, stop_reason_of
 from pipeline.stories import choice, metrics, notify, outcome, pilot
 from pipeline.stories.dataset import dataset_mark, is_stale, record_names, write_dataset
 from pipeline.stories.finished import mark_of, read_finished, write_finished
 from pipeline.stories.logs import logging_to
 from pipeline.stories.machine_jobs import append_job
 from pipeline.stories.place import refuse_strangers, shared, state_folder
-from pipeline.stories.progress import Tally
 from pipeline.stories.rates import rates_of
 from pipeline.stories.recipes import check_recipe
 from pipeline.stories.rejected import with_rejected
 from pipeline.stories.run import run_job
+from pipeline.stories.run_report import RunReport
 from pipeline.stories.select import (
     Counts,
     Selection,
@@ -39,11 +38,11 @@ from pipeline.stories.start import (
     Opened,
     World,
     look_at_job,
-    new_run_id,
     open_run,
     this_world,
     under,
 )
+from pipeline.stories.tally import Tally
 from pipeline.stories.told import deriving
 
 if TYPE_CHECKING:
@@ -67,8 +66,16 @@ _log = logging.getLogger("pipeline")
 def run_command(job: JobConfig, options: RunOptions, environ: Mapping[str, str]) -> int:
     """Run a job; returns the exit code. PipelineError for what ends it before it begins."""
     world = this_world(environ, None if options.quiet else sys.stderr)
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        summary = runner.run(announced(job, options, world))
+    report = RunReport(job.name, job.output.shown, world.clock)
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            summary = runner.run(announced(job, options, world, report))
+    except BaseException as error:  # noqa: BLE001 - each ending has its summary
+        decisive = report.decisive(error)
+        summary = report.failed(decisive)
+        if options.json:
+            print(json.dumps(summary))  # noqa: T201 - the command's result
+        raise decisive from None
     if options.json:
         print(json.dumps(summary))  # noqa: T201 - the command's result
     elif summary.get("pilot"):
@@ -85,12 +92,14 @@ def loop_factory() -> Any:
     return uvloop.new_event_loop
 
 
-async def announced(job: JobConfig, options: RunOptions, world: World) -> dict[str, Any]:
+async def announced(
+    job: JobConfig, options: RunOptions, world: World, report: RunReport
+) -> dict[str, Any]:
     """`run`, with `notify.url` told of its start and its end."""
     url = job.notify.url
     await notify.ping(url, "start")
     try:
-        summary = await run(job, options, world)
+        summary = await run(job, options, world, report)
     except BaseException as error:
         # What goes out holds no key: one_line takes out what looks like one.
         await notify.ping(url, "fail", str(error) or type(error).__name__)
@@ -99,18 +108,20 @@ async def announced(job: JobConfig, options: RunOptions, world: World) -> dict[s
     return summary
 
 
-async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, Any]:
+async def run(
+    job: JobConfig, options: RunOptions, world: World, report: RunReport | None = None
+) -> dict[str, Any]:
     """One run in a world that is given; returns the summary."""
     clock = world.clock
-    started, run_id = clock.monotonic(), new_run_id(clock)
+    report = report or RunReport(job.name, job.output.shown, clock)
+    run_id = report.run_id
     looked = await asyncio.to_thread(look_at_job, job, world.environ)
     if options.retry_rejected:
         options = await asyncio.to_thread(with_rejected, options, looked.output)
     await asyncio.to_thread(refuse_strangers, looked.output)
-    tally = Tally()
+    tally = report.tally
     reason: StopReason | None = None
     worked: Worked | None = None
-    dataset: str | None = None
     min_free = job.run.min_free
     async with open_checkpoint(
         looked.output,
@@ -120,6 +131,7 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
         store=await asyncio.to_thread(shared, job),
         take_over=options.take_over,
     ) as checkpoint:
+        report.folder = looked.output
         logs, as_json = looked.output / "_state" / "logs", job.run.log_format == "json"
         with logging_to(logs, run_id, world, looked.endpoint.key, as_json=as_json):
             if choice.is_auto(job):
@@ -151,8 +163,11 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
                     _log.info("%s", outcome.opening(job, found))
                 else:
                     _log.info("%s", outcome.opening(job, found))
-            except PipelineError as error:
-                reason = StopReason(exit=error.exit_code, message=str(error), resume_after=None)
+            except (PipelineError, OSError, ExceptionGroup) as error:
+                reason = stop_reason_of(error, looked.output)
+                report.cause = error
+                if reason.exit is Exit.BUG:
+                    raise
             finally:
                 await selection.close()
                 await checkpoint.finish()
@@ -167,10 +182,10 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
             ):
                 try:
                     await _dataset(looked, bool(found.asked), job.output.prefix)
-                    dataset = f"{job.output.shown}/dataset.parquet"
+                    report.dataset = f"{job.output.shown}/dataset.parquet"
                     column = record_names(looked.manifest.arrow(), job.output.prefix)["caption"]
-                except ManifestError as error:
-                    reason = StopReason(exit=error.exit_code, message=str(error))
+                except (ManifestError, OSError) as error:
+                    reason = reason or stop_reason_of(error, looked.output)
                 await checkpoint.finish()
             part_only = any(
                 one is not None for one in (options.limit, options.pilot, options.shard)
@@ -180,17 +195,8 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
             allowed = job.run.failures_allowed(tally.images)
             reason = reason or outcome.unfinished(tally, max_failed=allowed, limited=part_only)
             code = outcome.exit_code(tally, reason, max_failed=allowed)
-            summary = outcome.summary(
-                tally,
-                run_id=run_id,
-                job=job.name,
-                code=code,
-                reason=reason,
-                quota=(quota := worked.quota if worked else {}),
-                output=job.output.shown,
-                dataset=dataset,
-                seconds=clock.monotonic() - started,
-            )
+            report.quota = quota = worked.quota if worked else {}
+            summary = report.summary(code, reason)
             if options.pilot is not None and worked is not None:
                 sample = pilot.Sample(
                     packing=worked.packing,
@@ -199,12 +205,12 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
                     requests=tally.requests,
                     left=tally.left,
                     daily=quota.get("limit"),
-                    seconds=clock.monotonic() - started,
+                    seconds=report.seconds,
                 )
                 summary["pilot"] = told = pilot.expect(sample)
                 page = await asyncio.to_thread(pilot.write, looked.output, told, sample)
                 _log.info("pilot: pictures and captions side by side: %s", page)
-            await asyncio.to_thread(append_run, looked.output, summary)
+            await asyncio.to_thread(report.append, summary)
             await asyncio.to_thread(append_job, state_folder(world.environ), summary)
             metrics.update(
                 job.run.metrics, job.name, tally, quota, now=clock.now(), exit_code=int(code)
@@ -219,7 +225,7 @@ async def run(job: JobConfig, options: RunOptions, world: World) -> dict[str, An
                 outcome.headline(
                     tally,
                     reason,
-                    dataset=dataset and f"{dataset}: captions are in column {column}",
+                    dataset=report.dataset and f"{report.dataset}: captions are in column {column}",
                     asked=found.asked,
                     quota=quota,
                     each=each,
@@ -323,7 +329,10 @@ async def _work(
                 await run_job(opened)
             finally:
                 model = opened.job.endpoint.model
-                await asyncio.to_thread(packing.keep, looked.output, model)
+                try:
+                    await asyncio.to_thread(packing.keep, looked.output, model)
+                except OSError as error:
+                    _log.warning("what was measured of packs is not kept (%s)", error)
         if (compared := packing.compared()) is not None:
             _log.log(logging.WARNING if compared.worse else logging.INFO, "%s", compared.words())
         return Worked(

@@ -11,9 +11,9 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from tqdm import tqdm
 
@@ -62,6 +62,13 @@ class _Terminal(logging.Handler):
             tqdm.write(self.format(record), file=self._stream)
 
 
+class _File(logging.StreamHandler[TextIO]):
+    """A log that cannot be written, on a full disk, ends nothing and says nothing."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        pass
+
+
 @contextmanager
 def logging_to(
     folder: Path, run_id: str, world: World, secret: Secret | None, *, as_json: bool = False
@@ -72,8 +79,8 @@ def logging_to(
     prune(folder)
     path = folder / f"{run_id}.log"
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, fs.PRIVATE_FILE)
-    with os.fdopen(fd, "a", encoding="utf-8", errors="replace") as stream:
-        file = logging.StreamHandler(stream)
+    with _closing(os.fdopen(fd, "a", encoding="utf-8", errors="replace")) as stream:
+        file = _File(stream)
         words = JsonFormatter("%(message)s", secret) if as_json else None
         file.setFormatter(words or Formatter("%(asctime)s %(levelname)s %(message)s", secret))
         terminal = _Terminal(world)
@@ -87,6 +94,16 @@ def logging_to(
         finally:
             log.removeHandler(file)
             log.removeHandler(terminal)
+
+
+@contextmanager
+def _closing(stream: TextIO) -> Iterator[TextIO]:
+    """Closed at the end, whatever of it could not be written."""
+    try:
+        yield stream
+    finally:
+        with suppress(OSError):
+            stream.close()
 
 
 def prune(folder: Path) -> None:

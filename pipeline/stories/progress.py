@@ -45,6 +45,8 @@ class Progress:
         self._clock = clock
         self._quota = quota
         self._live = state / LIVE
+        #: Only said once: it is a convenience.
+        self._live_lost = False
         self._started = self._lined = self._minute = clock.monotonic()
         self._each_minute = each_minute
         self._log = logging.getLogger("pipeline")
@@ -136,10 +138,18 @@ class Progress:
             "refused": tally.refused,
             "quota": dict(self._quota()),
         }
+        try:
+            self._replace_live(json.dumps(live).encode())
+        except OSError as error:
+            if not self._live_lost:
+                self._log.warning("%s cannot be written (%s)", self._live, error.strerror)
+            self._live_lost = True
+
+    def _replace_live(self, data: bytes) -> None:
         tmp = self._live.with_suffix(".tmp")
         fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, fs.PRIVATE_FILE)
         with os.fdopen(fd, "wb") as file:
-            file.write(json.dumps(live).encode())
+            file.write(data)
         os.replace(tmp, self._live)
 
     def close(self) -> None:

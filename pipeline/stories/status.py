@@ -120,9 +120,11 @@ def crash_words(live: dict[str, Any]) -> list[str]:
 def _live(output: Path) -> dict[str, Any] | None:
     try:
         live = json.loads((output / "_state" / LIVE).read_text())
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None
-    return live if isinstance(live, dict) else None
+    whole = isinstance(live, dict) and isinstance(live.get("quota"), dict)
+    numbers = ("seconds", "at", "pid", "to_settle", "settled_this_run", "requests", "refused")
+    return live if whole and all(isinstance(live.get(n), int | float) for n in numbers) else None
 
 
 def lines(facts: dict[str, Any]) -> list[str]:

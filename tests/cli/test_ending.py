@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from pipeline.ending import Known, exit_of, heaviest
+from pipeline.ending import Known, exit_of
 from pipeline.errors import (
     Exit,
     Held,
@@ -21,6 +22,7 @@ from pipeline.errors import (
     OutputError,
     ServiceError,
     UsageError,
+    heaviest,
 )
 from tests.support.command import Ended, command, environment
 from tests.support.pictures import folder_of
@@ -65,6 +67,9 @@ ERRORS = [
     (ValueError("a"), 70),
     (MemoryError(), 70),
     (BrokenPipeError(), 70),
+    (OSError(errno.ENOSPC, "No space left on device", "x"), 73),
+    (IsADirectoryError(errno.EISDIR, "Is a directory", "x"), 73),
+    (ExceptionGroup("g", [OSError(errno.EMFILE, "Too many open files")]), 73),
 ]
 
 

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import json
+import resource
+import shutil
 import signal
+import subprocess
 from pathlib import Path
+
+import pytest
 
 from tests.faults.test_file_faults import shim
 from tests.support.checker import published
-from tests.support.command import simulator, start, until, write_job
+from tests.support.command import (
+    ROOT,
+    command,
+    environment,
+    pipeline,
+    simulator,
+    start,
+    until,
+    write_job,
+)
 from tests.support.pictures import folder_of
 
 __all__ = ["shim"]
@@ -20,7 +34,7 @@ def test_counts_hold_answers_that_were_on_their_way_to_the_disk(tmp_path: Path, 
     fault = {
         "LD_PRELOAD": str(shim),
         "FAULT_BELOW": str(tmp_path / "out"),
-        "FAULT_AT": "90",
+        "FAULT_AT": "150",
         "FAULT_MODE": "slow",
         "FAULT_LOG": str(fired),
     }
@@ -39,3 +53,78 @@ def test_counts_hold_answers_that_were_on_their_way_to_the_disk(tmp_path: Path, 
     assert told["requests"] >= told["captioned"]
     live = json.loads((tmp_path / "out/_state/live.json").read_text())
     assert live["captioned"] == told["captioned"]
+
+
+OBSTACLES = ["dataset.parquet", "_state/runs.jsonl", "captions/x.parquet", "_state/journal.db"]
+
+
+@pytest.mark.parametrize("obstacle", OBSTACLES)
+def test_a_folder_in_the_place_of_a_file_is_73_in_one_line(tmp_path: Path, obstacle: str) -> None:
+    """One line that names it, one summary object, no bug; a way on once it is moved away."""
+    with simulator(tmp_path) as server:
+        job = write_job(tmp_path, server.base, folder_of(tmp_path, 3))
+        (tmp_path / "out" / obstacle).mkdir(parents=True)
+        (tmp_path / "out" / obstacle / "file").touch()
+        ended = pipeline("run", job, "--json")
+        assert ended.code == ended.summary["exit_code"] == 73, ended.err
+        assert "bug" not in ended.err
+        assert obstacle.rpartition("/")[2] in ended.err.splitlines()[-1]
+        assert obstacle.rpartition("/")[2] in ended.summary["reason"]
+        shutil.rmtree(tmp_path / "out" / obstacle)
+        again = pipeline("run", job, "--json")
+    assert (again.code, again.summary["captioned"]) == (0, 3), again.err
+
+
+def test_live_json_never_ends_a_run(tmp_path: Path) -> None:
+    """It is for looking: a warning, and the run goes on."""
+    with simulator(tmp_path) as server:
+        job = write_job(tmp_path, server.base, folder_of(tmp_path, 3))
+        (tmp_path / "out/_state/live.json").mkdir(parents=True)
+        ended = pipeline("run", job, "--json")
+        assert pipeline("status", job).code == 0
+    assert ended.code == 0, ended.err
+    assert ended.err.count("live.json cannot be written") == 1
+
+
+def ending_of(process: subprocess.Popen[str]) -> tuple[int, dict[str, object], str]:
+    out, err = process.communicate(timeout=60)
+    return process.returncode, json.loads(out), err
+
+
+def started(job: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command("run", job, "--json"),
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("fault", ["descriptors", "no room", "output gone"])
+def test_what_breaks_in_mid_run_is_told_once(tmp_path: Path, fault: str) -> None:
+    """Never a bug: one summary, one last line, at most one line in runs.jsonl."""
+    with simulator(tmp_path, "latency=[0.05, 0.1]", "rpm=null") as server:
+        quota = {"requests_per_minute": None, "concurrency": 4}
+        job = write_job(
+            tmp_path, server.base, folder_of(tmp_path, 150), quota=quota, run={"min_free": 0}
+        )
+        process = started(job)
+        until(lambda: len(server.asked()) >= 20)
+        if fault == "descriptors":
+            resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (12, 12))
+        elif fault == "no room":
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, 0))
+        else:
+            shutil.move(tmp_path / "out", tmp_path / "gone")
+        code, summary, err = ending_of(process)
+    assert summary["exit_code"] == code
+    assert code in ((0, 73, 75) if fault == "descriptors" else (73,)), err
+    assert "Traceback" not in err
+    assert "bug" not in err
+    runs = tmp_path / ("gone" if fault == "output gone" else "out") / "_state/runs.jsonl"
+    lines = runs.read_text().splitlines() if runs.exists() else []
+    assert len([line for line in lines if line]) <= 1
+    if code == 73:
+        assert str(summary["reason"])[:60] in err.splitlines()[-1]
