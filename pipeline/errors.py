@@ -21,7 +21,6 @@ secret.
 from __future__ import annotations
 
 import errno
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -210,9 +209,8 @@ def as_output_error(error: BaseException, output: Path | None = None) -> BaseExc
 
     output: the job's folder; whatever the system says of a file in there is about the output.
     """
-    if isinstance(error, sqlite3.Error):
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code not in _SQLITE:
+    if (code := getattr(error, "sqlite_errorcode", None)) is not None:
+        if code & 0xFF not in _SQLITE:
             return error
         return OutputError(f"a database of this program cannot be used ({error}); {_ACCESS}")
     if not isinstance(error, OSError):

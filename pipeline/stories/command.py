@@ -243,6 +243,8 @@ async def _select(
 ) -> Selection:
     """What is to be asked. JobError (78) when an output with captions would be asked anew."""
     redo = await checkpoint.redo_keys(options.chosen)
+    if options.chosen is not None:
+        _log.info("%s records match and are asked again", f"{len(redo):,}")
     await checkpoint.finish()  # what follows looks at published parts
     mark = await mark_of(looked, checkpoint)
     if mark is not None and options.chosen is None:

@@ -28,7 +28,7 @@ class RunOptions:
     def chosen(self) -> str | None:
         """SQL predicate on the captions to ask again: `--redo`, and those that were cut for
         `--retry truncated`."""
-        words = [f"({self.redo})"] if self.redo else []
+        words = [in_parentheses(self.redo)] if self.redo else []
         if "truncated" in self.retry:
             words.append("list_contains(flags, 'truncated')")
         return " OR ".join(words) or None
@@ -50,3 +50,9 @@ class RunOptions:
 def read_codes(text: str | None) -> tuple[str, ...]:
     """`--retry dns,timeout` as codes; RunOptions says which of them there are not."""
     return () if text is None else tuple(code.strip() for code in text.split(","))
+
+
+def in_parentheses(predicate: str) -> str:
+    """A predicate as part of a larger one: on lines of its own, where a `--` comment ends, and
+    without the `;` of a statement."""
+    return f"(\n{predicate.strip().rstrip('; ')}\n)"

@@ -178,10 +178,21 @@ def measured_of(output: Path, model: str) -> Measured:
 
 def audits_of(output: Path) -> Compared | None:
     """All audits of an output, summed up; None without one."""
-    path = output / "_state" / AUDIT
-    if not path.exists():
+    try:
+        lines = (output / "_state" / AUDIT).read_text(encoding="utf-8", errors="replace")
+    except OSError:
         return None
-    return sum_up(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    return sum_up(audit for line in lines.splitlines() if (audit := _audit(line)) is not None)
+
+
+def _audit(line: str) -> dict[str, Any] | None:
+    """One line of `audit.jsonl`; None when it is damaged: it is only statistics."""
+    try:
+        audit: dict[str, Any] = json.loads(line)
+        sum_up([audit])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return audit
 
 
 def sum_up(audits: Iterable[dict[str, Any]]) -> Compared | None:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.checkpoint.look import record_batches
 from pipeline.checkpoint.reviews import read_decisions
-
-if TYPE_CHECKING:
-    from pipeline.stories.options import RunOptions
+from pipeline.stories.options import RunOptions, in_parentheses
 
 _KEY = re.compile(r"[0-9a-f]{32}")
 
@@ -25,7 +22,7 @@ def with_rejected(options: RunOptions, output: Path) -> RunOptions:
     if not keys:
         return options
     listed = ", ".join(f"'{key}'" for key in keys)
-    also = f" OR ({options.redo})" if options.redo else ""
+    also = f" OR {in_parentheses(options.redo)}" if options.redo else ""
     return replace(options, redo=f"key IN ({listed}){also}")
 
 

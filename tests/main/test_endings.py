@@ -128,3 +128,31 @@ def test_what_breaks_in_mid_run_is_told_once(tmp_path: Path, fault: str) -> None
     assert len([line for line in lines if line]) <= 1
     if code == 73:
         assert str(summary["reason"])[:60] in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("junk", ["{", "[]", "{}", "null", '{"seconds": "x"}', "\xff"])
+def test_bad_lines_in_state_files_end_nothing(tmp_path: Path, junk: str) -> None:
+    """These files are for looking only."""
+    with simulator(tmp_path) as server:
+        job = write_job(tmp_path, server.base, folder_of(tmp_path, 2))
+        state = tmp_path / "out/_state"
+        state.mkdir(parents=True)
+        for name in ("audit.jsonl", "measured.json", "live.json", "runs.jsonl"):
+            (state / name).write_bytes(junk.encode("latin-1") + b"\n")
+        before = pipeline("status", job)
+        ended = pipeline("run", job, "--json")
+        after = pipeline("status", job)
+    assert (before.code, ended.code, after.code) == (0, 0, 0), before.err + ended.err + after.err
+
+
+def test_redo_takes_comments_and_says_what_it_matched(tmp_path: Path) -> None:
+    """A comment or `;` at its end is no mistake; nothing matched is said."""
+    with simulator(tmp_path) as server:
+        job = write_job(tmp_path, server.base, folder_of(tmp_path, 3))
+        assert pipeline("run", job).code == 0
+        for predicate in ("true -- all of them", "true;", "true; ", "1 = 1 -- a\n"):
+            ended = pipeline("run", job, "--json", "--redo", predicate)
+            assert (ended.code, ended.summary["requests"]) == (0, 3), ended.err
+        none = pipeline("run", job, "--json", "--redo", "caption = 'nothing'")
+    assert "0 records match" in none.err
+    assert (none.code, none.summary["requests"]) == (0, 0)
