@@ -24,6 +24,8 @@ from typing import Any, TypeVar
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+#: Seconds that leaving a reader waits for a read under way.
+LEAVE = 1.0
 
 
 async def each(
@@ -204,14 +206,18 @@ async def from_thread(batches: Callable[[], Iterator[list[In]]]) -> AsyncGenerat
     The thread reads at most one list ahead; closing the generator closes the iterator there.
     """
     loop = asyncio.get_running_loop()
-    with ThreadPoolExecutor(1, thread_name_prefix="reader") as thread:
+    thread = ThreadPoolExecutor(1, thread_name_prefix="reader")
+    iterator: Iterator[list[In]] | None = None
+    try:
         iterator = await loop.run_in_executor(thread, lambda: iter(batches()))
-        try:
+        ahead = loop.run_in_executor(thread, next, iterator, None)
+        while (batch := await ahead) is not None:
             ahead = loop.run_in_executor(thread, next, iterator, None)
-            while (batch := await ahead) is not None:
-                ahead = loop.run_in_executor(thread, next, iterator, None)
-                yield batch
-        finally:
-            # One thread: the close waits for a read under way and never overlaps it.
-            if isinstance(iterator, Generator):
-                thread.submit(iterator.close)
+            yield batch
+    finally:
+        # One thread: the close waits for a read under way and never overlaps it. A read that
+        # hangs is left alone: neither the loop nor the end of the process waits for it.
+        if isinstance(iterator, Generator):
+            closing = loop.run_in_executor(thread, iterator.close)
+            await asyncio.wait([closing], timeout=LEAVE)
+        thread.shutdown(wait=False)

@@ -7,14 +7,13 @@ wait for no library, and never fail for one that is missing.
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline import __version__
-from pipeline.ending import Known, exit_of, flushed, hear_signals, open_streams
+from pipeline.ending import Known, exit_of, flushed, hear_signals, leave, open_streams
 from pipeline.memory import keep_little
 
 if TYPE_CHECKING:
@@ -397,4 +396,4 @@ def main() -> None:
         code = typer.main.get_command(app).main(standalone_mode=False)
     except BaseException as error:  # noqa: BLE001 - the border of the program
         code = exit_of(error, _known)
-    sys.exit(flushed(code if isinstance(code, int) else 0))
+    leave(flushed(code if isinstance(code, int) else 0))

@@ -14,6 +14,7 @@ import re
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -147,6 +148,23 @@ def flushed(code: int) -> int:
     except StdoutLost as error:
         return _lost(error)
     return code
+
+
+def leave(code: int) -> NoReturn:
+    """End the process, also when a thread hangs in a read that will never come back.
+
+    After a signal nothing is waited for: Python's end would make further signals deadly again.
+    """
+    if code in (Exit.SIGHUP, Exit.SIGINT, Exit.SIGTERM):
+        sys.stderr.flush()
+        os._exit(code)
+    readers = [one for one in threading.enumerate() if one.name.startswith("reader")]
+    for reader in readers:
+        reader.join(1.0)
+    if any(reader.is_alive() for reader in readers):
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _lost(error: StdoutLost) -> int:

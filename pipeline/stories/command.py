@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import signal
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline.checkpoint.checkpoint import open_checkpoint
@@ -33,6 +33,7 @@ from pipeline.stories.select import (
     count,
     open_selection,
 )
+from pipeline.stories.signals import StopSignals
 from pipeline.stories.start import (
     Looked,
     Opened,
@@ -49,17 +50,12 @@ if TYPE_CHECKING:
     from pipeline.checkpoint.checkpoint import Checkpoint
     from pipeline.config import JobConfig
     from pipeline.plan.pack import PackLimits
-    from pipeline.quota.gate import Gate
     from pipeline.stories.options import RunOptions
     from pipeline.stories.packing import Packing
 
 #: Above so many rows dataset.parquet is written only when nothing is left.
 DATASET_ROWS = 1_000_000
-_SIGNALS = {
-    signal.SIGINT: Exit.SIGINT,
-    signal.SIGTERM: Exit.SIGTERM,
-    signal.SIGHUP: Exit.SIGHUP,
-}
+_SIGNALS = (Exit.SIGINT, Exit.SIGTERM, Exit.SIGHUP)
 _log = logging.getLogger("pipeline")
 
 
@@ -68,7 +64,10 @@ def run_command(job: JobConfig, options: RunOptions, environ: Mapping[str, str])
     world = this_world(environ, None if options.quiet else sys.stderr)
     report = RunReport(job.name, job.output.shown, world.clock)
     try:
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        with (
+            report.signals.installed(partial(_forced, report, options)),
+            asyncio.Runner(loop_factory=loop_factory()) as runner,
+        ):
             summary = runner.run(announced(job, options, world, report))
     except BaseException as error:  # noqa: BLE001 - each ending has its summary
         decisive = report.decisive(error)
@@ -81,6 +80,16 @@ def run_command(job: JobConfig, options: RunOptions, environ: Mapping[str, str])
     elif summary.get("pilot"):
         print("\n".join(pilot.lines(summary["pilot"])))  # noqa: T201 - the command's result
     return int(summary["exit_code"])
+
+
+def _forced(report: RunReport, options: RunOptions, reason: StopReason) -> None:
+    """Say how a run ended that a second signal ends now."""
+    summary = report.summary(reason.exit, reason)
+    print(f"caption-pipeline: {reason.message}", file=sys.stderr)  # noqa: T201 - the last line
+    if options.json:
+        print(json.dumps(summary), flush=True)  # noqa: T201 - the command's result
+    with suppress(OSError):
+        report.append(summary)
 
 
 def loop_factory() -> Any:
@@ -155,7 +164,7 @@ async def run(
                         hurry=(hurry := asyncio.Event()),
                         pilot=options.pilot is not None,
                     )
-                    worked = await _work(doors, looked, hurry)
+                    worked = await _work(doors, looked, hurry, report.signals)
                     reason = worked.reason
                 elif not found.exact:
                     tally.correct(found, selection.seen)
@@ -173,6 +182,7 @@ async def run(
                 await checkpoint.finish()
             if not found.exact:
                 await _count_exactly(looked, checkpoint, selection, tally, reason)
+            report.signals.finishing()
             checkpoint.settled_all()
             changed = reason is not None and reason.exit is Exit.MANIFEST
             if (
@@ -193,6 +203,8 @@ async def run(
             if reason is None and not tally.left:
                 await _note_finished(looked, checkpoint, tally)
             allowed = job.run.failures_allowed(tally.images)
+            if report.signals.reason is not None and (reason is None or reason.exit is Exit.LATER):
+                reason = report.signals.reason
             reason = reason or outcome.unfinished(tally, max_failed=allowed, limited=part_only)
             code = outcome.exit_code(tally, reason, max_failed=allowed)
             report.quota = quota = worked.quota if worked else {}
@@ -270,7 +282,7 @@ async def _count_exactly(
     """Replace the estimates of a long manifest, unless the run has to end now."""
     if selection.complete:
         tally.correct(selection.counts, selection.seen)
-    elif reason is None or reason.exit not in (*_SIGNALS.values(), Exit.MANIFEST):
+    elif reason is None or reason.exit not in (*_SIGNALS, Exit.MANIFEST):
         selector = Selector(looked.naming, checkpoint.state, lambda _key, _state: False)
         try:
             counts = await asyncio.to_thread(count, looked.manifest.batches(), selector, limit=None)
@@ -321,12 +333,15 @@ class Worked:
 
 
 async def _work(
-    doors: AbstractAsyncContextManager[Opened], looked: Looked, hurry: asyncio.Event
+    doors: AbstractAsyncContextManager[Opened],
+    looked: Looked,
+    hurry: asyncio.Event,
+    heard: StopSignals,
 ) -> Worked:
     """Ask what is left."""
     async with doors as opened:
         gate, packing = opened.desk.gate, opened.desk.packing
-        with signals(gate, hurry):
+        with heard.draining(gate, hurry):
             try:
                 await run_job(opened)
             finally:
@@ -348,33 +363,6 @@ async def _work(
 def quota_of(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The summary's `quota` from the gate's facts."""
     return {name: facts.get(name) for name in ("limit", "used", "left", "resets_at")}
-
-
-@contextmanager
-def signals(gate: Gate, hurry: asyncio.Event) -> Iterator[None]:
-    """The first SIGINT, SIGTERM or SIGHUP drains the run; a second one ends it at once."""
-    loop, caught = asyncio.get_running_loop(), _SIGNALS
-
-    def hear(number: signal.Signals) -> None:
-        if gate.reason is not None and gate.reason.exit in caught.values():
-            hurry.set()
-        words = f"stopped by {number.name}, answers under way were waited for; run again to go on"
-        gate.stop(StopReason(exit=caught[number], message=words, resume_after=None))
-
-    heard = []
-    for number in caught:
-        if signal.getsignal(number) is signal.SIG_IGN:
-            continue  # `nohup` means it: a closed terminal does not end the run
-        try:
-            loop.add_signal_handler(number, hear, number)
-            heard.append(number)
-        except (ValueError, RuntimeError, NotImplementedError):
-            pass  # not the main thread: whoever runs us there stops us in their own way
-    try:
-        yield
-    finally:
-        for number in heard:
-            loop.remove_signal_handler(number)
 
 
 __all__ = ["run", "run_command"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.checkpoint.runs import append_run
 from pipeline.errors import Exit, StopReason, deciding, heaviest, stop_reason_of
 from pipeline.stories import outcome
+from pipeline.stories.signals import StopSignals
 from pipeline.stories.start import new_run_id
 from pipeline.stories.tally import Tally
 
@@ -24,6 +25,7 @@ class RunReport:
         self.run_id = new_run_id(clock)
         self.tally = Tally()
         self.quota: Mapping[str, Any] = {}
+        self.signals = StopSignals()
         self.dataset: str | None = None
         #: The output's folder once it is locked by this run: there the summary is kept.
         self.folder: Path | None = None

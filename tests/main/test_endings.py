@@ -7,7 +7,9 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +30,11 @@ from tests.support.pictures import folder_of
 __all__ = ["shim"]
 
 
+def insist(process: subprocess.Popen[Any]) -> None:
+    """Signal again and again, as an impatient user does, until it has ended."""
+    until(lambda: process.poll() is not None or process.send_signal(signal.SIGTERM) is not None)
+
+
 def test_counts_hold_answers_that_were_on_their_way_to_the_disk(tmp_path: Path, shim: Path) -> None:
     """Answers whose sender was cancelled while the disk synced them are counted."""
     fired = tmp_path / "fired"
@@ -43,8 +50,7 @@ def test_counts_hold_answers_that_were_on_their_way_to_the_disk(tmp_path: Path, 
         job = write_job(tmp_path, server.base, folder_of(tmp_path, 100), quota=quota)
         process = start("run", job, env=fault)
         until(lambda: fired.exists() and fired.stat().st_size)
-        process.send_signal(signal.SIGTERM)
-        process.send_signal(signal.SIGINT)
+        insist(process)
         code = process.wait(30)
     told = json.loads((tmp_path / "out/_state/runs.jsonl").read_text().splitlines()[-1])
     assert code == told["exit_code"] == 143
@@ -156,3 +162,75 @@ def test_redo_takes_comments_and_says_what_it_matched(tmp_path: Path) -> None:
         none = pipeline("run", job, "--json", "--redo", "caption = 'nothing'")
     assert "0 records match" in none.err
     assert (none.code, none.summary["requests"]) == (0, 0)
+
+
+#: After the rows of the manifest, or before them, a read that never comes back.
+HANGING = """
+import sys, time
+from pipeline.manifest.open import Manifest
+read = Manifest.batches
+def batches(self):
+    if sys.argv[1] == "run" and HANG == "rows": yield from read(self)
+    open(MARK, "w").close()
+    time.sleep(1e6)
+    yield []
+Manifest.batches = batches
+from pipeline.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("hang", ["nothing", "rows"])
+def test_a_second_signal_ends_a_run_whose_read_hangs(tmp_path: Path, hang: str) -> None:
+    """143 with its summary, whatever thread does not come back."""
+    mark = tmp_path / "hangs"
+    script = HANGING.replace("HANG", repr(hang)).replace("MARK", repr(str(mark)))
+    with simulator(tmp_path, "latency=[0.01, 0.02]", "rpm=null") as server:
+        job = write_job(tmp_path, server.base, folder_of(tmp_path, 5))
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, "run", str(job), "--json"],
+            cwd=ROOT,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        until(mark.exists)
+        insist(process)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 143, err
+    assert json.loads(out)["exit_code"] == 143
+    assert "SIGTERM" in err.splitlines()[-1]
+
+
+def test_a_signal_while_the_dataset_is_written_has_its_summary(tmp_path: Path) -> None:
+    """The dataset is written to its end, and 143 with one summary and one line in runs.jsonl."""
+    mark = tmp_path / "writes"
+    script = f"""
+import time
+from pipeline.stories import command
+write = command.write_dataset
+def slow(*args, **more):
+    open({str(mark)!r}, "w").close()
+    time.sleep(1)
+    return write(*args, **more)
+command.write_dataset = slow
+from pipeline.cli import main
+main()
+"""
+    with simulator(tmp_path) as server:
+        job = write_job(tmp_path, server.base, folder_of(tmp_path, 3))
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, "run", str(job), "--json"],
+            cwd=ROOT,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        until(mark.exists)
+        process.send_signal(signal.SIGTERM)
+        code, summary, err = ending_of(process)
+    assert (code, summary["exit_code"], summary["captioned"]) == (143, 143, 3), err
+    assert (tmp_path / "out/dataset.parquet").exists()
+    assert len((tmp_path / "out/_state/runs.jsonl").read_text().splitlines()) == 1
