@@ -114,7 +114,12 @@ def test_what_breaks_in_mid_run_is_told_once(tmp_path: Path, fault: str) -> None
     with simulator(tmp_path, "latency=[0.05, 0.1]", "rpm=null") as server:
         quota = {"requests_per_minute": None, "concurrency": 4}
         job = write_job(
-            tmp_path, server.base, folder_of(tmp_path, 150), quota=quota, run={"min_free": 0}
+            tmp_path,
+            server.base,
+            folder_of(tmp_path, 150),
+            quota=quota,
+            run={"min_free": 0},
+            endpoint={"patience": 2},
         )
         process = started(job)
         until(lambda: len(server.asked()) >= 20)
