@@ -25,7 +25,7 @@ from pipeline.checkpoint import codec, owner, parts, tables
 from pipeline.checkpoint.backlog import Waiting
 from pipeline.checkpoint.journal import Journal
 from pipeline.checkpoint.keymap import KeyMap
-from pipeline.checkpoint.lock import locked
+from pipeline.checkpoint.lock import Lock, locked
 from pipeline.checkpoint.owner import Owner
 from pipeline.checkpoint.plan import CAPTIONS, FAILURES, FOLDERS
 from pipeline.checkpoint.publisher import Publisher
@@ -54,6 +54,7 @@ class Checkpoint:
         self,
         output: Path,
         *,
+        lock: Lock,
         derive: Derive,
         clock: Clock,
         min_free: int,
@@ -62,7 +63,7 @@ class Checkpoint:
         self._output, self._derive, self._clock, self._min_free = output, derive, clock, min_free
         self._journal = Journal(output / "_state" / "journal.db")
         replica = Replica(output, *shared, self._journal) if shared else None
-        self._publisher = Publisher(output, self._journal, clock, replica)
+        self._publisher = Publisher(output, self._journal, lock, clock, replica)
         self._settled = KeyMap()
         #: Called with what each entry brings once it is on disk, also when its sender was cancelled
         #: meanwhile: whoever counts, counts here, so that what is shown is what is on disk.
@@ -306,7 +307,7 @@ async def open_checkpoint(
                 if words is not None:
                     _log.warning("%s", words)
             _make_folders(output)
-            stack.enter_context(locked(output / "_state" / "lock", now=clock.now()))
+            lock = stack.enter_context(locked(output / "_state" / "lock", now=clock.now()))
         except OSError as error:
             raise OutputError(
                 f"{output}: this folder cannot be written ({error.strerror or error})"
@@ -314,7 +315,7 @@ async def open_checkpoint(
         if store is not None:
             shared = store, await asyncio.to_thread(owner.claim, store, output, now=clock.now())
         checkpoint = Checkpoint(
-            output, derive=derive, clock=clock, min_free=min_free, shared=shared
+            output, lock=lock, derive=derive, clock=clock, min_free=min_free, shared=shared
         )
         async with checkpoint.opened():
             yield checkpoint

@@ -25,6 +25,7 @@ import pyarrow as pa
 from pipeline.checkpoint import bodies, parts, tables
 from pipeline.checkpoint.backlog import Backlog, Portion, Waiting
 from pipeline.checkpoint.journal import Journal
+from pipeline.checkpoint.lock import Lock
 from pipeline.checkpoint.plan import (
     CAPTIONS,
     FAILURES,
@@ -67,9 +68,9 @@ class Publisher:
     """Holds what is in the journal and in no part yet."""
 
     def __init__(
-        self, output: Path, journal: Journal, clock: Clock, replica: Replica | None
+        self, output: Path, journal: Journal, lock: Lock, clock: Clock, replica: Replica | None
     ) -> None:
-        self._output, self._journal, self._clock = output, journal, clock
+        self._output, self._journal, self._lock, self._clock = output, journal, lock, clock
         #: The shared output that follows this one, if any; is it behind?
         self._replica, self._behind = replica, replica is not None
         #: Set when another host has taken the output over.
@@ -189,6 +190,7 @@ class Publisher:
             if not self._waiting:
                 await self._push()
                 return
+            await self.aside(self._lock.confirm)
             begun, taken = self._clock.monotonic(), self._waiting.all()
             marks, self._marks = self._marks, {CAPTIONS: set(), FAILURES: set()}
             self._writing = True
