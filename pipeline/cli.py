@@ -1,7 +1,6 @@
 """The commands. Each loads the job and calls a story; exit codes are settled in `main`.
 
-A story is imported where it is called, after the job file was read: help and a refused job file
-wait for no library, and never fail for one that is missing.
+What does the work is imported after the job file was read: help waits for no library.
 """
 
 from __future__ import annotations
@@ -338,6 +337,7 @@ def push(
 def verify(
     job: Job,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what needs no guessing.")] = False,
+    forget: Annotated[list[str] | None, typer.Option(help="Give up this part; ask anew.")] = None,
     set_: Sets = None,
     json: Json = False,
 ) -> None:
@@ -345,7 +345,7 @@ def verify(
     loaded, _ = _load(job, set_)
     from pipeline.stories.verify import verify_command
 
-    raise typer.Exit(verify_command(loaded, repair=repair, as_json=json))
+    raise typer.Exit(verify_command(loaded, repair=repair, as_json=json, forget=forget or ()))
 
 
 @app.command()

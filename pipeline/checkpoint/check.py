@@ -50,6 +50,8 @@ class _Known:
 
     parts: dict[Place, Part]
     planned: dict[Place, Part]
+    #: Parts that may be gone already, as another one takes their records.
+    going: frozenset[Place] = frozenset()
 
     @property
     def places(self) -> list[Place]:
@@ -60,7 +62,11 @@ def check_output(output: Path) -> list[Finding]:
     """Every promise that the disk can tell about; [] when all hold."""
     path = output / "_state" / "journal.db"
     if not path.exists():
-        return [Finding(path=str(output), words="has no journal: is this the output of a job?")]
+        words = "has no journal: is this the output of a job?"
+        return [Finding(path=str(output), words=words, mendable=True)]
+    if tables.log_is_lost(path):
+        log = tables.log_of(path)
+        return [Finding(path=str(log), words="is missing, with answers in it", mendable=True)]
     try:
         known = _known(path)
     except (sqlite3.Error, OutputError) as error:
@@ -85,9 +91,12 @@ def _known(path: Path) -> _Known:
     try:
         if (damage := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
             raise OutputError(damage)
+        merging = tables.merging(db)
         return _Known(
             {part.place: part for part in tables.parts(db)},
-            {part.place: part for part in tables.parts(db, "planned")},
+            {part.place: part for part in tables.parts(db, "planned")}
+            | ({} if merging is None else {merging[0].place: merging[0]}),
+            frozenset() if merging is None else frozenset(part.place for part in merging[1]),
         )
     finally:
         db.close()
@@ -101,7 +110,7 @@ def _files(output: Path, known: _Known) -> Iterator[Finding]:
         try:
             digest = fs.sha256_file(path)
         except FileNotFoundError:
-            if base is not None:
+            if base is not None and place not in known.going:
                 yield Finding(path=str(path), words=f"is missing ({base.rows:,} rows)")
             continue
         if all(digest != part.sha256 for part in may_be):

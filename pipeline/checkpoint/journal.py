@@ -22,13 +22,15 @@ import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from pipeline import fs
 from pipeline.checkpoint import tables
-from pipeline.errors import OutputError
+from pipeline.checkpoint.lock import Lock, identity_of
+from pipeline.errors import Held, OutputError
 
 #: Really allocated, released when the disk is full, so that answers under way find room.
 RESERVE_BYTES = 16 * 2**20
@@ -48,12 +50,12 @@ class _Waiting(NamedTuple):
 
 
 class Journal:
-    """Made by `open_journal`; every database call happens in the journal's own thread."""
+    """The journal of a locked output; every database call happens in the journal's own thread."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, lock: Lock | None = None) -> None:
+        self.path, self._lock = path, lock
         #: Why nothing more may be asked, once something could not be written.
-        self.trouble: str | None = None
+        self.trouble: OutputError | Held | None = None
         self._lost = False
         self._reserve = path.with_name("reserve")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
@@ -72,8 +74,20 @@ class Journal:
             raise
 
     def _open(self) -> None:
+        if tables.log_is_lost(self.path):
+            raise OutputError(
+                f"{tables.log_of(self.path)}: is missing, and with it the answers that were in no "
+                "part yet when the last run was killed; bring it back, or go on without it with "
+                "verify --repair (those images are asked again)"
+            )
         self._db = tables.connect(self.path)
-        self._next = tables.last(self._db) + 1
+        self._identity = identity_of(self.path)
+        try:
+            self._next = tables.last(self._db) + 1
+            tables.expect_log(self._db)
+        except sqlite3.Error as error:
+            self._db.close()
+            raise OutputError(f"{self.path}: the journal cannot be opened ({error})") from error
         self._make_reserve()
 
     def _make_reserve(self) -> None:
@@ -104,7 +118,7 @@ class Journal:
         entry cannot be stored.
         """
         if self._lost:
-            raise OutputError(self.trouble)
+            raise self._stopped()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._waiting.append(_Waiting((self._next, kind, head, body), landed, future))
@@ -145,6 +159,7 @@ class Journal:
             self._gathering = asyncio.get_running_loop().call_later(GATHER, self._commit_waiting)
 
     def _commit(self, entries: list[tables.Entry]) -> None:
+        self._confirm()
         try:
             tables.add(self._db, entries)
         except sqlite3.Error as first:
@@ -153,14 +168,46 @@ class Journal:
                 self._reopen()
                 tables.add(self._db, entries)
             except (sqlite3.Error, OutputError, OSError):
-                raise OutputError(self.trouble) from first
+                raise self._stopped() from first
+        if not os.path.exists(tables.log_of(self.path)):  # noqa: PTH110 - a third of the time, for each commit
+            self._fold_removed_log()
+
+    def _confirm(self) -> None:
+        """Is this still the journal of this output, and the output ours? What is written into a
+        file without a name is lost."""
+        try:
+            if self._lock is not None:
+                self._lock.confirm()
+            if identity_of(self.path) != self._identity:
+                raise OutputError(
+                    f"{self.path}: was deleted or replaced while this run was at work, and with it "
+                    "every answer that was in no part yet; bring it back, or see verify --repair"
+                )
+        except (OutputError, Held) as error:
+            self.trouble = self.trouble or error
+            raise
+
+    def _fold_removed_log(self) -> None:
+        """The log has lost its name: what it holds goes into the file, and the run ends."""
+        self.trouble = self.trouble or OutputError(
+            f"{tables.log_of(self.path)}: was deleted while this run was at work; nothing is lost, "
+            "run again and leave _state alone"
+        )
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(FULL)")
+        except sqlite3.Error as error:
+            raise self._stopped() from error
 
     def _note(self, error: Exception) -> None:
-        if self.trouble is None:
-            self.trouble = (
-                f"{self.path}: the journal cannot be written ({error}); make room or mend the "
-                "disk, then run again: nothing that was shown as done is lost"
-            )
+        self.trouble = self.trouble or OutputError(
+            f"{self.path}: the journal cannot be written ({error}); make room or mend the "
+            "disk, then run again: nothing that was shown as done is lost"
+        )
+
+    def _stopped(self) -> OutputError | Held:
+        """The trouble, as an exception of its own for each that meets it."""
+        assert self.trouble is not None  # nothing is lost without a reason
+        return type(self.trouble)(str(self.trouble))
 
     def _reopen(self) -> None:
         """Start over with a log that was synced from its first byte on.
@@ -170,11 +217,19 @@ class Journal:
         has been synced.
         """
         self._reserve.unlink(missing_ok=True)
-        self._db.close()
+        self._let_go()
         self._db = tables.connect(self.path)
         busy, left, copied = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy or left != copied:
-            raise OutputError(self.trouble)
+            raise self._stopped()
+
+    def _let_go(self) -> None:
+        """Close the file and leave its log where it is: the file says that it has one."""
+        # SQLite folds the log in and deletes it when the last connection closes.
+        with suppress(sqlite3.Error), closing(tables.look(self.path)) as reader:
+            reader.execute("PRAGMA user_version").fetchone()
+            self._db.close()
+        self._db.close()
 
     # --- the rest ------------------------------------------------------------------------------
 
@@ -207,11 +262,13 @@ class Journal:
 
     def _close(self) -> None:
         try:
+            tables.forget_log(self._db)
             tables.shrink(self._db, SHRINK_ABOVE)
         except sqlite3.Error:
-            pass  # the log stays as it is: it is whole, and the next opening folds it in
-        finally:
+            self._let_go()  # the log is whole, and the next opening folds it in
+        else:
             self._db.close()
+        finally:
             self._reserve.unlink(missing_ok=True)
 
 

@@ -60,17 +60,40 @@ def stage(output: Path, step: Step, base: Part | None) -> Part:
         pieces.insert(0, held)
     elif final.exists():
         raise OutputError(f"{final}: this part is not one that the journal knows; move it away")
-    table = pa.concat_tables(pieces).replace_schema_metadata(schema.METADATA)
+    return _written(output, (step.folder, step.name), pa.concat_tables(pieces))
+
+
+def stage_merged(output: Path, place: Place, old: Sequence[Part]) -> Part:
+    """Write aside what several parts hold, each proved to be what was published; as `stage`."""
+    pieces = [_whole(path_of(output, part.place), part) for part in old]
+    new = _written(output, place, pa.concat_tables(pieces))
+    # The file may soon be all that holds these records, so its name has to be durable as well.
+    fs.sync_dir(output / place[0])
+    return new
+
+
+def rewrite(output: Path, part: Part, *, without: AbstractSet[int]) -> Part:
+    """The part without some of its rows, under its own name."""
+    table = pq.ParquetFile(path_of(output, part.place)).read()
+    kept = pa.array([row not in without for row in range(table.num_rows)], pa.bool_())
+    new = _written(output, part.place, table.filter(kept))
+    give_name(output, new)
+    return new
+
+
+def _written(output: Path, place: Place, table: pa.Table) -> Part:
+    """A file aside, synced and read back."""
+    table = table.replace_schema_metadata(schema.METADATA)
     data = _encoded(table)
-    tmp = _tmp(final)
+    tmp = _tmp(path_of(output, place))
     fs.write_tmp(tmp, data)
     digest = hashlib.sha256(data).hexdigest()
     if fs.sha256_file(tmp) != digest or pq.read_metadata(tmp).num_rows != table.num_rows:
         raise OutputError(f"{tmp}: what was read back is not what was written; check the disk")
     look = tmp.stat()
     return Part(
-        folder=step.folder,
-        name=step.name,
+        folder=place[0],
+        name=place[1],
         rows=table.num_rows,
         sha256=digest,
         size=look.st_size,
@@ -82,6 +105,39 @@ def give_name(output: Path, part: Part) -> None:
     """Let a staged file take its place."""
     final = path_of(output, part.place)
     fs.publish(_tmp(final), final)
+
+
+def swap(output: Path, new: Part, old: Sequence[Part]) -> None:
+    """Let a staged file take the place of several: they go first, durably, so that no key stands
+    twice at any instant. The journal has the plan."""
+    for part in old:
+        path_of(output, part.place).unlink(missing_ok=True)
+    fs.sync_dir(output / new.folder)
+    give_name(output, new)
+
+
+def resume_swap(output: Path, new: Part, old: Sequence[Part]) -> bool:
+    """Finish a swap that was cut short; False where it has not begun and is given up.
+
+    OutputError when records are gone: the old parts are not all there, the new one is not whole.
+    """
+    final = path_of(output, new.place)
+    if _holds(final, new):
+        return True
+    if _holds(_tmp(final), new):
+        swap(output, new, old)
+        return True
+    for part in old:
+        if not path_of(output, part.place).exists():
+            raise OutputError(_missing(path_of(output, part.place)))
+    return False
+
+
+def _holds(path: Path, part: Part) -> bool:
+    try:
+        return fs.sha256_file(path) == part.sha256
+    except FileNotFoundError:
+        return False
 
 
 def _tmp(final: Path) -> Path:

@@ -1,13 +1,15 @@
-"""Which files a publication writes, and what enters and leaves each. Pure.
+"""Which files a publication writes, what enters and leaves each, and which are put together. Pure.
 
-A file is only ever replaced whole, under its own name, by one rename. So the order of the steps
-is all that keeps a key from standing in two places: whatever leaves `failures/` because it has a
-caption now leaves before the first caption enters.
+What is new becomes new files, which nobody replaces: readers open a path several times, and a file
+that is another one the next time reads as damaged. Only a record that replaces one rewrites the
+part which holds that, whole, under its own name, by one rename. So the order of the steps is all
+that keeps a key from standing in two places: whatever leaves `failures/` because it has a caption
+now leaves before the first caption enters. At the end of a run small neighbours become one file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import field
 
@@ -20,6 +22,8 @@ from pipeline.values import dataclass
 
 #: Rows of a full part. Twice as many take 20 MB more while they wait and are written.
 PART_ROWS = 5_000
+#: Bytes of parts that are put together: they are read into memory for it.
+PART_BYTES = 64 * 2**20
 CAPTIONS, FAILURES, REQUESTS = "captions", "failures", "requests"
 #: Decisions of people, which have a journal of their own (`reviews.py`).
 REVIEWS = "reviews"
@@ -97,7 +101,7 @@ def make_plan(
                 mine = pc.is_in(fresh.column(KEYS[folder]), pa.array(sorted(keys), pa.string()))
                 changes[name] = _Change(drop=frozenset(keys), rows=[_where(fresh, mine)])
                 fresh = _where(fresh, pc.invert(mine))
-        _fill(changes, fresh, [part for part in published if part.folder == folder])
+        _add(changes, fresh, next_number(published, folder))
         steps += [
             Step(folder=folder, name=name, drop=one.drop, rows=tuple(one.rows))
             for name, one in changes.items()
@@ -105,29 +109,45 @@ def make_plan(
     return steps
 
 
-def _fill(changes: dict[str, _Change], fresh: pa.Table, published: Sequence[Part]) -> None:
-    """Put fresh rows into the last part and then into new ones."""
-    number, room, name = 0, 0, ""
-    if published:
-        last = max(published, key=lambda part: part.name)
-        number, name = number_of(last.name), last.name
-        change = changes.get(name, _Change())
-        room = PART_ROWS - (last.rows - len(change.drop) + sum(map(len, change.rows)))
-    while len(fresh):
-        if room <= 0:
-            number += 1
-            name, room = f"part-{number:08d}.parquet", PART_ROWS
-        changes.setdefault(name, _Change()).rows.append(fresh.slice(0, room))
-        fresh, room = fresh.slice(room), 0
+def _add(changes: dict[str, _Change], fresh: pa.Table, number: int) -> None:
+    """Put fresh rows into new parts, from a number on."""
+    for start in range(0, len(fresh), PART_ROWS):
+        changes[name_of(number)] = _Change(rows=[fresh.slice(start, PART_ROWS)])
+        number += 1
+
+
+def merges(published: Iterable[Part]) -> Iterator[tuple[Place, list[Part]]]:
+    """Parts to put together, and the name of the one that takes their records: neighbours, but
+    for full parts between them, as many as fit. Afterwards two of them never fit into one."""
+    every = sorted(published, key=lambda part: part.place)
+    for folder in FOLDERS:
+        number = next_number(every, folder)
+        group: list[Part] = []
+        for part in [one for one in every if one.folder == folder and one.rows < PART_ROWS]:
+            whole = [*group, part]
+            if (
+                sum(each.rows for each in whole) > PART_ROWS
+                or sum(each.size for each in whole) > PART_BYTES
+            ):
+                if len(group) > 1:
+                    yield (folder, name_of(number)), group
+                    number += 1
+                group = []
+            group.append(part)
+        if len(group) > 1:
+            yield (folder, name_of(number)), group
+
+
+def next_number(published: Iterable[Part], folder: str) -> int:
+    """The first number that no part of this folder has had."""
+    return 1 + max((number_of(part.name) for part in published if part.folder == folder), default=0)
+
+
+def name_of(number: int) -> str:
+    """The name of a part."""
+    return f"part-{number:08d}.parquet"
 
 
 def number_of(name: str) -> int:
     """The number in a part's name."""
     return int(name.removeprefix("part-").removesuffix(".parquet"))
-
-
-def room_left(published: Iterable[Part]) -> int:
-    """How many captions the last part still takes: publishing so many writes none twice."""
-    last = max((p for p in published if p.folder == CAPTIONS), key=lambda p: p.name, default=None)
-    left = PART_ROWS - last.rows if last is not None else 0
-    return left if left > 0 else PART_ROWS

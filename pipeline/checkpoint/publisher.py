@@ -1,7 +1,12 @@
-"""What waits in the journal becomes parts: once a minute, when a part is full, and at the end.
+"""What waits in the journal becomes parts: once a minute, when there is a part of it, at the end.
 
     stage (write aside, sync, read back) -> plan (its SHA-256 into the journal) -> name it ->
     sync the folder -> next file … -> mark all, and the entries as published -> delete them
+
+At the end of a run small parts are put together:
+
+    stage -> plan (it and the old ones) -> delete the old ones -> sync the folder -> name it ->
+    sync the folder -> mark
 
 All file work happens in a thread of its own and outside any transaction; deleting goes in small
 steps, so that appends come first. A publication that fails is put off and tried again with what
@@ -35,8 +40,8 @@ from pipeline.checkpoint.plan import (
     Place,
     Step,
     make_plan,
+    merges,
     news_of,
-    room_left,
 )
 from pipeline.checkpoint.replica import Replica
 from pipeline.checkpoint.tables import Part
@@ -73,14 +78,13 @@ class Publisher:
         self._output, self._journal, self._lock, self._clock = output, journal, lock, clock
         #: The shared output that follows this one, if any; is it behind?
         self._replica, self._behind = replica, replica is not None
-        #: Set when another host has taken the output over.
-        self.lost: str | None = None
+        #: Set when this run no longer holds the output.
+        self.lost: OutputError | Held | None = None
         self._bodies = output / "_state" / "bodies"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="parts")
         self._waiting = Backlog()
         #: Keys that may stand in a published part already, by folder.
         self._marks: Marks = {CAPTIONS: set(), FAILURES: set()}
-        self._room = PART_ROWS
         self._one = asyncio.Lock()
         self._oldest = self._not_before = clock.monotonic()
         self._wake = asyncio.Event()
@@ -116,10 +120,12 @@ class Publisher:
     async def open(self) -> None:
         """Find every part as the journal knows it. OutputError names one that is not."""
         await self._settle_planned()
+        if merge := await self._journal.call(tables.merging):
+            done = await self.aside(parts.resume_swap, self._output, *merge)
+            await self._journal.call(tables.mark_merge, done=done)
         published = await self._journal.call(tables.parts)
         await self.aside(parts.tidy, self._output, published)
         await self.aside(bodies.prune, self._bodies, now=self._clock.now())
-        self._room = room_left(published)
         if self._replica is not None:
             await self._replica.mend(self.aside)
 
@@ -146,7 +152,7 @@ class Publisher:
 
     def _full(self) -> bool:
         """Is there enough for a part, in rows or in bytes?"""
-        return self._waiting.size >= self._room or self._waiting.text >= LONG_TEXTS
+        return self._waiting.size >= PART_ROWS or self._waiting.text >= LONG_TEXTS
 
     def _due(self) -> float | None:
         """Seconds until the next publication is due; None while there is nothing new."""
@@ -169,11 +175,14 @@ class Publisher:
             try:
                 await self.publish()
             except Held as error:
-                _log.error("%s", error)
-                self.lost, self._not_before = str(error), float("inf")
+                self.lost = error
             except (OSError, OutputError, pa.ArrowException) as error:
-                _log.warning("parts wait, the answers are safe in the journal: %s", error)
-                self._not_before = self._clock.monotonic() + PUBLISH_SECONDS
+                if self.lost is None:
+                    _log.warning("parts wait, the answers are safe in the journal: %s", error)
+                    self._not_before = self._clock.monotonic() + PUBLISH_SECONDS
+            if self.lost is not None:
+                _log.error("%s", self.lost)
+                self._not_before = float("inf")
 
     def stop(self) -> None:
         """Let `keep_publishing` end."""
@@ -190,7 +199,7 @@ class Publisher:
             if not self._waiting:
                 await self._push()
                 return
-            await self.aside(self._lock.confirm)
+            await self.confirm()
             begun, taken = self._clock.monotonic(), self._waiting.all()
             marks, self._marks = self._marks, {CAPTIONS: set(), FAILURES: set()}
             self._writing = True
@@ -206,12 +215,34 @@ class Publisher:
                 self._writing = False
                 self._written.set()
             self._oldest = begun
-            self._room = room_left(await self._journal.call(tables.parts))
             while await self._journal.call(tables.forget_entries, _DELETED_AT_ONCE):
                 pass
             del taken
             await self.aside(give_back)
             await self._push()
+
+    async def put_together(self) -> None:
+        """Make few parts of many small ones. OutputError or OSError when it cannot be; then all
+        are as they were, or the next opening finishes it. Not where another store holds the
+        parts: there a file that goes is one more put that can fail."""
+        if self._replica is not None:
+            return
+        async with self._one:
+            for place, old in merges(await self._journal.call(tables.parts)):
+                new = await self.aside(parts.stage_merged, self._output, place, old)
+                await self._journal.call(tables.plan_merge, new, old)
+                await self.confirm()
+                await self.aside(parts.swap, self._output, new, old)
+                await self._journal.call(tables.mark_merge, done=True)
+            await self._push()
+
+    async def confirm(self) -> None:
+        """Does this run still hold the output? OutputError or Held when it does not."""
+        try:
+            await self.aside(self._lock.confirm)
+        except (OutputError, Held) as error:
+            self.lost = error
+            raise
 
     async def _push(self) -> None:
         """Let the shared output follow."""
@@ -233,6 +264,7 @@ class Publisher:
             base = known.get((step.folder, step.name))
             part = await self.aside(parts.stage, self._output, step, base)
             await self._journal.call(tables.plan_part, part)
+            await self.confirm()
             await self.aside(parts.give_name, self._output, part)
             named.append(part)
         return named

@@ -4,10 +4,14 @@
     parts     the published parts, with the SHA-256 of every byte
     planned   parts that are being replaced, with the SHA-256 that they will have
     meta      `published`: the number of the last entry that is in a part
+    merging   a part that is put together, and (`goes`) the parts that make room for it
     sent      what a shared output holds (`arrived`) or may hold, where this one is its copy
 
-A file below `captions/`, `failures/` or `requests/` is always one of the two that `parts` and
-`planned` name, whatever instant the power went.
+`meta` also says (`log`) that a log belongs to the file: a file that says so without one has lost
+the answers in it.
+
+A file below `captions/`, `failures/` or `requests/` is always one that `parts`, `planned` or
+`merging` name, whatever instant the power went.
 """
 
 from __future__ import annotations
@@ -47,6 +51,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE sent (folder TEXT, name TEXT, sha256 TEXT NOT NULL, size INTEGER NOT NULL,
                               arrived INTEGER NOT NULL, PRIMARY KEY (folder, name, sha256)
                              ) WITHOUT ROWID""",
+    ),
+    (
+        """CREATE TABLE merging (folder TEXT, name TEXT, rows INTEGER NOT NULL,
+                                 sha256 TEXT NOT NULL, size INTEGER NOT NULL,
+                                 mtime_ns INTEGER NOT NULL, goes INTEGER NOT NULL,
+                                 PRIMARY KEY (folder, name)) WITHOUT ROWID""",
     ),
 )
 #: Replies are about 1.5 KB: five to a page cost a third less than two.
@@ -240,6 +250,77 @@ def mark_parts(db: sqlite3.Connection, named: Iterable[Part], *, upto: int | Non
         if upto is not None:
             db.execute("DELETE FROM planned")
             db.execute("UPDATE meta SET value = ? WHERE name = 'published'", (upto,))
+
+
+def drop_part(db: sqlite3.Connection, part: Part) -> None:
+    """This part is no more."""
+    with transaction(db):
+        for table in ("parts", "planned"):
+            db.execute(f"DELETE FROM {table} WHERE folder = ? AND name = ?", part.place)  # noqa: S608 - our own names
+
+
+def plan_merge(db: sqlite3.Connection, new: Part, old: Sequence[Part]) -> None:
+    """Say that parts are about to go, and which one takes their records."""
+    with transaction(db):
+        for part, goes in ((new, 0), *((part, 1) for part in old)):
+            db.execute("INSERT INTO merging VALUES (?, ?, ?, ?, ?, ?, ?)", (*astuple(part), goes))
+
+
+def merging(db: sqlite3.Connection) -> tuple[Part, list[Part]] | None:
+    """The part that is being put together and those that go, if that was cut short."""
+    names = ("folder", "name", "rows", "sha256", "size", "mtime_ns")
+    rows = db.execute(f"SELECT {', '.join(names)} FROM merging ORDER BY goes, name")  # noqa: S608 - our own names
+    parts = [Part(**dict(zip(names, row, strict=True))) for row in rows]
+    return (parts[0], parts[1:]) if parts else None
+
+
+def mark_merge(db: sqlite3.Connection, *, done: bool) -> None:
+    """The new part has its name and the old ones are gone; or (not done) nothing has happened."""
+    with transaction(db):
+        if done:
+            old = "SELECT folder, name FROM merging WHERE goes"
+            db.execute(f"DELETE FROM parts WHERE (folder, name) IN ({old})")  # noqa: S608 - our own names
+            db.execute(
+                "INSERT OR REPLACE INTO parts SELECT folder, name, rows, sha256, size, mtime_ns "
+                "FROM merging WHERE NOT goes"
+            )
+        db.execute("DELETE FROM merging")
+
+
+# --- the log -----------------------------------------------------------------------------------
+
+
+def expect_log(db: sqlite3.Connection) -> None:
+    """Note in the file itself that a log belongs to it. The log stays: an empty one is a lost one."""
+    db.execute("INSERT OR REPLACE INTO meta VALUES ('log', 1)")
+    db.execute("PRAGMA wal_checkpoint(FULL)")
+
+
+def forget_log(db: sqlite3.Connection) -> None:
+    """The file is complete without its log as soon as this is folded in."""
+    db.execute("DELETE FROM meta WHERE name = 'log'")
+
+
+def log_of(path: Path) -> Path:
+    """Where SQLite keeps the log of a journal."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def log_is_lost(path: Path) -> bool:
+    """Does the file expect a log that is not there? Answers that were in no part stood in it."""
+    log = log_of(path)
+    if not path.exists() or (log.exists() and log.stat().st_size):
+        return False
+    # Immutable: the file as it is, without a look at a log.
+    uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+    try:
+        db = sqlite3.connect(uri, uri=True)
+        try:
+            return bool(db.execute("SELECT value FROM meta WHERE name = 'log'").fetchone())
+        finally:
+            db.close()
+    except sqlite3.Error:
+        return False  # new or damaged: opening it tells which
 
 
 def shrink(db: sqlite3.Connection, above: int) -> None:

@@ -195,7 +195,7 @@ class Desk:
     async def _ask(self, request: Request, body: bytes, attempt: int) -> tuple[Sent, Told]:
         """One HTTP attempt; returns when its outcome is on disk. Raises Stopped."""
         if (full := self.checkpoint.full()) is not None:
-            self.gate.stop(StopReason(exit=Exit.OUTPUT, message=full, resume_after=None))
+            self.gate.stop(StopReason(exit=full.exit_code, message=str(full), resume_after=None))
         if self.checkpoint.crowded:
             await self.checkpoint.room()
         asked = self.clock.monotonic()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.checkpoint.check import check_output, repair
 from pipeline.checkpoint.lock import held, locked
+from pipeline.checkpoint.mend import make_state, mend
 from pipeline.checkpoint.shared import check_shared, repair_shared
 from pipeline.clock import SystemClock
-from pipeline.errors import Exit, Held, OutputError
+from pipeline.errors import Exit, Held, OutputError, UsageError
 from pipeline.stories.place import ours, shared
 from pipeline.stories.verify_keys import check_keys
 
@@ -19,15 +21,19 @@ if TYPE_CHECKING:
     from pipeline.config import JobConfig
 
 
-def verify_command(job: JobConfig, *, repair: bool, as_json: bool) -> int:
-    """0 when every promise holds, 73 when one does not."""
+def verify_command(
+    job: JobConfig, *, repair: bool, as_json: bool, forget: Sequence[str] = ()
+) -> int:
+    """0 when every promise holds, 73 when one does not. forget: parts to give up (with repair)."""
+    if forget and not repair:
+        raise UsageError("--forget goes with --repair")
     ours(job)
     output, store = Path(job.output.path), shared(job)
-    if not (output / "_state").exists():
+    if not (make_state(output) if repair else (output / "_state").exists()):
         raise OutputError(f"{job.output.shown}: nothing here yet; run the job first")
     if holder := held(output / "_state" / "lock"):
         raise Held(f"{output}: a run is going on ({holder}); verify when it has ended")
-    done = _repaired(output, store) if repair else []
+    done = _repaired(output, store, forget) if repair else []
     findings = check_output(output)
     if store is not None:
         findings += check_shared(output, store)
@@ -46,7 +52,7 @@ def verify_command(job: JobConfig, *, repair: bool, as_json: bool) -> int:
     return int(Exit.OUTPUT) if findings else 0
 
 
-def _repaired(output: Path, store: Store | None) -> list[str]:
+def _repaired(output: Path, store: Store | None, forget: Sequence[str]) -> list[str]:
     with locked(output / "_state" / "lock", now=SystemClock().now()):
-        done = repair(output)
+        done = mend(output, forget) + repair(output)
         return done if store is None else done + repair_shared(output, store)
