@@ -269,6 +269,8 @@ def plan_merge(db: sqlite3.Connection, new: Part, old: Sequence[Part]) -> None:
 def merging(db: sqlite3.Connection) -> tuple[Part, list[Part]] | None:
     """The part that is being put together and those that go, if that was cut short."""
     names = ("folder", "name", "rows", "sha256", "size", "mtime_ns")
+    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'merging'").fetchone():
+        return None  # the journal of an earlier version that was opened for reading only
     rows = db.execute(f"SELECT {', '.join(names)} FROM merging ORDER BY goes, name")  # noqa: S608 - our own names
     parts = [Part(**dict(zip(names, row, strict=True))) for row in rows]
     return (parts[0], parts[1:]) if parts else None

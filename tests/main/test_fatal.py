@@ -56,7 +56,12 @@ class Watched:
 
 def ran(folder: Path, concurrency: int, **knobs: Any) -> tuple[dict[str, Any], Watched]:
     """One run over `ROWS` images; without limits and faults but those in `knobs`."""
-    endpoint = {**UNLIMITED, "profile": "openrouter", **knobs.pop("endpoint", {})}
+    endpoint = {
+        **UNLIMITED,
+        "profile": "openrouter",
+        "key_host": "sim.example",
+        **knobs.pop("endpoint", {}),
+    }
     quota = {"concurrency": concurrency, "requests_per_minute": None, "requests_per_day": None}
     job = job_of(folder, ROWS, endpoint=endpoint, quota=quota)
     clock = VirtualClock()
