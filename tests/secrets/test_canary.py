@@ -200,9 +200,9 @@ def _broken(folder: Path) -> None:
 
 CASES = [
     *(Case(name, (0, 1, 69, 75, 77), path=name) for name in ANSWERS),
-    Case("connection reset", (1, 69), path="reset", job={"retry": {"attempts": 1}}),
-    Case("deadline", (1, 69), path="slow", job={"endpoint": {"timeout": 1}}),
-    Case("models fail", (0, 1, 69, 77), path="models_fail"),
+    Case("connection reset", (69, 75), path="reset", job={"retry": {"attempts": 1}}),
+    Case("deadline", (69, 75), path="slow", job={"endpoint": {"timeout": 1}}),
+    Case("models fail", (0, 1, 69, 75, 77), path="models_fail"),
     Case("nobody listens", 69, job={"endpoint": {"base_url": "http://127.0.0.1:9/v1"}}),
     Case("no TLS there", 69, job={"endpoint": {"base_url": "https://127.0.0.1:9/v1"}}),
     Case("http to a stranger", 78, job={"endpoint": {"base_url": "http://service.example/v1"}}),

@@ -190,8 +190,12 @@ async def run(output: Path, acks: int) -> None:
         rows, shape = joined(MANIFEST, NAMING, output), joined_schema(MANIFEST.arrow())
         whole = Rows(schema=shape, batches=rows, pictures=pictures)
         export(whole, output.parent / "export.jsonl", "jsonl")
-        append_run(output, {"run_id": "run"})
+        append_run(output, dict.fromkeys(SUMMARY_KEYS) | {"run_id": "run"})
         os.write(acks, f"{SUMMARY}\n".encode())
+
+
+#: What a summary needs to be taken for one.
+SUMMARY_KEYS = ("exit_code", "reason", "images", "captioned", "left", "resume_after")
 
 
 def main(output: Path, log: Path) -> int:
