@@ -168,7 +168,7 @@ MUTANTS = {
         file="checkpoint/lock.py",
         old="        if _try(fd, fcntl.LOCK_EX):\n",
         new="        if True:\n",
-        killer="tests/checkpoint/test_checkpoint.py::test_the_lock_names_its_holder_and_goes_with_it",
+        killer="tests/checkpoint/test_lock.py::test_a_lock_that_names_nobody_holds_all_the_same",
     ),
     "a permit is given before it is in the ledger": Mutant(
         file="quota/gate.py",
