@@ -29,7 +29,10 @@ def test_status_of_a_run_that_goes_on(tmp_path: Path) -> None:
 
         def settled() -> bool:
             seen.update(pipeline("status", job, "--json", env=env).summary)
-            return bool(seen["running"]) and seen["live"]["settled_this_run"] >= 3
+            live = seen["live"] or {
+                "settled_this_run": 0
+            }  # the lock comes before the first numbers
+            return bool(seen["running"]) and live["settled_this_run"] >= 3
 
         until(settled)
         said = pipeline("status", job, env=env).out
