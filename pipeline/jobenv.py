@@ -38,7 +38,12 @@ _SECRET_WORDS = frozenset(
     ]
 )
 #: Settings that may hold one: they go to the host that they name and nowhere else.
-_MAY_HOLD_SECRETS = (("notify", "url"), ("endpoint", "proxy"))
+_MAY_HOLD_SECRETS = {
+    ("notify", "url"),
+    ("endpoint", "proxy"),
+    ("endpoints", "proxy"),
+    ("images", "proxy"),
+}
 MAX_ENV = 1_000_000
 
 

@@ -195,10 +195,10 @@ class Checkpoint:
             await self._publisher.publish()
             await self._publisher.put_together()
         except (OSError, pa.ArrowException) as error:
-            await self._publisher.confirm()
+            await self._journal.confirm()
             raise OutputError(
                 f"{self._output}: parts cannot be written ({error}); the answers are safe in the "
-                "journal: make room and run again"
+                "journal: mend the folder or make room, and run again"
             ) from error
 
     def settled_all(self) -> None:

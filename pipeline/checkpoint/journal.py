@@ -172,6 +172,10 @@ class Journal:
         if not os.path.exists(tables.log_of(self.path)):  # noqa: PTH110 - a third of the time, for each commit
             self._fold_removed_log()
 
+    async def confirm(self) -> None:
+        """Is every answer that was stored still there? OutputError or Held when it is not."""
+        await self._run(self._confirm)
+
     def _confirm(self) -> None:
         """Is this still the journal of this output, and the output ours? What is written into a
         file without a name is lost."""

@@ -177,12 +177,20 @@ class Publisher:
             except Held as error:
                 self.lost = error
             except (OSError, OutputError, pa.ArrowException) as error:
-                if self.lost is None:
-                    _log.warning("parts wait, the answers are safe in the journal: %s", error)
-                    self._not_before = self._clock.monotonic() + PUBLISH_SECONDS
+                await self._put_off(error)
             if self.lost is not None:
                 _log.error("%s", self.lost)
                 self._not_before = float("inf")
+
+    async def _put_off(self, error: Exception) -> None:
+        """Try again later what could not be published, unless the output is lost."""
+        try:
+            await self._journal.confirm()
+        except (OutputError, Held) as gone:
+            self.lost = self.lost or gone
+        if self.lost is None:
+            _log.warning("parts wait, the answers are safe in the journal: %s", error)
+            self._not_before = self._clock.monotonic() + PUBLISH_SECONDS
 
     def stop(self) -> None:
         """Let `keep_publishing` end."""

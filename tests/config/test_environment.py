@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import JobError
-from pipeline.jobenv import environment, read_env_file
-from tests.config.jobs import load, refused
+from pipeline.jobenv import environment, expand, read_env_file
+from pipeline.jobfile import read_job
+from tests.config.jobs import load, refused, write
 
 CANARY = "sk-or-v1-0123456789abcdef0123456789abcdef"
 ENV = {"X": "one", "EMPTY": "", "YAML": "a: 1\nb: [2", "VAR": "${X}", "LOOKS": CANARY}
@@ -204,9 +205,21 @@ def test_a_secret_by_its_name_stands_nowhere_but_where_it_must(tmp_path: Path, n
             assert f"{name} is the name of a secret" in message
             assert "hunter2" not in message
     more = f"notify: {{url: 'https://a.example/${{{name}}}'}}\nendpoint: {{proxy: 'http://u:${{{name}}}@p:1'}}\n"
+    more += f"images: {{proxy: 'http://u:${{{name}}}@p:2'}}\n"
     job = load(tmp_path, more, environ=environ)
     assert job.notify.url == "https://a.example/hunter2-hunter2"
     assert job.endpoint.proxy == "http://u:hunter2-hunter2@p:1"
+    assert job.images.proxy == "http://u:hunter2-hunter2@p:2"
+
+
+def test_each_of_several_endpoints_may_hold_a_secret_in_its_proxy_alone(tmp_path: Path) -> None:
+    environ = {"PROXY_PASSWORD": "hunter2-hunter2"}
+    proxy = "{proxy: 'http://u:${PROXY_PASSWORD}@p:1'}"
+    document = read_job(write(tmp_path, f"endpoints: [{{}}, {proxy}]\n"))
+    assert expand(document, environ)["endpoints"][1]["proxy"] == "http://u:hunter2-hunter2@p:1"
+    for name in ("model", "base_url", "key_host"):
+        more = f"endpoints: [{{}}, {{{name}: '${{PROXY_PASSWORD}}'}}]\n"
+        assert "PROXY_PASSWORD is the name of a secret" in refused(tmp_path, more)[1]
 
 
 @pytest.mark.parametrize("name", PLAIN)

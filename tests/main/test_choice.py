@@ -15,6 +15,7 @@ from pipeline.sim.models import Model
 from pipeline.stories.options import RunOptions
 from tests.main.test_nights import FREE, chats, job_of
 from tests.support.command import ROOT, pipeline, simulator
+from tests.support.gateways import gateway
 from tests.support.virtual import VirtualClock, run
 from tests.support.world import run_job
 
@@ -168,6 +169,23 @@ def test_there_is_none_to_choose(tmp_path: Path) -> None:
     assert isinstance(error, ServiceError)
     assert "endpoint.model" in str(error)
     assert not nights.pin.exists()
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["run", "--json"], ["plan"]])
+def test_there_is_none_to_choose_in_one_line(tmp_path: Path, arguments: list[str]) -> None:
+    """The gateway's one model does not say that it sees: one line, and with --json the summary."""
+    with gateway(lambda *_: None) as service:
+        endpoint = {"profile": "openai", "base_url": service.base, "api_key_env": None}
+        ended = pipeline(arguments[0], auto_job(tmp_path, endpoint=endpoint), *arguments[1:])
+    assert ended.code == 69
+    assert len(ended.err.splitlines()) == 1
+    assert "the service lists no free model that takes images" in ended.err
+    if "--json" in arguments:
+        assert ended.summary["exit_code"] == 69
+        assert ended.summary["reason"] in ended.err
+    else:
+        assert not ended.out
+    assert not service.asked
 
 
 def test_a_key_that_is_refused_while_choosing(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -124,31 +126,68 @@ def test_a_missing_log_of_the_journal_is_noticed(tmp_path: Path) -> None:
     assert len(check_whole(tmp_path / "out")) == 200
 
 
+@contextmanager
+def at_work(folder: Path) -> Iterator[tuple[Server, Path, subprocess.Popen[bytes]]]:
+    """A run of 200 images that has asked some of them."""
+    with simulator(folder, "rpm=null", "latency=[0.05, 0.06]") as server:
+        job = write_job(folder, server.base, folder_of(folder, 200), quota={"concurrency": 4})
+        run = start("run", job, stderr=subprocess.PIPE)
+        until(lambda: len(server.asked()) > 20)
+        yield server, job, run
+
+
 def test_a_lock_file_that_is_removed_lets_nobody_in(tmp_path: Path) -> None:
     """The usual hand on a "stale" lock: the second run is refused, no key is asked twice."""
-    with simulator(tmp_path, "rpm=null", "latency=[0.05, 0.06]") as server:
-        job = write_job(tmp_path, server.base, folder_of(tmp_path, 200), quota={"concurrency": 4})
-        run = start("run", job)
-        until(lambda: len(server.asked()) > 20)
+    with at_work(tmp_path) as (server, job, run):
         (tmp_path / "out/_state/lock").unlink()
         second = pipeline("run", job)
         assert second.code == 76, second.err
-        assert run.wait() == 0
+        run.communicate()
+        assert run.returncode == 0
         assert len(server.asked()) == 200
     assert len(check_whole(tmp_path / "out")) == 200
 
 
-def test_an_output_that_is_deleted_is_not_called_safe(tmp_path: Path) -> None:
-    with simulator(tmp_path, "rpm=null", "latency=[0.05, 0.06]") as server:
-        job = write_job(tmp_path, server.base, folder_of(tmp_path, 200), quota={"concurrency": 4})
-        run = start("run", job)
-        until(lambda: len(server.asked()) > 20)
-        shutil.rmtree(tmp_path / "out", ignore_errors=True)
-        ended = run.communicate()
-        assert run.returncode == 73, ended
+def all_of_it(out: Path) -> None:
+    shutil.rmtree(out, ignore_errors=True)
+
+
+def captions_then_journal(out: Path) -> None:
+    shutil.rmtree(out / "captions")
+    for path in (out / "_state").glob("journal.db*"):
+        path.unlink()
+
+
+@pytest.mark.parametrize("delete", [all_of_it, captions_then_journal])
+def test_an_output_that_is_deleted_is_not_called_safe(
+    delete: Callable[[Path], None], tmp_path: Path
+) -> None:
+    with at_work(tmp_path) as (_, job, run):
+        delete(tmp_path / "out")
+        err = run.communicate()[1].decode()
+        assert run.returncode == 73, err
+        assert "deleted" in err.splitlines()[-1]
+        assert "safe in the journal" not in err
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
         assert pipeline("run", job).code == 0
     assert len(published(tmp_path / "out")) == 200
+
+
+def test_parts_that_cannot_be_written_leave_their_answers_in_the_journal(tmp_path: Path) -> None:
+    """Said so, and true: the next run asks the rest alone."""
+    with at_work(tmp_path) as (server, job, run):
+        shutil.rmtree(tmp_path / "out/captions")
+        (tmp_path / "out/captions").touch()
+        until(lambda: len(server.asked()) > 40)
+        run.terminate()
+        err = run.communicate()[1].decode()
+        assert "safe in the journal" in err.splitlines()[-1]
+        answered = len(server.answered())
+        (tmp_path / "out/captions").unlink()
+        assert pipeline("run", job).code == 0
+        assert len(server.answered()) <= 200 + 4  # those in flight, at most
+        assert answered > 40
+    assert len(check_whole(tmp_path / "out")) == 200
 
 
 def test_readers_beside_a_run_see_whole_parts(tmp_path: Path) -> None:

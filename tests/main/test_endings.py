@@ -7,7 +7,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +96,13 @@ def ending_of(process: subprocess.Popen[str]) -> tuple[int, dict[str, object], s
     return process.returncode, json.loads(out), err
 
 
-def started(job: Path) -> subprocess.Popen[str]:
+def started(job: Path, script: str | None = None) -> subprocess.Popen[str]:
+    """`run JOB --json` under way; script: Python that stands for the command."""
+    arguments = command("run", job, "--json")
+    if script is not None:
+        arguments[1:3] = ["-c", script]
     return subprocess.Popen(
-        command("run", job, "--json"),
+        arguments,
         cwd=ROOT,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -192,14 +195,7 @@ def test_a_second_signal_ends_a_run_whose_read_hangs(tmp_path: Path, hang: str) 
     script = HANGING.replace("HANG", repr(hang)).replace("MARK", repr(str(mark)))
     with simulator(tmp_path, "latency=[0.01, 0.02]", "rpm=null") as server:
         job = write_job(tmp_path, server.base, folder_of(tmp_path, 5))
-        process = subprocess.Popen(
-            [sys.executable, "-c", script, "run", str(job), "--json"],
-            cwd=ROOT,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        process = started(job, script)
         until(mark.exists)
         insist(process)
         out, err = process.communicate(timeout=30)
@@ -225,14 +221,7 @@ main()
 """
     with simulator(tmp_path) as server:
         job = write_job(tmp_path, server.base, folder_of(tmp_path, 3))
-        process = subprocess.Popen(
-            [sys.executable, "-c", script, "run", str(job), "--json"],
-            cwd=ROOT,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        process = started(job, script)
         until(mark.exists)
         process.send_signal(signal.SIGTERM)
         code, summary, err = ending_of(process)

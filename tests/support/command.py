@@ -61,6 +61,7 @@ def start(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     stdout: IO[bytes] | int = subprocess.DEVNULL,
+    stderr: IO[bytes] | int = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
     """Start `python -m pipeline …`; the caller ends it."""
     return subprocess.Popen(
@@ -68,7 +69,7 @@ def start(
         cwd=cwd or ROOT,
         env=environment(env),
         stdout=stdout,
-        stderr=subprocess.DEVNULL,
+        stderr=stderr,
     )
 
 
