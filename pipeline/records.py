@@ -144,6 +144,8 @@ class Completion:
     served_model: str | None = None
     provider: str | None = None
     generation_id: str | None = None
+    #: Characters of reasoning that came beside the content.
+    reasoning: int = 0
 
 
 class Record(NamedTuple):

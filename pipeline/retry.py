@@ -17,6 +17,7 @@ class Kind(StrEnum):
 
     OK = "ok"
     TRUNCATED = "truncated"  # finish_reason length: usable, cut
+    NO_ROOM = "no_room"  # finish_reason length before the first word: thinking took max_tokens
     EMPTY = "empty"  # a success without a caption in it
     MALFORMED = "malformed"  # a 200 that cannot be read
     REFUSED = "refused"  # the model will not
@@ -62,6 +63,15 @@ class Verdict:
     limit: int | None = None
     #: Number in its pack (from 1) of the image that the service named, if it did.
     suspect: int | None = None
+    #: For the record: a finish word that is not known.
+    flags: tuple[str, ...] = ()
+    #: Nothing tells its class, or it comes of how model and server are set up: it may be said to
+    #: every image alike.
+    systemic: bool = False
+    #: A 403 without a word about the key: it may be about this image, or pass.
+    forbidden: bool = False
+    #: No later answer will be another: out of credit.
+    final: bool = False
 
 
 class Action(StrEnum):
@@ -86,6 +96,7 @@ class RetryDecision:
 TABLE: dict[Kind, tuple[Action, Action, bool]] = {
     Kind.OK: (Action.DONE, Action.RETRY, True),
     Kind.TRUNCATED: (Action.DONE, Action.SPLIT, True),
+    Kind.NO_ROOM: (Action.FAIL, Action.SPLIT, True),
     Kind.EMPTY: (Action.RETRY, Action.RETRY, True),
     Kind.MALFORMED: (Action.RETRY, Action.RETRY, True),
     Kind.REFUSED: (Action.FAIL, Action.SPLIT, True),

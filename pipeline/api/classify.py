@@ -10,85 +10,17 @@ the last resort. Bodies and wordings: OpenRouter's "Errors and debugging" and ca
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
-from pipeline.api import waits
+from pipeline.api import waits, wording
 from pipeline.api.evidence import Evidence, error_in, evidence_of
 from pipeline.api.reading import completion_of
+from pipeline.api.wording import PASSING, finish_kind, status_class
 from pipeline.records import Completion, Reply
 from pipeline.retry import Kind, Scope, Verdict
-
-_Words = tuple[tuple[str, ...], Kind, Scope, str | None]
-
-#: Substrings of the lower-case text (message and upstream body) -> class. First match wins.
-#: (any of these, kind, scope, error code of the record)
-_TEXT: tuple[_Words, ...] = (
-    (("free-models-per-min", "openrouter_free_tier_per_minute"), Kind.ACCOUNT_MINUTE, Scope.ACCOUNT, None),
-    (("free-models-per-day", "openrouter_free_tier_daily"), Kind.ACCOUNT_DAY, Scope.ACCOUNT, None),
-    (("limit_rpd/", "per day (rpd)", "per day (tpd)"), Kind.MODEL_DAY, Scope.MODEL, None),
-    (("limit_rpm/", "per min (rpm)", "per min (tpm)", "model rate limit exceeded"), Kind.MODEL_MINUTE, Scope.MODEL, None),
-    # Keys and budgets that are told as a plain 400: Google, LiteLLM without and with its database.
-    (("api key not valid", "api key expired", "api_key_invalid", "no_db_connection", "expired_key", "budget_exceeded"), Kind.ACCOUNT_FATAL, Scope.ACCOUNT, None),
-    (("openrouter_in_flight_budget",), Kind.TRANSIENT, Scope.ITEM, "server_error"),
-    (("is not a valid model id", "no endpoints found", "unavailable for free", "must have 3 items or fewer", "model_not_found", "invalid model name passed"), Kind.CONFIG_FATAL, Scope.MODEL, None),
-    (("is not a multimodal model", "only supported by certain models", "missing data required for image input"), Kind.CONFIG_FATAL, Scope.MODEL, None),
-    # A field that the service does not know is wrong in every request.
-    (("unknown name \"", "unrecognized request argument", "unknown parameter", "unsupported_parameter", "unsupported_value", "unsupportedparamserror", "extra inputs are not permitted"), Kind.CONFIG_FATAL, Scope.MODEL, None),
-    (("failed to extract", "image_download_failed", "imagefetcherror", "invalid or unsupported file uri", "invalid_image_url", "while downloading"), Kind.IMAGE_UNREACHABLE, Scope.ITEM, "image_rejected"),
-    (("unable to process input image", "provided image is not valid", "failed to process inputs", "base64 decoding failed", "unsupported mime type", "invalid image input", "invalid_image", "image_too_large", "image_too_small", "unsupported_image_format", "image_not_found"), Kind.IMAGE_REJECTED, Scope.ITEM, "image_rejected"),
-    (("user location is not supported",), Kind.TRANSIENT, Scope.ITEM, "server_error"),
-    (("content_policy_violation", "was flagged for", "requires moderation", "prohibited_content", "blockreason", "by the safety system", "content management policy", "content_filter"), Kind.SAFETY, Scope.ITEM, "safety"),
-    (("context_length_exceeded", "contextwindowexceedederror", "context length", "token_limit_exceeded", "string_too_long", "exceeds the maximum number of tokens"), Kind.TOO_LONG, Scope.ITEM, "too_long"),
-)  # fmt: skip
-
-#: `error_type` (OpenRouter, since 2026) -> class, for those that the text does not settle.
-_TYPES: dict[str, tuple[Kind, Scope, str | None]] = {
-    "authentication": (Kind.ACCOUNT_FATAL, Scope.ACCOUNT, None),
-    "permission_denied": (Kind.ACCOUNT_FATAL, Scope.ACCOUNT, None),
-    "payment_required": (Kind.ACCOUNT_FATAL, Scope.ACCOUNT, None),
-    "insufficient_quota": (Kind.ACCOUNT_FATAL, Scope.ACCOUNT, None),  # OpenAI: out of credit
-    "rate_limit_exceeded": (Kind.UPSTREAM, Scope.MODEL, None),
-    "provider_overloaded": (Kind.TRANSIENT, Scope.ITEM, "server_error"),
-    "provider_unavailable": (Kind.TRANSIENT, Scope.ITEM, "server_error"),
-    "payload_too_large": (Kind.TOO_LARGE, Scope.ITEM, "too_large"),
-    "refusal": (Kind.REFUSED, Scope.ITEM, "refused"),
-    "not_found": (Kind.CONFIG_FATAL, Scope.MODEL, None),
-    "server": (Kind.TRANSIENT, Scope.ITEM, "server_error"),
-    "timeout": (Kind.TRANSIENT, Scope.ITEM, "timeout_service"),
-}
-
-#: HTTP status (or `error.code`) -> class, when nothing better is known.
-_STATUS: dict[int, tuple[Kind, Scope, str | None]] = {
-    400: (Kind.BAD_REQUEST, Scope.ITEM, "refused"),
-    401: (Kind.ACCOUNT_FATAL, Scope.ACCOUNT, None),
-    402: (Kind.ACCOUNT_FATAL, Scope.ACCOUNT, None),
-    403: (Kind.ACCOUNT_FATAL, Scope.ACCOUNT, None),
-    404: (Kind.CONFIG_FATAL, Scope.MODEL, None),
-    405: (Kind.CONFIG_FATAL, Scope.MODEL, None),
-    408: (Kind.TRANSIENT, Scope.ITEM, "timeout_service"),
-    412: (Kind.BAD_REQUEST, Scope.ITEM, "refused"),
-    413: (Kind.TOO_LARGE, Scope.ITEM, "too_large"),
-    422: (Kind.BAD_REQUEST, Scope.ITEM, "refused"),
-    429: (Kind.UPSTREAM, Scope.MODEL, None),
-    504: (Kind.TRANSIENT, Scope.ITEM, "timeout_service"),
-    524: (Kind.TRANSIENT, Scope.ITEM, "timeout_service"),
-}
-
-#: Finish words that mean a filter stopped the answer (Gemini's own words included).
-_FILTERED = frozenset(
-    [
-        "content_filter",
-        "safety",
-        "recitation",
-        "prohibited_content",
-        "blocklist",
-        "spii",
-        "image_safety",
-    ]
-)
-_CUT = frozenset({"length", "max_tokens"})
 
 MESSAGE_CHARS = 400
 
@@ -107,9 +39,10 @@ def classify(reply: Reply, *, now: float) -> tuple[Verdict, Completion | None]:
         words = f"HTTP {reply.status}: the service redirects; set endpoint.base_url to its address"
         return Verdict(kind=Kind.CONFIG_FATAL, scope=Scope.MODEL, message=words), None
     if reply.status >= 400 or found.is_error:
-        partial = completion is not None and completion.native_finish_reason
-        if partial and str(partial).lower() in _FILTERED:
-            return _verdict(Kind.SAFETY, Scope.ITEM, "safety", found, reply, now), completion
+        if completion is not None and finish_kind(completion.native_finish_reason) is Kind.SAFETY:
+            return replace(
+                _of_error(found, reply, now), kind=Kind.SAFETY, scope=Scope.ITEM, code="safety"
+            ), completion
         return _of_error(found, reply, now), completion
     if completion is None:
         return _unreadable(value, reply, found), None
@@ -148,69 +81,70 @@ def _unreadable(value: Any, reply: Reply, found: Evidence) -> Verdict:
 
 def _of_completion(completion: Completion) -> Verdict:
     """A success, or what only looks like one."""
-    finish = (completion.finish_reason or "").lower()
-    native = (completion.native_finish_reason or "").lower()
+    word, native = completion.finish_reason, completion.native_finish_reason
+    kinds = {finish_kind(word), finish_kind(native)}
     text = completion.content.strip()
-    if finish in _FILTERED or native in _FILTERED:
-        words = f"stopped by the service's filter ({native or finish})"
-        return Verdict(kind=Kind.SAFETY, scope=Scope.ITEM, code="safety", message=words)
+    if Kind.SAFETY in kinds:
+        message = f"stopped by the service's filter ({native or word})"[:MESSAGE_CHARS]
+        return Verdict(kind=Kind.SAFETY, scope=Scope.ITEM, code="safety", message=message)
     if completion.refusal and not text:
+        refusal = completion.refusal[:MESSAGE_CHARS]
+        return Verdict(kind=Kind.REFUSED, scope=Scope.ITEM, code="refused", message=refusal)
+    if Kind.TRANSIENT in kinds:
+        message = f"the provider broke off ({native or word})"[:MESSAGE_CHARS]
+        return Verdict(kind=Kind.TRANSIENT, scope=Scope.ITEM, code="server_error", message=message)
+    if Kind.TRUNCATED in kinds:
+        if text:
+            return Verdict(kind=Kind.TRUNCATED, code="truncated", message="cut at max_tokens")
         return Verdict(
-            kind=Kind.REFUSED,
-            scope=Scope.ITEM,
-            code="refused",
-            message=completion.refusal[:MESSAGE_CHARS],
+            kind=Kind.NO_ROOM, scope=Scope.ITEM, code="truncated", message=_no_room(completion)
         )
-    if finish == "error":
-        words = "the provider broke off"
-        return Verdict(kind=Kind.TRANSIENT, scope=Scope.ITEM, code="server_error", message=words)
-    if finish in _CUT or native in _CUT:
-        return Verdict(kind=Kind.TRUNCATED, code="truncated", message="cut at max_tokens")
     if not text:
+        message = _only_reasoning(completion) if completion.reasoning else "the caption is empty"
         return Verdict(
-            kind=Kind.EMPTY, scope=Scope.ITEM, code="empty", message="the caption is empty"
+            kind=Kind.EMPTY,
+            scope=Scope.ITEM,
+            code="empty",
+            message=message,
+            systemic=completion.reasoning > 0,
         )
-    return Verdict(kind=Kind.OK)
+    # What the service means by an unknown word is not known: the caption is kept and marked.
+    flags = () if finish_kind(word) else (f"finish:{_plain(word or '')}",)
+    return Verdict(kind=Kind.OK, flags=flags)
+
+
+def _no_room(completion: Completion) -> str:
+    thought = f" ({completion.reasoning} characters of reasoning)" if completion.reasoning else ""
+    return (
+        f"max_tokens was used up before the first word{thought}: raise endpoint.params.max_tokens, "
+        "or switch thinking off (endpoint.params: reasoning_effort: none)"
+    )
+
+
+def _only_reasoning(completion: Completion) -> str:
+    return (
+        f"only reasoning came ({completion.reasoning} characters): switch thinking off "
+        "(endpoint.params: reasoning_effort: none) or take the server's reasoning parser away"
+    )
+
+
+def _plain(word: str) -> str:
+    """A word of the service's that is safe in a list of flags."""
+    return "".join(c if c.isalnum() or c in "_-.:" else "_" for c in word.strip().lower())[:40]
 
 
 def _of_error(found: Evidence, reply: Reply, now: float) -> Verdict:
     """The class of an error, from the most telling evidence to the least."""
-    if found.zero_limit:
-        return _verdict(Kind.CONFIG_FATAL, Scope.MODEL, None, found, reply, now)
-    if found.per_day:
-        return _verdict(Kind.MODEL_DAY, Scope.MODEL, None, found, reply, now)
-    if found.per_minute:
-        return _verdict(Kind.MODEL_MINUTE, Scope.MODEL, None, found, reply, now)
-    if found.resets_at is not None and found.status in (402, 403, 429):
-        return _verdict(Kind.BUDGET, Scope.ACCOUNT, None, found, reply, now)
-    text = found.text
-    for words, kind, scope, code in _TEXT:
-        if any(word in text for word in words):
-            return _verdict(kind, scope, code, found, reply, now)
-    if found.moderated:
-        return _verdict(Kind.SAFETY, Scope.ITEM, "safety", found, reply, now)
-    if found.status == 429 and found.gateway_limit:
-        return _verdict(Kind.ACCOUNT_MINUTE, Scope.ACCOUNT, None, found, reply, now)
-    if found.is_page and reply.status in (403, 429):
-        # The edge in front of the service blocks a burst; it is not the service's own word.
-        return _verdict(Kind.TRANSIENT, Scope.ITEM, "server_error", found, reply, now)
-    typed = _TYPES.get(found.error_type)
-    if typed is not None and (
-        found.status != 429 or typed[0] in (Kind.UPSTREAM, Kind.ACCOUNT_FATAL)
-    ):
-        kind, scope, code = typed
-    else:
-        kind, scope, code = _STATUS.get(found.status, (Kind.TRANSIENT, Scope.ITEM, "server_error"))
-        if found.status not in _STATUS and 400 <= found.status < 500 and found.status != 499:
-            kind, scope, code = Kind.BAD_REQUEST, Scope.ITEM, "refused"
-    if found.retryable and kind in (Kind.CONFIG_FATAL, Kind.BAD_REQUEST):
-        kind, scope, code = Kind.TRANSIENT, Scope.ITEM, "server_error"
-    return _verdict(kind, scope, code, found, reply, now)
-
-
-def _verdict(
-    kind: Kind, scope: Scope, code: str | None, found: Evidence, reply: Reply, now: float
-) -> Verdict:
+    kind, scope, code = _told_class(found, reply) or _worded(found.text) or _typed(found)
+    final = forbidden = systemic = False
+    if kind in (Kind.CONFIG_FATAL, Kind.BAD_REQUEST) and found.retryable:
+        kind, scope, code = PASSING
+    elif kind is Kind.ACCOUNT_FATAL:
+        final = found.status == 402 or any(word in found.text for word in wording.NO_CREDIT)
+        forbidden = found.status == 403 and wording.KEY_WORDS.search(found.text) is None
+    elif (kind, scope, code) == PASSING and found.status in (*range(200, 300), 500):
+        # No class of errors says this, and no status: it may be said to every image.
+        systemic = bool(found.message) and wording.PASSES.search(found.text) is None
     wait, until = waits.told(found, reply.headers, now)
     message = found.message or f"HTTP {reply.status}"
     return Verdict(
@@ -221,7 +155,59 @@ def _verdict(
         wait=wait,
         until=until,
         limit=found.limit,
+        final=final,
+        forbidden=forbidden,
+        systemic=systemic,
     )
+
+
+def _told_class(found: Evidence, reply: Reply) -> wording.Class | None:
+    """The class that a field of the error tells by itself."""
+    if found.zero_limit:
+        return Kind.CONFIG_FATAL, Scope.MODEL, None
+    if found.per_day:
+        return Kind.MODEL_DAY, Scope.MODEL, None
+    if found.per_minute:
+        return Kind.MODEL_MINUTE, Scope.MODEL, None
+    if found.resets_at is not None and found.status in (402, 403, 429):
+        return Kind.BUDGET, Scope.ACCOUNT, None
+    return None
+
+
+def _worded(text: str) -> wording.Class | None:
+    """The class of words that mean the same with every status."""
+    for words, kind, scope, code in wording.TEXT:
+        if any(word in text for word in words):
+            return kind, scope, code
+    if wording.BLIND.search(text):
+        return Kind.CONFIG_FATAL, Scope.MODEL, None
+    return None
+
+
+def _typed(found: Evidence) -> wording.Class:
+    """The class by type, status and whatever the words add to them."""
+    status, text = found.status, found.text
+    if found.moderated:
+        return Kind.SAFETY, Scope.ITEM, "safety"
+    if found.is_page and status in (403, 429):
+        # The edge in front of the service blocks a burst; it is not the service's own word.
+        return PASSING
+    if status == 429 and found.gateway_limit:
+        return Kind.ACCOUNT_MINUTE, Scope.ACCOUNT, None
+    typed = wording.TYPES.get(found.error_type)
+    if status == 429:
+        if typed is not None and typed[0] is Kind.ACCOUNT_FATAL:
+            return typed
+        day, minute = wording.DAY_LIMIT.search(text), wording.MINUTE_LIMIT.search(text)
+        if bool(day) is not bool(minute):
+            return Kind.MODEL_DAY if day else Kind.MODEL_MINUTE, Scope.MODEL, None
+        return typed or status_class(status)
+    class_ = typed or status_class(status)
+    if class_[0] in (Kind.BAD_REQUEST, Kind.TRANSIENT) and wording.IMAGE.search(text):
+        return Kind.IMAGE_REJECTED, Scope.ITEM, "image_rejected"
+    if class_[0] in (Kind.BAD_REQUEST, Kind.CONFIG_FATAL) and wording.PASSES.search(text):
+        return PASSING
+    return class_
 
 
 def headers_kept(headers: Mapping[str, str]) -> dict[str, str]:

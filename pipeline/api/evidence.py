@@ -2,8 +2,9 @@
 
 Forms: OpenRouter `{"error": {code, message, metadata}}` at the top or inside a choice; Google a
 one-element JSON *array* of `{"error": {code, message, status, details}}`; LiteLLM with string
-codes; vLLM flat; `{"error": "text"}`; plain text; HTML. The upstream's own body may be inside
-`metadata.raw` as a string of JSON.
+codes; vLLM flat; `{"error": "text"}`; FastAPI's `detail` (text, or a list with `loc` and `msg`);
+Cloudflare's `errors` list; `message`, `msg` or `title` alone; plain text; HTML. The upstream's own
+body may be inside `metadata.raw` or inside `message`, as a string of JSON.
 """
 
 from __future__ import annotations
@@ -62,11 +63,11 @@ def evidence_of(value: Any, reply: Reply) -> Evidence:
             text="" if page else text.lower(),
         )
     metadata = _dict(error.get("metadata"))
-    upstream = tuple(_upstream(metadata.get("raw")))
+    upstream = (*_upstream(metadata.get("raw")), *_upstream(error.get("message")))
     details = [d for body in (error, *upstream) for d in _list(body.get("details"))]
     quota_ids = " ".join(_quota_ids(details))
-    message = str(error.get("message") or error.get("code") or "")
-    said = [message, *(str(body.get("message") or "") for body in upstream)]
+    message = _said(error) or str(error.get("code") or "")
+    said = [message, *map(_said, upstream)]
     raw = metadata.get("raw")
     if isinstance(raw, str) and not upstream:
         said.append(raw)
@@ -111,26 +112,51 @@ def error_in(value: Any) -> Mapping[str, Any] | None:
     error = value.get("error")
     if isinstance(error, dict):
         return error
-    if isinstance(error, str) and error:
-        return {"message": error, "code": value.get("code") or value.get("status")}
-    if value.get("object") == "error" or ("message" in value and "choices" not in value):
-        return value
-    if isinstance(value.get("detail"), str) and "choices" not in value:
-        return {"message": value["detail"]}
-    for choice in _list(value.get("choices")):
-        if isinstance(choice, dict) and isinstance(choice.get("error"), dict):
-            return _dict(choice["error"])
-    return None
+    if value.get("choices") and value.get("object") != "error" and not error:
+        for choice in _list(value["choices"]):
+            if isinstance(choice, dict) and isinstance(choice.get("error"), dict):
+                return _dict(choice["error"])
+        return None
+    if any(_said(value.get(name)) for name in _SAID):
+        first = next(iter(_list(error) or _list(value.get("errors"))), None)
+        return {**value, **_dict(first), "message": _said(value)}
+    return value if value.get("object") == "error" else None
+
+
+#: Where an error's reason stands, the most telling first.
+_SAID = ("error", "errors", "message", "detail", "msg", "error_message", "title")
+#: Lists and objects inside each other that are followed, and entries of a list that are told.
+_DEPTH, _ENTRIES = 5, 5
+
+
+def _said(value: Any, depth: int = _DEPTH) -> str:
+    """The reason in an error or a part of it: text, JSON inside a text, a list of either, or an
+    object; "" when there is none."""
+    if isinstance(value, str):
+        text = value.strip()
+        return (_said(_parsed(text), depth - 1) if depth else "") or text
+    if depth and isinstance(value, list):
+        return "; ".join(filter(None, (_said(one, depth - 1) for one in value[:_ENTRIES])))
+    if not depth or not isinstance(value, dict):
+        return ""
+    said = next(filter(None, (_said(value.get(name), depth - 1) for name in _SAID)), "")
+    place = ".".join(str(step) for step in _list(value.get("loc")))
+    return f"{place}: {said}" if place and said else said
+
+
+def _parsed(text: str) -> Any:
+    """A text that is JSON of an object or a list, as such; None for any other text."""
+    if text[:1] not in ("{", "["):
+        return None
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _upstream(raw: Any) -> Iterator[Mapping[str, Any]]:
     """The upstream's error objects: `raw` is JSON text, or already an object."""
-    if isinstance(raw, str):
-        try:
-            raw = orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            return
-    error = error_in(raw)
+    error = error_in(_parsed(raw.strip()) if isinstance(raw, str) else raw)
     if error is not None:
         yield error
 

@@ -35,7 +35,14 @@ def completion_of(value: Any) -> Completion | None:
         served_model=_word(value.get("model")),
         provider=_word(provider),
         generation_id=_string(value.get("id")),
+        reasoning=_reasoning(message),
     )
+
+
+def _reasoning(message: dict[str, Any]) -> int:
+    """Characters of reasoning in a field of its own (vLLM and DeepSeek, OpenRouter and Ollama)."""
+    texts = (message.get(name) for name in ("reasoning_content", "reasoning"))
+    return max((len(text) for text in texts if isinstance(text, str)), default=0)
 
 
 def _text(content: Any) -> str:

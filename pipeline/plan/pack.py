@@ -43,6 +43,7 @@ _REFUSALS = frozenset(
 )
 #: The images were taken and an answer was written: none of them is refused.
 _ANSWERED = frozenset({Kind.OK, Kind.TRUNCATED})
+_CUT = frozenset({Kind.TRUNCATED, Kind.NO_ROOM})
 _TOO_MUCH = frozenset({Kind.TOO_LARGE, Kind.TOO_LONG})
 #: Answers that one image of a pack may break; searched for it once the pack's attempts are used.
 _BROKEN = frozenset({Kind.TRANSIENT, Kind.EMPTY, Kind.MALFORMED})
@@ -200,7 +201,7 @@ class Pool:
             self._parked.append(tuple(left))
         elif searched and verdict is not None:
             self._refused(request, tuple(left), verdict.suspect)
-        elif kind in _TOO_MUCH or (kind is Kind.TRUNCATED and len(left) == len(request.items)):
+        elif kind in _TOO_MUCH or (kind in _CUT and len(left) == len(request.items)):
             self._too_much(request, tuple(left), kind)
         else:
             self._ready += _apart([one for one in left if one.asked.attempts >= ALONE_AFTER])

@@ -111,7 +111,7 @@ def _records(
             raw, caption = pack.raw.get(1, ""), pack.captions.get(1, "")
         if caption:
             cut = ("truncated",) if verdict.kind is Kind.TRUNCATED else ()
-            flags = (*sent.items[0].flags, *cut)
+            flags = (*sent.items[0].flags, *cut, *verdict.flags)
             return [shares.record(0, caption=caption, raw=raw, flags=flags)]
         if verdict.kind is Kind.TRUNCATED:
             return [shares.record(0, code="truncated", error="cut before the first word")]
@@ -130,7 +130,12 @@ def _of_pack(
         return []
     pack = parse_pack(completion.content, len(sent.items))
     return [
-        shares.record(number - 1, caption=caption, raw=pack.raw[number])
+        shares.record(
+            number - 1,
+            caption=caption,
+            raw=pack.raw[number],
+            flags=(*sent.items[number - 1].flags, *verdict.flags),
+        )
         for number, caption in pack.captions.items()
     ]
 

@@ -16,7 +16,9 @@ from pipeline.retry import Kind
 #: Images refused alone before anything was answered.
 IMAGES = 10
 #: "No", about this request as it stands.
-REFUSED = frozenset({Kind.BAD_REQUEST, Kind.IMAGE_REJECTED, Kind.TOO_LARGE, Kind.TOO_LONG})
+REFUSED = frozenset(
+    {Kind.BAD_REQUEST, Kind.IMAGE_REJECTED, Kind.TOO_LARGE, Kind.TOO_LONG, Kind.NO_ROOM}
+)
 
 
 class Refusals:
