@@ -232,6 +232,6 @@ def test_thoughts_that_eat_the_answer() -> None:
     """Nothing is left of max_tokens: no caption, and never a success."""
     one = said("openrouter", thinking=1000)[0]
 
-    assert kind(one) in (Kind.EMPTY, Kind.TRUNCATED)
+    assert kind(one) in (Kind.EMPTY, Kind.NO_ROOM)
     assert not isinstance(one, NoReply)
     assert one[1] is None or not one[1].content
