@@ -27,6 +27,7 @@ _OTHERS: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer (run git lfs pull)"),
 )
 _AVIF, _HEIF = (b"avif", b"avis"), (b"heic", b"heix", b"heim", b"heis", b"mif1")
+PAGE = "an HTML page"
 _READ = "JPEG, PNG, WebP, GIF, BMP, TIFF, and HEIC or AVIF with an extra"
 
 
@@ -55,7 +56,7 @@ def _named(data: bytes) -> str:
             return name
     head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if head.startswith((b"<!doctype html", b"<html")):
-        return "an HTML page"
+        return PAGE
     if head.startswith((b"<svg", b"<?xml")):
         return "SVG or other XML"
     return "not a picture"

@@ -1,7 +1,9 @@
 """Which column holds the images, when the job says `image: auto`. The rule, in order:
 
 1. By name and value: the first of `NAMES` (case, spaces, `-` and `_` do not matter) whose type
-   can hold images and whose first cells look like images.
+   can hold images and whose first cells look like images. Where these are URLs, a column that
+   holds the pictures themselves (bytes, data URIs) goes before it; and a URL column named for no
+   picture (`url`, `link`), whose URLs have no image ending, gives way to the one that is.
 2. By value alone: the only column whose first cells look like images. Two or more are an error
    that names them, since guessing would caption the wrong pictures.
 3. By name alone: the first of `NAMES` whose type can hold images (an empty manifest, or paths
@@ -25,12 +27,21 @@ from pipeline.manifest.columns import holds_images, is_bytes, is_image_struct, n
 NAMES: tuple[str, ...] = (
     "image_url", "url", "image", "image_path", "path", "file_name", "filename", "filepath",
     "file_path", "img", "img_url", "img_path", "image_uri", "image_file", "imageurl", "photo",
-    "photo_url", "picture", "picture_url", "uri", "src", "link", "image_bytes", "file",
+    "photo_image_url", "photo_url", "picture", "picture_url", "uri", "src", "link", "image_bytes",
+    "file", "jpg", "jpeg", "png", "webp",
 )  # fmt: skip
 #: First cells that are looked at.
 SAMPLE = 100
 _ENDING = re.compile(r"(?i)\.(jpe?g|jpe|jfif|png|webp|gif|bmp|tiff?|hei[cf]|avif)([?#].*)?$")
 _URL = re.compile(r"(?i)^([a-z][a-z0-9+.-]*://|data:image/)")
+_WEB = re.compile(r"(?i)^https?://")
+#: Names that say nothing about what a URL leads to.
+_VAGUE = frozenset(("url", "uri", "link", "src", "file", "photourl", "pictureurl"))
+#: Names of columns with pictures, and of those that stand for another picture.
+_PICTURE = re.compile(r"image|img|photo|picture|pic(url|link|src)?$")
+_LESSER = re.compile(
+    r"thumb|preview|icon|mask|depth|logo|avatar|licen[cs]e|label|segment|blur|tiny"
+)
 _SURE = re.compile(r"(?i)^(data:image/|package://|tar://)")
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 
@@ -38,11 +49,16 @@ _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF", b"BM", b"II*\0", b"
 def choose(schema: pa.Schema, sample: Mapping[str, Sequence[object]], shown: str) -> str:
     """The image column. `sample` has the first cells of the columns of `candidates`."""
     named: list[str] = _by_name(schema)
-    for name in named:
-        if _looks(sample.get(name, ()), by_name=True):
-            return name
+    first = next((name for name in named if _looks(sample.get(name, ()), by_name=True)), None)
+    if first is not None and not _all_match(_WEB, sample[first]):
+        return first
     able: list[str] = candidates(schema)
-    looking = [name for name in able if _looks(sample.get(name, ()), by_name=False)]
+    looking = [name for name in able if _in_hand(name, sample.get(name, ()))]
+    looking = [name for name in named if name in looking][:1] or looking
+    if not looking and first is not None:
+        return _less_vague(first, able, sample)
+    if not looking:
+        looking = [name for name in able if _looks(sample.get(name, ()), by_name=False)]
     if len(looking) == 1:
         return looking[0]
     if looking:
@@ -55,6 +71,48 @@ def choose(schema: pa.Schema, sample: Mapping[str, Sequence[object]], shown: str
     raise ManifestError(
         f"manifest {shown}: no column of images found; set manifest.image to its name"
         + nearest("image", schema.names)
+    )
+
+
+def others(
+    schema: pa.Schema, sample: Mapping[str, Sequence[object]], chosen: str
+) -> tuple[str, ...]:
+    """The columns beside the chosen one that look like pictures too."""
+    able = [name for name in candidates(schema) if name != chosen]
+    return tuple(
+        name
+        for name in able
+        if _looks(sample.get(name, ()), by_name=_PICTURE.search(_plain(name)) is not None)
+    )
+
+
+def _in_hand(name: str, cells: Sequence[object]) -> bool:
+    """Do these cells hold the pictures themselves, and not a small copy or a mask?"""
+    inside = [cell.get("bytes") if isinstance(cell, Mapping) else cell for cell in cells]
+    texts = all(cell[:5].lower() == "data:" for cell in inside if isinstance(cell, str))
+    return texts and not _LESSER.search(_plain(name)) and _looks(inside, by_name=False)
+
+
+def _less_vague(first: str, able: Sequence[str], sample: Mapping[str, Sequence[object]]) -> str:
+    """`first`, a column of URLs, or the one other that says more clearly that it has pictures."""
+    if _plain(first) not in _VAGUE or _looks(sample[first], by_name=False):
+        return first
+    urls = [
+        name
+        for name in able
+        if name != first
+        and not _LESSER.search(_plain(name))
+        and _all_match(_WEB, sample.get(name, ()))
+    ]
+    by_ending = [name for name in urls if _looks(sample[name], by_name=False)]
+    by_name = [name for name in urls if _PICTURE.search(_plain(name))]
+    return next((some[0] for some in (by_ending, by_name) if len(some) == 1), first)
+
+
+def _all_match(pattern: re.Pattern[str], cells: Sequence[object]) -> bool:
+    filled = [cell for cell in cells if cell not in (None, "")]
+    return bool(filled) and all(
+        isinstance(cell, str) and pattern.match(cell.strip()) for cell in filled
     )
 
 

@@ -108,6 +108,11 @@ class Manifest:
                     "cannot read; use a column of text, numbers or dates"
                 )
 
+    def other_images(self) -> tuple[str, ...]:
+        """Columns that look like pictures beside the one that the job takes. Blocking."""
+        sample = self._sample(image_column.candidates(self._schema))
+        return image_column.others(self._schema, sample, self.image)
+
     def _without_paths(self) -> bool:
         if not is_image_struct(self._schema.field(self.image).type):
             return False

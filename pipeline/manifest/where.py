@@ -12,12 +12,15 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from pipeline.errors import JobError
+from pipeline.celltext import as_text
+from pipeline.errors import JobError, ManifestError
 
 _CHANCE = re.compile(
     r"(?i)\b(random|uuid|gen_random_uuid|uuidv4|uuidv7|now|get_current_timestamp|"
     r"current_timestamp|current_date|nextval)\b"
 )
+#: DuckDB's words for a column that is not there.
+_MISSING = re.compile(r'column (?:named )?"([^"]+)"')
 
 
 def mentioned(predicate: str, names: Sequence[str]) -> list[str]:
@@ -26,20 +29,47 @@ def mentioned(predicate: str, names: Sequence[str]) -> list[str]:
     return [name for name in names if name.lower() in text]
 
 
+def _for_sql(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch in types that DuckDB has: no half floats, no decimals of more than 38 digits."""
+    arrays = []
+    for array in batch.columns:
+        if pa.types.is_float16(array.type):
+            array = array.cast(pa.float32())
+        elif pa.types.is_decimal256(array.type):
+            array = as_text(array)
+        arrays.append(array)
+    return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
+
+
+def _twins(names: Sequence[str]) -> dict[str, list[str]]:
+    """Lower-case name -> the columns whose names differ in capitals only."""
+    same: dict[str, list[str]] = {}
+    for name in names:
+        same.setdefault(name.lower(), []).append(name)
+    return {name: columns for name, columns in same.items() if len(columns) > 1}
+
+
 class Predicate:
     """A checked predicate over one schema."""
 
     def __init__(self, predicate: str, schema: pa.Schema) -> None:
-        """JobError when it does not fit the columns."""
+        """JobError when it does not fit the columns; ManifestError when it reads one of two that
+        SQL cannot tell apart."""
         import duckdb
 
-        names = mentioned(predicate, schema.names)
+        twins = _twins(schema.names)
+        apart = [name for name in schema.names if name.lower() not in twins]
+        names = mentioned(predicate, apart)
         #: Columns that a batch must bring.
-        self.columns = tuple(names or schema.names[:1])
-        self._schema = pa.schema([schema.field(name) for name in self.columns])
+        self.columns = tuple(names or apart[:1])
+        self._schema = _for_sql(
+            pa.RecordBatch.from_pylist([], pa.schema([schema.field(n) for n in self.columns]))
+        ).schema
         self._connection = duckdb.connect(
             config={"enable_external_access": "false", "threads": "1"}
         )
+        # An instant has the same day on every machine.
+        self._connection.execute("SET GLOBAL TimeZone = 'UTC'")
         self._connection.execute("SET lock_configuration = true")
         chance = _CHANCE.search(re.sub(r"'[^']*'", "", predicate))
         if chance and chance[1].lower() not in (name.lower() for name in names):
@@ -51,6 +81,12 @@ class Predicate:
         try:
             self._run(f"SELECT 1 FROM rows WHERE ({predicate}\n)", self._schema.empty_table())  # noqa: S608 - as above
         except duckdb.Error as error:
+            missing = _MISSING.search(str(error))
+            if missing is not None and (both := twins.get(missing[1].lower())):
+                raise ManifestError(
+                    f"manifest.where: {' and '.join(map(repr, both))} differ in capitals only, which "
+                    "SQL does not see; rename one of them"
+                ) from error
             raise self._error(error, schema.names) from error
 
     def kept(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -58,7 +94,7 @@ class Predicate:
         import duckdb
 
         for batch in batches:
-            rows = pa.Table.from_batches([batch.select(list(self.columns))])
+            rows = pa.Table.from_batches([_for_sql(batch.select(list(self.columns)))])
             try:
                 keep = self._run(self._sql, rows).column("keep").combine_chunks()
             except duckdb.Error as error:

@@ -152,7 +152,7 @@ async def run(
             tally.captioned, tally.failed = found.captioned, dict(found.failed)
             try:
                 if found.asked and await selection.begin():
-                    _log.info("%s", outcome.opening(job, found))
+                    _log.info("%s", outcome.opening(job, found, looked.manifest.image))
                     doors = open_run(
                         job,
                         looked,
@@ -169,9 +169,9 @@ async def run(
                 elif not found.exact:
                     tally.correct(found, selection.seen)
                     found = selection.seen
-                    _log.info("%s", outcome.opening(job, found))
+                    _log.info("%s", outcome.opening(job, found, looked.manifest.image))
                 else:
-                    _log.info("%s", outcome.opening(job, found))
+                    _log.info("%s", outcome.opening(job, found, looked.manifest.image))
             except (PipelineError, OSError, ExceptionGroup) as error:
                 reason = stop_reason_of(error, looked.output)
                 report.cause = error

@@ -56,12 +56,12 @@ def unfinished(tally: Tally, *, max_failed: int, limited: bool) -> StopReason | 
     return None
 
 
-def opening(job: JobConfig, found: Counts) -> str:
-    """The first line: what will happen."""
+def opening(job: JobConfig, found: Counts, column: str) -> str:
+    """The first line: what will happen. column: of the images."""
     if not found.images:
         return f"{job.name}: the manifest is empty, there is nothing to do"
     about = "" if found.exact else "about "
-    words = f"{job.name}: {about}{found.images:,} images in {found.rows:,} rows"
+    words = f"{job.name}: {about}{found.images:,} images in {found.rows:,} rows, column {column!r}"
     if found.captioned:
         words += f", {found.captioned:,} captioned"
     if found.failed:

@@ -44,11 +44,13 @@ async def present(run: Opened, row: Row, raw: bytes) -> Item | None:
     try:
         image = await run.sources.load((row, raw), inline=run.inline)
     except ImageError as error:
+        await run.page_links.loaded(error)
         record = failure(run.desk, item, code=error.code, message=error.message)
         await run.desk.keep([item], [record])
         return None
     if image is None:
         return None
+    await run.page_links.loaded(None)
     await run.keep_thumbnail(item.asked.key, image)
     asked = replace(
         item.asked,

@@ -28,6 +28,7 @@ from pipeline.stories.caption import Desk
 from pipeline.stories.doubt import Doubts
 from pipeline.stories.naming import Naming
 from pipeline.stories.packing import Packing, measured_of
+from pipeline.stories.page_links import PageLinks
 from pipeline.stories.place import state_folder
 from pipeline.stories.progress import Progress, Tally
 from pipeline.stories.select import Selection
@@ -86,6 +87,7 @@ class Opened:
     progress: Progress
     desk: Desk
     sources: Sources
+    page_links: PageLinks
     pool: Pool
     #: Send bytes (True), or pass http(s) URLs on (False)?
     inline: bool
@@ -295,6 +297,9 @@ async def open_run(
             progress=progress,
             desk=desk,
             sources=sources,
+            page_links=PageLinks(
+                looked.manifest, asked=selection.counts.asked, event=progress.event
+            ),
             pool=pool,
             inline=goes_inline(job, endpoint, packed=size > 1, daily=limits.requests_per_day),
             # An answer is on its way to the disk for milliseconds, and each request holds images.

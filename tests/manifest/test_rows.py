@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -85,6 +87,7 @@ def test_ids_of_any_type_are_text(tmp_path: Path) -> None:
 
 PAGE = "https://x.example/page"
 PNG = b"\x89PNG\r\n\x1a\n"
+URI = "data:image/png;base64,iVBORw0KGgo="
 #: What the rule is shown -> columns with their first cells, and the column that it takes.
 CHOICES: dict[str, tuple[dict[str, list[object]], str]] = {
     "name first": ({"a": ["x.jpg"], "image_url": [GOOD], "title": ["t"]}, "image_url"),
@@ -98,6 +101,20 @@ CHOICES: dict[str, tuple[dict[str, list[object]], str]] = {
     "value alone": ({"title": ["t"], "where_it_is": ["a/b.webp?x=1"]}, "where_it_is"),
     "pages are no images": ({"page": [PAGE], "shot": ["a.jpg"]}, "shot"),
     "bytes by value": ({"title": ["t"], "blob": [PNG]}, "blob"),
+    "bytes before a link": ({"url": [PAGE], "image": [PNG]}, "image"),
+    "bytes before a picture's URL": ({"image_url": [GOOD], "jpg": [PNG]}, "jpg"),
+    "bytes of any name before a link": ({"link": [PAGE], "pixels": [PNG]}, "pixels"),
+    "bytes and path": ({"url": [PAGE], "img": [{"bytes": PNG, "path": "a.png"}]}, "img"),
+    "a data URI before a link": ({"url": [PAGE], "picture": [URI]}, "picture"),
+    "no bytes after all": ({"url": [GOOD], "image": [b"", None]}, "url"),
+    "a thumbnail is another picture": ({"url": [GOOD], "thumbnail": [PNG]}, "url"),
+    "a mask is none": ({"image_url": [GOOD], "depth_mask": [PNG], "x": [1]}, "image_url"),
+    "page and picture": ({"photo_url": [PAGE], "photo_image_url": [PAGE]}, "photo_image_url"),
+    "page and named picture": ({"url": [PAGE], "product_img": [PAGE]}, "product_img"),
+    "page and URL with an ending": ({"link": [PAGE], "large": [GOOD]}, "large"),
+    "a licence is no picture": ({"url": [PAGE], "license_icon": [GOOD]}, "url"),
+    "two others say nothing": ({"url": [PAGE], "image1": [PAGE], "image2": [PAGE]}, "url"),
+    "a local name is no better": ({"url": [PAGE], "photo": ["a.jpg"]}, "url"),
     "name alone": ({"title": ["t"], "path": ["0001"]}, "path"),
 }
 
@@ -120,6 +137,64 @@ def test_two_equal_columns_are_not_guessed(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"set manifest\.image"):
         opened(tmp_path / "a.parquet")
     assert opened(tmp_path / "a.parquet", image="right").image == "right"
+
+
+TWINS = ["a.jpg", "b.jpg"]
+
+
+@pytest.mark.parametrize(
+    "predicate", ["Caption = 'x'", "length(caption) > 1", "rows.CAPTION <> ''"]
+)
+def test_where_reads_no_column_that_it_cannot_tell_from_another(
+    predicate: str, tmp_path: Path
+) -> None:
+    """SQL sees no capitals: of `Caption` and `caption` it would read the first."""
+    table = pa.table({"url": TWINS, "Caption": ["x", "y"], "caption": ["", "x"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+
+    with pytest.raises(ManifestError, match=r"'Caption' and 'caption'.*rename") as caught:
+        opened(tmp_path / "a.parquet", where=predicate)
+    assert caught.value.exit_code == 65
+
+
+def test_where_beside_columns_that_differ_in_capitals(tmp_path: Path) -> None:
+    """A predicate on other columns is read, also where their names or its texts hold such a name."""
+    table = pa.table({"url": TWINS, "W": [1, 2], "w": [3, 4], "width": [5, 6], "t": ["w", "W"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+
+    manifest = opened(tmp_path / "a.parquet", where="width > 5 AND t = 'W'", columns=("w",))
+
+    assert [row.columns for row in rows_of(manifest)] == [{"w": 4}]
+
+
+def test_where_reads_types_that_duckdb_lacks(tmp_path: Path) -> None:
+    """Half floats as floats, decimals of more than 38 digits as text."""
+    table = pa.table(
+        {
+            "url": TWINS,
+            "half": pa.array([1.5, 2.5], pa.float16()),
+            "wide": pa.array([Decimal("1.50"), Decimal(10) ** 40], pa.decimal256(60, 2)),
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+
+    manifest = opened(tmp_path / "a.parquet", where="half < 2 AND wide = '1.50'")
+
+    assert [row.image for row in rows_of(manifest)] == ["a.jpg"]
+
+
+def test_where_reads_times_alike_on_every_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The day of an instant is the day in UTC, whatever this machine's zone is."""
+    monkeypatch.setenv("TZ", "Pacific/Auckland")
+    time.tzset()
+    at = pa.array([0, 80_000], pa.timestamp("s", "UTC"))
+    pq.write_table(pa.table({"url": TWINS, "taken": at}), tmp_path / "a.parquet")
+
+    manifest = opened(tmp_path / "a.parquet", where="CAST(taken AS DATE) = DATE '1970-01-01'")
+
+    assert len(rows_of(manifest)) == 2
 
 
 def test_where_keeps_rows_in_order_and_counts_only_them(tmp_path: Path) -> None:
