@@ -22,7 +22,6 @@ import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
@@ -36,8 +35,6 @@ from pipeline.errors import Held, OutputError
 RESERVE_BYTES = 16 * 2**20
 #: While answers keep coming, the next commit waits until so many are there, or so many seconds.
 ENOUGH, GATHER = 24, 0.005
-#: At close an empty journal larger than this is made anew.
-SHRINK_ABOVE = 8 * 2**20
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -86,7 +83,7 @@ class Journal:
             self._next = tables.last(self._db) + 1
             tables.expect_log(self._db)
         except sqlite3.Error as error:
-            self._db.close()
+            tables.let_go(self._db, self.path)
             raise OutputError(f"{self.path}: the journal cannot be opened ({error})") from error
         self._make_reserve()
 
@@ -221,19 +218,11 @@ class Journal:
         has been synced.
         """
         self._reserve.unlink(missing_ok=True)
-        self._let_go()
+        tables.let_go(self._db, self.path)
         self._db = tables.connect(self.path)
         busy, left, copied = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy or left != copied:
             raise self._stopped()
-
-    def _let_go(self) -> None:
-        """Close the file and leave its log where it is: the file says that it has one."""
-        # SQLite folds the log in and deletes it when the last connection closes.
-        with suppress(sqlite3.Error), closing(tables.look(self.path)) as reader:
-            reader.execute("PRAGMA user_version").fetchone()
-            self._db.close()
-        self._db.close()
 
     # --- the rest ------------------------------------------------------------------------------
 
@@ -266,12 +255,7 @@ class Journal:
 
     def _close(self) -> None:
         try:
-            tables.forget_log(self._db)
-            tables.shrink(self._db, SHRINK_ABOVE)
-        except sqlite3.Error:
-            self._let_go()  # the log is whole, and the next opening folds it in
-        else:
-            self._db.close()
+            tables.close(self._db, self.path)
         finally:
             self._reserve.unlink(missing_ok=True)
 

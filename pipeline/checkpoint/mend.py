@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -42,7 +42,7 @@ def mend(output: Path, forget: Sequence[str] = ()) -> list[str]:
     """Mend the journal and its parts; what was done. OutputError for a part nobody knows."""
     path = output / "_state" / "journal.db"
     lost = tables.log_is_lost(path)
-    with closing(tables.connect(path)) as db:
+    with _opened(path, log_lost=lost) as db:
         done = []
         if (merge := tables.merging(db)) is not None:  # before what it left aside is removed
             tables.mark_merge(db, done=resume_swap(output, *merge))
@@ -53,7 +53,6 @@ def mend(output: Path, forget: Sequence[str] = ()) -> list[str]:
             )
             tables.mark_parts(db, _as_they_are(output))
         if lost:
-            tables.forget_log(db)
             done.append(
                 f"{tables.log_of(path)}: is gone, with the answers that were in no part yet; those "
                 "images are asked again"
@@ -65,6 +64,21 @@ def mend(output: Path, forget: Sequence[str] = ()) -> list[str]:
         except sqlite3.Error as error:
             raise OutputError(f"{path}: cannot be mended ({error})") from error
     return done
+
+
+@contextmanager
+def _opened(path: Path, *, log_lost: bool) -> Iterator[sqlite3.Connection]:
+    """The journal; whole without a log once everything was mended, else as it was."""
+    db = tables.connect(path)
+    try:
+        yield db
+    except BaseException:
+        if log_lost:
+            db.close()  # a log that was made here is not the one that is missing
+        else:
+            tables.let_go(db, path)
+        raise
+    tables.close(db, path)
 
 
 def _as_they_are(output: Path) -> Iterator[Part]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import closing, suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -63,6 +64,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 _PAGE_BYTES = 8192
 #: Entries are added at the end and deleted from the start: nothing is looked at twice.
 _CACHED_PAGES = 50
+#: At close an empty journal larger than this is made anew.
+_SHRINK_ABOVE = 8 * 2**20
 #: Bytes of bodies that are read back at once, about.
 READ_AT_ONCE = 16 * 2**20
 #: Entries of one statement; more of them take several in a transaction.
@@ -102,10 +105,10 @@ def connect(path: Path) -> sqlite3.Connection:
     try:
         _prepare(db, path)
     except sqlite3.Error as error:
-        db.close()
+        let_go(db, path)
         raise OutputError(f"{path}: the journal cannot be opened ({error})") from error
     except BaseException:
-        db.close()
+        let_go(db, path)
         raise
     return db
 
@@ -325,13 +328,34 @@ def log_is_lost(path: Path) -> bool:
         return False  # new or damaged: opening it tells which
 
 
-def shrink(db: sqlite3.Connection, above: int) -> None:
+def close(db: sqlite3.Connection, path: Path) -> None:
+    """Fold the log into the file, which is whole without it from then on; where that cannot be
+    written, leave both as they are."""
+    try:
+        forget_log(db)
+        _shrink(db)
+    except sqlite3.Error:
+        let_go(db, path)  # the log is whole, and the next opening folds it in
+    else:
+        db.close()
+
+
+def let_go(db: sqlite3.Connection, path: Path) -> None:
+    """Close the file and leave its log where it is: the file says that it has one."""
+    # SQLite folds the log in and deletes it when the last connection closes.
+    with suppress(sqlite3.Error), closing(look(path)) as reader:
+        reader.execute("PRAGMA user_version").fetchone()
+        db.close()
+    db.close()
+
+
+def _shrink(db: sqlite3.Connection) -> None:
     """Fold the log into the file; make a file that is large and empty anew."""
     pages, free, size = (
         db.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("page_count", "freelist_count", "page_size")
     )
-    if pages * size > above and free * 2 > pages and not waiting(db):
+    if pages * size > _SHRINK_ABOVE and free * 2 > pages and not waiting(db):
         db.execute("VACUUM")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 

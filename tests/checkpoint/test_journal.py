@@ -101,6 +101,29 @@ def test_a_look_from_outside_never_folds_the_log_in(tmp_path: Path) -> None:
     assert [file.read_bytes() for file in files] == before
 
 
+def test_a_refused_journal_of_a_killed_run_keeps_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier version refuses it by name; the version that wrote it goes on from there."""
+    crashed = tmp_path / "crashed"
+
+    async def main() -> None:
+        async with open_checkpoint(
+            tmp_path / "out", derive=derive, clock=SystemClock()
+        ) as checkpoint:
+            await checkpoint.reply(sent([1], 1), reply([1]))
+            shutil.copytree(tmp_path / "out", crashed)
+
+    asyncio.run(main())
+    (crashed / "_state/lock").write_text("")  # it names this process, which lives
+    with monkeypatch.context() as patch:
+        patch.setattr(tables, "MIGRATIONS", tables.MIGRATIONS[:-1])
+        with pytest.raises(OutputError, match="newer version"):
+            asyncio.run(opened(crashed))
+    asyncio.run(opened(crashed))
+    assert published(crashed).keys() == {key(1)}
+
+
 class Groups:
     """What is committed together; a commit waits until it is let through."""
 

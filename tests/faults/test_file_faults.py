@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -127,6 +128,31 @@ def test_a_fault_at_some_file_calls(tmp_path: Path, runs: Runs, mode: str, table
     found = fault_everywhere(tmp_path, runs, mode, 29, 5 * (1 + MODES.index(mode)))
     assert found["runs"] >= 3
     table.add(f"file call, some: {mode}", **found)
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["new", "killed"])
+def test_a_fault_while_the_journal_opens(
+    tmp_path: Path, runs: Runs, killed: bool, table: Table
+) -> None:
+    """The run ends, and the next one opens the journal as if nothing had been: of an output that
+    is made just now, and of one that holds answers of a run that was killed."""
+    first = tmp_path / "first"
+    first.mkdir()
+    if killed:
+        assert runs.run(first, 170, "after")[0] == -9
+        (first / "fired").unlink()
+        assert (first / "acks").read_text()
+    found: Counter[str] = Counter()
+    for at in range(*((3, 20, 6) if killed else (3, 48, 5))):
+        folder = tmp_path / str(at)
+        shutil.copytree(first, folder)
+        code, _ = runs.run(folder, at, "eio", "out/_state/journal.db")
+        found["runs"] += 1
+        found["fired"] += (folder / "fired").exists()
+        assert code in (0, 73), at
+        assert runs.run(folder)[0] == 0, at
+        found += trouble(folder)
+    table.add(f"the journal opens: {'killed' if killed else 'new'}", **found)
 
 
 @pytest.mark.faults

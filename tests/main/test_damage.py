@@ -126,6 +126,19 @@ def test_a_missing_log_of_the_journal_is_noticed(tmp_path: Path) -> None:
     assert len(check_whole(tmp_path / "out")) == 200
 
 
+def test_repair_leaves_a_killed_run_to_the_next_one(tmp_path: Path) -> None:
+    """Nothing is damaged: the run goes on, and asks nothing again that was answered."""
+    with simulator(tmp_path, "rpm=null", "latency=[0.02, 0.03]") as server:
+        job = killed(tmp_path, server)
+        repaired = pipeline("verify", job, "--repair")
+        assert repaired.code == 0, repaired.out + repaired.err
+        ended = pipeline("run", job)
+        assert ended.code == 0, ended.err
+        asked = len(server.asked())
+    assert len(check_whole(tmp_path / "out")) == 200
+    assert asked <= 200 + 8, "those in flight when it was killed, and no other, are asked again"
+
+
 @contextmanager
 def at_work(folder: Path) -> Iterator[tuple[Server, Path, subprocess.Popen[bytes]]]:
     """A run of 200 images that has asked some of them."""
