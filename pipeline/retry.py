@@ -72,6 +72,8 @@ class Verdict:
     forbidden: bool = False
     #: No later answer will be another: out of credit.
     final: bool = False
+    #: Most images in a request, where the service named it when it refused more.
+    images: int | None = None
 
 
 class Action(StrEnum):

@@ -100,3 +100,8 @@ class EndpointSettings(Settings):
     """Longest caption that is taken; a longer one fails as too_long, its raw answer is kept."""
     proxy: str | None = None
     """Proxy for the API."""
+
+    @property
+    def asks_form(self) -> bool:
+        """Does the job itself say in which form answers come?"""
+        return "response_format" in self.params or "response_format" in self.extra_body

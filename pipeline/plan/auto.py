@@ -175,7 +175,7 @@ def room(limits: PackLimits, measured: Measured = NOTHING) -> int:
     if measured.packed >= ENOUGH:
         image = 1.25 * measured.tokens_in / measured.packed or image
         size = 1.25 * measured.raw_bytes / measured.packed
-    fits = [limits.tokens_out / max(1.0, caption), limits.tokens_in / max(1.0, image)]
+    fits = [limits.most, limits.tokens_out / max(1.0, caption), limits.tokens_in / max(1.0, image)]
     if size:
         fits.append(limits.raw_bytes / size)
     return max(1, int(min(fits)))

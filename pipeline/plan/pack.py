@@ -8,6 +8,9 @@ search: one half is asked. If it is answered, the culprit is in the other half; 
 the culprit is in it. Either way the half that must hold the culprit is never asked whole but
 halved at once, and the half about which nothing is known goes back to the fresh images and
 travels with them. An image left over alone is still asked: its own refusal is its reason.
+When it is answered, no image was the reason but the size, and packs stay below it.
+A size that the service has not answered yet is tried by one pack at a time, so that what it
+refuses is refused once.
 Images settled in one request, at 1 % refused images: 8.9 by packs of 16, 10.9 by packs of 32;
 when both halves are asked whole it is 7.6 and 7.8. (`auto.images_per_request` is the formula.)
 
@@ -17,9 +20,11 @@ Rows whose prompts differ may share a pack: each prompt then stands at its image
 
 from __future__ import annotations
 
+import sys
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from pipeline.plan import cost
 from pipeline.records import Form, Item, Request
@@ -56,6 +61,8 @@ class PackLimits:
     """What one request may hold."""
 
     images: int = 1
+    #: The most images that the service takes, where that was learned.
+    most: int = sys.maxsize
     raw_bytes: int = MAX_RAW_BYTES
     #: Input tokens: the model's context less what it answers.
     tokens_in: int = 900_000
@@ -83,6 +90,15 @@ def limits_for(
     )
 
 
+class _Group(NamedTuple):
+    """Images of which one must be why a request was refused."""
+
+    items: tuple[Item, ...]
+    #: Images in the smallest refused request whose others are known to be good; 0 where it was
+    #: not the request that was refused but what an image shows.
+    refused: int
+
+
 @dataclass(slots=True)
 class _Open:
     """The fresh images measured so far for the next request."""
@@ -97,32 +113,45 @@ class Pool:
     """Images waiting to be asked. One a run; not thread-safe."""
 
     def __init__(
-        self, limits: PackLimits, *, form: Form = "plain", sizes: Iterable[int] = ()
+        self,
+        limits: PackLimits,
+        *,
+        form: Form = "plain",
+        sizes: Iterable[int] = (),
+        proven: int | None = None,
+        on_limit: Callable[[str, int], None] = lambda _name, _limit: None,
     ) -> None:
-        """sizes: of the first packs, one after the other, as a pilot tries them."""
+        """sizes: of the first packs, one after the other, as a pilot tries them. proven: images
+        in a pack that the service is known to answer; None: any. on_limit: called with `images`
+        or `raw_bytes` and the most that the service takes, when that is learned."""
         self._limits = limits
         self._sizes = iter(sizes)
         #: Images in a pack now; smaller than `limits.images` while packs go unanswered.
         self._most = next(self._sizes, limits.images)
         #: Packs in a row that settled nothing, and images answered in packs of the size of now.
         self._barren = self._streak = 0
+        self._proven, self._on_limit = proven, on_limit
+        #: First key of the pack under way that is larger than any that was answered.
+        self._trial: str | None = None
         self._single: Form = "plain" if form == "pack" else form
         self._fresh: deque[Item] = deque()
         self._open = _Open()
         #: Groups that must hold a culprit: never asked whole.
-        self._suspects: deque[tuple[Item, ...]] = deque()
+        self._suspects: deque[_Group] = deque()
         #: Groups to be asked as they are.
         self._ready: deque[tuple[Item, ...]] = deque()
         self._audits: deque[Item] = deque()
-        #: Asked half (its first key) -> the other half, which is guilty if this one is not.
-        self._others: dict[str, tuple[Item, ...]] = {}
+        #: Asked half (its first key) -> the other half, which is guilty if this one is not; empty
+        #: when the last suspect was asked alone.
+        self._others: dict[str, _Group] = {}
         #: Groups whose attempts an outage may have used up: asked when nothing else is left.
         self._parked: deque[tuple[Item, ...]] = deque()
         #: Keys of the images that were parked and are asked again.
         self._unparked: set[str] = set()
 
     def __len__(self) -> int:
-        groups = (*self._suspects, *self._ready, *self._parked, *self._others.values())
+        searched = (group.items for group in (*self._suspects, *self._others.values()))
+        groups = (*searched, *self._ready, *self._parked)
         return len(self._fresh) + len(self._audits) + sum(len(group) for group in groups)
 
     def add(self, item: Item) -> None:
@@ -135,26 +164,43 @@ class Pool:
 
     def allow(self, images: int) -> None:
         """Packs of so many images from now on, as `auto.choose` says in the course of a run."""
-        self._limits = replace(self._limits, images=images)
+        self._limits = replace(self._limits, images=min(images, self._limits.most))
         self._resize(images)
+
+    @property
+    def holding(self) -> bool:
+        """Is the next pack ready, and waits for what becomes of the one that tries its size?"""
+        return self._open.full and self._waits(self._open.count)
+
+    def _untried(self, images: int) -> bool:
+        """Is a pack under way that tries a size, and this one would be another?"""
+        return self._trial is not None and images > max(1, self._proven or 0)
+
+    def _waits(self, images: int) -> bool:
+        """Must a pack of so many images wait, also until a search has told why one was refused?"""
+        if self._proven is None or images <= max(1, self._proven):
+            return False
+        return self._trial is not None or any(
+            group.refused for group in (*self._suspects, *self._others.values())
+        )
 
     def take(self, *, ended: bool, idle: bool) -> Request | None:
         """The next request, or None while it is better to wait.
 
         ended: no fresh image will come. idle: nothing is in flight that might come back.
         """
-        if self._suspects:
-            group = self._suspects.popleft()
-            half = len(group) // 2
-            if half:
-                self._others[group[0].asked.key] = group[half:]
-            return self._request(group[:half] or group)
-        if self._ready:
+        if self._suspects and not self._untried(len(self._suspects[0].items) // 2):
+            items, refused = self._suspects.popleft()
+            half = max(1, len(items) // 2)
+            self._others[items[0].asked.key] = _Group(items[half:], refused)
+            return self._request(items[:half])
+        if self._ready and not self._waits(len(self._ready[0])):
             return self._request(self._ready.popleft())
         if self._audits:
             return self._request((self._audits.popleft(),), form="audit")
         self._measure()
-        if self._open.full or (idle and self._fresh):
+        ready = self._open.full or (idle and self._fresh)
+        if ready and not self._waits(self._open.count):
             items = tuple([self._fresh.popleft() for _ in range(self._open.count)])
             self._open = _Open()
             if (size := next(self._sizes, None)) is not None:
@@ -183,24 +229,34 @@ class Pool:
         if request.form == "audit":
             return
         kind = verdict.kind if verdict is not None else None
+        progress = len(left) < len(request.items)
+        key = request.items[0].asked.key
+        self._trial = None if self._trial == key else self._trial
+        if self._proven is not None and kind in _ANSWERED and progress:
+            self._proven = max(self._proven, len(request.items))
         searched = kind in _REFUSALS or (kind in _BROKEN and _splits(decision))
-        other = self._others.pop(request.items[0].asked.key, ())
+        other, refused = self._others.pop(key, ((), 0))
         if other and kind in _ANSWERED:
-            self._suspects.append(other)
-        elif other and left and not searched and not _gives_up(decision):
+            self._suspects.append(_Group(other, refused))
+        elif other and left and not searched and kind not in _TOO_MUCH and not _gives_up(decision):
             # Nothing was learned: the culprit may still be in either half.
-            self._suspects.append((*left, *other))
+            self._suspects.append(_Group((*left, *other), refused))
             return
         else:
             self._back(other)
+        if refused and not other and kind in _ANSWERED:
+            self._cap_below(refused)
         if kind in _TELLING:
-            self._learn(request, progress=len(left) < len(request.items))
+            self._learn(request, progress=progress)
         if not left:
             return
         if _gives_up(decision):
             self._parked.append(tuple(left))
         elif searched and verdict is not None:
-            self._refused(request, tuple(left), verdict.suspect)
+            self._refused(request, tuple(left), verdict)
+        elif verdict is not None and verdict.images is not None:
+            self._back(left)
+            self._limit_images(verdict.images)
         elif kind in _TOO_MUCH or (kind in _CUT and len(left) == len(request.items)):
             self._too_much(request, tuple(left), kind)
         else:
@@ -212,9 +268,22 @@ class Pool:
         self._fresh.extendleft(reversed(tuple(items)))
         self._open = _Open()
 
-    def _refused(self, request: Request, left: tuple[Item, ...], suspect: int | None) -> None:
+    def _limit_images(self, images: int) -> None:
+        """The service takes no more images than so many."""
+        if images < self._limits.most:
+            fewer = min(images, self._limits.images)
+            self._limits = replace(self._limits, images=fewer, most=images)
+            self._on_limit("images", images)
+        self._resize(self._most)
+
+    def _cap_below(self, refused: int) -> None:
+        """A request of so many images was refused although each of them was answered."""
+        if self._proven is not None and self._proven < refused:
+            self._limit_images(max(1, self._proven))
+
+    def _refused(self, request: Request, left: tuple[Item, ...], verdict: Verdict) -> None:
         """Look for the culprit, or for the one that the service named (by its number, from 1)."""
-        named = None
+        named, suspect = None, verdict.suspect
         if suspect is not None and 1 <= suspect <= len(request.items):
             named = request.items[suspect - 1].asked.key
         culprits = tuple(item for item in left if item.asked.key == named)
@@ -222,19 +291,27 @@ class Pool:
             self._ready.append(culprits)
             self._back(item for item in left if item.asked.key != named)
         else:
-            self._suspects.append(left)
+            refused = len(request.items) if verdict.kind is Kind.BAD_REQUEST else 0
+            self._suspects.append(_Group(left, refused))
 
     def _too_much(self, request: Request, left: tuple[Item, ...], kind: Kind | None) -> None:
-        """The pack was too much for the service: halves now, and smaller packs from now on."""
+        """The pack was too much for the service: smaller ones from now on."""
         halves = _halves(left)
-        self._ready += halves
         size = max(sum(cost.item_bytes(item.image) for item in half) for half in halves)
         if kind is Kind.TOO_LARGE and size:
-            self._limits = replace(self._limits, raw_bytes=min(self._limits.raw_bytes, size))
+            if size < self._limits.raw_bytes:
+                self._limits = replace(self._limits, raw_bytes=size)
+                self._on_limit("raw_bytes", size)
+            self._back(left)
         elif kind is Kind.TOO_LONG:
             tokens = max(cost.request_tokens(half, "pack")[0] for half in halves)
             self._limits = replace(self._limits, tokens_in=min(self._limits.tokens_in, tokens))
+            self._back(left)
+        elif kind is Kind.TOO_LARGE:
+            self._back(left)
+            self._limit_images(max(1, len(request.items) // 2))
         else:
+            self._ready += halves
             self._resize(min(self._most, len(request.items) // 2))
         self._open = _Open()
 
@@ -247,6 +324,8 @@ class Pool:
             if self._barren >= BARREN:
                 self._barren = 0
                 self._resize(self._most // 2)
+                if self._most == 1 and self._proven is not None:
+                    self._cap_below(len(request.items))
             return
         self._barren = 0
         if len(request.items) >= self._most < self._limits.images:
@@ -282,6 +361,8 @@ class Pool:
 
     def _request(self, items: tuple[Item, ...], *, form: Form | None = None) -> Request:
         form = form or ("pack" if len(items) > 1 else self._single)
+        if self._proven is not None and len(items) > max(1, self._proven):
+            self._trial = items[0].asked.key
         tokens_in, tokens_out = cost.request_tokens(
             items, form, caption=self._limits.caption_tokens
         )

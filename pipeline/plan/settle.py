@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pipeline.plan import shape
 from pipeline.plan.reply import clean_caption, parse_pack, safe_text, share, suspect_of
 from pipeline.records import Asked, Completion, Derived, Record, Reply, RequestRow, Sent
 from pipeline.retry import TABLE, Action, Kind, Verdict
@@ -22,6 +23,11 @@ MAX_REPLY = 1_000_000
 _WRITTEN = frozenset({Kind.OK, Kind.TRUNCATED})
 #: A pack's reply of these kinds may hold complete entries: the rest of it was cut off.
 _ENTRIES = _WRITTEN | {Kind.SAFETY, Kind.TRANSIENT}
+#: Refusals whose words may be about the number of images.
+_ABOUT_REQUEST = frozenset(
+    {Kind.BAD_REQUEST, Kind.IMAGE_REJECTED, Kind.TOO_LARGE, Kind.TOO_LONG, Kind.TRANSIENT}
+    | {Kind.CONFIG_FATAL}
+)
 #: The record's error code where the verdict names none.
 _CODES = {
     Kind.SAFETY: "safety",
@@ -84,12 +90,20 @@ def unanswered(sent: Sent) -> RequestRow:
     )
 
 
-def named(sent: Sent, verdict: Verdict, completion: Completion | None) -> Verdict:
-    """The verdict, with the image at which a filter cut a packed reply as its suspect."""
-    packed = sent.form == "pack" and len(sent.items) > 1
-    if not packed or completion is None or verdict.kind is not Kind.SAFETY or verdict.suspect:
+def refined(sent: Sent, verdict: Verdict, completion: Completion | None) -> Verdict:
+    """The verdict, with what only the request tells: that a refusal is about the number of its
+    images, and at which image a filter cut a packed reply (its suspect)."""
+    count = len(sent.items)
+    if sent.form != "pack" or count == 1 or verdict.kind in _WRITTEN:
         return verdict
-    suspect = suspect_of(completion.content, len(sent.items))
+    if completion is None and verdict.kind in _ABOUT_REQUEST:
+        allowed = shape.images_allowed(verdict.message, count)
+        if allowed is None:
+            return verdict
+        return replace(verdict, kind=Kind.TOO_LARGE, code="too_large", images=allowed)
+    if completion is None or verdict.kind is not Kind.SAFETY or verdict.suspect:
+        return verdict
+    suspect = suspect_of(completion.content, count)
     return verdict if suspect is None else replace(verdict, suspect=suspect)
 
 

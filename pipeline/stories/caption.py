@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from pipeline.quota.gate import Gate, Permit
     from pipeline.stories.packing import Packing
     from pipeline.stories.progress import Progress
+    from pipeline.stories.request_shape import RequestShape
     from pipeline.stories.sources import Sources
 
 
@@ -79,6 +80,7 @@ class Desk:
     progress: Progress
     sources: Sources
     doubts: Doubts
+    shape: RequestShape
 
     async def settle(self, request: Request) -> Ended:
         """Take one request to its end. Images stay unsettled when the run is ending, which the
@@ -107,6 +109,9 @@ class Desk:
                 settled = {record.key for record in told.records}
                 rest = tuple(item for item in items if item.asked.key not in settled)
             verdict = told.verdict
+            if self.shape.drops_schema(request, verdict):
+                body = self.body(request)
+                continue
             if verdict.kind is Kind.OK:
                 self.images.fetched(item.image.url for item in items)
             if not rest:
@@ -184,7 +189,7 @@ class Desk:
         return self.wire.body(
             request,
             instruction=pack_instruction(prompt, count),
-            schema=response_schema(count),
+            schema=response_schema(count) if self.shape.sends_schema else None,
             labels=[pack_label(number, item.prompt) for number, item in own],
         )
 

@@ -31,6 +31,7 @@ from pipeline.stories.packing import Packing, measured_of
 from pipeline.stories.page_links import PageLinks
 from pipeline.stories.place import state_folder
 from pipeline.stories.progress import Progress, Tally
+from pipeline.stories.request_shape import RequestShape
 from pipeline.stories.select import Selection
 from pipeline.stories.sources import Sources
 
@@ -238,21 +239,25 @@ async def open_run(
         stack.callback(thumbnails.close)
         for warning in service.warnings:
             progress.event(warning)
-        wire = Wire(
+        model, capabilities = service.model, preflight.capabilities_of(endpoint, service.model)
+        shape = RequestShape(
+            looked.output,
             endpoint,
-            system=job.prompt.system,
-            capabilities=preflight.capabilities_of(endpoint, service.model),
+            clock,
+            schema=capabilities.json_schema and not job.endpoint.asks_form,
+            say=progress.event,
         )
-        model = service.model
+        wire = Wire(endpoint, system=job.prompt.system, capabilities=capabilities)
         pack = limits_for(
             size,
             context=model.context,
             max_output=model.max_output,
             caption_tokens=caption_tokens(job.endpoint.params.get("max_tokens")),
         )
+        pack = shape.limited(pack)
         fits = auto.room(pack, measured_of(looked.output, job.endpoint.model))
         sizes = pilot_sizes(selection.counts.asked, fits, world.rng) if pilot else ()
-        pool = Pool(pack, sizes=sizes)
+        pool = Pool(pack, sizes=sizes, proven=0, on_limit=shape.learned)
         packing = Packing(
             pool,
             pack,
@@ -287,6 +292,7 @@ async def open_run(
             progress=progress,
             sources=sources,
             doubts=doubts,
+            shape=shape,
         )
         yield Opened(
             job=job,

@@ -49,13 +49,13 @@ class Supply:
                 if request is not None:
                     self._in_flight += 1
                     yield request
-                elif not self._ended:
+                elif not self._ended and not self._pool.holding:
                     try:
                         for item in await anext(self._items):
                             self._pool.add(item)
                     except StopAsyncIteration:
                         self._ended = True
-                elif self._in_flight == 0:
+                elif self._ended and self._in_flight == 0:
                     if not await self._doubted(last=True):
                         return
                 else:

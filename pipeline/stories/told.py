@@ -12,7 +12,7 @@ from pipeline.api.classify import classify
 from pipeline.clock import micros
 from pipeline.errors import Exit, StopReason
 from pipeline.plan.reply import safe_text
-from pipeline.plan.settle import ERROR_CHARS, MAX_REPLY, longer, named, records_of
+from pipeline.plan.settle import ERROR_CHARS, MAX_REPLY, longer, records_of, refined
 from pipeline.records import Completion, Derived, Item, Record, Reply, Sent
 from pipeline.retry import Kind, Verdict
 from pipeline.values import dataclass
@@ -37,7 +37,7 @@ def deriving(max_reply: int) -> Callable[[Sent, Reply], Told]:
 def derive(sent: Sent, reply: Reply, *, max_reply: int = MAX_REPLY) -> Told:
     """Read a stored reply. Pure: recovery after a crash comes to the same records."""
     verdict, completion = classify(reply, now=reply.at / 1e6)
-    verdict = named(sent, verdict, completion)
+    verdict = refined(sent, verdict, completion)
     settled = records_of(sent, reply, verdict, completion, max_reply=max_reply)
     if completion is not None and longer(completion.content, max_reply):
         completion = replace(completion, content="")  # nobody reads it again, and it is large

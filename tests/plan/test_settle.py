@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import CODES
-from pipeline.plan.settle import ERROR_CHARS, named, records_of, unanswered
+from pipeline.plan.settle import ERROR_CHARS, records_of, refined, unanswered
 from pipeline.records import Completion, Derived, Form, Record
 from pipeline.retry import TABLE, Action, Kind, Verdict
 from tests.plan.made import REPLY, caption, item, listed, packed, sent
@@ -225,12 +225,12 @@ def test_a_filter_s_cut_names_the_image() -> None:
     cut = told(whole[: whole.index("image 3")])
     verdict = Verdict(kind=Kind.SAFETY, message="m")
 
-    assert named(sent(4), verdict, cut) == dataclasses.replace(verdict, suspect=3)
-    assert named(sent(4), verdict, None) == verdict
-    assert named(sent(4), verdict, told("")) == verdict
-    assert named(sent(1, "plain"), verdict, cut) == verdict
-    assert named(sent(4), Verdict(kind=Kind.TRUNCATED), cut).suspect is None
-    assert named(sent(4), dataclasses.replace(verdict, suspect=1), cut).suspect == 1
+    assert refined(sent(4), verdict, cut) == dataclasses.replace(verdict, suspect=3)
+    assert refined(sent(4), verdict, None) == verdict
+    assert refined(sent(4), verdict, told("")) == verdict
+    assert refined(sent(1, "plain"), verdict, cut) == verdict
+    assert refined(sent(4), Verdict(kind=Kind.TRUNCATED), cut).suspect is None
+    assert refined(sent(4), dataclasses.replace(verdict, suspect=1), cut).suspect == 1
 
 
 # --- always

@@ -23,20 +23,45 @@ class Gateway:
     connections: int = 0
 
 
-def reply(text: str) -> bytes:
-    """A whole HTTP response with a chat completion that says this."""
-    body = json.dumps(
-        {"choices": [{"finish_reason": "stop", "message": {"content": text}}]}
-    ).encode()
-    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
-        len(body),
-        body,
-    )
+def response(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
+    """A whole HTTP response."""
+    head = "".join(f"{header}\r\n" for header in headers)
+    return (
+        f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{head}"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+
+
+def reply(text: str, **more: object) -> bytes:
+    """A whole HTTP response with a chat completion that says this; more: further fields."""
+    choice = {"finish_reason": "stop", "message": {"content": text}}
+    return response(json.dumps({"choices": [choice], **more}).encode())
+
+
+def error(status: str, message: str) -> bytes:
+    """A whole HTTP response with an error in OpenAI's form."""
+    return response(json.dumps({"error": {"message": message}}).encode(), status)
+
+
+def images_in(body: bytes) -> int:
+    """How many pictures a request holds."""
+    return body.count(b'"type":"image_url"')
+
+
+def pack_reply(body: bytes) -> bytes:
+    """The right answer to a request of any size."""
+    count = images_in(body)
+    if count == 1:
+        return reply("A picture.")
+    entries = [{"image": n, "caption": f"Picture {n}."} for n in range(1, count + 1)]
+    return reply(json.dumps({"captions": entries}))
 
 
 @contextmanager
-def gateway(answer: Answer) -> Iterator[Gateway]:
-    """Serve on a loopback port; `/models` names one model, everything else is `answer`'s."""
+def gateway(
+    answer: Answer, models: bytes = response(b'{"data": [{"id": "m"}]}')
+) -> Iterator[Gateway]:
+    """Serve on a loopback port; models: the response to `GET …/models`."""
     found = Gateway()
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
     found.base = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
@@ -49,11 +74,7 @@ def gateway(answer: Answer) -> Iterator[Gateway]:
                 length = re.search(rb"(?i)content-length: (\d+)", head)
                 body = file.read(int(length[1]) if length else 0)
                 if first.startswith(b"GET"):
-                    listing = b'{"data": [{"id": "m"}]}'
-                    connection.sendall(
-                        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-                        b"Content-Length: %d\r\n\r\n%b" % (len(listing), listing)
-                    )
+                    connection.sendall(models)
                 else:
                     found.asked.append(body)
                     answer(connection, body)

@@ -1,0 +1,57 @@
+"""What a refusal says about the form of a request, whatever is in its pictures. Pure.
+
+A service may take fewer images in a request than a pack holds, and no `response_format` at all.
+It says so in words of its own, mostly with status 400; without these words it is found by asking.
+"""
+
+from __future__ import annotations
+
+import re
+
+_COUNT = r"(?P<count>\d{1,4}|one|single|two|three|four|five)"
+_COUNTS = {"one": 1, "single": 1, "two": 2, "three": 3, "four": 4, "five": 5}
+#: A number behind a word of limits, which is no size: "at most 5", "exceeds limit 4", "16 > 10".
+_LIMIT = re.compile(
+    r"(?:\b(?P<below>fewer than|less than)|\bat most|\bup to|\bmore than|\bmax(?:imum)?\b|\blimit"
+    r"|\bonly\b|\bexceed\w*|\bsupports?|\baccepts?|\ballow\w*|>|≤|<=)"
+    rf"[^\d.;>]{{0,40}}?\b{_COUNT}\b(?!\s*(?:[kmg]i?b\b|bytes|px|pixel|token|%|[x×]\s*\d))",
+    re.IGNORECASE,
+)
+_THING = r"(?:image|picture|photo|media|multimodal|attachment)"
+#: The words are about how many images there are.
+_MANY = re.compile(
+    rf"too (?:many|much) (?:\w+ ){{0,2}}?{_THING}"
+    rf"|(?:number|count) of (?:\w+ ){{0,2}}?{_THING}|{_THING}s? count|{_THING}s? limit"
+    rf"|{_THING}s?\b[^.;\d]{{0,30}}\bat most \d"
+    rf"|\b(?:\d+|one|single|multiple|two|three|four|five) (?:\w+ ){{0,2}}?{_THING}s?\b",
+    re.IGNORECASE,
+)
+_NO_PACKS = re.compile(
+    rf"multiple {_THING}s?\b[^.;]{{0,20}}\bnot\b|\bnot\b[^.;]{{0,20}} (?:multiple|several) {_THING}",
+    re.IGNORECASE,
+)
+_SCHEMA = re.compile(
+    r"response_format|json_schema|json_object|structured[ _-]?outputs?|guided[ _]|grammar|samplers?\b"
+    r"|\bschema",
+    re.IGNORECASE,
+)
+
+
+def images_allowed(message: str, count: int) -> int | None:
+    """The most images a request may hold, by the words that refused one of `count`; None: not said."""
+    if _NO_PACKS.search(message):
+        return 1
+    if not _MANY.search(message):
+        return None
+    for match in _LIMIT.finditer(message):
+        word = match["count"].lower()
+        allowed = _COUNTS.get(word) or int(word)
+        allowed -= match["below"] is not None
+        if 1 <= allowed < count:
+            return allowed
+    return None
+
+
+def blames_schema(message: str) -> bool:
+    """Do these words name the form that was asked for the answer?"""
+    return _SCHEMA.search(message) is not None
