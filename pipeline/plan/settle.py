@@ -100,7 +100,9 @@ def refined(sent: Sent, verdict: Verdict, completion: Completion | None) -> Verd
         allowed = shape.images_allowed(verdict.message, count)
         if allowed is None:
             return verdict
-        return replace(verdict, kind=Kind.TOO_LARGE, code="too_large", images=allowed)
+        return replace(
+            verdict, kind=Kind.TOO_LARGE, code="too_large", images=allowed, systemic=False
+        )
     if completion is None or verdict.kind is not Kind.SAFETY or verdict.suspect:
         return verdict
     suspect = suspect_of(completion.content, count)
