@@ -135,8 +135,16 @@ async def amap(
         await asyncio.wait([driver])
 
 
+#: A timer that fires so many seconds late shows that the process stood still; what came
+#: meanwhile then has so long to be read.
+STOOD_STILL, CATCHING_UP = 1.0, 0.5
+
+
 class Deadline:
     """`asyncio.timeout` of one length for many tasks, with a single timer among them.
+
+    When the process stood still (stopped, frozen, a stalled machine), what came meanwhile lies
+    in the sockets: it is read before anything is late.
 
     A timer is a handle of the event loop that is made, started and closed: 10 µs a request.
     """
@@ -157,7 +165,7 @@ class Deadline:
         before, ends = task.cancelling(), loop.time() + self._seconds
         self._ends[task] = ends
         if self._timer is None:
-            self._timer = loop.call_at(ends, self._look)
+            self._timer = loop.call_at(ends, self._look, ends)
         try:
             result = await work
         except BaseException as error:
@@ -170,15 +178,18 @@ class Deadline:
             task.uncancel()
         return result
 
-    def _look(self) -> None:
-        """Cancel what is late and look again when the next one will be."""
+    def _look(self, due: float) -> None:
+        """Cancel what is late and look again when the next one will be. due: now, by plan."""
         loop, self._timer = asyncio.get_running_loop(), None
         now = loop.time()
+        if now - due > STOOD_STILL:
+            self._timer = loop.call_at(now + CATCHING_UP, self._look, now + CATCHING_UP)
+            return
         for task, ends in self._ends.items():
             if ends is None:
                 continue
             if ends > now:
-                self._timer = loop.call_at(ends, self._look)
+                self._timer = loop.call_at(ends, self._look, ends)
                 return
             self._ends[task] = None
             task.cancel()

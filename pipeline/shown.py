@@ -33,6 +33,8 @@ _KEY = re.compile(
     r"|\bBearer\s+[A-Za-z0-9._~+/-]{8,}"
 )
 HIDDEN = "***"
+#: A secret of fewer characters may be a word, or part of one.
+SHORT_SECRET = 8
 _URL_SAFE = str.maketrans("+/", "-_")
 
 
@@ -52,14 +54,17 @@ def fit_to_print(text: str) -> str:
 
 
 def spellings(secrets: Iterable[str]) -> list[str]:
-    """Each secret as it is, URL-encoded, and as it looks inside of any base64 text."""
-    found = (
-        one
-        for secret in secrets
-        if secret
-        for one in (secret, quote(secret, safe=""), *_in_base64(secret.encode()))
-    )
-    return list(dict.fromkeys(found))
+    """Each secret as it is, URL-encoded, and as it looks inside of any base64 text.
+
+    Of a short one, as local servers are given (`none`, `1234`), only itself; of one letter none.
+    """
+    spelled: list[str] = []
+    for secret in secrets:
+        if len(secret) >= SHORT_SECRET:
+            spelled += [secret, quote(secret, safe=""), *_in_base64(secret.encode())]
+        elif len(secret) > 1:
+            spelled.append(secret)
+    return list(dict.fromkeys(spelled))
 
 
 def _in_base64(secret: bytes) -> Iterator[str]:
@@ -73,9 +78,15 @@ def _in_base64(secret: bytes) -> Iterator[str]:
 
 
 def hidden(text: str, secrets: Iterable[str] = ()) -> str:
-    """The text without these spellings of secrets and without anything that looks like a key."""
+    """The text without these spellings of secrets and without anything that looks like a key.
+
+    A short secret is hidden where it stands as a word of its own.
+    """
     for secret in secrets:
-        text = text.replace(secret, HIDDEN)
+        if len(secret) >= SHORT_SECRET:
+            text = text.replace(secret, HIDDEN)
+        else:
+            text = re.sub(rf"(?<![\w./-]){re.escape(secret)}(?![\w/-]|\.\w)", HIDDEN, text)
     return _KEY.sub(HIDDEN, text)
 
 

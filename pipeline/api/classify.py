@@ -13,9 +13,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import orjson
-
 from pipeline.api import waits, wording
+from pipeline.api.body import json_of
 from pipeline.api.evidence import Evidence, error_in, evidence_of
 from pipeline.api.reading import completion_of
 from pipeline.api.wording import PASSING, finish_kind, status_class
@@ -30,7 +29,7 @@ def classify(reply: Reply, *, now: float) -> tuple[Verdict, Completion | None]:
 
     now: epoch seconds at which the reply came, for instants that it names.
     """
-    value = _json(reply.body)
+    value = json_of(reply.body)
     completion = completion_of(value)
     if completion is not None and reply.status == 200 and error_in(value) is None:
         return _of_completion(completion), completion
@@ -47,20 +46,6 @@ def classify(reply: Reply, *, now: float) -> tuple[Verdict, Completion | None]:
     if completion is None:
         return _unreadable(value, reply, found), None
     return _of_completion(completion), completion
-
-
-def _json(body: bytes) -> Any:
-    """The body as JSON, None when it is none. Padding around it is blank and harmless."""
-    text = body.strip()
-    if not text:
-        return None
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        pass
-    from pipeline.api.sse import read_stream
-
-    return read_stream(text)
 
 
 def _unreadable(value: Any, reply: Reply, found: Evidence) -> Verdict:

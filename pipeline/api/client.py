@@ -14,13 +14,15 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 import aiohttp
+from aiohttp.http_exceptions import LineTooLong
 from yarl import URL
 
 from pipeline import __version__
 from pipeline.aio import Deadline
+from pipeline.api.body import unpacked
 from pipeline.api.classify import headers_kept
 from pipeline.api.endpoint import Endpoint
-from pipeline.api.exchange import Doubled, Poster, SilentRequest, Spoiled, TooLong
+from pipeline.api.exchange import HEADER_BYTES, Doubled, Poster, SilentRequest, Spoiled, TooLong
 from pipeline.api.settings import MAX_BODY
 from pipeline.clock import Clock, micros
 from pipeline.errors import NoReply
@@ -106,18 +108,21 @@ class HttpTransport:
         written: Callable[[], None],
     ) -> tuple[int, Mapping[str, str], bytes]:
         try:
-            while True:
-                try:
-                    if self._proxy is None and method == "POST" and body is not None:
-                        return await self._poster(url, headers).post(body, written)
-                    return await self._by_session(method, url, headers, body)
-                except Spoiled:
-                    continue  # nothing was sent; that connection is closed, take another
+            status, sent_back, data = await self._exchange(method, url, headers, body, written)
+            if (encoding := sent_back.get("Content-Encoding")) is not None:
+                data = unpacked(data, encoding, MAX_BODY)
+                await self._memory.grow(len(data))
+                if len(data) > MAX_BODY:
+                    raise TooLong
+            return status, sent_back, data
         except Doubled:
             words = "more than one answer came on the connection; which is ours cannot be known"
             raise NoReply("server_error", words, sent=True) from None
         except TooLong:
             words = f"the answer is larger than {MAX_BODY >> 20} MB"
+            raise NoReply("server_error", words, sent=True) from None
+        except LineTooLong:
+            words = f"a header of the answer is longer than {HEADER_BYTES >> 10} KiB"
             raise NoReply("server_error", words, sent=True) from None
         except _NOT_CONNECTED as error:
             words = f"no connection ({_why(error)})"
@@ -126,6 +131,23 @@ class HttpTransport:
             # The text of client errors can hold headers: only the type is told.
             words = f"the connection broke ({type(error).__name__})"
             raise NoReply("server_error", words, sent=True) from None
+
+    async def _exchange(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        written: Callable[[], None],
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """The answer as it came."""
+        while True:
+            try:
+                if self._proxy is None and method == "POST" and body is not None:
+                    return await self._poster(url, headers).post(body, written)
+                return await self._by_session(method, url, headers, body)
+            except Spoiled:
+                continue  # nothing was sent; that connection is closed, take another
 
     @property
     def spoiled(self) -> int:
@@ -302,6 +324,7 @@ def request_headers(endpoint: Endpoint) -> dict[str, str]:
     headers = {
         "Content-Type": "application/json",
         "Accept": "application/json",
+        "Accept-Encoding": "gzip, deflate",
         "User-Agent": f"caption-pipeline/{__version__}",
     }
     if endpoint.key is not None:
@@ -340,7 +363,9 @@ async def open_client(
         timeout=timeout,
         trust_env=False,
         cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=True,
+        auto_decompress=False,
+        max_line_size=HEADER_BYTES,
+        max_field_size=HEADER_BYTES,
         request_class=SilentRequest,
     ) as session:
         memory = AnswerMemory()

@@ -19,9 +19,11 @@ from collections.abc import Awaitable, Callable, Mapping
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from yarl import URL
 
+#: Longest header that is read: a content security policy may have some 30 KB.
+HEADER_BYTES = 128 * 1024
 #: A connection that has been idle for longer is not used again, as in aiohttp's own pool.
 IDLE_SECONDS = 15.0
 #: A connection takes the next request only after it was silent for so long, in seconds, unless
@@ -155,7 +157,12 @@ class Poster:
         try:
             protocol = connection.protocol
             assert protocol is not None
-            protocol.set_response_params(read_until_eof=True, auto_decompress=True)
+            protocol.set_response_params(
+                read_until_eof=True,
+                auto_decompress=False,
+                max_line_size=HEADER_BYTES,
+                max_field_size=HEADER_BYTES,
+            )
             transport = protocol.transport
             if transport is None or protocol.should_close:
                 raise Spoiled
@@ -173,6 +180,8 @@ class Poster:
                 self._idle.append(kept)
         except HttpProcessingError as error:
             connection.close()
+            if isinstance(error.__cause__, LineTooLong):
+                raise error.__cause__ from None
             raise aiohttp.ClientPayloadError from error
         except BaseException:
             connection.close()
@@ -242,4 +251,12 @@ class Poster:
         return message.code, message.headers, data
 
 
-__all__ = ["TRUSTED_AGAIN", "Doubled", "Poster", "SilentRequest", "Spoiled", "TooLong"]
+__all__ = [
+    "HEADER_BYTES",
+    "TRUSTED_AGAIN",
+    "Doubled",
+    "Poster",
+    "SilentRequest",
+    "Spoiled",
+    "TooLong",
+]

@@ -7,10 +7,8 @@ middle; a first run says at once that nobody is there, since the address may be 
 from __future__ import annotations
 
 import logging
-from typing import Any
 
-import orjson
-
+from pipeline.api.body import json_of
 from pipeline.api.classify import classify
 from pipeline.api.client import Client
 from pipeline.api.endpoint import Endpoint
@@ -68,9 +66,9 @@ async def _round(client: Client, endpoint: Endpoint) -> tuple[list[Model], Reply
                 words = f"{where}: {lost.message}; is the address right and the service up?"
                 raise Unreachable(words) from None
         else:
-            models = models_of(json_of(reply))
+            models = models_of(json_of(reply.body))
             trouble = reply.status in (408, 429) or reply.status >= 500
-            if models or not (trouble or (reply.status == 200 and json_of(reply) is None)):
+            if models or not (trouble or (reply.status == 200 and json_of(reply.body) is None)):
                 break
             if not wait and endpoint.profile.tells_prices:
                 said = f"HTTP {reply.status}" if trouble else "with what is no list"
@@ -100,11 +98,3 @@ def refused_key(reply: Reply, endpoint: Endpoint) -> None:
             f"{endpoint.base_url} refuses the key in {variable} ({said}): check that it is whole "
             "and not revoked"
         )
-
-
-def json_of(reply: Reply) -> Any:
-    """The body as JSON; None when it is none."""
-    try:
-        return orjson.loads(reply.body)
-    except orjson.JSONDecodeError:
-        return None

@@ -11,10 +11,11 @@ import math
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 
+from pipeline.api.body import json_of
 from pipeline.api.client import Client
 from pipeline.api.endpoint import Endpoint
 from pipeline.api.listing import Model, cheapest_first, named, whole
-from pipeline.api.lookup import json_of, list_models, refused_key
+from pipeline.api.lookup import list_models, refused_key
 from pipeline.api.wire import Capabilities
 from pipeline.errors import KeyTrouble, NoReply, ServiceError
 from pipeline.records import Completion, Limits, Reply
@@ -147,7 +148,7 @@ async def _key(client: Client, service: Service, warnings: list[str]) -> Service
         warnings.append(f"/key did not answer ({lost.message}); today's use is not known")
         return service
     refused_key(reply, client.endpoint)
-    held = json_of(reply)
+    held = json_of(reply.body)
     facts = held.get("data") if isinstance(held, dict) else None
     if reply.status != 200 or not isinstance(facts, dict):
         warnings.append("/key told nothing; today's use is not known")

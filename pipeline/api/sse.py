@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
+from pipeline.api.body import loads
 
 
 def read_stream(text: bytes) -> dict[str, Any] | None:
@@ -27,8 +27,8 @@ def read_stream(text: bytes) -> dict[str, Any] | None:
             done = True
             break
         try:
-            chunk = orjson.loads(piece)
-        except orjson.JSONDecodeError:
+            chunk = loads(piece)
+        except ValueError:
             return None
         if not isinstance(chunk, dict):
             return None

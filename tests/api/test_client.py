@@ -8,6 +8,7 @@ import random
 import socket
 import ssl
 import subprocess
+import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from pipeline import aio
 from pipeline.api import client as client_module
 from pipeline.api import exchange
 from pipeline.api.classify import classify
@@ -33,6 +35,7 @@ from tests.api.servers import (
     says,
     served,
 )
+from tests.support.gateways import gateway
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
@@ -98,6 +101,29 @@ def test_the_deadline_is_for_the_whole_call(act: Act, loop: str) -> None:
     assert isinstance(lost, NoReply)
     assert (lost.code, lost.sent) == ("timeout_service", True)
     assert "0.4 s" in lost.message
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_came_while_the_process_stood_still_is_read(
+    monkeypatch: pytest.MonkeyPatch, loop: str
+) -> None:
+    """A stopped process or a stalled machine: the answer lies in the socket, and is paid for."""
+    monkeypatch.setattr(aio, "STOOD_STILL", 0.1)
+
+    def answer(to: socket.socket, body: bytes) -> None:
+        time.sleep(0.1)
+        to.sendall(response())
+
+    async def ask() -> Reply:
+        with gateway(answer) as service:
+            async with client_of(service.base, timeout=0.3) as client:
+                left = asyncio.Event()
+                asking = asyncio.create_task(client.send(b"{}", left.set))
+                await left.wait()
+                time.sleep(0.6)  # noqa: ASYNC251 - the loop stands still, as a process would
+                return await asking
+
+    assert kind(go(ask(), loop)) is Kind.OK
 
 
 def test_padding_within_the_deadline_is_harmless() -> None:
@@ -282,7 +308,6 @@ BROKEN: dict[str, Act] = {
     ),
     "longer than it is": says(response(ANSWER, "200 OK", "Content-Length: 5000"), close=True),
     "length is a word": says(response(ANSWER, "200 OK", "Content-Length: many"), close=True),
-    "gzip that is none": says(response(ANSWER, "200 OK", "Content-Encoding: gzip")),
     "no HTTP": says(b"SSH-2.0-OpenSSH_9.6\r\n", close=True),
     "a header of a megabyte": says(
         response(ANSWER, "200 OK", "X-Long: " + "x" * 2**20), close=True
@@ -422,6 +447,14 @@ def test_it_is_told_when_a_request_leaves() -> None:
 
 FORMS = {
     "gzip": response(gzip.compress(ANSWER), "200 OK", "Content-Encoding: gzip"),
+    "gzip that is none": response(ANSWER, "200 OK", "Content-Encoding: gzip"),
+    "bytes after the gzip member": response(
+        gzip.compress(ANSWER) + b"\0\0more", "200 OK", "Content-Encoding: gzip"
+    ),
+    "deflate without its head": response(
+        zlib.compress(ANSWER)[2:-4], "200 OK", "Content-Encoding: deflate"
+    ),
+    "a header of 34 KB": response(ANSWER, "200 OK", f"X-Policy: {'img-src a; ' * 3100}"),
     "deflate": response(zlib.compress(ANSWER), "200 OK", "Content-Encoding: deflate"),
     "chunked": response(
         b"5\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n" % (ANSWER[:5], len(ANSWER) - 5, ANSWER[5:]),
@@ -441,6 +474,71 @@ def test_a_whole_answer_in_any_form(form: str) -> None:
 
     assert isinstance(reply, Reply)
     assert reply.body == ANSWER
+
+
+#: A pair of surrogates in two pieces of a stream.
+STREAM = b"\n\n".join(
+    (
+        b"\xef\xbb\xbf: hello",
+        rb'data: {"choices":[{"delta":{"content":"A \ud83d"}}]}',
+        rb'data: {"choices":[{"delta":{"content":"\ude00"},"finish_reason":"stop"}]}',
+        b"data: [DONE]",
+    )
+)
+CAPTIONED = {
+    "a byte order mark": (b"\xef\xbb\xbf" + ANSWER, "A cat."),
+    "comment lines": (b": keep-alive\n\n: keep-alive\n\n" + ANSWER, "A cat."),
+    "comment lines after it": (ANSWER + b"\n: keep-alive\n", "A cat."),
+    "half of a pair": (ANSWER.replace(b"cat", rb"\ud83d"), "A \ufffd."),
+    "a pair": (ANSWER.replace(b"cat", rb"\ud83d\ude00"), "A \U0001f600."),
+    "bytes that are no UTF-8": (ANSWER.replace(b"cat", b"c\xffat"), "A c\ufffdat."),
+    "a line break in a string": (ANSWER.replace(b"cat", b"ca\nt"), "A ca\nt."),
+    "a stream behind a mark": (STREAM, "A \U0001f600"),
+}
+
+
+@pytest.mark.parametrize("form", CAPTIONED)
+def test_what_stands_around_or_inside_a_whole_answer_does_not_lose_it(form: str) -> None:
+    """It has been paid for."""
+    body, caption = CAPTIONED[form]
+    reply = go(sent_to(says(response(body))))
+
+    assert isinstance(reply, Reply)
+    verdict, completion = classify(reply, now=0.0)
+    assert verdict.kind is Kind.OK
+    assert completion is not None
+    assert completion.content == caption
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        (response(b"\x8b\x02\x80", "200 OK", "Content-Encoding: br"), "with br, which was not"),
+        (response(b"(\xb5/\xfd", "200 OK", "Content-Encoding: zstd"), "with zstd, which was not"),
+        (response(b"\x1f\x8b no", "200 OK", "Content-Encoding: gzip"), "compression is damaged"),
+        (
+            response(ANSWER, "200 OK", f"X-Policy: {'x' * 200_000}"),
+            "header of the answer is longer",
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_said(form: bytes, words: str) -> None:
+    """No broken connection: who reads it knows where to look."""
+    lost = go(sent_to(says(form)))
+
+    assert isinstance(lost, NoReply)
+    assert words in lost.message
+
+
+def test_only_what_can_be_read_is_asked_for() -> None:
+    """Whichever libraries are installed beside this one."""
+
+    async def ask() -> str:
+        async with served(says(response())) as server, client_of(server.base) as client:
+            await client.send(b"{}")
+        return server.heard[0].headers["accept-encoding"]
+
+    assert go(ask()) == "gzip, deflate"
 
 
 @pytest.mark.parametrize(
