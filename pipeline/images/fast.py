@@ -15,8 +15,13 @@ except ImportError:
     simplejpeg = None
 
 
-def decode(data: bytes, whole: tuple[int, int], size: tuple[int, int]) -> Pil.Image | None:
-    """A JPEG of `whole` pixels at the smallest scale that is not below `size`; None: use Pillow."""
+def decode(
+    data: bytes, mode: str, whole: tuple[int, int], size: tuple[int, int]
+) -> Pil.Image | None:
+    """A JPEG of `whole` pixels at the smallest scale that is not below `size`; None: use Pillow.
+
+    mode: RGB or L.
+    """
     if simplejpeg is None:
         return None
     # Only halves: in between (7/8…) the library is slower, and lines come out visibly coarser.
@@ -27,11 +32,15 @@ def decode(data: bytes, whole: tuple[int, int], size: tuple[int, int]) -> Pil.Im
     )
     try:
         pixels = simplejpeg.decode_jpeg(
-            data, "RGB", fastdct=True, min_width=-(-whole[0] // by), min_height=-(-whole[1] // by)
+            data,
+            "GRAY" if mode == "L" else "RGB",
+            fastdct=True,
+            min_width=-(-whole[0] // by),
+            min_height=-(-whole[1] // by),
         )
     except (ValueError, MemoryError):
         return None
-    return Pil.fromarray(pixels)
+    return Pil.fromarray(pixels.squeeze(2) if mode == "L" else pixels)
 
 
 def encode(picture: Pil.Image, quality: int, colours: str) -> bytes | None:

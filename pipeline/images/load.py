@@ -15,7 +15,7 @@ from pipeline.clock import Clock
 from pipeline.errors import ImageError
 from pipeline.images.fetch import Fetcher, open_fetcher
 from pipeline.images.guard import address_of, is_public, refuse_odd_host
-from pipeline.images.limits import MAX_HELD
+from pipeline.images.limits import MAX_HELD, worker_bytes
 from pipeline.images.outage import MACHINE
 from pipeline.images.settings import ImageSettings
 from pipeline.images.sources import SOURCES
@@ -165,7 +165,9 @@ class Images:
         from pipeline.images.encode import encode  # with Pillow, which most URL runs never need
 
         settings = self._settings
-        return await self._workers.run(encode, data, settings.max_side, settings.quality)
+        return await self._workers.run(
+            encode, data, settings.max_side, settings.quality, settings.max_pixels
+        )
 
     async def thumbnail(self, data: bytes, limit: int) -> bytes | None:
         """A small WebP of a picture that was encoded here; None where that fails."""
@@ -199,7 +201,8 @@ async def open_images(
     async with open_fetcher(
         settings, clock=clock, concurrency=concurrency, resolver=resolver
     ) as fetcher:
-        images = Images(settings, places, fetcher, Workers(cores()))
+        workers = Workers(cores(), memory=worker_bytes(settings.max_pixels))
+        images = Images(settings, places, fetcher, workers)
         try:
             yield images
         finally:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from pipeline.images.guard import allowed
+from pipeline.images.limits import MAX_PIXELS
 from pipeline.settings import Duration, Settings
 
 
@@ -26,6 +27,8 @@ class ImageSettings(Settings):
     """What makes an image the same image: auto, content, or column:NAME."""
     max_side: int = Field(default=768, ge=16, le=8192)
     """Longest side in pixels; larger images are shrunk before they are sent."""
+    max_pixels: int = Field(default=MAX_PIXELS, ge=1_000_000, le=400_000_000)
+    """Pixels of a picture that is decoded; a JPEG, shrunk meanwhile, may have up to 120 million."""
     quality: int = Field(default=85, ge=1, le=95)
     """JPEG quality."""
     root: str | None = None

@@ -332,7 +332,7 @@ def test_the_hash_is_of_the_bytes_as_they_came() -> None:
     [
         ("PNG", (9400, 9400), False),
         ("PNG", (6400, 6200), True),
-        ("GIF", (7000, 6000), False),
+        ("GIF", (9000, 8000), False),
         ("JPEG", (8000, 6000), True),
         ("JPEG", (13000, 13000), False),
     ],
@@ -348,6 +348,24 @@ def test_pixels_are_counted_before_any_is_decoded(
     with pytest.raises(ImageError) as caught:
         encode(data, 768, 85)
     assert caught.value.code == "too_many_pixels"
+
+
+@pytest.mark.parametrize("form", ["HEIF", "AVIF", "PNG"])
+def test_what_phones_take_by_default_is_read(form: str) -> None:
+    """48 million pixels, whatever the format; `images.max_pixels` draws the line elsewhere."""
+    if form == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    options = {"AVIF": {"speed": 10}, "HEIF": {"quality": 30}}
+    data = saved(Pil.new("RGB", (8064, 6048), RED), form, **options.get(form, {}))
+    near([decoded(encode(data, 768, 85)).getpixel((9, 9))], [RED])
+    with pytest.raises(ImageError, match=r"8064 x 6048 pixels \(images.max_pixels") as caught:
+        encode(data, 768, 85, 40_000_000)
+    assert caught.value.code == "too_many_pixels"
+
+
+def test_a_jpeg_may_have_as_many_pixels_as_the_job_says() -> None:
+    data = saved(Pil.new("L", (13000, 10000)), "JPEG")
+    assert encode(data, 768, 85, 130_000_000).width == 768
 
 
 def test_a_text_chunk_that_unpacks_to_much_is_not_unpacked() -> None:
