@@ -26,10 +26,10 @@ from typing import Any
 
 import uvloop
 
-from pipeline.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from pipeline.captioning.interpret import derive
 from pipeline.clock import SystemClock
-from pipeline.records import Asked, Reply, Sent
-from pipeline.stories.told import derive
+from pipeline.model import Asked, Reply, Sent
+from pipeline.store.store import Checkpoint, open_checkpoint
 
 WORKERS = 64
 #: µs of CPU per record in all.

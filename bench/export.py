@@ -70,8 +70,8 @@ def pictures(folder: Path, count: int) -> Path:
     import pyarrow.parquet as pq
 
     from pipeline import schema
-    from pipeline.config import load_job
-    from pipeline.stories.start import look_at_manifest
+    from pipeline.captioning.inputs import inspect_manifest
+    from pipeline.config.job import load_job
 
     for at in range(count):
         path = folder / "p" / f"{at // 1000:03d}" / f"{at:06d}.jpg"
@@ -82,7 +82,7 @@ def pictures(folder: Path, count: int) -> Path:
     output = {"path": "out"}
     job.write_text(json.dumps({"manifest": {"path": "p"}, "endpoint": service, "output": output}))
     os.chdir(folder)
-    manifest, naming = look_at_manifest(load_job(job, (), {}))
+    manifest, naming = inspect_manifest(load_job(job, (), {}))
     rows = [row for batch in manifest.batches() for row in batch]
     columns = {field.name: pa.nulls(count, field.type) for field in schema.RECORDS}
     columns |= {
@@ -124,8 +124,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         job = settled(folder, asked.rows)
-        from pipeline.config import load_job
-        from pipeline.stories.start import naming_of
+        from pipeline.captioning.inputs import naming_of
+        from pipeline.config.job import load_job
 
         naming = naming_of(load_job(job, (), {}))
         for format_, most in FORMATS.items():

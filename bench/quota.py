@@ -22,10 +22,10 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from pipeline.clock import SystemClock
-from pipeline.quota.gate import Gate, open_gate
-from pipeline.quota.settings import QuotaSettings
-from pipeline.records import Limits
-from pipeline.retry import Kind, Verdict
+from pipeline.model import Limits
+from pipeline.ratelimit.gate import Gate, open_gate
+from pipeline.ratelimit.settings import QuotaSettings
+from pipeline.verdict import Kind, Verdict
 
 OK = Verdict(kind=Kind.OK)
 KEYS = ["image"]

@@ -25,8 +25,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from pipeline import schema
-from pipeline.checkpoint.thumbnails import BYTES, MOST, Thumbnails
 from pipeline.images.thumbnail import thumbnail
+from pipeline.store.thumbnails import BYTES, MOST, Thumbnails
 
 PART = 5_000
 MINUTE = 60_000_000

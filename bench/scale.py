@@ -36,9 +36,9 @@ import pyarrow.parquet as pq
 from overhead import service
 
 from pipeline import fs, schema
-from pipeline.checkpoint import tables
-from pipeline.config import load_job
-from pipeline.stories.start import naming_of
+from pipeline.captioning.inputs import naming_of
+from pipeline.config.job import load_job
+from pipeline.store import tables
 
 HERE = Path(__file__).parent
 PART = 5_000

@@ -1,3 +1,3 @@
-"""Caption image datasets through a throttled vision API; see `pipeline/stories/run.py` for the page that tells the run."""
+"""Caption image datasets through a throttled vision API; see `pipeline/captioning/run.py` for the page that tells the run."""
 
 __version__ = "0.1.0"

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline import __version__
-from pipeline.ending import Known, exit_of, flushed, hear_signals, leave, open_streams
+from pipeline.exit import Known, exit_of, flushed, hear_signals, leave, open_streams
 from pipeline.memory import keep_little
 
 if TYPE_CHECKING:
-    from pipeline.config import JobConfig
+    from pipeline.config.job import JobConfig
 
 FORMATS_HELP = "parquet, jsonl, csv, tsv, sidecar, kohya, imagefolder, webdataset, hf."
 
@@ -67,8 +67,8 @@ def _root(
 
 def _load(job: Path, sets: list[str] | None) -> tuple[JobConfig, dict[str, str]]:
     """The job and its environment; what is learned on the way helps an error to say where."""
-    from pipeline.config import environment, read_and_check
-    from pipeline.stories.place import placed
+    from pipeline.captioning.output_location import placed
+    from pipeline.config.job import environment, read_and_check
 
     _known.environ = environ = environment(os.environ, Path.cwd())
     loaded, document = read_and_check(job, sets or (), environ)
@@ -111,7 +111,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Caption everything that is not settled yet; resumable."""
-    from pipeline.stories.options import RunOptions, read_codes
+    from pipeline.captioning.options import RunOptions, read_codes
 
     flags = {"yes": yes, "take_over": take_over, "quiet": quiet, "json": json}
     options = RunOptions(
@@ -125,7 +125,7 @@ def run(
         **flags,
     )
     loaded, environ = _load(job, set_)
-    from pipeline.stories.command import run_command
+    from pipeline.commands.run import run_command
 
     raise typer.Exit(run_command(loaded, options, environ))
 
@@ -134,7 +134,7 @@ def run(
 def status(job: Job, set_: Sets = None, json: Json = False) -> None:
     """Counts, rate, quota and last errors, while a run is going on and after it."""
     loaded, _ = _load(job, set_)
-    from pipeline.stories.status import status_command
+    from pipeline.commands.status import status_command
 
     raise typer.Exit(status_command(loaded, as_json=json))
 
@@ -142,21 +142,21 @@ def status(job: Job, set_: Sets = None, json: Json = False) -> None:
 @app.command()
 def plan(job: Job, set_: Sets = None, json: Json = False) -> None:
     """Rows, requests, tokens, money and nights, before anything is asked."""
-    from pipeline.stories.forecast import plan_command
-    from pipeline.stories.start import this_world
+    from pipeline.captioning.inputs import this_environment
+    from pipeline.commands.plan import plan_command
 
     loaded, environ = _load(job, set_)
-    raise typer.Exit(plan_command(loaded, environ, this_world(environ), as_json=json))
+    raise typer.Exit(plan_command(loaded, environ, this_environment(environ), as_json=json))
 
 
 @app.command()
 def check(job: Job, set_: Sets = None, json: Json = False) -> None:
     """Preflight: key, model, quota, manifest, output, disk; each line with its remedy."""
-    from pipeline.stories.preflight import check_command
-    from pipeline.stories.start import this_world
+    from pipeline.captioning.inputs import this_environment
+    from pipeline.commands.check import check_command
 
     loaded, environ = _load(job, set_)
-    raise typer.Exit(check_command(loaded, environ, this_world(environ), as_json=json))
+    raise typer.Exit(check_command(loaded, environ, this_environment(environ), as_json=json))
 
 
 @app.command()
@@ -178,8 +178,8 @@ def nightly(
     ] = None,
 ) -> None:
     """Start jobs each night when the quota is new: a systemd timer, or a crontab line."""
-    from pipeline.stories.nightly import NightlyOptions, nightly_command, read_jobs
-    from pipeline.stories.start import this_world
+    from pipeline.captioning.inputs import this_environment
+    from pipeline.commands.nightly import NightlyOptions, nightly_command, read_jobs
 
     options = NightlyOptions(
         only_print=print_,
@@ -191,17 +191,17 @@ def nightly(
     )
     wanted = read_jobs(jobs)
     loaded = [] if remove else [_load(one.path, None)[0] for one in wanted]
-    raise typer.Exit(nightly_command(wanted, loaded, options, this_world(_known.environ)))
+    raise typer.Exit(nightly_command(wanted, loaded, options, this_environment(_known.environ)))
 
 
 @app.command()
 def models(job: Job, set_: Sets = None, json: Json = False) -> None:
     """Models that take images, with price, context and expiry, cheapest first."""
-    from pipeline.stories.models import models_command
-    from pipeline.stories.start import this_world
+    from pipeline.captioning.inputs import this_environment
+    from pipeline.commands.models import models_command
 
     loaded, environ = _load(job, set_)
-    raise typer.Exit(models_command(loaded, environ, this_world(environ), as_json=json))
+    raise typer.Exit(models_command(loaded, environ, this_environment(environ), as_json=json))
 
 
 @app.command()
@@ -258,7 +258,7 @@ def export(
         dest=dest, beside=beside, reviewed_only=reviewed_only, options=options, **words
     )
     loaded, _ = _load(job, set_)
-    from pipeline.stories.export import export_command
+    from pipeline.commands.export import export_command
 
     raise typer.Exit(export_command(loaded, request))
 
@@ -273,7 +273,7 @@ def report(
 ) -> None:
     """One self-contained HTML page: gallery, uptime, tokens, failures, runs."""
     loaded, environ = _load(job, set_)
-    from pipeline.stories.pages import report_command
+    from pipeline.commands.report import report_command
 
     raise typer.Exit(report_command(loaded, dest, environ))
 
@@ -282,7 +282,7 @@ def report(
 def watch(job: Job, port: Port = 0, host: HostName = "127.0.0.1", set_: Sets = None) -> None:
     """The report on a loopback port while a run goes on; captions appear as they land."""
     loaded, environ = _load(job, set_)
-    from pipeline.stories.watch import watch_command
+    from pipeline.commands.watch import watch_command
 
     raise typer.Exit(watch_command(loaded, environ, host=host, port=port))
 
@@ -303,7 +303,7 @@ def review(
 ) -> None:
     """Accept, edit, reject or flag captions, in a browser on loopback."""
     loaded, _ = _load(job, set_)
-    from pipeline.stories import review, review_import
+    from pipeline.commands import review, review_import
 
     if import_ is not None:
         raise typer.Exit(review_import.import_command(loaded, import_, as_))
@@ -328,7 +328,7 @@ def push(
     options = ExportOptions(shard_size=size_of(shard_size))
     request = ExportRequest(dest=None, prefix=prefix, suffix=suffix, options=options)
     loaded, environ = _load(job, set_)
-    from pipeline.stories.push import push_command
+    from pipeline.commands.push import push_command
 
     raise typer.Exit(push_command(loaded, name, request, environ, public=public))
 
@@ -343,7 +343,7 @@ def verify(
 ) -> None:
     """Check every promise on what is on disk."""
     loaded, _ = _load(job, set_)
-    from pipeline.stories.verify import verify_command
+    from pipeline.commands.verify import verify_command
 
     raise typer.Exit(verify_command(loaded, repair=repair, as_json=json, forget=forget or ()))
 
@@ -355,7 +355,7 @@ def init(
     ),
 ) -> None:
     """Write a commented job file with every key."""
-    from pipeline.stories.template import init_command
+    from pipeline.commands.init import init_command
 
     raise typer.Exit(init_command(dest))
 
@@ -363,7 +363,7 @@ def init(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of the job file, for editors."""
-    from pipeline.stories.template import schema_text
+    from pipeline.commands.init import schema_text
 
     typer.echo(schema_text())
 
@@ -380,7 +380,7 @@ def simulate(
     log: Annotated[Path | None, typer.Option(help="JSON lines of what was received.")] = None,
 ) -> None:
     """Be the API, on a loopback port."""
-    from pipeline.sim.server import run_simulator
+    from pipeline.simulator.server import run_simulator
 
     raise typer.Exit(
         run_simulator(port=port, profile=profile, seed=seed, knobs=knob or [], log=log)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.records import Record, RequestRow
+from pipeline.model import Record, RequestRow
 
 VERSION = 1
 METADATA = {b"caption_pipeline.schema": str(VERSION).encode()}

@@ -45,7 +45,7 @@ HEAVY = {
     *("pyarrow", "duckdb", "aiohttp", "PIL", "numpy", "pandas", "ray", "uvloop"),
     *("fsspec", "tqdm", "sqlite3", "asyncio", "pydantic", "yaml"),
 }
-LIGHT = ["__main__.py", "cli.py", "memory.py", "ending.py", "errors.py", "shown.py", "fs.py"]
+LIGHT = ["__main__.py", "cli.py", "memory.py", "exit.py", "errors.py", "redact.py", "fs.py"]
 LONGEST, LONGEST_PAGE, LONGEST_COMMAND = 400, 120, 15
 MODULES = sorted(ROOT.rglob("*.py"))
 
@@ -108,7 +108,7 @@ def test_imports_go_down_and_rooms_keep_apart(path: Path) -> None:
 def test_modules_stay_readable(path: Path) -> None:
     """No module is longer than 400 lines; the page that tells the run is at most 120."""
     lines = len(path.read_text().splitlines())
-    longest = LONGEST_PAGE if shown(path) == "stories/run.py" else LONGEST
+    longest = LONGEST_PAGE if shown(path) == "captioning/run.py" else LONGEST
 
     assert lines <= longest, f"{shown(path)}: {lines} lines"
 
@@ -151,15 +151,15 @@ def test_commands_are_short() -> None:
 @pytest.mark.parametrize(
     ("room", "text", "lines"),
     [
-        ("quota", "import os\nfrom pipeline.api import wire", [2]),
-        ("quota", "def f():\n  import pipeline.sim.core", [2]),
-        ("quota", "from pipeline import api, errors", [1]),
-        ("api", "from pipeline.config import JobConfig", [1]),
+        ("quota", "import os\nfrom pipeline.service import wire", [2]),
+        ("quota", "def f():\n  import pipeline.simulator.core", [2]),
+        ("quota", "from pipeline import service as api, errors", [1]),
+        ("api", "from pipeline.config.job.job import JobConfig", [1]),
         ("records", "from pipeline import clock", [1]),
-        ("sim", "from pipeline.retry import decide", [1]),
+        ("sim", "from pipeline.captioning.retry import decide", [1]),
         ("stories", "from pipeline.cli import app\nfrom pipeline.unheard_of import x", [1, 2]),
-        ("stories", "from pipeline.api import wire\nfrom pipeline import __version__", []),
-        ("api", "from pipeline.api.wire import x\nfrom pipeline.errors import y", []),
+        ("stories", "from pipeline.service import wire\nfrom pipeline import __version__", []),
+        ("api", "from pipeline.service.wire import x\nfrom pipeline.errors import y", []),
     ],
 )
 def test_the_checker_sees_a_forbidden_import(

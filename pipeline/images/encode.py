@@ -22,7 +22,7 @@ from pipeline.images.colours import IGNORED, to_srgb
 from pipeline.images.ends import completed, cut_short, without_end
 from pipeline.images.limits import MAX_JPEG_PIXELS, MAX_PIXELS
 from pipeline.images.sniff import kind_of
-from pipeline.records import Image
+from pipeline.model import Image
 
 # A picture cut short must fail, not be padded with grey.
 ImageFile.LOAD_TRUNCATED_IMAGES = False

@@ -24,7 +24,7 @@ from pipeline.images.sources.shards import Shards
 from pipeline.images.urls import parse, place_of
 from pipeline.images.workers import Workers, cores
 from pipeline.memory_budget import MemoryBudget
-from pipeline.records import Image, ImageValue
+from pipeline.model import Image, ImageValue
 
 #: Files read at once; an object store answers slower than a disk.
 READERS = 8

@@ -18,7 +18,7 @@ from pipeline.celltext import as_text
 from pipeline.manifest.columns import is_text, prompt_type
 from pipeline.manifest.image_column import stored_type
 from pipeline.media import MAX_DATA_URI
-from pipeline.records import Row
+from pipeline.model import Row
 
 MAX_URL = 8_192
 #: Bytes of the id.

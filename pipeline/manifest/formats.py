@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from pipeline.errors import ManifestError
 from pipeline.manifest import places
-from pipeline.manifest.places import Place
+from pipeline.manifest.places import ManifestFile
 from pipeline.manifest.readers.folder import is_image
 
 _ENDINGS = {
@@ -22,7 +22,7 @@ _ENDINGS = {
 _SQUEEZED = {"gz", "gzip", "zst", "bz2", "xz"}
 
 
-def settle(found: Sequence[Place], format: str) -> tuple[list[Place], str]:  # noqa: A002 - the job file's word
+def settle(found: Sequence[ManifestFile], format: str) -> tuple[list[ManifestFile], str]:  # noqa: A002 - the job file's word
     """The files to read and their one format."""
     if format == "folder":
         return list(found), format
@@ -42,7 +42,7 @@ def settle(found: Sequence[Place], format: str) -> tuple[list[Place], str]:  # n
     return files, first
 
 
-def _inside(folder: Place, format: str) -> list[Place]:  # noqa: A002 - the job file's word
+def _inside(folder: ManifestFile, format: str) -> list[ManifestFile]:  # noqa: A002 - the job file's word
     """The data files of a folder, or the folder itself when it is one of images."""
     files = places.children(folder)
     metadata = [f for f in files if _last(f).partition(".")[0] == "metadata" and _ending(f)]
@@ -59,7 +59,7 @@ def _inside(folder: Place, format: str) -> list[Place]:  # noqa: A002 - the job 
     raise ManifestError(f"manifest {folder.shown}: no {format} file in this folder")
 
 
-def _kind(place: Place) -> str:
+def _kind(place: ManifestFile) -> str:
     with place.open() as raw:
         head = raw.read(512)
     if head.startswith(b"PAR1"):
@@ -78,11 +78,11 @@ def _kind(place: Place) -> str:
     )
 
 
-def _last(place: Place) -> str:
+def _last(place: ManifestFile) -> str:
     return places.shown(place.name).rstrip("/").rpartition("/")[2]
 
 
-def _ending(place: Place) -> str | None:
+def _ending(place: ManifestFile) -> str | None:
     """The format that the name's ending stands for, compression left aside."""
     words = _last(place).lower().split(".")
     if len(words) > 2 and words[-1] in _SQUEEZED:

@@ -27,12 +27,12 @@ from pipeline.manifest.columns import (
     union,
 )
 from pipeline.manifest.formats import settle
-from pipeline.manifest.places import Place, resolve
+from pipeline.manifest.places import ManifestFile, resolve
 from pipeline.manifest.readers import READERS
-from pipeline.manifest.readers.base import Look, Want
+from pipeline.manifest.readers.base import FileInfo, Want
 from pipeline.manifest.settings import ManifestSettings
 from pipeline.manifest.where import Predicate
-from pipeline.records import Row
+from pipeline.model import Row
 
 #: Rows handed on at once.
 ROWS = 1_024
@@ -41,8 +41,8 @@ CHANGED = "the manifest changed while it was read; run again"
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    place: Place
-    look: Look
+    place: ManifestFile
+    look: FileInfo
 
 
 class Manifest:

@@ -32,7 +32,7 @@ _VALIDATORS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class ManifestFile:
     """One file or folder of a manifest."""
 
     #: Path or full URL.
@@ -90,12 +90,12 @@ def unreadable(name: str, error: BaseException) -> ManifestError:
     return ManifestError(f"manifest {name}: cannot be read: {shown(words)}")
 
 
-def resolve(path: str | list[str]) -> list[Place]:
+def resolve(path: str | list[str]) -> list[ManifestFile]:
     """Every file or folder that `manifest.path` names, in order; ManifestError on a missing one."""
     names = [path] if isinstance(path, str) else path
     if not names or not all(names):
         raise ManifestError("manifest.path is empty; name a file, glob, folder or URL")
-    places: list[Place] = []
+    places: list[ManifestFile] = []
     for name in names:
         try:
             found = list(_remote(name) if is_url(name) else _local(name))
@@ -107,7 +107,7 @@ def resolve(path: str | list[str]) -> list[Place]:
     return places
 
 
-def _local(name: str) -> Iterable[Place]:
+def _local(name: str) -> Iterable[ManifestFile]:
     expanded = os.path.expanduser(name)  # noqa: PTH111 - the name may be a glob
     if os.path.lexists(expanded) or not _GLOB.search(expanded):
         yield local_place(Path(expanded), name)
@@ -117,7 +117,7 @@ def _local(name: str) -> Iterable[Place]:
             yield local_place(Path(match), match)
 
 
-def local_place(path: Path, name: str | None = None) -> Place:
+def local_place(path: Path, name: str | None = None) -> ManifestFile:
     """The place of a local file or folder; raises OSError."""
     facts = path.stat()
     if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):
@@ -125,7 +125,7 @@ def local_place(path: Path, name: str | None = None) -> Place:
             f"manifest {name or path}: is a pipe, socket or device; plain files only, as it is read "
             "more than once: write it to a file"
         )
-    return Place(
+    return ManifestFile(
         name=name if name is not None else str(path),
         path=path,
         folder=path.is_dir(),
@@ -134,7 +134,7 @@ def local_place(path: Path, name: str | None = None) -> Place:
     )
 
 
-def _remote(name: str) -> Iterable[Place]:
+def _remote(name: str) -> Iterable[ManifestFile]:
     import fsspec
 
     fs, inner = fsspec.core.url_to_fs(name)
@@ -144,9 +144,9 @@ def _remote(name: str) -> Iterable[Place]:
         yield _remote_place(fs, name if one == inner else str(fs.unstrip_protocol(one)), one)
 
 
-def _remote_place(fs: Any, name: str, inner: str) -> Place:
+def _remote_place(fs: Any, name: str, inner: str) -> ManifestFile:
     facts: dict[str, Any] = fs.info(inner)
-    return Place(
+    return ManifestFile(
         name=name,
         path=None,
         folder=facts.get("type") == "directory",
@@ -155,7 +155,7 @@ def _remote_place(fs: Any, name: str, inner: str) -> Place:
     )
 
 
-def current(place: Place) -> Place:
+def current(place: ManifestFile) -> ManifestFile:
     """The place as it is now; ManifestError when it is gone."""
     try:
         if place.path is not None:
@@ -169,7 +169,7 @@ def current(place: Place) -> Place:
         raise unreadable(place.name, error) from error
 
 
-def children(place: Place) -> list[Place]:
+def children(place: ManifestFile) -> list[ManifestFile]:
     """The files directly inside a folder, sorted by name, hidden ones left out."""
     if place.path is not None:
         inside = sorted(p for p in place.path.iterdir() if not p.name.startswith("."))

@@ -13,7 +13,7 @@ import lzma
 from typing import BinaryIO, cast
 
 from pipeline.errors import ManifestError
-from pipeline.manifest.places import Place, unreadable
+from pipeline.manifest.places import ManifestFile, unreadable
 
 #: Longest row of a text manifest, in bytes.
 MAX_LINE = 1 << 20
@@ -24,7 +24,7 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 class CleanText(io.RawIOBase):
     """Decompressed bytes of a text file; ManifestError on what no text manifest may hold."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: ManifestFile) -> None:
         super().__init__()
         self._shown = place.shown
         self._raw = place.open()
@@ -92,7 +92,7 @@ def _decompressed(raw: BinaryIO) -> BinaryIO:
     return raw
 
 
-def head_of(place: Place, size: int) -> bytes:
+def head_of(place: ManifestFile, size: int) -> bytes:
     """The first bytes of a text file, decompressed."""
     with CleanText(place) as text:
         parts, left = [], size
@@ -102,14 +102,14 @@ def head_of(place: Place, size: int) -> bytes:
     return b"".join(parts)
 
 
-def not_utf8(place: Place, line: int) -> ManifestError:
+def not_utf8(place: ManifestFile, line: int) -> ManifestError:
     """The error for a line that does not decode."""
     return ManifestError(
         f"manifest {place.shown}: line {line} is not UTF-8; save the file as UTF-8"
     )
 
 
-def too_long(place: Place, line: int) -> ManifestError:
+def too_long(place: ManifestFile, line: int) -> ManifestError:
     """The error for a line without end."""
     return ManifestError(
         f"manifest {place.shown}: line {line} is longer than {MAX_LINE >> 20} MiB; "
@@ -117,6 +117,6 @@ def too_long(place: Place, line: int) -> ManifestError:
     )
 
 
-def lines(place: Place) -> io.BufferedReader:
+def lines(place: ManifestFile) -> io.BufferedReader:
     """A buffered reader over the clean text, for line-wise formats."""
     return io.BufferedReader(CleanText(place), 1 << 18)

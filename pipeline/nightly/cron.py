@@ -10,13 +10,13 @@ from __future__ import annotations
 import shlex
 
 from pipeline.errors import JobError
-from pipeline.nightly.night import AFTER_BOOT, MARGIN, Night
+from pipeline.nightly.scheduled_job import AFTER_BOOT, MARGIN, ScheduledJob
 
 #: Longest command that Vixie cron keeps whole.
 LONGEST = 998
 
 
-def lines(night: Night) -> list[str]:
+def lines(night: ScheduledJob) -> list[str]:
     """The job's block: a marker, the nightly line, the line after a boot, a marker."""
     do = _command(night)
     midnight = f'[ "$(TZ={night.zone} date +%H%M)" = 0000 ] || exit 0; sleep {MARGIN}; {do}'
@@ -32,7 +32,7 @@ def lines(night: Night) -> list[str]:
     ]
 
 
-def added(table: str, night: Night) -> str:
+def added(table: str, night: ScheduledJob) -> str:
     """A crontab with this job's block in it, once."""
     kept = removed(table, night.name).rstrip("\n")
     return "\n".join([*([kept] if kept else []), *lines(night), ""])
@@ -51,7 +51,7 @@ def removed(table: str, name: str) -> str:
     return "".join(kept)
 
 
-def _command(night: Night) -> str:
+def _command(night: ScheduledJob) -> str:
     """For /bin/sh. Quiet, since cron mails what is printed: then only trouble is."""
     run = shlex.join([*night.command, "--quiet"])
     file = f"set -a; . {shlex.quote(str(night.env_file))}; set +a; " if night.env_file else ""

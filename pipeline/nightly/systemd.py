@@ -7,10 +7,10 @@ cut short: a run with nothing to do, or with the day spent, ends at once and sen
 
 from __future__ import annotations
 
-from pipeline.nightly.night import AFTER_BOOT, MARGIN, Night
+from pipeline.nightly.scheduled_job import AFTER_BOOT, MARGIN, ScheduledJob
 
 
-def service(night: Night) -> str:
+def service(night: ScheduledJob) -> str:
     """The service. It holds no secret: the key stays in the file that is named."""
     program, *arguments = night.command
     words = " ".join([_quoted(program), *(_quoted(one).replace("$", "$$") for one in arguments)])
@@ -40,7 +40,7 @@ def service(night: Night) -> str:
     )
 
 
-def timer(night: Night) -> str:
+def timer(night: ScheduledJob) -> str:
     """The timer that starts the service when the quota is new."""
     return "\n".join(
         [

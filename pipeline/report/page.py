@@ -19,9 +19,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipeline.redact import one_line, without_controls
 from pipeline.report import charts
 from pipeline.report.facts import LATENCIES, LENGTHS, Facts
-from pipeline.shown import one_line, without_controls
 
 #: Longest text of a card; what is longer is cut and says so.
 LONGEST = 1_200

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.cli import app
 from pipeline.errors import CODES
-from tests.support.command import Ended, pipeline
+from tests.support.command import RequestResult, pipeline
 from tests.support.pictures import manifest
 
 JOB = """\
@@ -65,7 +65,7 @@ CALLS: dict[tuple[str, ...], tuple[int, list[str]]] = {
 }
 
 
-def call(folder: Path, *arguments: str, text: str = JOB) -> Ended:
+def call(folder: Path, *arguments: str, text: str = JOB) -> RequestResult:
     """Run the command beside a manifest; whatever it was, nothing may be new afterwards."""
     (folder / "job.yaml").write_text(text)
     manifest(folder / "images.csv", [{"url": "https://example.org/a.jpg", "title": "a"}])

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import typer
 
-from pipeline.ending import Known, exit_of
 from pipeline.errors import (
     Exit,
     Held,
@@ -24,14 +23,17 @@ from pipeline.errors import (
     UsageError,
     heaviest,
 )
-from tests.support.command import Ended, command, environment
+from pipeline.exit import Known, exit_of
+from tests.support.command import RequestResult, command, environment
 from tests.support.pictures import folder_of
 
 KEY = "sk-or-v1-0123456789abcdef0123456789abcdef"
 PLAIN = "correct-horse-battery"
 
 
-def python(folder: Path, code: str, *arguments: str, env: dict[str, str] | None = None) -> Ended:
+def python(
+    folder: Path, code: str, *arguments: str, env: dict[str, str] | None = None
+) -> RequestResult:
     """Run the command in a process of its own, spoilt by `code` beforehand."""
     whole = STORY + textwrap.dedent(code) + "\nfrom pipeline.cli import main\nmain()\n"
     done = subprocess.run(
@@ -42,7 +44,7 @@ def python(folder: Path, code: str, *arguments: str, env: dict[str, str] | None 
         text=True,
         timeout=60,
     )
-    return Ended(done.returncode, done.stdout, done.stderr)
+    return RequestResult(done.returncode, done.stdout, done.stderr)
 
 
 ERRORS = [
@@ -126,7 +128,7 @@ def test_an_error_that_names_a_key_is_told_where_it_stands(
 #: Puts another story in the place of `status`.
 STORY = """
 import sys, types
-story = types.ModuleType("pipeline.stories.status")
+story = types.ModuleType("pipeline.commands.status")
 story.status_command = lambda job, *, as_json: status()
 sys.modules[story.__name__] = story
 """
@@ -191,7 +193,7 @@ def test_an_error_of_several_tasks_is_not_a_bug(tmp_path: Path) -> None:
     assert (ended.code, ended.err) == (73, "caption-pipeline: out: the disk is full\n")
 
 
-def redirected(folder: Path, words: str) -> Ended:
+def redirected(folder: Path, words: str) -> RequestResult:
     """The command with its streams as a shell makes them; stdout and stderr of the shell."""
     shell = f'python() {{ "{sys.executable}" "$@"; }}; {words}'
     done = subprocess.run(
@@ -202,7 +204,7 @@ def redirected(folder: Path, words: str) -> Ended:
         text=True,
         timeout=60,
     )
-    return Ended(done.returncode, done.stdout, done.stderr)
+    return RequestResult(done.returncode, done.stdout, done.stderr)
 
 
 STREAMS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.config import JobConfig, load_job
+from pipeline.config.job import JobConfig, load_job
 from pipeline.errors import PipelineError
 
 #: The smallest job there is; what tests add begins on line 2.

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.env import environment, expand, read_env_file
+from pipeline.config.yaml import read_job
 from pipeline.errors import JobError
-from pipeline.jobenv import environment, expand, read_env_file
-from pipeline.jobfile import read_job
 from tests.config.jobs import load, refused, write
 
 CANARY = "sk-or-v1-0123456789abcdef0123456789abcdef"

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from pipeline.config import JobConfig, load_job
-from pipeline.stories.template import AS_WRITTEN, init_command, schema_text, template
+from pipeline.commands.init import AS_WRITTEN, init_command, schema_text, template
+from pipeline.config.job import JobConfig, load_job
 from tests.config.jobs import load
 from tests.support.command import ROOT
 

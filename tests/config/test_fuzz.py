@@ -11,9 +11,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import load_job
+from pipeline.commands.init import template
+from pipeline.config.job import load_job
 from pipeline.errors import JobError, UsageError
-from pipeline.stories.template import template
 from tests.config.jobs import BASE
 
 NASTY = [*"{}[]:,&*!|>'\"%@`#-? \n\t$~<=", "\x00", "\u2028", "\U0001f600", "\\", "é", "\r"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import NOT_YET, JobConfig
-from pipeline.jobwords import node_at
+from pipeline.config.job import NOT_YET, JobConfig
+from pipeline.config.messages import node_at
 from tests.config.jobs import load, refused
 
 #: Entry of the table -> a value that needs it, one that does not.

@@ -62,9 +62,9 @@ def test_a_dataset_of_others_is_never_written_over(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from pipeline.captioning.output_location import refuse_strangers
     from pipeline.errors import OutputError
     from pipeline.schema import METADATA
-    from pipeline.stories.place import refuse_strangers
 
     dataset = tmp_path / "dataset.parquet"
     table = pa.table({"x": [1]})

@@ -112,7 +112,7 @@ def test_a_file_that_is_no_job(
     tmp_path: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Empty, another kind of YAML, another encoding, too large, without a manifest."""
-    from pipeline.config import load_job
+    from pipeline.config.job import load_job
     from pipeline.errors import JobError
 
     monkeypatch.chdir(tmp_path)
@@ -125,7 +125,7 @@ def test_a_file_that_is_no_job(
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     """Missing (with the way to get one), a folder, an impossible name."""
-    from pipeline.config import load_job
+    from pipeline.config.job import load_job
     from pipeline.errors import JobError
 
     cases = {
@@ -175,7 +175,7 @@ def test_defaults_that_depend_on_others(tmp_path: Path) -> None:
 
 def test_windows_line_ends_and_a_byte_order_mark_are_seen_through(tmp_path: Path) -> None:
     """What an editor elsewhere leaves does not matter."""
-    from pipeline.config import load_job
+    from pipeline.config.job import load_job
 
     path = tmp_path / "job.yaml"
     path.write_bytes(b"\xef\xbb\xbfmanifest:\r\n  path: a.csv\r\nname: x\r\n")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import JobConfig
+from pipeline.config.job import JobConfig
 from tests.config.jobs import load, refused
 
 TAKEN: dict[str, Any] = {

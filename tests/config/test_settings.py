@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.api.settings import PARAMS, EndpointSettings
-from pipeline.checkpoint.settings import RunSettings
-from pipeline.config import JobConfig, schema
+from pipeline.config.job import JobConfig, schema
+from pipeline.config.messages import node_at, places
 from pipeline.errors import PipelineError
-from pipeline.jobwords import node_at, places
 from pipeline.media import MAX_DATA_URI
+from pipeline.service.settings import PARAMS, EndpointSettings
+from pipeline.store.settings import RunSettings
 from tests.config.jobs import load, refused
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.support.command import Ended, pipeline
+from tests.support.command import RequestResult, pipeline
 
 TOKEN = "hf_canary0123456789abcdefghijkl"
 
@@ -159,7 +159,7 @@ def job(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def push(job: Path, hub: str, *words: str, token: str = TOKEN) -> Ended:
+def push(job: Path, hub: str, *words: str, token: str = TOKEN) -> RequestResult:
     env = {
         "HF_ENDPOINT": hub, "HF_TOKEN": token, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(job / "hf"),
         "CAPTION_PIPELINE_STATE": str(job / "state"), "HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONWARNINGS": "ignore",

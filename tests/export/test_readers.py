@@ -20,12 +20,12 @@ import pytest
 from PIL import Image
 
 from pipeline import schema
-from pipeline.config import load_job
+from pipeline.captioning.inputs import inspect_manifest
+from pipeline.commands.export import export_command
+from pipeline.config.job import load_job
 from pipeline.export.captioned import one_line
 from pipeline.export.options import ExportOptions, ExportRequest
-from pipeline.records import Record
-from pipeline.stories.export import export_command
-from pipeline.stories.start import look_at_manifest
+from pipeline.model import Record
 
 CAPTIONS = [
     "A cat.\n\nIt sits on a mat.", "- a dog\n- a ball", 'He said "no", then\tleft;', "=1+1",
@@ -120,7 +120,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     }
     (folder / "job.yaml").write_text(json.dumps(text))
     job = load_job(folder / "job.yaml", (), {})
-    opened, naming = look_at_manifest(job)
+    opened, naming = inspect_manifest(job)
     listed = [row for batch in opened.batches() for row in batch]
     paths = [cell["path"] if isinstance(cell := row.image, dict) else str(cell) for row in listed]
     assert paths == list(captions)

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.checkpoint import tables
-from pipeline.checkpoint.check import check_output, repair
-from pipeline.checkpoint.checkpoint import open_checkpoint
-from pipeline.checkpoint.journal import Journal
 from pipeline.clock import SystemClock
 from pipeline.errors import OutputError
+from pipeline.store import tables
+from pipeline.store.journal import Journal
+from pipeline.store.store import open_checkpoint
+from pipeline.store.verify import check_output, repair
 from tests.faults.conftest import Table
 from tests.support.checker import check_whole
 from tests.support.small_run import append, derive, reply, sent

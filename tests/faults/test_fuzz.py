@@ -19,16 +19,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.api.classify import classify
-from pipeline.api.sse import read_stream
-from pipeline.config import load_job
+from pipeline.captioning.parse_reply import parse_pack
+from pipeline.commands.init import template
+from pipeline.config.job import load_job
 from pipeline.errors import ImageError, JobError, ManifestError
 from pipeline.images.encode import encode
-from pipeline.plan.reply import parse_pack
-from pipeline.records import Reply
-from pipeline.stories.template import template
-from tests.api.bodies import CASES, NOW, chat, raw
+from pipeline.model import Reply
+from pipeline.service.classify import classify
+from pipeline.service.sse import read_stream
 from tests.manifest.made import opened, rows_of
+from tests.service.bodies import CASES, NOW, chat, raw
 from tests.support.pictures import picture
 
 FEW, SECONDS = 300, 600.0

@@ -106,9 +106,9 @@ def test_takeover_again_and_again(tmp_path: Path, table: Table) -> None:
     with simulator(tmp_path, "latency=[3600, 3600]", "rpm=null") as server:
         job = job_on(tmp_path, server, 10)
         for _ in range(runs):
-            heard = len(server.asked())
+            record_result = len(server.asked())
             process = start("run", job)
-            until(lambda: len(server.asked()) > heard or process.poll() is not None)  # noqa: B023
+            until(lambda: len(server.asked()) > record_result or process.poll() is not None)  # noqa: B023
             assert process.poll() is None, "it was not let in"
             process.kill()
             fired += process.wait() == -signal.SIGKILL

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.checkpoint.bodies import read_bodies
-from pipeline.checkpoint.runs import read_runs
-from pipeline.quota.settings import QuotaSettings
-from pipeline.quota.today import today
+from pipeline.ratelimit.settings import QuotaSettings
+from pipeline.ratelimit.today import today
+from pipeline.store.bodies import read_bodies
+from pipeline.store.runs import read_runs
 from tests.faults.conftest import Table
 from tests.faults.test_file_faults import Runs, runs, shim, trouble
 from tests.support.checker import published

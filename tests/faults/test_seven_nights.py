@@ -208,8 +208,8 @@ def test_seven_nights_of_processes(tmp_path: Path, table: Table) -> None:
             rows = machine.change(night)
             planned.append(machine.told("plan"))
             if night == KILL:
-                heard = killed(machine, server)
-                assert 0 < heard < QUOTA
+                record_result = killed(machine, server)
+                assert 0 < record_result < QUOTA
                 seen = machine.told("status")
                 assert seen["crashed"], "after a kill -9 status says so"
                 said = pipeline("status", machine.job, env=machine.env).out

@@ -22,7 +22,7 @@ WORKERS, ROUNDS = 64, 8
 SCRIPT = f"""
 import asyncio, ctypes, json, os, sys, time
 from pathlib import Path
-from pipeline.checkpoint.checkpoint import open_checkpoint
+from pipeline.store.store import open_checkpoint
 from pipeline.clock import SystemClock
 from tests.support.small_run import derive, reply, sent
 

@@ -12,7 +12,7 @@ from PIL import ImageCms
 
 from pipeline.images import fast
 from pipeline.images.encode import encode
-from pipeline.records import Image
+from pipeline.model import Image
 from tests.support import profiles
 
 GREEN = (64, 160, 96)

@@ -14,7 +14,7 @@ from pipeline.errors import ImageError
 from pipeline.images import encode as encode_module
 from pipeline.images import fast
 from pipeline.images.encode import encode
-from pipeline.records import Image
+from pipeline.model import Image
 from tests.support.pictures import picture
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)

@@ -15,7 +15,7 @@ from PIL import Image as Pil
 from pipeline.errors import ImageError
 from pipeline.images import fast
 from pipeline.images.encode import encode
-from pipeline.records import Image
+from pipeline.model import Image
 from tests.images.hosts import images
 from tests.images.originals import samples
 

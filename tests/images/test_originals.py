@@ -14,7 +14,7 @@ import pytest
 from PIL import Image as Pil
 
 from pipeline.errors import ImageError
-from pipeline.records import Image
+from pipeline.model import Image
 from tests.images.hosts import images
 from tests.images.originals import missing, samples, stamps
 

@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config import JobConfig
-from pipeline.stories import command
-from pipeline.stories.command import run
-from pipeline.stories.options import RunOptions
-from pipeline.stories.start import this_world
+from pipeline.captioning.inputs import this_environment
+from pipeline.captioning.options import RunOptions
+from pipeline.commands import run as command
+from pipeline.commands.run import run
+from pipeline.config.job import JobConfig
 from tests.support.checker import check_whole
 from tests.support.pictures import folder_of
 
@@ -35,7 +35,7 @@ def job_in(folder: Path, **more: Any) -> JobConfig:
 
 
 def go(job: JobConfig, **options: Any) -> dict[str, Any]:
-    return asyncio.run(run(job, RunOptions(**options), this_world({})))
+    return asyncio.run(run(job, RunOptions(**options), this_environment({})))
 
 
 @pytest.mark.parametrize("told", [{"retry": ("missing_file",)}, {"retry_failed": True}])

@@ -14,19 +14,19 @@ from typing import Any
 
 import pytest
 
-from pipeline.checkpoint.lock import locked
-from pipeline.config import load_job
+from pipeline.captioning.inputs import Environment
+from pipeline.commands.check import check_command
+from pipeline.commands.models import models_command
+from pipeline.config.job import load_job
 from pipeline.errors import Exit, ServiceError
-from pipeline.sim.core import Simulator
-from pipeline.sim.inprocess import InProcess
-from pipeline.sim.models import Model
-from pipeline.stories.models import models_command
-from pipeline.stories.preflight import check_command
-from pipeline.stories.start import World
+from pipeline.simulator.core import Simulator
+from pipeline.simulator.inprocess import InProcess
+from pipeline.simulator.models import Model
+from pipeline.store.lock import locked
 from tests.main.test_nights import FREE, MODEL, job_of
-from tests.sim.made import CHAT, asked
+from tests.simulator.made import CHAT, asked
+from tests.support.environment import Wire
 from tests.support.virtual import VirtualClock, VirtualLoop
-from tests.support.world import Wire
 
 KEY = {"OPENROUTER_API_KEY": "sk-or-v1-test"}
 
@@ -67,7 +67,7 @@ def told(
         assert got.status == 200
     service.log.clear()
     ours = StandingClock(clock.start + skew)
-    world = World(
+    environment = Environment(
         clock=ours,
         rng=random.Random(1),
         environ=held,
@@ -76,7 +76,7 @@ def told(
     )
     out = io.StringIO()
     with redirect_stdout(out):
-        code = command(load_job(job, (), held), held, world, as_json=True)
+        code = command(load_job(job, (), held), held, environment, as_json=True)
     assert not [one for one in service.log if one.path == "/chat/completions"]
     return code, json.loads(out.getvalue())
 

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.command import Ended, pipeline
+from tests.support.command import RequestResult, pipeline
 from tests.support.pictures import picture
 
 EMBEDDED = ("--set=endpoint.profile=embedded", "--set=endpoint.model=embedded/pixels")
 
 
-def run(folder: Path, manifest: str, *more: str) -> Ended:
+def run(folder: Path, manifest: str, *more: str) -> RequestResult:
     """`run` on a manifest in this folder."""
     (folder / "job.yaml").write_text(f"manifest: {{path: {manifest}}}\noutput: {{path: out}}\n")
     return pipeline("run", "job.yaml", *EMBEDDED, *more, cwd=folder)

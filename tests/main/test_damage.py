@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.checkpoint.test_checkpoint import opened, reply, sent
+from tests.store.test_store import opened, reply, sent
 from tests.support.checker import check_whole, published
 from tests.support.command import Server, pipeline, simulator, start, until, write_job
 from tests.support.pictures import folder_of

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import load_job
+from pipeline.captioning.inputs import Environment
+from pipeline.captioning.options import RunOptions
+from pipeline.commands.run import run as run_story
+from pipeline.config.job import load_job
 from pipeline.errors import Exit
-from pipeline.sim.core import Simulator
-from pipeline.sim.inprocess import InProcess
-from pipeline.stories.command import run as run_story
-from pipeline.stories.options import RunOptions
-from pipeline.stories.start import World
+from pipeline.simulator.core import Simulator
+from pipeline.simulator.inprocess import InProcess
 from tests.main.test_nights import FREE, UNLIMITED, job_of
 from tests.support.checker import check_whole
 from tests.support.virtual import VirtualClock, run
@@ -70,14 +70,14 @@ def ran(folder: Path, concurrency: int, **knobs: Any) -> tuple[dict[str, Any], W
     async def go() -> tuple[dict[str, Any], Watched]:
         service = replace(FREE, rpm=None, rpd=None, free_tier=False, **knobs)
         watched = Watched(InProcess(Simulator(service, seed=1, clock=clock)), clock)
-        world = World(
+        environment = Environment(
             clock=clock,
             rng=random.Random(1),
             environ=environ,
             stream=None,
             transport=watched,
         )
-        return await run_story(load_job(job, (), environ), RunOptions(), world), watched
+        return await run_story(load_job(job, (), environ), RunOptions(), environment), watched
 
     return run(go())
 

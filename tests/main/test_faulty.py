@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import CODES
-from pipeline.sim.core import Simulator
-from pipeline.sim.knobs import Knobs
-from pipeline.sim.models import Model
+from pipeline.simulator.core import Simulator
+from pipeline.simulator.knobs import Knobs
+from pipeline.simulator.models import Model
 from tests.main.test_nights import MODEL, UNLIMITED, chats, job_of
 from tests.support.checker import check_whole
+from tests.support.environment import run_job
 from tests.support.virtual import VirtualClock, run
-from tests.support.world import run_job
 
 #: What may be left over after five attempts at a service where a fifth of all replies is bad.
 LEFT_OVER = {"server_error", "malformed", "empty", "timeout_service"}

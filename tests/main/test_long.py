@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.sim.core import Simulator
-from pipeline.stories import select
-from pipeline.stories.options import RunOptions
+from pipeline.captioning import select
+from pipeline.captioning.options import RunOptions
+from pipeline.simulator.core import Simulator
 from tests.main.test_nights import FREE, chats, job_of
 from tests.support.checker import check_whole
+from tests.support.environment import run_job
 from tests.support.virtual import VirtualClock, run
-from tests.support.world import run_job
 
 KNOBS = replace(FREE, rpd=50, rpm=100)
 

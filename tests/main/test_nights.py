@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.sim.core import Simulator
-from pipeline.sim.knobs import PROFILES, Knobs
-from pipeline.sim.models import Model
-from pipeline.stories.options import RunOptions
+from pipeline.captioning.options import RunOptions
+from pipeline.simulator.core import Simulator
+from pipeline.simulator.knobs import PROFILES, Knobs
+from pipeline.simulator.models import Model
 from tests.support.checker import check_whole
+from tests.support.environment import run_job
 from tests.support.virtual import VirtualClock, run
-from tests.support.world import run_job
 
 MODEL = "google/gemma-4-31b-it:free"
 #: A service without limits of its own.

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import load_job
-from pipeline.sim.core import Simulator
-from pipeline.stories.command import run as command
-from pipeline.stories.options import RunOptions
+from pipeline.captioning.options import RunOptions
+from pipeline.commands.run import run as command
+from pipeline.config.job import load_job
+from pipeline.simulator.core import Simulator
 from tests.main.test_nights import FREE, job_of
+from tests.support.environment import world_of
 from tests.support.virtual import VirtualClock, run
-from tests.support.world import world_of
 
 A_MINUTE = re.compile(r"^\d+/\d+, \d+ left, \d+/min, \d+ req")
 
@@ -25,8 +25,8 @@ def said(job: Path, **knobs: Any) -> tuple[list[str], float]:
 
     async def one() -> None:
         service = Simulator(replace(FREE, **knobs), seed=1, clock=clock)
-        world = replace(world_of(service, clock, state=job.parent / "s"), stream=stream)
-        await command(load_job(job, (), world.environ), RunOptions(), world)
+        environment = replace(world_of(service, clock, state=job.parent / "s"), stream=stream)
+        await command(load_job(job, (), environment.environ), RunOptions(), environment)
         passed.append(clock.monotonic() / 60)
 
     passed: list[float] = []

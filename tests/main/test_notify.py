@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.stories.metrics import metrics_text
-from pipeline.stories.notify import address, ending
-from pipeline.stories.progress import Tally
-from tests.support.command import Ended, pipeline, simulator, write_job
+from pipeline.captioning.metrics import metrics_text
+from pipeline.captioning.progress import RunCounters
+from pipeline.commands.notify import address, ending
+from tests.support.command import RequestResult, pipeline, simulator, write_job
 from tests.support.pictures import folder_of, manifest
 from tests.support.tools import tool
 
@@ -48,7 +48,7 @@ def ears() -> Iterator[str]:
     server.server_close()
 
 
-def one_run(folder: Path, rows: int = 2, **sections: Any) -> Ended:
+def one_run(folder: Path, rows: int = 2, **sections: Any) -> RequestResult:
     images = folder_of(folder, rows)
     with simulator(folder) as server:
         return pipeline("run", write_job(folder, server.base, images, **sections), "--json")
@@ -111,9 +111,9 @@ def test_metrics_are_what_prometheus_reads(tmp_path: Path) -> None:
 def test_promtool_has_nothing_to_say(tmp_path: Path) -> None:
     """`promtool check metrics` on the file of a real run with a failure, and on one under way."""
     ended = one_run(tmp_path, 3, run={"metrics": str(tmp_path / "m.prom")}, name='a "b" \\c')
-    tally = Tally(captioned=5, cost_usd=0.000123, failed={"dns": 2, "http_4xx": 1})
+    counters = RunCounters(captioned=5, cost_usd=0.000123, failed={"dns": 2, "http_4xx": 1})
     going_on = metrics_text(
-        "j", tally, {"limit": 50, "used": 3}, now=1_795_392_000.5, exit_code=None
+        "j", counters, {"limit": 50, "used": 3}, now=1_795_392_000.5, exit_code=None
     )
 
     assert ended.code == 0, ended.err
@@ -134,8 +134,10 @@ def test_metrics_that_cannot_be_written_end_no_run(tmp_path: Path) -> None:
 
 def test_numbers_keep_their_value() -> None:
     """Large counts stay whole, small amounts exact."""
-    tally = Tally(captioned=12_345_678, cost_usd=0.000123, failed={"dns": 2})
-    text = metrics_text("j", tally, {"limit": 50, "used": 3}, now=1_795_392_000.5, exit_code=None)
+    counters = RunCounters(captioned=12_345_678, cost_usd=0.000123, failed={"dns": 2})
+    text = metrics_text(
+        "j", counters, {"limit": 50, "used": 3}, now=1_795_392_000.5, exit_code=None
+    )
     found = {
         (
             s.name.removeprefix("caption_pipeline_"),

@@ -56,7 +56,7 @@ def test_an_error_text_of_the_service_acts_on_no_terminal(tmp_path: Path) -> Non
 def test_no_stream_lets_them_through(stream: str) -> None:
     """Whoever prints: what was forgotten is caught, colours stay."""
     code = (
-        "import sys; from pipeline.ending import open_streams; open_streams();"
+        "import sys; from pipeline.exit import open_streams; open_streams();"
         f"sys.{stream}.write({ODD!r} + '\\x1b[31mred\\x1b[0m \\u200d\\r\\n')"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True)

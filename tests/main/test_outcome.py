@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from pipeline.config import schema
+from pipeline.captioning.counters import RunCounters
+from pipeline.commands import outcome
+from pipeline.config.job import schema
 from pipeline.errors import CODES, Exit, StopReason
-from pipeline.stories import outcome
-from pipeline.stories.tally import Tally
 
 LATER = StopReason(exit=Exit.LATER, message="the day is spent")
 
@@ -36,33 +36,33 @@ def test_exit_code_of_a_run_that_nothing_stopped(
 ) -> None:
     """1 only for failures for good; what the next run asks by itself is 75; a limit is no
     failure."""
-    tally = Tally(rows=10, images=10, captioned=captioned, failed=failed)
-    reason = outcome.unfinished(tally, max_failed=allowed, limited=limited)
-    assert outcome.exit_code(tally, reason, max_failed=allowed) is expected
+    counters = RunCounters(rows=10, images=10, captioned=captioned, failed=failed)
+    reason = outcome.unfinished(counters, max_failed=allowed, limited=limited)
+    assert outcome.exit_code(counters, reason, max_failed=allowed) is expected
 
 
 @pytest.mark.parametrize("code", [Exit.SIGTERM, Exit.OUTPUT, Exit.KEY, Exit.LATER])
 def test_a_reason_goes_before_failures(code: Exit) -> None:
     """Whatever failed meanwhile."""
-    tally = Tally(images=10, captioned=3, failed={"corrupt": 1})
+    counters = RunCounters(images=10, captioned=3, failed={"corrupt": 1})
     reason = StopReason(exit=code, message="stopped")
-    assert outcome.exit_code(tally, reason, max_failed=9) is code
+    assert outcome.exit_code(counters, reason, max_failed=9) is code
 
 
-def last_line(tally: Tally, reason: StopReason | None = None) -> str:
-    return outcome.headline(tally, reason, dataset=None, asked=0, quota={})
+def last_line(counters: RunCounters, reason: StopReason | None = None) -> str:
+    return outcome.headline(counters, reason, dataset=None, asked=0, quota={})
 
 
 def test_the_last_line_begins_with_the_error_and_ends_with_the_way_on() -> None:
     """An error is not the last clause; all of one code: the setting; `--retry` spelled out."""
-    all_failed = Tally(images=3, failed={"missing_file": 3})
+    all_failed = RunCounters(images=3, failed={"missing_file": 3})
     line = last_line(all_failed)
     assert "images.root" in line
     assert line.endswith("--retry missing_file")
     stop = StopReason(exit=Exit.KEY, message="the service refuses this key")
-    assert last_line(Tally(images=3), stop).startswith("the service refuses this key; 0 of 3")
-    assert last_line(Tally(images=3), LATER).startswith("0 of 3")
-    mixed = Tally(images=3, captioned=1, failed={"corrupt": 1, "timeout": 1})
+    assert last_line(RunCounters(images=3), stop).startswith("the service refuses this key; 0 of 3")
+    assert last_line(RunCounters(images=3), LATER).startswith("0 of 3")
+    mixed = RunCounters(images=3, captioned=1, failed={"corrupt": 1, "timeout": 1})
     assert last_line(mixed).endswith("--retry corrupt")
 
 

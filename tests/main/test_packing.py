@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import load_job
-from pipeline.plan.audit import chosen
-from pipeline.sim.core import Simulator
-from pipeline.sim.knobs import Knobs
-from pipeline.sim.models import Model
-from pipeline.stories.packing import audits_of, measured_of
-from pipeline.stories.status import lines, status_of
+from pipeline.captioning.pack_sizes import audits_of, measured_of
+from pipeline.commands.status import lines, status_of
+from pipeline.config.job import load_job
+from pipeline.packsize.audit import chosen
+from pipeline.simulator.core import Simulator
+from pipeline.simulator.knobs import Knobs
+from pipeline.simulator.models import Model
 from tests.main.test_nights import MODEL, UNLIMITED, chats, job_of
 from tests.support.checker import check_whole
+from tests.support.environment import run_job
 from tests.support.virtual import VirtualClock, run
-from tests.support.world import run_job
 
 LIES = ("drop", "repeat", "zero_based", "cut", "prose", "one_object", "fences", "comma", "extra")
 
@@ -160,11 +160,13 @@ def test_an_image_that_breaks_the_service_fails_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its 63 neighbours get their captions, for a few requests more; it fails as server_error."""
-    from tests.support import world
+    from tests.support import environment as environment
 
     broken: list[int] = []
-    real = world.Wire
-    monkeypatch.setattr(world, "Wire", lambda inner: Breaks(real(inner), (b"/21.jpg",), broken))
+    real = environment.Wire
+    monkeypatch.setattr(
+        environment, "Wire", lambda inner: Breaks(real(inner), (b"/21.jpg",), broken)
+    )
     told, _ = packed(tmp_path, 256, knobs_of(), images_per_request=32)
     failed = [r for r in check_whole(tmp_path / "out").values() if r["status"] == "failed"]
 

@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.command import ROOT, Ended, Server, pipeline, simulator
+from tests.support.command import ROOT, RequestResult, Server, pipeline, simulator
 
 import pyarrow.parquet as pq  # isort: skip # after numpy, as users import it
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Ended, Server]]:
+def photographs(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Path, RequestResult, Server]]:
     """The main job once, against a simulator process whose log can be read."""
     folder = tmp_path_factory.mktemp("photographs")
     with ExitStack() as stack:
@@ -42,7 +44,7 @@ def original(url: str) -> Image.Image:
     return Image.open(io.BytesIO(data)).convert("RGB")
 
 
-def test_every_photograph_has_a_caption(photographs: tuple[Path, Ended, Server]) -> None:
+def test_every_photograph_has_a_caption(photographs: tuple[Path, RequestResult, Server]) -> None:
     """Exit 0, every row of the manifest stands in the dataset with a caption, in order."""
     output, ended, _ = photographs
     rows = pq.read_table(ROOT / "data/photos.parquet").to_pylist()
@@ -62,7 +64,7 @@ def mean_colour(caption: str) -> np.ndarray:
 
 
 def test_every_colour_photograph_is_matched_by_its_own_caption(
-    photographs: tuple[Path, Ended, Server],
+    photographs: tuple[Path, RequestResult, Server],
 ) -> None:
     """A scorer that shares nothing with the program finds each picture's caption among all."""
     output, _, _ = photographs
@@ -86,7 +88,7 @@ def bits(image: Image.Image) -> np.ndarray:
 
 
 def test_what_the_server_received_is_the_original(
-    photographs: tuple[Path, Ended, Server],
+    photographs: tuple[Path, RequestResult, Server],
 ) -> None:
     """Each caption's image hash in the record is the file's own, and the server saw that size."""
     import hashlib
@@ -108,7 +110,7 @@ def test_what_the_server_received_is_the_original(
         assert (mine != theirs).sum() <= 8, row["url"]
 
 
-def test_the_summary_says_it_in_one_line(photographs: tuple[Path, Ended, Server]) -> None:
+def test_the_summary_says_it_in_one_line(photographs: tuple[Path, RequestResult, Server]) -> None:
     """What was done, where it is and what it cost stand in the last line; stdout is one object."""
     output, ended, _ = photographs
     last = ended.err.strip().splitlines()[-1]
@@ -121,7 +123,7 @@ def test_the_summary_says_it_in_one_line(photographs: tuple[Path, Ended, Server]
 
 
 def test_readers_that_nobody_here_wrote_open_the_captions(
-    photographs: tuple[Path, Ended, Server], tmp_path: Path
+    photographs: tuple[Path, RequestResult, Server], tmp_path: Path
 ) -> None:
     """pandas, polars, DuckDB and datasets read captions/ and agree."""
     import datasets

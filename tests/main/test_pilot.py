@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
+from pipeline.captioning.options import RunOptions
+from pipeline.commands.pilot_page import page
 from pipeline.errors import UsageError
-from pipeline.plan import interval
-from pipeline.plan.sample import pilot_sizes, spread_places
-from pipeline.sim.core import Simulator
-from pipeline.stories.options import RunOptions
-from pipeline.stories.pilot_page import page
+from pipeline.packsize import interval
+from pipeline.packsize.sample import pilot_sizes, spread_places
+from pipeline.simulator.core import Simulator
 from tests.main.test_nights import FREE, chats, job_of
 from tests.support.checker import check_whole
 from tests.support.command import ROOT, pipeline
+from tests.support.environment import run_job
 from tests.support.virtual import VirtualClock, run
-from tests.support.world import run_job
 
 
 def test_a_pilot_foretells_the_nights(tmp_path: Path) -> None:

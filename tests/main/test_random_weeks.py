@@ -22,15 +22,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.checkpoint.check import check_output
-from pipeline.sim.core import Simulator
-from pipeline.sim.knobs import Knobs
-from pipeline.sim.models import Model
-from pipeline.stories.options import RunOptions
+from pipeline.captioning.options import RunOptions
+from pipeline.simulator.core import Simulator
+from pipeline.simulator.knobs import Knobs
+from pipeline.simulator.models import Model
+from pipeline.store.verify import check_output
 from tests.main.test_nights import FREE, MODEL, UNLIMITED, chats, job_of
 from tests.support.checker import check_whole, published
+from tests.support.environment import run_job
 from tests.support.virtual import VirtualClock, run
-from tests.support.world import run_job
 
 DAY = 86_400.0
 LIES = ("drop", "repeat", "zero_based", "cut", "prose", "one_object", "fences", "comma", "extra")

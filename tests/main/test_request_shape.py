@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.command import Ended, pipeline
+from tests.support.command import RequestResult, pipeline
 from tests.support.gateways import Answer, Gateway, error, gateway, images_in, pack_reply
 
 #: What a service says of a request body; None: it is answered.
@@ -43,7 +43,7 @@ def refusing(refusal: Refusal) -> Answer:
     return answer
 
 
-def run(folder: Path, refusal: Refusal, count: int) -> tuple[Ended, Gateway]:
+def run(folder: Path, refusal: Refusal, count: int) -> tuple[RequestResult, Gateway]:
     with gateway(refusing(refusal)) as service:
         ended = pipeline("run", job_on(service, folder, count), "--json", env=NO_KEY)
     return ended, service

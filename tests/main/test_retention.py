@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoint.bodies import read_bodies
-from pipeline.checkpoint.runs import read_runs
-from pipeline.sim.core import Simulator
+from pipeline.simulator.core import Simulator
+from pipeline.store.bodies import read_bodies
+from pipeline.store.runs import read_runs
 from tests.main.test_nights import FREE, job_of
+from tests.support.environment import run_job
 from tests.support.virtual import VirtualClock, run
-from tests.support.world import run_job
 
 DAY = 86_400
 MB = 1_000_000

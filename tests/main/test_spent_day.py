@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.support.checker import check_whole
-from tests.support.command import Ended, Server, pipeline, simulator, write_job
+from tests.support.command import RequestResult, Server, pipeline, simulator, write_job
 
 KEY = "sk-or-v1-spent"
 MODEL = "google/gemma-4-31b-it:free"
@@ -33,7 +33,7 @@ def job_of(folder: Path, name: str, server: Server, rows: int) -> Path:
     )
 
 
-def ask(job: Path, state: Path, *more: object) -> tuple[Ended, dict[str, Any]]:
+def ask(job: Path, state: Path, *more: object) -> tuple[RequestResult, dict[str, Any]]:
     environ = {"OPENROUTER_API_KEY": KEY, "CAPTION_PIPELINE_STATE": str(state)}
     ended = pipeline("run", job, "--json", *more, env=environ)
     return ended, json.loads(ended.out)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.stories.status import lines, pace, pace_words
+from pipeline.commands.status import lines, pace, pace_words
 from tests.support.command import pipeline, simulator, start, until, write_job
 from tests.support.pictures import folder_of
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.stories.progress_line import events, fitted, words_of
-from pipeline.stories.tally import Tally
+from pipeline.captioning.counters import RunCounters
+from pipeline.captioning.progress_line import events, fitted, words_of
 from tests.support.command import command, environment, simulator, write_job
 from tests.support.pictures import folder_of
 
@@ -111,11 +111,13 @@ def test_each_event_is_said_once(
 
 def test_everything_is_in_the_line() -> None:
     """Images done and left, captions a minute, requests, quota, failures, 429s, nights, flight."""
-    tally = Tally(settled=400, new_captions=390, requests=40, refused=2, failed={"dns": 10})
+    counters = RunCounters(
+        settled=400, new_captions=390, requests=40, refused=2, failed={"dns": 10}
+    )
 
-    assert fitted(words_of(tally, 3_000, QUIET, 2.0), 200) == (
+    assert fitted(words_of(counters, 3_000, QUIET, 2.0), 200) == (
         "400/3000, 2600 left, 195/min, 40 req, 10/50 today, 10 failed, 2x 429, 5 more nights, "
         "4 in flight"
     )
-    assert fitted(words_of(tally, 3_000, {}, 2.0), 30) == "400/3000, 2600 left, 195/min"
-    assert words_of(tally, 410, QUIET, 2.0)[-2] == "1 min"
+    assert fitted(words_of(counters, 3_000, {}, 2.0), 30) == "400/3000, 2600 left, 195/min"
+    assert words_of(counters, 410, QUIET, 2.0)[-2] == "1 min"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.command import Ended, pipeline
+from tests.support.command import RequestResult, pipeline
 from tests.support.gateways import Answer, gateway, reply
 
 IMAGES = 40
@@ -25,7 +25,7 @@ def own(body: bytes) -> bytes:
     return reply(f"Picture {int(found[1])}.")
 
 
-def run(folder: Path, answer: Answer, concurrency: int) -> tuple[Ended, list[bytes], int]:
+def run(folder: Path, answer: Answer, concurrency: int) -> tuple[RequestResult, list[bytes], int]:
     rows = "".join(f"https://pictures.example/{n}.jpg\n" for n in range(IMAGES))
     (folder / "m.csv").write_text("url\n" + rows)
     job = folder / "job.yaml"

@@ -17,16 +17,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import fs
-from pipeline.config import load_job
-from pipeline.sim.core import Simulator
-from pipeline.stories.forecast import counted, facts
-from pipeline.stories.reach import reach
-from pipeline.stories.start import look_at_job
-from pipeline.stories.status import lines, status_of
+from pipeline.captioning.inputs import inspect_job
+from pipeline.commands.plan import counted, facts
+from pipeline.commands.service_status import service_status
+from pipeline.commands.status import lines, status_of
+from pipeline.config.job import load_job
+from pipeline.simulator.core import Simulator
 from tests.main.test_nights import FREE, chats, job_of
 from tests.support.checker import check_whole, published
+from tests.support.environment import run_job, world_of
 from tests.support.virtual import VirtualClock, VirtualLoop, run
-from tests.support.world import run_job, world_of
 
 DAY, QUOTA, PACK, FLIGHT = 86_400.0, 50, 10, 4
 OUTAGE, KILL, DISK, CLOCK = 1, 2, 3, 4
@@ -84,11 +84,16 @@ class Machine:
         (self.folder / "out/_state/lock").write_text("")
 
     async def plan(self) -> dict[str, Any]:
-        world = world_of(self.service, self.clock, state=self.folder / "state")
-        job = load_job(self.job, (), world.environ)
-        looked = look_at_job(job, world.environ)
-        found = counted(looked)
-        return facts(job, found, await reach(job, looked.endpoint, world), now=self.clock.now())
+        environment = world_of(self.service, self.clock, state=self.folder / "state")
+        job = load_job(self.job, (), environment.environ)
+        inputs = inspect_job(job, environment.environ)
+        found = counted(inputs)
+        return facts(
+            job,
+            found,
+            await service_status(job, inputs.endpoint, environment),
+            now=self.clock.now(),
+        )
 
 
 def last_line(output: Path) -> str:

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from pipeline.manifest.open import Manifest, open_manifest
 from pipeline.manifest.settings import ManifestSettings
-from pipeline.records import Row
+from pipeline.model import Row
 
 ROWS: list[dict[str, Any]] = [
     {"id": "007", "url": "https://x.example/a.jpg", "title": 'a "cat", asleep\non a mat'},

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import Ended, pipeline, write_job
+from tests.support.command import RequestResult, pipeline, write_job
 
 KEY = "sk-or-v1-" + "5" * 64
 
@@ -20,7 +20,7 @@ def jobs_of(folder: Path, *names: str, **endpoint: object) -> list[Path]:
     return found
 
 
-def nightly(folder: Path, *words: object, **env: str) -> Ended:
+def nightly(folder: Path, *words: object, **env: str) -> RequestResult:
     held = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder / "config"), **env}
     return pipeline("nightly", *words, cwd=folder, env=held)
 

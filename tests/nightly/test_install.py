@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.commands import nightly
 from pipeline.errors import JobError
-from pipeline.nightly.night import Night
-from pipeline.stories import nightly
+from pipeline.nightly.scheduled_job import ScheduledJob
 from tests.support.tools import tool
 
 
-def one(folder: Path, zone: str = "UTC") -> Night:
+def one(folder: Path, zone: str = "UTC") -> ScheduledJob:
     python = Path("/bin/sh")
-    return Night(job=folder / "p.yaml", folder=folder, python=python, zone=zone)
+    return ScheduledJob(job=folder / "p.yaml", folder=folder, python=python, zone=zone)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_units_are_verified_written_enabled_and_taken_away(tmp_path: Path, told:
 
 def test_units_that_systemd_refuses_are_not_written(tmp_path: Path, told: Path) -> None:
     """The verification comes before the first file."""
-    broken = Night(
+    broken = ScheduledJob(
         job=tmp_path / "p.yaml", folder=tmp_path, python=tmp_path / "no python here", zone="UTC"
     )
     with pytest.raises(JobError, match="systemd refuses"):

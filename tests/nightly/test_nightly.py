@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from pipeline.commands.nightly import read_jobs
 from pipeline.nightly import systemd
-from pipeline.nightly.night import unit_name
-from pipeline.stories.nightly import read_jobs
+from pipeline.nightly.scheduled_job import unit_name
 from tests.support.command import pipeline
 from tests.support.pictures import manifest
 from tests.support.tools import tool

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from pipeline.errors import JobError
 from pipeline.nightly import cron, systemd
-from pipeline.nightly.night import Night, shares
+from pipeline.nightly.scheduled_job import ScheduledJob, shares
 from tests.support.tools import tool
 
 PACIFIC = "America/Los_Angeles"
 
 
-def night(folder: Path, **more: object) -> Night:
+def night(folder: Path, **more: object) -> ScheduledJob:
     job = folder / "photos.yaml"
     python = folder / "python"
     python.write_text(
@@ -31,10 +31,10 @@ def night(folder: Path, **more: object) -> Night:
     python.chmod(0o755)
     (folder / "code").write_text("0")
     held = {"job": job, "folder": folder, "python": python, "zone": "UTC", **more}
-    return Night(**held)  # type: ignore[arg-type]  # a test passes what it likes
+    return ScheduledJob(**held)  # type: ignore[arg-type]  # a test passes what it likes
 
 
-def verified(folder: Path, one: Night) -> subprocess.CompletedProcess[str]:
+def verified(folder: Path, one: ScheduledJob) -> subprocess.CompletedProcess[str]:
     paths = [folder / f"{one.name}.service", folder / f"{one.name}.timer"]
     for path, text in zip(paths, (systemd.service(one), systemd.timer(one)), strict=True):
         path.write_text(text)
@@ -160,9 +160,11 @@ def test_a_block_goes_in_once_and_out_whole(tmp_path: Path) -> None:
 def test_a_path_that_fits_in_no_timer_is_refused(tmp_path: Path) -> None:
     """A line break would be a second line of the unit; a long line would be cut by cron."""
     with pytest.raises(JobError, match="control characters"):
-        Night(job=Path("/a\nb"), folder=tmp_path, python=tmp_path, zone="UTC")
+        ScheduledJob(job=Path("/a\nb"), folder=tmp_path, python=tmp_path, zone="UTC")
     with pytest.raises(JobError, match="too long"):
-        cron.lines(Night(job=Path("/" + "a" * 900), folder=tmp_path, python=tmp_path, zone="UTC"))
+        cron.lines(
+            ScheduledJob(job=Path("/" + "a" * 900), folder=tmp_path, python=tmp_path, zone="UTC")
+        )
 
 
 @given(st.integers(1, 5000), st.lists(st.integers(1, 100), min_size=1, max_size=8))

@@ -12,14 +12,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.api.classify import classify
-from pipeline.api.client import open_client
-from pipeline.api.endpoint import endpoint_of
-from pipeline.api.settings import EndpointSettings
 from pipeline.clock import SystemClock
-from pipeline.retry import Kind, Scope, Verdict
+from pipeline.service.classify import classify
+from pipeline.service.client import open_client
+from pipeline.service.endpoint import endpoint_of
+from pipeline.service.settings import EndpointSettings
+from pipeline.verdict import Kind, Scope, Verdict
 from tests.peers.peers import bin_of, free_port, serving
-from tests.support.command import Ended, pipeline, write_job
+from tests.support.command import RequestResult, pipeline, write_job
 from tests.support.pictures import folder_of
 
 pytestmark = pytest.mark.peers
@@ -76,7 +76,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
         yield Proxy(f"{base}/v1", log)
 
 
-def ran(folder: Path, proxy: Proxy, model: str, key: str = KEY, **sections: Any) -> Ended:
+def ran(folder: Path, proxy: Proxy, model: str, key: str = KEY, **sections: Any) -> RequestResult:
     """Our command, with the profile for this service."""
     endpoint = {"profile": "litellm", "model": model, "api_key_env": "LITELLM_API_KEY"}
     table = folder / "images.csv"

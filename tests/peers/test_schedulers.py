@@ -133,8 +133,8 @@ def test_kubernetes_command(tmp_path: Path) -> None:
         until(lambda: len(server.asked()) > before)
         process.terminate()
         code = process.wait(60)
-        heard = len(server.answered()) - before
+        record_result = len(server.answered()) - before
     assert ended == {75: 0, 78: 78, 0: 0}
     assert code == 143
-    assert 0 < heard < 3
-    assert len(check_whole(tmp_path / "again")) == heard, "what was in flight is there"
+    assert 0 < record_result < 3
+    assert len(check_whole(tmp_path / "again")) == record_result, "what was in flight is there"

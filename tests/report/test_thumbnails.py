@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline.checkpoint.thumbnails import NAME, Thumbnails, read_thumbnails
 from pipeline.images.thumbnail import thumbnail
+from pipeline.store.thumbnails import NAME, Thumbnails, read_thumbnails
 from tests.support.command import pipeline
 from tests.support.outputs import key_of, record, write_output
 from tests.support.pictures import folder_of

@@ -192,7 +192,7 @@ def _held(folder: Path) -> None:
 def _broken(folder: Path) -> None:
     """A bug in the middle of a run, with the key in its words."""
     (folder / "sitecustomize.py").write_text(
-        "import os, pipeline.plan.settle as s\n"
+        "import os, pipeline.captioning.finalize as s\n"
         "def broken(*_a, **_k): raise RuntimeError('bug ' + os.environ['OPENROUTER_API_KEY'])\n"
         "s.records_of = broken\n"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.shown import hidden, spellings
+from pipeline.redact import hidden, spellings
 from tests.support.command import pipeline
 from tests.support.gateways import error, gateway, reply
 from tests.support.pictures import folder_of

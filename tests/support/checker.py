@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from pipeline.checkpoint.check import check_output
+from pipeline.store.verify import check_output
 
 
 def published(output: Path) -> dict[str, dict[str, object]]:

@@ -18,7 +18,7 @@ TIMEOUT = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class RequestResult:
     """How a command ended."""
 
     code: int
@@ -43,7 +43,7 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def pipeline(
     *arguments: object, cwd: Path | None = None, env: Mapping[str, str] | None = None
-) -> Ended:
+) -> RequestResult:
     """Run `python -m pipeline …` to its end."""
     done = subprocess.run(
         command(*arguments),
@@ -53,7 +53,7 @@ def pipeline(
         text=True,
         timeout=TIMEOUT,
     )
-    return Ended(done.returncode, done.stdout, done.stderr)
+    return RequestResult(done.returncode, done.stdout, done.stderr)
 
 
 def start(

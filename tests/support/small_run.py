@@ -28,28 +28,28 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.checkpoint import codec, tables
-from pipeline.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from pipeline.checkpoint.journal import Journal
-from pipeline.checkpoint.runs import append_run
+from pipeline.captioning.finalize import records_of, unanswered
+from pipeline.captioning.join import joined, joined_schema, write_dataset
+from pipeline.captioning.naming import Naming
+from pipeline.captioning.prompt import compile_prompt
 from pipeline.clock import SystemClock
+from pipeline.config.captioning import PromptSettings
 from pipeline.errors import OutputError
 from pipeline.export.base import Rows
 from pipeline.export.export import export
 from pipeline.export.pictures import Pictures
 from pipeline.manifest.open import open_manifest
 from pipeline.manifest.settings import ManifestSettings
-from pipeline.plan.prompt import compile_prompt
-from pipeline.plan.settings import PromptSettings
-from pipeline.plan.settle import records_of, unanswered
-from pipeline.quota.claims import Claim, Pending
-from pipeline.quota.ledger import Ledger
-from pipeline.quota.ledger_view import names_of
-from pipeline.quota.server_time import Uptime
-from pipeline.records import Asked, Completion, Derived, Limits, Record, Reply, Sent
-from pipeline.retry import Kind, Verdict
-from pipeline.stories.dataset import joined, joined_schema, write_dataset
-from pipeline.stories.naming import Naming
+from pipeline.model import Asked, Completion, Derived, Limits, Record, Reply, Sent
+from pipeline.ratelimit.ledger import Ledger
+from pipeline.ratelimit.ledger_view import names_of
+from pipeline.ratelimit.reservations import LedgerUpdates, ReservationRequest
+from pipeline.ratelimit.server_time import Uptime
+from pipeline.store import codec, tables
+from pipeline.store.journal import Journal
+from pipeline.store.runs import append_run
+from pipeline.store.store import Checkpoint, open_checkpoint
+from pipeline.verdict import Kind, Verdict
 
 IMAGES = 40
 #: The ledger's account and day.
@@ -149,7 +149,7 @@ def reserve(state: Path, requests: int, acks: int) -> None:
     boot = Uptime(lambda: 1000.0, "boot")
     ledger = Ledger(state, names_of(ACCOUNT, "model", "out", LIMITS), boot, NOON)
     for _ in range(requests):
-        claim = Claim(
+        claim = ReservationRequest(
             days=(DAY,),
             uptime=1000.0,
             wall=NOON,
@@ -161,7 +161,7 @@ def reserve(state: Path, requests: int, acks: int) -> None:
             per_day=1000,
             per_job=None,
         )
-        assert ledger.reserve(claim, Pending()).row is not None
+        assert ledger.reserve(claim, LedgerUpdates()).row is not None
         os.write(acks, f"{RESERVED}\n".encode())
     ledger.close()
 
@@ -215,11 +215,11 @@ def forked(folder: Path, at: int, mode: str, below: str) -> tuple[int, int]:
     The parent has never started a thread or an event loop, so the child is a fresh process in
     everything but its imports.
     """
-    heard, told = os.pipe()
+    record_result, told = os.pipe()
     child = os.fork()
     if child:
         os.close(told)
-        with os.fdopen(heard) as pipe:
+        with os.fdopen(record_result) as pipe:
             calls = pipe.read()
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), int(calls or -1)
     code = 70

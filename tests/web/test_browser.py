@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from pipeline.checkpoint.reviews import read_decisions
+from pipeline.store.reviews import read_decisions
 from tests.report.attacks import ATTACKS
 from tests.support.browser import chromium, serious, watched
 from tests.support.command import simulator, start, until, write_job

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.checkpoint.reviews import Outdated, Reviews, new_decision, read_decisions
+from pipeline.store.reviews import Outdated, Reviews, new_decision, read_decisions
 from tests.support.command import pipeline
 from tests.support.outputs import key_of, record, write_output
 from tests.support.served import served
@@ -78,7 +78,7 @@ def test_a_publication_cut_short(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """Whatever step it was cut at, each decision is published once in the end."""
-    from pipeline.checkpoint import parts, tables
+    from pipeline.store import parts, tables
 
     Reviews(tmp_path).close()
     reviews = Reviews(tmp_path)

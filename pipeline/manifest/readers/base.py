@@ -8,14 +8,14 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from pipeline.manifest.places import Place
+from pipeline.manifest.places import ManifestFile
 
 #: More columns than this are a mistake, or an attack.
 MAX_COLUMNS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class FileInfo:
     """What a file says about itself without being read."""
 
     schema: pa.Schema
@@ -41,11 +41,11 @@ class Want:
 class Reader(Protocol):
     """One format. Both methods raise ManifestError and nothing else for a bad file."""
 
-    def look(self, place: Place) -> Look:
+    def look(self, place: ManifestFile) -> FileInfo:
         """Columns and, if it is cheap, rows."""
         ...
 
-    def read(self, place: Place, want: Want) -> Iterator[pa.RecordBatch]:
+    def read(self, place: ManifestFile, want: Want) -> Iterator[pa.RecordBatch]:
         """Stream the wanted columns in file order, in batches of bounded size.
 
         Yields exactly the rows from `want.start` on.

@@ -21,8 +21,8 @@ import pyarrow.csv
 
 from pipeline.errors import ManifestError
 from pipeline.manifest import text
-from pipeline.manifest.places import Place
-from pipeline.manifest.readers.base import MAX_COLUMNS, Look, Want, skip
+from pipeline.manifest.places import ManifestFile
+from pipeline.manifest.readers.base import MAX_COLUMNS, FileInfo, Want, skip
 
 _IMAGE_CELL = re.compile(
     r"(?i)^(https?|s3|gs|hf|package)://|^data:image/|\.(jpe?g|png|webp|gif|bmp|tiff?|heic|avif)$"
@@ -41,14 +41,14 @@ class DelimitedReader:
     #: Tried in order; the first that splits the header, else the first of all.
     delimiters: str
 
-    def look(self, place: Place) -> Look:
+    def look(self, place: ManifestFile) -> FileInfo:
         names, _ = self._header(place)
-        return Look(schema=pa.schema([pa.field(name, pa.string()) for name in names]))
+        return FileInfo(schema=pa.schema([pa.field(name, pa.string()) for name in names]))
 
-    def read(self, place: Place, want: Want) -> Iterator[pa.RecordBatch]:
+    def read(self, place: ManifestFile, want: Want) -> Iterator[pa.RecordBatch]:
         return skip(self._read(place, want), want.start)
 
-    def _read(self, place: Place, want: Want) -> Iterator[pa.RecordBatch]:
+    def _read(self, place: ManifestFile, want: Want) -> Iterator[pa.RecordBatch]:
         """Short pieces are read first, since pyarrow reads some thirty ahead; a row that is longer
         than a piece is met again in long ones."""
         names, delimiter = self._header(place)
@@ -64,7 +64,7 @@ class DelimitedReader:
                 raise self._diagnose(place, names, delimiter, error) from error
 
     def _pieces(
-        self, place: Place, want: Want, names: list[str], delimiter: str, size: int
+        self, place: ManifestFile, want: Want, names: list[str], delimiter: str, size: int
     ) -> Iterator[pa.RecordBatch]:
         """The file in pieces of `size` bytes; ArrowInvalid for what pyarrow cannot take."""
         wanted = [name for name in names if name in want.columns]
@@ -88,7 +88,7 @@ class DelimitedReader:
                 if "Empty CSV" not in str(error):  # a header and nothing else
                     raise
 
-    def _header(self, place: Place) -> tuple[list[str], str]:
+    def _header(self, place: ManifestFile) -> tuple[list[str], str]:
         """Column names and the delimiter; ManifestError when there is no usable header."""
         found = self._found(place, _HEAD) or self._found(place, text.MAX_LINE)
         if found is None:
@@ -98,7 +98,7 @@ class DelimitedReader:
         names, delimiter = found
         return _checked(place, names), delimiter
 
-    def _found(self, place: Place, size: int) -> tuple[list[str], str] | None:
+    def _found(self, place: ManifestFile, size: int) -> tuple[list[str], str] | None:
         """The header in the first bytes of a file; None when it does not end there."""
         head = text.head_of(place, size)
         whole = len(head) < size
@@ -122,7 +122,7 @@ class DelimitedReader:
         return names, delimiter
 
     def _diagnose(
-        self, place: Place, names: list[str], delimiter: str, error: Exception
+        self, place: ManifestFile, names: list[str], delimiter: str, error: Exception
     ) -> ManifestError:
         """Which line pyarrow could not take, and why."""
         rows = _rows(_decoded(place), delimiter)
@@ -172,7 +172,7 @@ class _rows(Iterator[list[str]]):  # noqa: N801 - used like the function csv.rea
         return self._reader.line_num
 
 
-def _decoded(place: Place) -> Iterator[str]:
+def _decoded(place: ManifestFile) -> Iterator[str]:
     """Physical lines as text."""
     with text.lines(place) as source:
         number = 0
@@ -184,7 +184,7 @@ def _decoded(place: Place) -> Iterator[str]:
                 raise text.not_utf8(place, number) from error
 
 
-def _checked(place: Place, names: list[str]) -> list[str]:
+def _checked(place: ManifestFile, names: list[str]) -> list[str]:
     """The header's names, each one present and unique."""
     if len(names) > MAX_COLUMNS:
         raise ManifestError(

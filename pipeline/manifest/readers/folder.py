@@ -15,8 +15,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.errors import ManifestError
-from pipeline.manifest.places import Place, unreadable
-from pipeline.manifest.readers.base import Look, Want, skip
+from pipeline.manifest.places import ManifestFile, unreadable
+from pipeline.manifest.readers.base import FileInfo, Want, skip
 
 ENDINGS = (
     ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .heic .heif .avif".split()  # noqa: SIM905
@@ -29,7 +29,7 @@ _ROWS = 16_384
 class FolderReader:
     """Image files under a folder."""
 
-    def look(self, place: Place) -> Look:
+    def look(self, place: ManifestFile) -> FileInfo:
         if place.path is None:
             raise ManifestError(
                 f"manifest {place.shown}: a folder of images must be local; "
@@ -49,12 +49,12 @@ class FolderReader:
                 f"manifest {place.shown}: no image file in this folder "
                 f"(looked for {' '.join(ENDINGS)})"
             )
-        return Look(schema=SCHEMA, rows=rows, mark=digest.hexdigest())
+        return FileInfo(schema=SCHEMA, rows=rows, mark=digest.hexdigest())
 
-    def read(self, place: Place, want: Want) -> Iterator[pa.RecordBatch]:
+    def read(self, place: ManifestFile, want: Want) -> Iterator[pa.RecordBatch]:
         return skip(self._read(place), want.start)
 
-    def _read(self, place: Place) -> Iterator[pa.RecordBatch]:
+    def _read(self, place: ManifestFile) -> Iterator[pa.RecordBatch]:
         names: list[str] = []
         for name, _ in _images(place):
             names.append(name)
@@ -72,7 +72,7 @@ def _batch(names: list[str]) -> pa.RecordBatch:
     )
 
 
-def _images(place: Place) -> Iterator[tuple[str, Path]]:
+def _images(place: ManifestFile) -> Iterator[tuple[str, Path]]:
     assert place.path is not None
     try:
         yield from _walk(place.path, "")

@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from pipeline.errors import ManifestError
 from pipeline.manifest import text
-from pipeline.manifest.places import Place
-from pipeline.manifest.readers.base import MAX_COLUMNS, Look, Want, skip
+from pipeline.manifest.places import ManifestFile
+from pipeline.manifest.readers.base import MAX_COLUMNS, FileInfo, Want, skip
 
 _LOOK_BYTES = 4 << 20
 _ROWS = 8192
@@ -34,7 +34,7 @@ _Objects = Iterator[tuple[int, dict[str, Any]]]
 class JsonReader:
     """Objects, one a row."""
 
-    def look(self, place: Place) -> Look:
+    def look(self, place: ManifestFile) -> FileInfo:
         kinds: dict[str, set[str]] = {}
         size = 0
         for number, one in _objects(place):
@@ -50,13 +50,13 @@ class JsonReader:
                     "put what varies into one value"
                 )
         if not kinds:
-            return Look(schema=pa.schema([pa.field("image", pa.string())]))
-        return Look(schema=pa.schema([pa.field(n, _type(k)) for n, k in kinds.items()]))
+            return FileInfo(schema=pa.schema([pa.field("image", pa.string())]))
+        return FileInfo(schema=pa.schema([pa.field(n, _type(k)) for n, k in kinds.items()]))
 
-    def read(self, place: Place, want: Want) -> Iterator[pa.RecordBatch]:
+    def read(self, place: ManifestFile, want: Want) -> Iterator[pa.RecordBatch]:
         return skip(self._read(place, want), want.start)
 
-    def _read(self, place: Place, want: Want) -> Iterator[pa.RecordBatch]:
+    def _read(self, place: ManifestFile, want: Want) -> Iterator[pa.RecordBatch]:
         schema = self.look(place).schema
         known = set(schema.names)
         wanted = pa.schema([f for f in schema if f.name in want.columns])
@@ -84,7 +84,7 @@ def _some(objects: _Objects) -> list[tuple[int, dict[str, Any]]]:
 
 
 def _batch(
-    place: Place, rows: list[tuple[int, dict[str, Any]]], schema: pa.Schema
+    place: ManifestFile, rows: list[tuple[int, dict[str, Any]]], schema: pa.Schema
 ) -> pa.RecordBatch:
     arrays = []
     for field in schema:
@@ -145,13 +145,13 @@ def _type(kinds: set[str]) -> pa.DataType:
     return pa.string()
 
 
-def _objects(place: Place) -> _Objects:
+def _objects(place: ManifestFile) -> _Objects:
     """(line or element number from 1, object) of either form."""
     first = text.head_of(place, 1 << 16).lstrip()[:1]
     return _elements(place) if first == b"[" else _lines(place)
 
 
-def _lines(place: Place) -> _Objects:
+def _lines(place: ManifestFile) -> _Objects:
     with text.lines(place) as source:
         number = 0
         while line := source.readline(text.MAX_LINE + 1):
@@ -173,7 +173,7 @@ def _lines(place: Place) -> _Objects:
             yield number, _object(place, number, one)
 
 
-def _object(place: Place, number: int, one: object) -> dict[str, Any]:
+def _object(place: ManifestFile, number: int, one: object) -> dict[str, Any]:
     if not isinstance(one, dict):
         raise ManifestError(
             f"manifest {place.shown}: row {number} is not an object; write "
@@ -182,7 +182,7 @@ def _object(place: Place, number: int, one: object) -> dict[str, Any]:
     return one
 
 
-def _elements(place: Place) -> _Objects:
+def _elements(place: ManifestFile) -> _Objects:
     """The elements of one JSON array, read piece by piece."""
     decoder = json.JSONDecoder()
     with text.lines(place) as source:
@@ -210,7 +210,7 @@ def _elements(place: Place) -> _Objects:
             yield number, _object(place, number, one)
 
 
-def _whole(place: Place, source: Any, piece: bytes, number: int) -> str:
+def _whole(place: ManifestFile, source: Any, piece: bytes, number: int) -> str:
     """Decode a piece together with the rest of a character that it cuts."""
     for more in (0, 1, 1, 1):
         piece += source.read(more) if more else b""

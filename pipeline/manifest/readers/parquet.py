@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import ManifestError
-from pipeline.manifest.places import Place
-from pipeline.manifest.readers.base import MAX_COLUMNS, Look, Want
+from pipeline.manifest.places import ManifestFile
+from pipeline.manifest.readers.base import MAX_COLUMNS, FileInfo, Want
 from pipeline.manifest.readers.thrift import BYTE_ARRAY, Chunk, Damaged, Group, Page, groups, pages
 
 _BATCH_ROWS, _BATCH_BYTES = 4_096, 16 << 20
@@ -40,7 +40,7 @@ _EXTENSIONS = ("arrow.uuid", "arrow.json", "arrow.bool8", "arrow.fixed_shape_ten
 class ParquetReader:
     """Columns of Parquet files."""
 
-    def look(self, place: Place) -> Look:
+    def look(self, place: ManifestFile) -> FileInfo:
         with place.open() as raw, _damage(place):
             footer = _footer(place, raw)
             rows = sum(group.rows for group in groups(footer))
@@ -56,14 +56,14 @@ class ParquetReader:
             raise ManifestError(
                 f"manifest {place.shown}: column {double!r} occurs twice; rename one of them"
             )
-        return Look(
+        return FileInfo(
             schema=pa.schema(fields),
             rows=rows,
             mark=hashlib.sha256(footer).hexdigest(),
             huggingface=(schema.metadata or {}).get(b"huggingface"),
         )
 
-    def read(self, place: Place, want: Want) -> Iterator[pa.RecordBatch]:
+    def read(self, place: ManifestFile, want: Want) -> Iterator[pa.RecordBatch]:
         with place.open() as raw, _damage(place):
             found = groups(_footer(place, raw))
             file = _open(place, raw)
@@ -84,7 +84,7 @@ class ParquetReader:
 class _Source:
     """What a file's row groups are read from."""
 
-    place: Place
+    place: ManifestFile
     raw: Any
     file: Any
     #: The same file, with text left in its dictionaries.
@@ -115,7 +115,7 @@ def _group(source: _Source, number: int, group: Group, start: int) -> Iterator[p
 
 
 @contextmanager
-def _damage(place: Place) -> Iterator[None]:
+def _damage(place: ManifestFile) -> Iterator[None]:
     """Whatever a damaged file makes pyarrow raise, as one line."""
     try:
         yield
@@ -126,7 +126,7 @@ def _damage(place: Place) -> Iterator[None]:
         ) from error
 
 
-def _footer(place: Place, raw: Any) -> bytes:
+def _footer(place: ManifestFile, raw: Any) -> bytes:
     """The footer's bytes; ManifestError when there is none."""
     end = raw.seek(0, 2)
     raw.seek(max(0, end - 8))
@@ -148,7 +148,7 @@ def _footer(place: Place, raw: Any) -> bytes:
     return content
 
 
-def _open(place: Place, raw: Any, *, read_dictionary: list[str] | None = None) -> Any:
+def _open(place: ManifestFile, raw: Any, *, read_dictionary: list[str] | None = None) -> Any:
     return pq.ParquetFile(
         pa.PythonFile(raw, mode="r") if place.path is None else str(place.path),
         read_dictionary=read_dictionary,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from pipeline.manifest import text
-from pipeline.manifest.places import Place
-from pipeline.manifest.readers.base import Look, Want, skip
+from pipeline.manifest.places import ManifestFile
+from pipeline.manifest.readers.base import FileInfo, Want, skip
 
 SCHEMA = pa.schema([pa.field("image", pa.string())])
 _ROWS = 16_384
@@ -19,14 +19,14 @@ _ROWS = 16_384
 class TxtReader:
     """One image a line."""
 
-    def look(self, place: Place) -> Look:
+    def look(self, place: ManifestFile) -> FileInfo:
         text.head_of(place, 1 << 16)
-        return Look(schema=SCHEMA)
+        return FileInfo(schema=SCHEMA)
 
-    def read(self, place: Place, want: Want) -> Iterator[pa.RecordBatch]:
+    def read(self, place: ManifestFile, want: Want) -> Iterator[pa.RecordBatch]:
         return skip(self._read(place), want.start)
 
-    def _read(self, place: Place) -> Iterator[pa.RecordBatch]:
+    def _read(self, place: ManifestFile) -> Iterator[pa.RecordBatch]:
         cells: list[str] = []
         with text.lines(place) as source:
             number = 0

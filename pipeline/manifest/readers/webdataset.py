@@ -16,8 +16,8 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from pipeline.errors import ManifestError
-from pipeline.manifest.places import Place
-from pipeline.manifest.readers.base import Look, Want, skip
+from pipeline.manifest.places import ManifestFile
+from pipeline.manifest.readers.base import FileInfo, Want, skip
 from pipeline.manifest.readers.folder import is_image
 
 SIDECARS = ("txt", "json", "cls")
@@ -31,7 +31,7 @@ _ROWS = 1024
 class WebdatasetReader:
     """Rows of a tar shard."""
 
-    def look(self, place: Place) -> Look:
+    def look(self, place: ManifestFile) -> FileInfo:
         with place.open() as raw:
             try:
                 _open(raw).close()
@@ -41,12 +41,12 @@ class WebdatasetReader:
                     f"manifest {place.shown}: not a tar file, or cut in its first member ({first}); "
                     "copy the shard again"
                 ) from error
-        return Look(schema=SCHEMA)
+        return FileInfo(schema=SCHEMA)
 
-    def read(self, place: Place, want: Want) -> Iterator[pa.RecordBatch]:
+    def read(self, place: ManifestFile, want: Want) -> Iterator[pa.RecordBatch]:
         return skip(self._read(place, sidecars=set(SIDECARS) & set(want.columns)), want.start)
 
-    def _read(self, place: Place, *, sidecars: set[str]) -> Iterator[pa.RecordBatch]:
+    def _read(self, place: ManifestFile, *, sidecars: set[str]) -> Iterator[pa.RecordBatch]:
         rows: list[dict[str, str | None]] = []
         for row in _rows(place, sidecars):
             rows.append(row)
@@ -57,7 +57,7 @@ class WebdatasetReader:
             yield pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
 
 
-def _rows(place: Place, sidecars: set[str]) -> Iterator[dict[str, str | None]]:
+def _rows(place: ManifestFile, sidecars: set[str]) -> Iterator[dict[str, str | None]]:
     """Members next to each other with one key, as rows; those without an image are left out."""
     row: dict[str, str | None] = {}
     with place.open() as raw:

@@ -1,0 +1,381 @@
+"""One request to its end: permit, send, durable reply, settle the good, decide about the rest.
+
+Nothing is decided here that `retry.decide` (or the pool, for packs) has not decided; nothing is
+counted as done before `checkpoint.reply` or `checkpoint.settle` has returned, which is when it
+is on disk. `Stopped` from the gate leaves the request's images unsettled: the next run asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pipeline.captioning.doubted_answers import Attempt, Doubts
+from pipeline.captioning.finalize import unanswered
+from pipeline.captioning.interpret import ReplyOutcome, date_of, failure, stop_reason
+from pipeline.captioning.pack import ALONE_AFTER
+from pipeline.captioning.parse_reply import clean_caption
+from pipeline.captioning.prompt_format import (
+    pack_instruction,
+    pack_label,
+    response_schema,
+    shared_prompt,
+)
+from pipeline.captioning.retry import Action, RetryDecision, decide
+from pipeline.clock import Clock, micros
+from pipeline.errors import (
+    Exit,
+    ImageError,
+    NoReply,
+    SourceUnavailable,
+    Stopped,
+    StopReason,
+)
+from pipeline.model import Item, Record, Request, Sent
+from pipeline.service.models import Model
+from pipeline.service.preflight import estimate, unasked_price
+from pipeline.values import dataclass
+from pipeline.verdict import Kind, Scope, Verdict
+
+if TYPE_CHECKING:
+    from pipeline.captioning.pack_sizes import Packing
+    from pipeline.captioning.progress import Progress
+    from pipeline.captioning.request_shape import RequestShape
+    from pipeline.captioning.sources import Sources
+    from pipeline.images.load import Images
+    from pipeline.ratelimit.gate import Gate, Permit
+    from pipeline.service.client import Client
+    from pipeline.service.endpoint import Endpoint
+    from pipeline.service.wire import Wire
+    from pipeline.store.store import Checkpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestResult:
+    """How a request ended, for the pool: images that have no record yet, and why."""
+
+    request: Request
+    left: tuple[Item, ...] = ()
+    decision: RetryDecision | None = None
+    verdict: Verdict | None = None
+    #: Images to be asked again alone, to compare.
+    audits: tuple[Item, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Captioner:
+    """What a request needs on its way; opened by the caller, one a run."""
+
+    client: Client
+    gate: Gate
+    checkpoint: Checkpoint
+    images: Images
+    clock: Clock
+    rng: random.Random
+    wire: Wire
+    endpoint: Endpoint
+    model: Model
+    run_id: str
+    recipe: str
+    #: `retry.attempts`
+    attempts: int
+    packing: Packing
+    progress: Progress
+    sources: Sources
+    doubts: Doubts
+    shape: RequestShape
+
+    async def settle(self, request: Request) -> RequestResult:
+        """Take one request to its end. Images stay unsettled when the run is ending, which the
+        gate's reason tells."""
+        if request.form == "audit":
+            return await self._audit(request)
+        first, attempt = request, 0
+        if self.images.any_inline:
+            request = replace(request, items=await self._as_bytes(request.items))
+            if not request.items:
+                return RequestResult(request=first)
+        body = self.body(request)
+        audits: tuple[Item, ...] = ()
+        before = began = self.clock.monotonic()
+        while True:
+            attempt += 1
+            before, began = began, self.clock.monotonic()
+            items = request.items
+            try:
+                sent, told = await self._ask(request, body, attempt)
+            except Stopped:
+                return RequestResult(request=first)
+            audits += self.packing.record_result(request, sent, told)
+            rest: tuple[Item, ...] = ()
+            if len(told.records) < len(items):
+                settled = {record.key for record in told.records}
+                rest = tuple(item for item in items if item.asked.key not in settled)
+            verdict = told.verdict
+            if self.shape.drops_schema(request, verdict):
+                body = self.body(request)
+                continue
+            if verdict.kind is Kind.OK:
+                self.images.fetched(item.image.url for item in items)
+            if not rest:
+                return RequestResult(request=first, verdict=verdict, audits=audits)
+            decision = decide(
+                verdict,
+                attempts=min(item.asked.attempts for item in rest),
+                allowed=self._allowed(request, before),
+                packed=len(items) > 1,
+                by_url=any(item.image.url is not None for item in rest),
+                rng=self.rng,
+            )
+            if decision.action is Action.STOP:
+                self.gate.stop(stop_reason(verdict))
+                return RequestResult(request=first)
+            if decision.action in _GIVES_UP and self._blames_service(verdict, request, before):
+                decision = replace(decision, action=Action.FAIL)
+                return RequestResult(request=first, left=rest, decision=decision, verdict=verdict)
+            if decision.action is Action.FAIL:
+                await self._fail(rest, sent, told)
+                return RequestResult(request=first, verdict=verdict, audits=audits)
+            if decision.spends:
+                rest = await self._spend(rest, sent, told)
+            if decision.action is Action.RELOAD:
+                rest = await self._reload(rest)
+            elif len(items) > 1 and (decision.action is Action.SPLIT or not _whole(verdict)):
+                return RequestResult(
+                    request=first, left=rest, decision=decision, verdict=verdict, audits=audits
+                )
+            if not rest or not await self._pause(decision.delay):
+                return RequestResult(request=first, verdict=verdict, audits=audits)
+            request = replace(request, items=rest)
+            body = self.body(request)
+
+    async def _audit(self, request: Request) -> RequestResult:
+        """Ask an image that has its caption again alone; what comes of it is only compared."""
+        body, item = self.body(request), request.items[0]
+        for attempt in range(1, self.attempts + 1):
+            try:
+                _, told = await self._ask(request, body, attempt)
+            except Stopped:
+                break
+            verdict = told.verdict
+            if verdict.kind is Kind.OK and told.completion is not None:
+                again = self.packing.audited(item, clean_caption(told.completion.content))
+                return RequestResult(
+                    request=request, verdict=verdict, audits=(item,) if again else ()
+                )
+            decision = decide(
+                verdict,
+                attempts=attempt,
+                allowed=self.attempts,
+                packed=False,
+                by_url=False,
+                rng=self.rng,
+            )
+            if decision.action is Action.STOP:
+                self.gate.stop(stop_reason(verdict))
+            if decision.action is not Action.RETRY or not await self._pause(decision.delay):
+                break
+        return RequestResult(request=request)
+
+    def _allowed(self, request: Request, before: float) -> int:
+        """Attempts of this request. A pack that fails while others are answered holds an image
+        that breaks the reply: it is searched before its attempts are used up."""
+        if len(request.items) > 1 and self.gate.succeeded_since(before):
+            return min(self.attempts, ALONE_AFTER)
+        return self.attempts
+
+    def body(self, request: Request) -> bytes:
+        """The request as the wire wants it."""
+        items, count = request.items, len(request.items)
+        if request.form != "pack":
+            return self.wire.body(request, instruction=items[0].prompt, schema=None)
+        prompt = shared_prompt(items)
+        own = enumerate(items, 1) if prompt is None else ()
+        return self.wire.body(
+            request,
+            instruction=pack_instruction(prompt, count),
+            schema=response_schema(count) if self.shape.sends_schema else None,
+            labels=[pack_label(number, item.prompt) for number, item in own],
+        )
+
+    async def keep(self, items: Sequence[Item], records: Sequence[Record]) -> None:
+        """Store records that come from no reply, one an item."""
+        await self.checkpoint.settle(records)
+
+    async def _ask(self, request: Request, body: bytes, attempt: int) -> tuple[Sent, ReplyOutcome]:
+        """One HTTP attempt; returns when its outcome is on disk. Raises Stopped."""
+        if (full := self.checkpoint.full()) is not None:
+            self.gate.stop(StopReason(exit=full.exit_code, message=str(full), resume_after=None))
+        if self.checkpoint.crowded:
+            await self.checkpoint.room()
+        asked = self.clock.monotonic()
+        cost = estimate(
+            self.model,
+            tokens_in=request.tokens_in,
+            tokens_out=request.tokens_out,
+            images=len(request.items),
+        )
+        tokens = request.tokens_in + request.tokens_out
+        permit = await self.gate.permit(tokens=tokens, cost_usd=cost)
+        sent = Sent(
+            request_id=f"{self.rng.getrandbits(128):032x}",
+            run_id=self.run_id,
+            recipe=self.recipe,
+            profile=self.endpoint.profile.name,
+            model=self.endpoint.settings.model,
+            form=request.form,
+            attempt=attempt,
+            at=micros(self.clock.now()),
+            wait_ms=int((self.clock.monotonic() - asked) * 1000),
+            items=tuple([item.asked for item in request.items]),
+        )
+        keys = [item.asked.key for item in request.items]
+        try:
+            try:
+                attempt_sent = Attempt(self.gate, permit, request.items, sent.request_id)
+                reply = await self.client.send(body, attempt_sent)
+            except NoReply as lost:
+                return sent, await self._lost(permit, sent, lost, keys)
+            except BaseException:
+                # Cancelled in flight: the reservation stays spent, the slot comes back.
+                self.gate.report(permit, None, tokens=None, cost_usd=None, images=keys)
+                raise
+            if (date := date_of(reply)) is not None:
+                self.gate.heard_date(date, permit)
+            told, _ = await self.checkpoint.reply(sent, reply)
+        finally:
+            await self.client.release()
+        assert isinstance(told, ReplyOutcome)
+        self.doubts.answered(keys)
+        completion = told.completion
+        used = paid = None
+        if completion is not None:
+            paid = completion.cost_usd
+            if completion.prompt_tokens is not None:
+                used = completion.prompt_tokens + (completion.completion_tokens or 0)
+            if price := unasked_price(self.endpoint, completion):
+                self.gate.stop(StopReason(exit=Exit.KEY, message=price, resume_after=None))
+        self.gate.report(permit, told.verdict, tokens=used, cost_usd=paid, images=keys)
+        return sent, told
+
+    async def _lost(
+        self, permit: Permit, sent: Sent, lost: NoReply, keys: list[str]
+    ) -> ReplyOutcome:
+        """An attempt without an answer, written down."""
+        verdict = Verdict(
+            kind=Kind.TRANSIENT, scope=Scope.ITEM, code=lost.code, message=lost.message
+        )
+        row = unanswered(sent)
+        await self.checkpoint.no_reply(sent, row)
+        if not lost.sent:
+            self.gate.give_back(permit, verdict, images=keys)
+        else:
+            # No reply: the reservation stays `unknown` in the ledger, and spent.
+            self.gate.report(permit, None, tokens=None, cost_usd=None, images=keys)
+        return ReplyOutcome(records=(), row=row, verdict=verdict, completion=None)
+
+    def _blames_service(self, verdict: Verdict, request: Request, before: float) -> bool:
+        """An outage fails no image: attempts are used up, but since the last one but one nobody
+        was answered. Such images are parked until all others are done; then only an outage that
+        many images have shown still speaks for them, and the few that are left otherwise fail,
+        with a code that the next run asks again by itself."""
+        return (
+            verdict.kind is Kind.TRANSIENT
+            and not self.gate.succeeded_since(before)
+            and (not request.parked or self.gate.suspects_outage())
+        )
+
+    async def _fail(self, items: Sequence[Item], sent: Sent, told: ReplyOutcome) -> None:
+        """Settle images without a caption, durably."""
+        verdict = told.verdict
+        await self.keep(
+            items,
+            [
+                failure(
+                    self,
+                    item,
+                    code=verdict.code
+                    or ("truncated" if verdict.kind is Kind.TRUNCATED else "empty"),
+                    message=verdict.message or "no caption for this image in the reply",
+                    sent=sent,
+                    completion=told.completion,
+                )
+                for item in items
+            ],
+        )
+
+    async def _spend(
+        self, items: Sequence[Item], sent: Sent, told: ReplyOutcome
+    ) -> tuple[Item, ...]:
+        """Count an attempt for each image; those that have none left fail. Returns the others."""
+        over = [item for item in items if item.asked.attempts >= self.attempts]
+        if over:
+            await self._fail(over, sent, told)
+        return tuple(_again(item) for item in items if item.asked.attempts < self.attempts)
+
+    async def _reload(self, items: Sequence[Item]) -> tuple[Item, ...]:
+        """Load images that the service cannot fetch, to send their bytes instead."""
+        loaded: list[Item] = []
+        for item in items:
+            url = item.image.url
+            if url is not None and (host := self.images.not_fetched(url)) is not None:
+                self.progress.event(f"the service cannot fetch from {host}: its images go as bytes")
+            try:
+                image = await self.images.load(item.source, inline=True)
+            except ImageError as error:
+                if isinstance(error, SourceUnavailable) and self.sources.leaves(error):
+                    continue
+                record = failure(self, item, code=error.code, message=error.message)
+                await self.keep([item], [record])
+                continue
+            asked = replace(
+                item.asked,
+                image_sha256=image.sha256,
+                width=image.width,
+                height=image.height,
+                flags=image.flags,
+            )
+            loaded.append(replace(item, image=image, asked=asked))
+        return tuple(loaded)
+
+    async def _as_bytes(self, items: Sequence[Item]) -> tuple[Item, ...]:
+        """Load images whose host went inline while they waited; the others stay as they are."""
+        found: list[Item] = []
+        for item in items:
+            stale = self.images.turned_inline(item.image.url)
+            found += await self._reload([item]) if stale else [item]
+        return tuple(found)
+
+    async def _pause(self, seconds: float) -> bool:
+        """Wait out a backoff; False when the run is ending."""
+        if seconds <= 0:
+            return self.gate.reason is None
+        try:
+            async with asyncio.timeout(seconds):
+                await self.gate.stopped.wait()
+        except TimeoutError:
+            return True
+        return False
+
+
+#: The attempts are used up.
+_GIVES_UP = frozenset({Action.FAIL, Action.SPLIT})
+
+
+def _again(item: Item) -> Item:
+    return replace(item, asked=replace(item.asked, attempts=item.asked.attempts + 1))
+
+
+def _whole(verdict: Verdict) -> bool:
+    """Nothing is known about the pack's images: the same pack may simply go again."""
+    return verdict.kind in (
+        Kind.TRANSIENT,
+        Kind.ACCOUNT_MINUTE,
+        Kind.MODEL_MINUTE,
+        Kind.ACCOUNT_DAY,
+        Kind.MODEL_DAY,
+        Kind.UPSTREAM,
+    )

@@ -1,0 +1,81 @@
+"""What a run has done so far: exact counts, of the manifest and of this run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pipeline.model import Record, RequestRow
+
+if TYPE_CHECKING:
+    from pipeline.captioning.select import Counts
+
+_REFUSED = frozenset(
+    {"account_minute", "model_minute", "account_day", "model_day", "upstream", "budget"}
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class RunCounters:
+    """Counts of this manifest (estimates, of a long one, until it was read) and of this run (from zero)."""
+
+    rows: int = 0
+    images: int = 0
+    captioned: int = 0
+    #: code -> images that have a failure record.
+    failed: dict[str, int] = field(default_factory=dict)
+    #: Settled in this run.
+    settled: int = 0
+    new_captions: int = 0
+    requests: int = 0
+    refused: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float = 0.0
+
+    @property
+    def failures(self) -> int:
+        return sum(self.failed.values())
+
+    @property
+    def left(self) -> int:
+        return max(0, self.images - self.captioned - self.failures)
+
+    def move(self, before: str | None, after: str) -> None:
+        """One image went from `before` (None, `ok` or a code) to `after` (`ok` or a code)."""
+        if before == "ok":
+            self.captioned -= 1
+        elif before is not None:
+            self.failed[before] = self.failed.get(before, 0) - 1
+            if not self.failed[before]:
+                del self.failed[before]
+        if after == "ok":
+            self.captioned += 1
+        else:
+            self.failed[after] = self.failed.get(after, 0) + 1
+
+    def settle(self, before: str | None, record: Record) -> None:
+        """Count the record of one image. before: the state of its key until then."""
+        self.settled += 1
+        if record.status == "ok":
+            self.new_captions += 1
+            self.move(before, "ok")
+        elif before != "ok":  # a failure never replaces a caption
+            self.move(before, str(record.error_code))
+
+    def correct(self, estimated: Counts, exact: Counts) -> None:
+        """Every row was read: what was estimated before is known, what this run did stays."""
+        self.rows, self.images = exact.rows, exact.images
+        self.captioned += exact.captioned - estimated.captioned
+        for code in {*estimated.failed, *exact.failed}:
+            number = self.failed.pop(code, 0) + exact.failed.get(code, 0)
+            if number := number - estimated.failed.get(code, 0):
+                self.failed[code] = number
+
+    def tried(self, row: RequestRow) -> None:
+        """One HTTP attempt went into the account book."""
+        self.requests += 1
+        self.refused += row.class_ in _REFUSED
+        self.prompt_tokens += row.prompt_tokens or 0
+        self.completion_tokens += row.completion_tokens or 0
+        self.cost_usd += row.cost_usd or 0.0

@@ -1,0 +1,232 @@
+"""What one reply settles: records for its images and its line in the account book. Pure.
+
+Recovery calls the same function on the stored bytes, so nothing here may look at a clock or at
+what else the run knows. A pack settles the images whose numbered entry is complete and nothing
+else, also when a filter or a broken provider cut the rest off; an image that is asked alone also
+settles by a refusal. An empty caption settles nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pipeline.captioning import shape
+from pipeline.captioning.parse_reply import clean_caption, parse_pack, safe_text, share, suspect_of
+from pipeline.captioning.retry import TABLE, Action
+from pipeline.model import Asked, Completion, Derived, Record, Reply, RequestRow, Sent
+from pipeline.verdict import Kind, Verdict
+
+#: Longest error text kept in a record.
+ERROR_CHARS = 500
+#: Longest caption in bytes, where nothing else is said.
+MAX_REPLY = 1_000_000
+#: The model wrote what it was asked for, to the end or to its limit.
+_WRITTEN = frozenset({Kind.OK, Kind.TRUNCATED})
+#: A pack's reply of these kinds may hold complete entries: the rest of it was cut off.
+_ENTRIES = _WRITTEN | {Kind.SAFETY, Kind.TRANSIENT}
+#: Refusals whose words may be about the number of images.
+_ABOUT_REQUEST = frozenset(
+    {Kind.BAD_REQUEST, Kind.IMAGE_REJECTED, Kind.TOO_LARGE, Kind.TOO_LONG, Kind.TRANSIENT}
+    | {Kind.CONFIG_FATAL}
+)
+#: The record's error code where the verdict names none.
+_CODES = {
+    Kind.SAFETY: "safety",
+    Kind.IMAGE_REJECTED: "image_rejected",
+    Kind.TOO_LARGE: "too_large",
+    Kind.TOO_LONG: "too_long",
+}
+
+
+def records_of(
+    sent: Sent,
+    reply: Reply,
+    verdict: Verdict,
+    completion: Completion | None,
+    *,
+    max_reply: int = MAX_REPLY,
+) -> Derived:
+    """The records that this reply settles (perhaps none) and its account row (always).
+
+    max_reply: longest text of one caption, in bytes.
+    """
+    row = RequestRow(
+        request_id=sent.request_id,
+        run_id=sent.run_id,
+        at=sent.at,
+        attempt=sent.attempt,
+        class_=verdict.kind.value,
+        status=reply.status,
+        provider=completion.provider if completion else None,
+        model=sent.model,
+        served_model=completion.served_model if completion else None,
+        images=len(sent.items),
+        prompt_tokens=completion.prompt_tokens if completion else None,
+        completion_tokens=completion.completion_tokens if completion else None,
+        cost_usd=completion.cost_usd if completion else None,
+        latency_ms=reply.latency_ms,
+        wait_ms=sent.wait_ms,
+    )
+    return Derived(records=tuple(_records(sent, reply, verdict, completion, max_reply)), row=row)
+
+
+def unanswered(sent: Sent) -> RequestRow:
+    """The account row of an attempt whose answer never came back: it stays counted as spent."""
+    return RequestRow(
+        request_id=sent.request_id,
+        run_id=sent.run_id,
+        at=sent.at,
+        attempt=sent.attempt,
+        class_="unknown",
+        status=None,
+        provider=None,
+        model=sent.model,
+        served_model=None,
+        images=len(sent.items),
+        prompt_tokens=None,
+        completion_tokens=None,
+        cost_usd=None,
+        latency_ms=None,
+        wait_ms=sent.wait_ms,
+    )
+
+
+def refined(sent: Sent, verdict: Verdict, completion: Completion | None) -> Verdict:
+    """The verdict, with what only the request tells: that a refusal is about the number of its
+    images, and at which image a filter cut a packed reply (its suspect)."""
+    count = len(sent.items)
+    if sent.form != "pack" or count == 1 or verdict.kind in _WRITTEN:
+        return verdict
+    if completion is None and verdict.kind in _ABOUT_REQUEST:
+        allowed = shape.images_allowed(verdict.message, count)
+        if allowed is None:
+            return verdict
+        return replace(
+            verdict, kind=Kind.TOO_LARGE, code="too_large", images=allowed, systemic=False
+        )
+    if completion is None or verdict.kind is not Kind.SAFETY or verdict.suspect:
+        return verdict
+    suspect = suspect_of(completion.content, count)
+    return verdict if suspect is None else replace(verdict, suspect=suspect)
+
+
+def _records(
+    sent: Sent, reply: Reply, verdict: Verdict, completion: Completion | None, max_reply: int
+) -> list[Record]:
+    if sent.form == "audit":
+        return []  # the image has its caption; this answer is only compared with it
+    shares = _Shares(sent, reply, completion, max_reply)
+    if len(sent.items) > 1:
+        return _of_pack(shares, sent, verdict, completion)
+    if completion is not None and verdict.kind in _WRITTEN:
+        raw = completion.content
+        if longer(raw, max_reply):
+            return [shares.record(0, raw=raw)]
+        caption = clean_caption(raw)
+        if sent.form == "pack":
+            pack = parse_pack(raw, 1)
+            raw, caption = pack.raw.get(1, ""), pack.captions.get(1, "")
+        if caption:
+            cut = ("truncated",) if verdict.kind is Kind.TRUNCATED else ()
+            flags = (*sent.items[0].flags, *cut, *verdict.flags)
+            return [shares.record(0, caption=caption, raw=raw, flags=flags)]
+        if verdict.kind is Kind.TRUNCATED:
+            return [shares.record(0, code="truncated", error="cut before the first word")]
+        return []
+    if TABLE[verdict.kind][0] is Action.FAIL:
+        code = verdict.code or _CODES.get(verdict.kind, "refused")
+        return [shares.record(0, code=code, error=verdict.message or verdict.kind.value)]
+    return []
+
+
+def _of_pack(
+    shares: _Shares, sent: Sent, verdict: Verdict, completion: Completion | None
+) -> list[Record]:
+    """Records for the complete entries of a packed reply."""
+    if completion is None or verdict.kind not in _ENTRIES or sent.form != "pack":
+        return []
+    pack = parse_pack(completion.content, len(sent.items))
+    return [
+        shares.record(
+            number - 1,
+            caption=caption,
+            raw=pack.raw[number],
+            flags=(*sent.items[number - 1].flags, *verdict.flags),
+        )
+        for number, caption in pack.captions.items()
+    ]
+
+
+def longer(text: str, size: int) -> bool:
+    """Does this text take more than so many bytes of UTF-8?"""
+    if len(text) * 4 <= size:
+        return False
+    return len(text) > size or len(text.encode("utf-8", "surrogatepass")) > size
+
+
+class _Shares:
+    """Each image's share of one request's tokens, money and facts."""
+
+    def __init__(
+        self, sent: Sent, reply: Reply, completion: Completion | None, max_reply: int
+    ) -> None:
+        count = len(sent.items)
+        self._sent, self._reply, self._max_reply = sent, reply, max_reply
+        self._prompt = share(completion.prompt_tokens if completion else None, count)
+        self._output = share(completion.completion_tokens if completion else None, count)
+        cost = completion.cost_usd if completion else None
+        self._cost = None if cost is None else cost / count
+        told = completion or Completion(content="")
+        #: From `model` to `finish_reason`.
+        self._service = (
+            sent.model,
+            told.served_model,
+            told.provider,
+            sent.request_id,
+            told.generation_id,
+            told.finish_reason,
+        )
+
+    def record(
+        self,
+        index: int,
+        *,
+        caption: str | None = None,
+        raw: str | None = None,
+        flags: tuple[str, ...] | None = None,
+        code: str | None = None,
+        error: str | None = None,
+    ) -> Record:
+        sent = self._sent
+        asked: Asked = sent.items[index]
+        if raw is not None and longer(raw, self._max_reply):
+            caption, raw, code = None, None, "too_long"
+            error = f"the caption is longer than endpoint.max_reply ({self._max_reply:,} bytes)"
+        kept_raw = None if raw is None or raw == caption else safe_text(raw)
+        # In the order of the fields: naming 29 of them takes longer than all the rest.
+        return Record(
+            asked.key,
+            sent.recipe,
+            asked.id,
+            asked.image,
+            caption,
+            "ok" if caption else "failed",
+            code,
+            safe_text(error)[:ERROR_CHARS] if error else None,
+            asked.flags if flags is None else flags,
+            None,
+            kept_raw if kept_raw != caption else None,
+            asked.prompt_id,
+            *self._service,
+            self._prompt[index],
+            self._output[index],
+            self._cost,
+            self._reply.latency_ms,
+            asked.attempts,
+            len(sent.items),
+            asked.image_sha256,
+            asked.width,
+            asked.height,
+            sent.run_id,
+            self._reply.at,
+        )

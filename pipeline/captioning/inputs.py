@@ -1,0 +1,102 @@
+"""What a command starts from: the environment, and a job inspected without writing anything.
+
+Key, prompt and manifest are looked at before the output or the network is touched.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from pipeline.captioning import identity
+from pipeline.captioning.naming import Naming
+from pipeline.captioning.prompt import compile_prompt
+from pipeline.clock import Clock, SystemClock, utc
+
+if TYPE_CHECKING:
+    from pipeline.config.job import JobConfig
+    from pipeline.manifest.open import Manifest
+    from pipeline.service.client import Transport
+    from pipeline.service.endpoint import Endpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """What comes from outside: time, chance, environment, terminal, a way to hear signals."""
+
+    clock: Clock
+    rng: random.Random
+    environ: Mapping[str, str]
+    stream: TextIO | None
+    #: What requests go through; None: real sockets.
+    transport: Transport | None = None
+
+
+def this_environment(environ: Mapping[str, str], stream: TextIO | None = None) -> Environment:
+    """The machine's own clock and chance."""
+    return Environment(clock=SystemClock(), rng=random.Random(), environ=environ, stream=stream)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobInputs:
+    """What could be looked at without touching output or network."""
+
+    endpoint: Endpoint
+    manifest: Manifest
+    naming: Naming
+    output: Path
+
+
+def new_run_id(clock: Clock) -> str:
+    """`20261123T122105Z-ab12cd`: sortable, unique on a host and beyond."""
+    stamp = utc(clock.now()).removesuffix(" UTC")
+    return stamp.replace("-", "").replace(":", "").replace(" ", "T") + "Z-" + secrets.token_hex(3)
+
+
+def inspect_job(job: JobConfig, environ: Mapping[str, str]) -> JobInputs:
+    """Key, prompt and manifest; JobError, KeyTrouble or ManifestError, nothing written."""
+    from pipeline.service.endpoint import endpoint_of
+
+    endpoint = endpoint_of(job.endpoint, environ)
+    manifest, naming = inspect_manifest(job)
+    return JobInputs(
+        endpoint=endpoint, manifest=manifest, naming=naming, output=Path(job.output.path)
+    )
+
+
+def inspect_manifest(job: JobConfig) -> tuple[Manifest, Naming]:
+    """The manifest, and what its rows are called under this job."""
+    from pipeline.manifest.open import open_manifest
+
+    prompt = compile_prompt(job.prompt)
+    columns = list(prompt.columns)
+    if job.images.identity.startswith("column:"):
+        columns.append(job.images.identity.removeprefix("column:"))
+    return open_manifest(job.manifest, columns=columns), naming_of(job)
+
+
+def naming_of(job: JobConfig) -> Naming:
+    """What rows are called under this job and its model."""
+    return Naming(
+        recipe=identity.recipe(
+            model=job.endpoint.model,
+            system=job.prompt.system,
+            prompt=job.prompt.text,
+            params=job.endpoint.params,
+            extra_body=job.endpoint.extra_body,
+            fields=job.reply.fields,
+        ),
+        prompt=compile_prompt(job.prompt),
+        system=job.prompt.system,
+        identity=job.images.identity,
+    )
+
+
+def under(job: JobConfig, inputs: JobInputs, *, chosen: bool) -> JobInputs:
+    """The same look with the model that the job has now. chosen: by this program."""
+    endpoint = replace(inputs.endpoint, settings=job.endpoint, chosen=chosen)
+    return replace(inputs, endpoint=endpoint, naming=naming_of(job))

@@ -1,0 +1,118 @@
+"""What an answer comes to: its reading, why it may end the run, the record of a failed image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING
+
+from pipeline.captioning.finalize import ERROR_CHARS, MAX_REPLY, longer, records_of, refined
+from pipeline.captioning.parse_reply import safe_text
+from pipeline.clock import micros
+from pipeline.errors import Exit, StopReason
+from pipeline.model import Completion, Derived, Item, Record, Reply, Sent
+from pipeline.service.classify import classify
+from pipeline.values import dataclass
+from pipeline.verdict import Kind, Verdict
+
+if TYPE_CHECKING:
+    from pipeline.captioning.ask import Captioner
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyOutcome(Derived):
+    """What a reply settles, with the reading it came from."""
+
+    verdict: Verdict
+    completion: Completion | None
+
+
+def deriving(max_reply: int) -> Callable[[Sent, Reply], ReplyOutcome]:
+    """`derive` for a job's `endpoint.max_reply`."""
+    return partial(derive, max_reply=max_reply)
+
+
+def derive(sent: Sent, reply: Reply, *, max_reply: int = MAX_REPLY) -> ReplyOutcome:
+    """Read a stored reply. Pure: recovery after a crash comes to the same records."""
+    verdict, completion = classify(reply, now=reply.at / 1e6)
+    verdict = refined(sent, verdict, completion)
+    settled = records_of(sent, reply, verdict, completion, max_reply=max_reply)
+    if completion is not None and longer(completion.content, max_reply):
+        completion = replace(completion, content="")  # nobody reads it again, and it is large
+    return ReplyOutcome(
+        records=settled.records, row=settled.row, verdict=verdict, completion=completion
+    )
+
+
+def date_of(reply: Reply) -> float | None:
+    """The service's clock by its `Date` header (epoch seconds), which corrects ours."""
+    return _epoch(reply.headers.get("date", ""))
+
+
+@lru_cache(maxsize=8)  # all answers of one second say the same
+def _epoch(date: str) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def stop_reason(verdict: Verdict) -> StopReason:
+    """Why a verdict ends the whole run."""
+    words = verdict.message or verdict.kind.value
+    if verdict.kind is Kind.BUDGET:
+        return StopReason(
+            exit=Exit.LATER,
+            message=f"the key's budget is spent: {words}",
+            resume_after=verdict.until,
+        )
+    if verdict.kind is Kind.ACCOUNT_FATAL:
+        return StopReason(
+            exit=Exit.KEY,
+            message=f"the service refuses this key: {words}",
+            resume_after=None,
+        )
+    return StopReason(
+        exit=Exit.SERVICE,
+        message=f"the service cannot serve this model or request: {words}",
+        resume_after=None,
+    )
+
+
+def failure(
+    captioner: Captioner,
+    item: Item,
+    *,
+    code: str,
+    message: str,
+    sent: Sent | None = None,
+    completion: Completion | None = None,
+) -> Record:
+    """The record of an image that has no caption, and why. sent: its last request, if any."""
+    asked = item.asked
+    return Record(
+        key=asked.key,
+        recipe=captioner.recipe,
+        id=asked.id,
+        image=asked.image,
+        caption=None,
+        status="failed",
+        error_code=code,
+        error=safe_text(message)[:ERROR_CHARS],
+        flags=asked.flags,
+        prompt_id=asked.prompt_id,
+        model=captioner.endpoint.settings.model,
+        served_model=completion.served_model if completion else None,
+        provider=completion.provider if completion else None,
+        request_id=sent.request_id if sent else None,
+        finish_reason=completion.finish_reason if completion else None,
+        attempts=asked.attempts if sent else 0,
+        pack_size=len(sent.items) if sent else 0,
+        image_sha256=asked.image_sha256,
+        width=asked.width,
+        height=asked.height,
+        run_id=captioner.run_id,
+        finished_at=micros(captioner.clock.now()),
+    )

@@ -1,0 +1,221 @@
+"""`dataset.parquet`: one row per manifest row, in manifest order, with what is known of it.
+
+The manifest is streamed, and every row's key is looked up in the published parts. Neither is ever
+held whole.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import fs, schema
+from pipeline.captioning.naming import Naming
+from pipeline.captioning.plain_keys import plain_keys
+from pipeline.captioning.reviewed import REVIEW, reviewed
+from pipeline.errors import OutputError
+from pipeline.export.card import write_card
+from pipeline.export.features import read_features, with_features
+from pipeline.export.parquet_file import parquet_writer
+from pipeline.memory import give_back
+from pipeline.store.parts import REPEATED, readable
+from pipeline.store.record_index import FLUSH, RecordLookup
+from pipeline.store.reviews import read_decisions
+
+if TYPE_CHECKING:
+    from pipeline.manifest.open import Manifest
+    from pipeline.model import Row
+
+#: Rows of the smallest row group.
+SLICE = 2_500
+#: Bytes of rows that wait for their records, where these are looked up many at a time.
+WAITING_BYTES = 16 << 20
+#: Bytes of a row group that is not let grow any more.
+GROUP_BYTES = 16 << 20
+#: Record columns that stand in the dataset, in this order.
+COLUMNS = (
+    "caption",
+    "status",
+    "error_code",
+    "error",
+    "flags",
+    "key",
+    "model",
+    "served_model",
+    "provider",
+    "prompt_tokens",
+    "completion_tokens",
+    "cost_usd",
+    "width",
+    "height",
+    "image_sha256",
+    "finished_at",
+    "review",
+)
+#: Those of them that records have; the last one is what people decided.
+RECORD_COLUMNS = COLUMNS[:-1]
+
+
+def record_names(manifest: pa.Schema, prefix: str = "") -> dict[str, str]:
+    """What the records' columns are called beside the manifest's: `caption`, or `caption_new` where
+    the manifest has a column of that name. Case does not count: SQL reads `Caption` as `caption`.
+
+    prefix: `output.prefix`.
+    """
+    taken = {name.lower() for name in manifest.names}
+    names = {}
+    for column in COLUMNS:
+        base = name = prefix + column
+        number = 1
+        while name.lower() in taken:
+            name = f"{base}_new{number if number > 1 else ''}"
+            number += 1
+        taken.add(name.lower())
+        names[column] = name
+    return names
+
+
+def joined_schema(manifest: pa.Schema, prefix: str = "") -> pa.Schema:
+    """Manifest columns, then the record's."""
+    fields = [field for field in manifest if not _only_bytes(manifest, field)]
+    for column, name in record_names(manifest, prefix).items():
+        source = schema.RECORDS if column in RECORD_COLUMNS else REVIEW
+        fields.append(source.field(column).with_nullable(True).with_name(name))
+    declared = read_features(manifest.metadata)
+    return with_features(pa.schema(fields, metadata=schema.METADATA), declared)
+
+
+def _only_bytes(manifest: pa.Schema, field: pa.Field) -> bool:
+    """The image column of a manifest that has no other, its bytes left out."""
+    return len(manifest) == 1 and bool(pa.types.is_null(field.type))
+
+
+def joined(
+    manifest: Manifest,
+    naming: Naming,
+    output: Path,
+    *,
+    bytes_too: bool = False,
+    prefix: str = "",
+) -> Iterator[pa.RecordBatch]:
+    """Manifest rows with their records, in manifest order; nothing that people decided.
+
+    Each row's key is made from the same read as the row. ManifestError (65) when the manifest
+    changes meanwhile.
+    """
+    whole = joined_schema(manifest.arrow(bytes_too=bytes_too), prefix)
+    own = len(whole) - len(COLUMNS)
+    plain = type(naming) is Naming and naming.identity == "auto" and not naming.prompt.places
+    waiting = deque[pa.RecordBatch]()
+
+    def keys() -> Iterator[bytes]:
+        size = 0
+        for table, rows in manifest.tables(bytes_too=bytes_too):
+            waiting.append(table)
+            size = table.nbytes + (size if len(waiting) > 1 else 0)
+            yield named(table, rows)
+            if size > WAITING_BYTES:
+                yield FLUSH
+                size = 0
+
+    def named(table: pa.RecordBatch, rows: list[Row]) -> bytes:
+        at = table.schema.get_field_index(manifest.image)
+        if plain and at >= 0 and pa.types.is_string(table.schema.field(at).type):
+            images = table.column(at)
+            # A struct's path is no image where there are bytes beside it.
+            if all(row.bad is None and isinstance(row.image, str) for row in rows):
+                keys = plain_keys(naming.recipe, images, naming.prompt.render({}))
+                if keys is not None:
+                    return keys
+        return b"".join([naming.raw(row) for row in rows])
+
+    for records in RecordLookup(output, RECORD_COLUMNS).records(keys()):
+        start = 0
+        while start < records.num_rows:
+            rows = waiting.popleft()
+            taken = min(rows.num_rows, records.num_rows - start)
+            if taken < rows.num_rows:
+                waiting.appendleft(rows.slice(taken))
+            columns = [*rows.slice(0, taken).columns[:own], *records.slice(start, taken).columns]
+            columns.append(pa.nulls(taken, pa.string()))  # `reviewed` fills it in
+            yield pa.RecordBatch.from_arrays(columns, schema=whole)
+            start += taken
+
+
+def _groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Batches put together to row groups. Each is held until it is whole, and the file's footer
+    holds what it tells of each until the end: so groups grow with the file."""
+    held, count, size, before = list[pa.RecordBatch](), 0, 0, 0
+    for batch in batches:
+        held.append(batch)
+        count, size = count + batch.num_rows, size + batch.nbytes
+        if count >= max(SLICE, before // 200) or size >= GROUP_BYTES:
+            yield pa.Table.from_batches(held)
+            held, count, size, before = [], 0, 0, before + count
+    if held:
+        yield pa.Table.from_batches(held)
+
+
+def dataset_mark(output: Path, manifest: Manifest, prefix: str) -> bytes:
+    """What dataset.parquet was made from, beside the records."""
+    last = max((one.at for one in read_decisions(output).values()), default="")
+    return " ".join(f"{manifest.fingerprint()} {prefix} {last}".split()).encode()
+
+
+def is_stale(path: Path, mark: bytes) -> bool:
+    """Was a dataset made from something else, or is it not to be read any more?"""
+    try:
+        with readable(path):
+            held = pq.read_schema(path).metadata or {}
+    except OutputError:
+        return True
+    return held.get(b"caption_pipeline.manifest") != mark
+
+
+def write_dataset(
+    output: Path,
+    manifest: Manifest,
+    naming: Naming,
+    *,
+    prefix: str = "",
+) -> Path:
+    """Write `<output>/dataset.parquet` aside, sync, rename, and a card that names it. OSError when
+    it cannot be, ManifestError (65) when the manifest changes meanwhile.
+    """
+    final = output / "dataset.parquet"
+    tmp = output / ".dataset.parquet.tmp"
+    columns = manifest.arrow()
+    whole = joined_schema(columns, prefix)
+    marked = {
+        **whole.metadata,
+        b"caption_pipeline.manifest": dataset_mark(output, manifest, prefix),
+    }
+    names = record_names(columns, prefix)
+    # Of the records' columns only some have values that repeat.
+    unique = {names[name] for name in COLUMNS if name not in REPEATED}
+    repeated = [name for name in whole.names if name not in unique]
+    marked_schema = whole.with_metadata(marked)
+    with ExitStack() as stack:
+        writer = None
+        batches = joined(manifest, naming, output, prefix=prefix)
+        for group in _groups(reviewed(batches, names, read_decisions(output))):
+            if writer is None:
+                opened = parquet_writer(tmp, marked_schema, group, use_dictionary=repeated)
+                writer = stack.enter_context(opened)
+            writer.write_table(group)
+            del group
+            give_back()
+        if writer is None:
+            stack.enter_context(parquet_writer(tmp, marked_schema, whole.empty_table()))
+    manifest.check_unchanged()
+    fs.sync_file(tmp)
+    fs.publish(tmp, final)
+    about = f"One row per image; the captions are in the column `{names['caption']}`."
+    write_card(output, title=output.name, data=final.name, text=about)
+    return final

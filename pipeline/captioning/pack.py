@@ -1,0 +1,360 @@
+"""What travels together: the pool of images on their way, and who leaves next.
+
+Pure and synchronous: `captioning/request_source.py` does the waiting. Order is deterministic: manifest
+order, and what comes back goes to the front.
+
+A refused pack holds at least one image that the service will not have. It is found by binary
+search: one half is asked. If it is answered, the culprit is in the other half; if it is refused,
+the culprit is in it. Either way the half that must hold the culprit is never asked whole but
+halved at once, and the half about which nothing is known goes back to the fresh images and
+travels with them. An image left over alone is still asked: its own refusal is its reason.
+When it is answered, no image was the reason but the size, and packs stay below it.
+A size that the service has not answered yet is tried by one pack at a time, so that what it
+refuses is refused once.
+Images settled in one request, at 1 % refused images: 8.9 by packs of 16, 10.9 by packs of 32;
+when both halves are asked whole it is 7.6 and 7.8. (`auto.images_per_request` is the formula.)
+
+Rows whose prompts differ may share a pack: each prompt then stands at its image
+(`reply.pack_label`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from pipeline.captioning.retry import Action, RetryDecision
+from pipeline.model import Form, Item, Request
+from pipeline.packsize import cost
+from pipeline.packsize.limits import PackLimits
+from pipeline.verdict import Kind, Verdict
+
+#: At this attempt an image that packs failed to answer travels alone.
+ALONE_AFTER = 3
+#: So many images missed at once at that attempt go in quarters first.
+CROWD = 8
+#: Packs in a row whose answers settled no image, after which packs become smaller.
+BARREN = 2
+#: Images answered in packs of a reduced size before the size grows again by a quarter.
+GROW_AFTER = 32
+
+_REFUSALS = frozenset(
+    {Kind.REFUSED, Kind.SAFETY, Kind.IMAGE_REJECTED, Kind.IMAGE_UNREACHABLE, Kind.BAD_REQUEST}
+)
+#: The images were taken and an answer was written: none of them is refused.
+_ANSWERED = frozenset({Kind.OK, Kind.TRUNCATED})
+_CUT = frozenset({Kind.TRUNCATED, Kind.NO_ROOM})
+_TOO_MUCH = frozenset({Kind.TOO_LARGE, Kind.TOO_LONG})
+#: Answers that one image of a pack may break; searched for it once the pack's attempts are used.
+_BROKEN = frozenset({Kind.TRANSIENT, Kind.EMPTY, Kind.MALFORMED})
+#: Answers, good or bad, that tell whether packs of this size are understood.
+_TELLING = frozenset({Kind.OK, Kind.TRUNCATED, Kind.EMPTY, Kind.MALFORMED})
+
+
+class _Group(NamedTuple):
+    """Images of which one must be why a request was refused."""
+
+    items: tuple[Item, ...]
+    #: Images in the smallest refused request whose others are known to be good; 0 where it was
+    #: not the request that was refused but what an image shows.
+    refused: int
+
+
+@dataclass(slots=True)
+class _Open:
+    """The fresh images measured so far for the next request."""
+
+    count: int = 0
+    tokens: int = cost.PACK_TOKENS
+    size: int = 0
+    full: bool = False
+
+
+class Pool:
+    """Images waiting to be asked. One a run; not thread-safe."""
+
+    def __init__(
+        self,
+        limits: PackLimits,
+        *,
+        form: Form = "plain",
+        sizes: Iterable[int] = (),
+        proven: int | None = None,
+        on_limit: Callable[[str, int], None] = lambda _name, _limit: None,
+    ) -> None:
+        """sizes: of the first packs, one after the other, as a pilot tries them. proven: images
+        in a pack that the service is known to answer; None: any. on_limit: called with `images`
+        or `raw_bytes` and the most that the service takes, when that is learned."""
+        self._limits = limits
+        self._sizes = iter(sizes)
+        #: Images in a pack now; smaller than `limits.images` while packs go unanswered.
+        self._most = next(self._sizes, limits.images)
+        #: Packs in a row that settled nothing, and images answered in packs of the size of now.
+        self._barren = self._streak = 0
+        self._proven, self._on_limit = proven, on_limit
+        #: First key of the pack under way that is larger than any that was answered.
+        self._trial: str | None = None
+        self._single: Form = "plain" if form == "pack" else form
+        self._fresh: deque[Item] = deque()
+        self._open = _Open()
+        #: Groups that must hold a culprit: never asked whole.
+        self._suspects: deque[_Group] = deque()
+        #: Groups to be asked as they are.
+        self._ready: deque[tuple[Item, ...]] = deque()
+        self._audits: deque[Item] = deque()
+        #: Asked half (its first key) -> the other half, which is guilty if this one is not; empty
+        #: when the last suspect was asked alone.
+        self._others: dict[str, _Group] = {}
+        #: Groups whose attempts an outage may have used up: asked when nothing else is left.
+        self._parked: deque[tuple[Item, ...]] = deque()
+        #: Keys of the images that were parked and are asked again.
+        self._unparked: set[str] = set()
+
+    def __len__(self) -> int:
+        searched = (group.items for group in (*self._suspects, *self._others.values()))
+        groups = (*searched, *self._ready, *self._parked)
+        return len(self._fresh) + len(self._audits) + sum(len(group) for group in groups)
+
+    def add(self, item: Item) -> None:
+        """A fresh image."""
+        self._fresh.append(item)
+
+    def audit(self, item: Item) -> None:
+        """An image that has its caption, to be asked again alone for comparison."""
+        self._audits.append(item)
+
+    def allow(self, images: int) -> None:
+        """Packs of so many images from now on, as `auto.choose` says in the course of a run."""
+        self._limits = replace(self._limits, images=min(images, self._limits.most))
+        self._resize(images)
+
+    @property
+    def holding(self) -> bool:
+        """Is the next pack ready, and waits for what becomes of the one that tries its size?"""
+        return self._open.full and self._waits(self._open.count)
+
+    def _untried(self, images: int) -> bool:
+        """Is a pack under way that tries a size, and this one would be another?"""
+        return self._trial is not None and images > max(1, self._proven or 0)
+
+    def _waits(self, images: int) -> bool:
+        """Must a pack of so many images wait, also until a search has told why one was refused?"""
+        if self._proven is None or images <= max(1, self._proven):
+            return False
+        return self._trial is not None or any(
+            group.refused for group in (*self._suspects, *self._others.values())
+        )
+
+    def take(self, *, ended: bool, idle: bool) -> Request | None:
+        """The next request, or None while it is better to wait.
+
+        ended: no fresh image will come. idle: nothing is in flight that might come back.
+        """
+        if self._suspects and not self._untried(len(self._suspects[0].items) // 2):
+            items, refused = self._suspects.popleft()
+            half = max(1, len(items) // 2)
+            self._others[items[0].asked.key] = _Group(items[half:], refused)
+            return self._request(items[:half])
+        if self._ready and not self._waits(len(self._ready[0])):
+            return self._request(self._ready.popleft())
+        if self._audits:
+            return self._request((self._audits.popleft(),), form="audit")
+        self._measure()
+        ready = self._open.full or (idle and self._fresh)
+        if ready and not self._waits(self._open.count):
+            items = tuple([self._fresh.popleft() for _ in range(self._open.count)])
+            self._open = _Open()
+            if (size := next(self._sizes, None)) is not None:
+                self._resize(size)
+            return self._request(items)
+        if ended and idle and self._parked:
+            for group in self._parked:
+                # One image may be what breaks the service: halves tell it from the others.
+                self._ready += _halves(group)
+                self._unparked.update(item.asked.key for item in group)
+            self._parked.clear()
+            return self._request(self._ready.popleft())
+        return None
+
+    def done(
+        self,
+        request: Request,
+        left: Sequence[Item] = (),
+        decision: RetryDecision | None = None,
+        verdict: Verdict | None = None,
+    ) -> None:
+        """A request came to its end; `left` are its images that have no record yet.
+
+        verdict: of the last answer, also when it settled every image.
+        """
+        if request.form == "audit":
+            return
+        kind = verdict.kind if verdict is not None else None
+        progress = len(left) < len(request.items)
+        key = request.items[0].asked.key
+        self._trial = None if self._trial == key else self._trial
+        if self._proven is not None and kind in _ANSWERED and progress:
+            self._proven = max(self._proven, len(request.items))
+        searched = kind in _REFUSALS or (kind in _BROKEN and _splits(decision))
+        other, refused = self._others.pop(key, ((), 0))
+        if other and kind in _ANSWERED:
+            self._suspects.append(_Group(other, refused))
+        elif other and left and not searched and kind not in _TOO_MUCH and not _gives_up(decision):
+            # Nothing was learned: the culprit may still be in either half.
+            self._suspects.append(_Group((*left, *other), refused))
+            return
+        else:
+            self._back(other)
+        if refused and not other and kind in _ANSWERED:
+            self._cap_below(refused)
+        if kind in _TELLING:
+            self._learn(request, progress=progress)
+        if not left:
+            return
+        if _gives_up(decision):
+            self._parked.append(tuple(left))
+        elif searched and verdict is not None:
+            self._refused(request, tuple(left), verdict)
+        elif verdict is not None and verdict.images is not None:
+            self._back(left)
+            self._limit_images(verdict.images)
+        elif kind in _TOO_MUCH or (kind in _CUT and len(left) == len(request.items)):
+            self._too_much(request, tuple(left), kind)
+        else:
+            self._ready += _apart([one for one in left if one.asked.attempts >= ALONE_AFTER])
+            self._back(one for one in left if one.asked.attempts < ALONE_AFTER)
+
+    def _back(self, items: Iterable[Item]) -> None:
+        """Images about which nothing is known: they travel with the fresh ones, before them."""
+        self._fresh.extendleft(reversed(tuple(items)))
+        self._open = _Open()
+
+    def _limit_images(self, images: int) -> None:
+        """The service takes no more images than so many."""
+        if images < self._limits.most:
+            fewer = min(images, self._limits.images)
+            self._limits = replace(self._limits, images=fewer, most=images)
+            self._on_limit("images", images)
+        self._resize(self._most)
+
+    def _cap_below(self, refused: int) -> None:
+        """A request of so many images was refused although each of them was answered."""
+        if self._proven is not None and self._proven < refused:
+            self._limit_images(max(1, self._proven))
+
+    def _refused(self, request: Request, left: tuple[Item, ...], verdict: Verdict) -> None:
+        """Look for the culprit, or for the one that the service named (by its number, from 1)."""
+        named, suspect = None, verdict.suspect
+        if suspect is not None and 1 <= suspect <= len(request.items):
+            named = request.items[suspect - 1].asked.key
+        culprits = tuple(item for item in left if item.asked.key == named)
+        if culprits:
+            self._ready.append(culprits)
+            self._back(item for item in left if item.asked.key != named)
+        else:
+            refused = len(request.items) if verdict.kind is Kind.BAD_REQUEST else 0
+            self._suspects.append(_Group(left, refused))
+
+    def _too_much(self, request: Request, left: tuple[Item, ...], kind: Kind | None) -> None:
+        """The pack was too much for the service: smaller ones from now on."""
+        halves = _halves(left)
+        size = max(sum(cost.item_bytes(item.image) for item in half) for half in halves)
+        if kind is Kind.TOO_LARGE and size:
+            if size < self._limits.raw_bytes:
+                self._limits = replace(self._limits, raw_bytes=size)
+                self._on_limit("raw_bytes", size)
+            self._back(left)
+        elif kind is Kind.TOO_LONG:
+            tokens = max(cost.request_tokens(half, "pack")[0] for half in halves)
+            self._limits = replace(self._limits, tokens_in=min(self._limits.tokens_in, tokens))
+            self._back(left)
+        elif kind is Kind.TOO_LARGE:
+            self._back(left)
+            self._limit_images(max(1, len(request.items) // 2))
+        else:
+            self._ready += halves
+            self._resize(min(self._most, len(request.items) // 2))
+        self._open = _Open()
+
+    def _learn(self, request: Request, *, progress: bool) -> None:
+        """Packs shrink while the model answers none of their images, and grow back slowly."""
+        if len(request.items) == 1 < self._most:
+            return
+        if not progress:
+            self._streak, self._barren = 0, self._barren + 1
+            if self._barren >= BARREN:
+                self._barren = 0
+                self._resize(self._most // 2)
+                if self._most == 1 and self._proven is not None:
+                    self._cap_below(len(request.items))
+            return
+        self._barren = 0
+        if len(request.items) >= self._most < self._limits.images:
+            self._streak += len(request.items)
+            if self._streak >= GROW_AFTER:
+                self._resize(self._most + max(1, self._most // 4))
+
+    def _resize(self, images: int) -> None:
+        self._most = max(1, min(self._limits.images, images))
+        self._streak = 0
+        self._open = _Open()
+
+    def _measure(self) -> None:
+        """Measure fresh images until they fill a request or there are no more."""
+        limits, opened, fresh = self._limits, self._open, self._fresh
+        if self._most == 1 and fresh:
+            opened.count, opened.full = 1, True  # it goes, however large it is
+            return
+        while not opened.full and opened.count < len(fresh):
+            item = fresh[opened.count]
+            tokens = opened.tokens + cost.item_tokens(item.image)
+            if opened.count == 0 or item.prompt != fresh[opened.count - 1].prompt:
+                tokens += cost.text_tokens(item.prompt)
+            size = opened.size + cost.item_bytes(item.image)
+            out = (opened.count + 1) * limits.caption_tokens
+            over = tokens > limits.tokens_in or size > limits.raw_bytes or out > limits.tokens_out
+            if over and opened.count:
+                opened.full = True
+                return
+            opened.count, opened.tokens, opened.size = opened.count + 1, tokens, size
+            # One image always goes, however large it is; what is over its limit is full.
+            opened.full = over or opened.count >= self._most
+
+    def _request(self, items: tuple[Item, ...], *, form: Form | None = None) -> Request:
+        form = form or ("pack" if len(items) > 1 else self._single)
+        if self._proven is not None and len(items) > max(1, self._proven):
+            self._trial = items[0].asked.key
+        tokens_in, tokens_out = cost.request_tokens(
+            items, form, caption=self._limits.caption_tokens
+        )
+        return Request(
+            items=items,
+            form=form,
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+            parked=items[0].asked.key in self._unparked,
+        )
+
+
+def _halves(group: tuple[Item, ...]) -> list[tuple[Item, ...]]:
+    """Both halves of a group; of a single image, itself."""
+    half = len(group) // 2
+    return [part for part in (group[:half], group[half:]) if part]
+
+
+def _apart(missed: list[Item]) -> list[tuple[Item, ...]]:
+    """Images that packs keep missing: each alone. A whole pack that was missed twice in a row is
+    more likely bad luck than all of its images' fault: it first goes in quarters."""
+    crowd = len(missed) >= CROWD and all(one.asked.attempts == ALONE_AFTER for one in missed)
+    size = len(missed) // 4 if crowd else 1
+    return [tuple(missed[at : at + size]) for at in range(0, len(missed), size)]
+
+
+def _splits(decision: RetryDecision | None) -> bool:
+    return decision is not None and decision.action is Action.SPLIT
+
+
+def _gives_up(decision: RetryDecision | None) -> bool:
+    return decision is not None and decision.action is Action.FAIL

@@ -1,0 +1,218 @@
+"""What a run learns about packs: how many images a request should hold, and whether captions
+from packs are as good as those from requests of one image.
+
+Both are statistics and nothing depends on them but the size of the next pack: `_state/
+measured.json` (counts per model) and `_state/audit.jsonl` (one line for each image asked again)
+are written when a run ends, and a crash before that loses no caption.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import fs
+from pipeline.model import Image, Item, Request, Sent
+from pipeline.packsize import auto, cost
+from pipeline.packsize.audit import Agreement, Compared, agreement, chosen, compare, misplaced
+from pipeline.packsize.auto import Measured
+from pipeline.verdict import Kind
+
+if TYPE_CHECKING:
+    from pipeline.captioning.interpret import ReplyOutcome
+    from pipeline.captioning.pack import Pool
+    from pipeline.packsize.limits import PackLimits
+
+MEASURED, AUDIT = "measured.json", "audit.jsonl"
+#: Images settled before `auto` thinks again about the size of packs.
+THINK_EVERY = 64
+#: So many of the audited images are asked alone a second time: how alike two single captions of
+#: one image are, without which the likeness of packed and single means nothing.
+TWICE = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingAudit:
+    """An image on its way to be asked alone."""
+
+    caption: str
+    others: tuple[str, ...]
+    size: int
+    single: str | None = None
+
+
+class Packing:
+    """One run's pack sizes and audits. Not thread-safe."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        limits: PackLimits,
+        *,
+        automatic: bool,
+        audit: float,
+        held: Measured,
+        pictures: bool = False,
+    ) -> None:
+        """pictures: keep the images that were asked, for a page that shows them."""
+        self._pool, self._limits, self._automatic = pool, limits, automatic
+        self._share, self._held = audit, held
+        self._waiting: dict[str, PendingAudit] = {}
+        self._thought = 0
+        #: Images settled alone, and those of them that were refused.
+        self._settled = self._refused = 0
+        #: What this run measured, by the size of its requests.
+        self.by_size: dict[int, Measured] = {}
+        #: key -> image, for those who show them.
+        self.pictures: dict[str, Image] = {}
+        self._pictures = pictures
+        #: Lines for `audit.jsonl`.
+        self.audits: list[dict[str, Any]] = []
+        if automatic:
+            pool.allow(self.size)
+
+    @property
+    def measured(self) -> Measured:
+        """All that this run measured."""
+        alone = Measured(settled=self._settled, refused=self._refused)
+        return sum(self.by_size.values(), start=alone)
+
+    @property
+    def size(self) -> int:
+        """Images in a request, as far as is known."""
+        if not self._automatic:
+            return self._limits.images
+        return auto.choose(self._limits, self._held + self.measured)
+
+    def record_result(self, request: Request, sent: Sent, told: ReplyOutcome) -> tuple[Item, ...]:
+        """Learn from a reply; returns the images that are to be asked again alone."""
+        completion, size = told.completion, len(request.items)
+        if size == 1 and not self._pictures:
+            # Most jobs ask one image at a time, and many thousand times: two counts are enough.
+            for record in told.records:
+                refused = record.error_code in auto.REFUSED
+                self._refused += refused
+                self._settled += refused or record.status == "ok"
+            return ()
+        counts = auto.measure(
+            sent,
+            told.verdict.kind,
+            told.records,
+            prompt_tokens=completion.prompt_tokens if completion else None,
+            completion_tokens=completion.completion_tokens if completion else None,
+            raw_bytes=sum(cost.item_bytes(item.image) for item in request.items),
+        )
+        if self._pictures:
+            self.pictures |= {item.asked.key: item.image for item in request.items}
+        self.by_size[size] = self.by_size.get(size, Measured()) + counts
+        if self._automatic:
+            settled = sum(one.settled for one in self.by_size.values())
+            if settled - self._thought >= THINK_EVERY:
+                self._thought = settled
+                self._pool.allow(self.size)
+        if self._share and size > 1 and told.verdict.kind in (Kind.OK, Kind.TRUNCATED):
+            return self._choose(request, told)
+        return ()
+
+    def _choose(self, request: Request, told: ReplyOutcome) -> tuple[Item, ...]:
+        captions = {one.key: one.caption for one in told.records if one.caption is not None}
+        picked = []
+        for item in request.items:
+            key = item.asked.key
+            if key in captions and chosen(key, self._share):
+                others = tuple(text for other, text in captions.items() if other != key)
+                self._waiting[key] = PendingAudit(
+                    caption=captions[key], others=others, size=len(request.items)
+                )
+                picked.append(item)
+        return tuple(picked)
+
+    def audited(self, item: Item, caption: str) -> bool:
+        """The answer for an image asked alone; is it to be asked alone once more?"""
+        key = item.asked.key
+        waiting = self._waiting.pop(key)
+        # Other digits of the key than those that chose it.
+        if waiting.single is None and int(key[:8], 16) < TWICE * (1 << 32):
+            self._waiting[key] = replace(waiting, single=caption)
+            return True
+        first = waiting.single or caption
+        pair = agreement(waiting.caption, first)
+        again = agreement(caption, first) if waiting.single else None
+        self.audits.append(
+            {
+                "key": key,
+                "pack_size": waiting.size,
+                "packed": asdict(pair),
+                "single": asdict(again) if again else None,
+                "misplaced": misplaced(first, waiting.caption, waiting.others),
+                "captions": [waiting.caption, first],
+            }
+        )
+        return False
+
+    def compared(self) -> Compared | None:
+        """This run's audit, summed up; None without one."""
+        return sum_up(self.audits)
+
+    def keep(self, output: Path, model: str) -> None:
+        """Write what was learned beside the output's state."""
+        state = output / "_state"
+        if self.measured != Measured():
+            held = _read(state / MEASURED)
+            held[model] = (measured_of(output, model) + self.measured).to_plain()
+            text = json.dumps(held, indent=1, sort_keys=True)
+            fs.write_atomic(state / MEASURED, text.encode(), private=True)
+        if self.audits:
+            before = (state / AUDIT).read_bytes() if (state / AUDIT).exists() else b""
+            lines = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in self.audits)
+            fs.write_atomic(state / AUDIT, before + lines.encode(), private=True)
+
+
+def measured_of(output: Path, model: str) -> Measured:
+    """What runs of this output have measured with a model so far; zeros where nothing was."""
+    held = _read(output / "_state" / MEASURED).get(model)
+    return Measured.of_plain(held) if isinstance(held, dict) else Measured()
+
+
+def audits_of(output: Path) -> Compared | None:
+    """All audits of an output, summed up; None without one."""
+    try:
+        lines = (output / "_state" / AUDIT).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return sum_up(audit for line in lines.splitlines() if (audit := _audit(line)) is not None)
+
+
+def _audit(line: str) -> dict[str, Any] | None:
+    """One line of `audit.jsonl`; None when it is damaged: it is only statistics."""
+    try:
+        audit: dict[str, Any] = json.loads(line)
+        sum_up([audit])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return audit
+
+
+def sum_up(audits: Iterable[dict[str, Any]]) -> Compared | None:
+    """Packed against single, beside single against single."""
+    audits = list(audits)
+    if not audits:
+        return None
+    packed = [Agreement(**one["packed"]) for one in audits]
+    single = [Agreement(**one["single"]) for one in audits if one["single"]]
+    return compare(packed, single, misplaced=sum(bool(one["misplaced"]) for one in audits))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON object; empty when it is not there or does not read: it is only statistics."""
+    try:
+        held = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return held if isinstance(held, dict) else {}
+
+
+__all__ = ["Packing", "audits_of", "measured_of", "sum_up"]

@@ -1,0 +1,298 @@
+"""Reading captions out of a model's text: one plain caption, or a numbered pack.
+
+A pack's entries are matched by their number, never by position. Whatever is complete is kept,
+also from a reply that is cut, wrapped in prose or not quite JSON; a number that is unknown, given
+twice with different words, out of turn in a list that was cut, or part of a list that counts from
+elsewhere than 1 is not guessed at: that image is asked again. Nothing here raises on any text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+from collections.abc import Iterable, Iterator
+from dataclasses import field
+
+import orjson
+
+from pipeline.captioning.prompt_format import pack_instruction, response_schema
+from pipeline.values import dataclass
+
+#: Longest reply that is read; 8,192 tokens are some 40,000 characters.
+MAX_CHARS = 1_000_000
+#: Places where JSON may begin that are tried in vain before the rest is given up.
+MAX_FALSE_STARTS = 1_000
+
+_FENCE = re.compile(r"^```[\w-]*[^\S\n]*\n?(.*?)\n?[^\S\n]*```$", re.DOTALL)
+#: C0 and C1 controls but tab, newline and carriage return; and lone surrogates, which neither
+#: UTF-8, SQLite nor Arrow can hold.
+_UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+#: Of these, those that stand for a space.
+_SPACES = str.maketrans(dict.fromkeys("\x0b\x0c\x1c\x1d\x1e\x1f\x85", " "))
+_INVISIBLE = "\u00ad\u115f\u1160\u180e\u2800\u3164\ufeff\uffa0" + "".join(
+    map(chr, [*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070)])
+)
+#: What is not seen at either end of a caption.
+_EDGES = "".join(chr(code) for code in range(0x3001) if chr(code).isspace()) + _INVISIBLE
+_QUOTES = {'"': '"', "“": "”", "«": "»", "'": "'", "„": "“", "‘": "’", "「": "」"}
+#: Letters, digits and stops that a caption may end with as it is.
+_END = frozenset(string.ascii_letters + string.digits + ".!?")
+#: The form's own example, echoed.
+_PLACEHOLDERS = frozenset({"…", "..."})
+
+_START = re.compile(r"[{\[]")
+#: A JSON string (perhaps cut), or a comma before a closing bracket.
+_TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*(?:"|\Z))|,(?=\s*[}\]])', re.DOTALL)
+_NUMBER = re.compile(r"\s*(?:image)?\s*#?\s*(\d{1,6})\s*[:.]?\s*", re.IGNORECASE)
+_LABEL = re.compile(r"\**image\s*#?(\d{1,6})\s*\**:\**\s*", re.IGNORECASE)
+_LABEL_BEGINS = frozenset("*iIıİ")
+_ENTRY_BEGUN = re.compile(r'"image"\s*:\s*"?(\d{1,6})')
+
+
+def safe_text(text: str) -> str:
+    """Text that every store can hold: no control characters, no lone surrogates."""
+    if text.isprintable() or _UNSAFE.search(text) is None:
+        return text
+    return _UNSAFE.sub("", text.translate(_SPACES))
+
+
+def clean_caption(content: str) -> str:
+    """A model's text as a caption: no fence, no quotes around all of it, nothing unseen around."""
+    if (
+        content.isascii()
+        and content.isprintable()
+        and content[:1].isalnum()
+        and content[-1] in _END
+    ):
+        return content  # most are: nothing here would change it
+    text = safe_text(content).strip(_EDGES)
+    if text.startswith("```") and (fenced := _FENCE.match(text)):
+        text = fenced[1].strip(_EDGES)
+    if len(text) > 1 and _QUOTES.get(text[0]) == text[-1] and text[0] not in text[1:-1]:
+        text = text[1:-1].strip(_EDGES)
+    return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParsedPack:
+    """What a packed reply holds: image number -> caption, cleaned and as the model wrote it."""
+
+    captions: dict[int, str] = field(default_factory=dict)
+    raw: dict[int, str] = field(default_factory=dict)
+    #: What was wrong with it, in fixed words: `broken` (not whole JSON), `cut` (at its end),
+    #: `renumbered`, `repeated`, `unknown`, `missing`.
+    trouble: tuple[str, ...] = ()
+
+
+def parse_pack(content: str, count: int) -> ParsedPack:
+    """Read a packed reply for images 1 … count. Never raises, never guesses."""
+    found = _read(content[:MAX_CHARS])
+    entries, trouble = found.entries, ([] if found.whole else ["broken"])
+    if _renumbered({number for number, _ in entries}, count):
+        return ParsedPack(trouble=(*trouble, "renumbered"))
+    kept: dict[int, str] = {}
+    dropped: set[int] = set()
+    for number, text in entries:
+        if text.strip() in _PLACEHOLDERS:
+            continue
+        if not 1 <= number <= count:
+            trouble.append("unknown")
+        elif number in kept and kept[number] != text:
+            trouble.append("repeated")
+            dropped.add(number)
+        else:
+            kept[number] = text
+    if found.cut:
+        # What would have contradicted an entry out of turn may be what was cut off.
+        trouble.append("cut")
+        dropped |= kept.keys() - _leading(number for number, _ in entries)
+    captions = {n: _own(n, text) for n, text in sorted(kept.items()) if n not in dropped}
+    captions = {n: caption for n, caption in captions.items() if caption}
+    if len(captions) < count:
+        trouble.append("missing")
+    return ParsedPack(
+        captions=captions,
+        raw={n: kept[n] for n in captions},
+        trouble=tuple(dict.fromkeys(trouble)),
+    )
+
+
+def suspect_of(content: str, count: int) -> int | None:
+    """The number of the image at which a filter cut this reply; None when the text does not tell.
+
+    It is the entry that was begun and not finished, or else the one after those that are
+    complete, provided they are the first ones without a gap.
+    """
+    found = parse_pack(content, count)
+    done = len(found.captions)
+    if "renumbered" in found.trouble or sorted(found.captions) != list(range(1, done + 1)):
+        return None
+    begun = [int(number) for number in _ENTRY_BEGUN.findall(content)]
+    if not begun or done >= count or begun[-1] not in (done, done + 1):
+        return None
+    return done + 1
+
+
+def _renumbered(numbers: set[int], count: int) -> bool:
+    """Does the list count from elsewhere than 1, so that every number may be off?"""
+    if 0 in numbers:
+        return True
+    if len(numbers) != count or count < 2:
+        return False
+    return min(numbers) != 1 and max(numbers) - min(numbers) == count - 1
+
+
+def _own(number: int, text: str) -> str:
+    """The caption without an echoed label; empty if the label is another image's."""
+    caption = clean_caption(text)
+    if caption[:1] not in _LABEL_BEGINS:
+        return caption
+    label = _LABEL.match(caption)
+    if label is None:
+        return caption
+    return clean_caption(caption[label.end() :]) if int(label[1]) == number else ""
+
+
+def _leading(numbers: Iterable[int]) -> set[int]:
+    """The numbers of a list for as long as it counts 1, 2, 3 …"""
+    leading: set[int] = set()
+    for number in numbers:
+        if number != len(leading) + 1:
+            break
+        leading.add(number)
+    return leading
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What JSON a text holds."""
+
+    #: (number, text) of every complete entry, in order.
+    entries: list[tuple[int, str]]
+    #: All of it was whole.
+    whole: bool
+    #: The list was not closed before the text ended.
+    cut: bool
+
+
+def _read(content: str) -> _Read:
+    """The entries of a text; trailing commas are mended where that brings more to light."""
+    if (entries := _exact(content)) is not None:
+        return _Read(entries, True, cut=False)
+    found = _scan(content)
+    if not found.whole:
+        mended = _scan(_TRAILING_COMMA.sub(lambda match: match[1] or "", content))
+        if mended.whole or len(mended.entries) > len(found.entries):
+            return mended
+    return found
+
+
+def _exact(content: str) -> list[tuple[int, str]] | None:
+    """The entries of a reply that is to the letter what was asked for, else None."""
+    try:
+        value = orjson.loads(content)
+        (entries,) = value.values()
+        found = []
+        for one in entries:
+            number, text = one["image"], one["caption"]
+            if type(number) is not int or type(text) is not str or len(one) != 2:
+                return None
+            found.append((number, text))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    exact = (
+        "captions" in value
+        and bool(found)
+        # No name is given twice, which orjson would not tell.
+        and content.count('"image"') == content.count('"caption"') == len(found)
+        and content.count('"captions"') == 1
+    )
+    return found if exact else None
+
+
+def _scan(content: str) -> _Read:
+    """Entries of every JSON value in a text. Where one does not decode, those inside may."""
+    entries: list[tuple[int, str]] = []
+    at = end = false_starts = 0
+    bare = False
+    while start := _START.search(content, at):
+        at = start.end()
+        try:
+            value, at = _DECODER.raw_decode(content, start.start())
+        except (ValueError, RecursionError):
+            false_starts += 1
+            if false_starts > MAX_FALSE_STARTS:
+                break
+            continue
+        if new := list(_of_value(value)):
+            entries += new
+            end = at
+            bare = bare or (isinstance(value, dict) and "image" in value)
+    # Entries that stand in a whole list are whole, whatever braces there are around it.
+    whole = bool(entries) and not (false_starts and bare)
+    return _Read(entries, whole, cut=not whole and "]" not in content[end:])
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object; a name given twice with different values has none."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        for name, value in pairs:
+            if name in values and values[name] != value:
+                del values[name]
+    return values
+
+
+#: Not strict: a newline inside a string is no reason to lose a caption.
+_DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_once)
+
+
+def _of_value(value: object) -> Iterator[tuple[int, str]]:
+    """Entries anywhere in a JSON value: {image, caption} objects, or a map of number to caption."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, list):
+            waiting += reversed(one)
+        elif isinstance(one, dict):
+            if "image" in one or "caption" in one:
+                number, text = _number(one.get("image")), one.get("caption")
+                if number is not None and isinstance(text, str):
+                    yield number, text
+            elif one and all(
+                isinstance(text, str) and _number(name) is not None for name, text in one.items()
+            ):
+                yield from ((_number(name) or 0, text) for name, text in one.items())
+            else:
+                waiting += reversed(one.values())
+
+
+def _number(value: object) -> int | None:
+    """An image's number: 3, 3.0, "3" or "Image 3"."""
+    if isinstance(value, str):
+        found = _NUMBER.fullmatch(value)
+        return int(found[1]) if found else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if value == value // 1 else None
+
+
+def share(total: int | None, count: int) -> list[int | None]:
+    """Split a whole number over `count` images by largest remainder: the shares add up again."""
+    if total is None or count < 2:
+        return [total] * count
+    low, more = divmod(total, count)
+    return [low + (index < more) for index in range(count)]
+
+
+__all__ = [
+    "ParsedPack",
+    "clean_caption",
+    "pack_instruction",
+    "parse_pack",
+    "response_schema",
+    "safe_text",
+    "share",
+    "suspect_of",
+]

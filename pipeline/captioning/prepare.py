@@ -1,0 +1,64 @@
+"""A row made ready for the wire. An image that cannot be sent settles here and costs no request."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pipeline.captioning.interpret import failure
+from pipeline.errors import ImageError
+from pipeline.model import Image, Item, Row
+
+if TYPE_CHECKING:
+    from pipeline.captioning.wiring import RunContext
+
+_NOTHING = Image()
+
+
+def at_hand(run: RunContext, row: Row, raw: bytes) -> Item | None:
+    """The item of a row whose image has not to be loaded, else None: a URL that is passed on.
+
+    raw: the row's key.
+    """
+    if run.inline or row.bad is not None:
+        return None
+    try:
+        image = run.captioner.images.pass_on(row.image)
+    except ImageError:
+        return None  # `present` settles it
+    return _item(run, row, image, raw) if image is not None else None
+
+
+def _item(run: RunContext, row: Row, image: Image, raw: bytes) -> Item:
+    asked, prompt = run.naming.asked(row, raw)
+    return Item(asked, image, prompt, row.image)
+
+
+async def present(run: RunContext, row: Row, raw: bytes) -> Item | None:
+    """The item of a row; None when the row settled without a request, or waits for the place that
+    its image comes from. raw: the row's key."""
+    item = _item(run, row, _NOTHING, raw)
+    if row.bad is not None:
+        await run.captioner.keep(
+            [item], [failure(run.captioner, item, code="bad_row", message=row.bad)]
+        )
+        return None
+    try:
+        image = await run.sources.load((row, raw), inline=run.inline)
+    except ImageError as error:
+        await run.page_links.loaded(error)
+        record = failure(run.captioner, item, code=error.code, message=error.message)
+        await run.captioner.keep([item], [record])
+        return None
+    if image is None:
+        return None
+    await run.page_links.loaded(None)
+    await run.keep_thumbnail(item.asked.key, image)
+    asked = replace(
+        item.asked,
+        image_sha256=image.sha256,
+        width=image.width,
+        height=image.height,
+        flags=image.flags,
+    )
+    return replace(item, asked=asked, image=image)

@@ -1,0 +1,78 @@
+"""The prompt template: `{column}` is the row's value, `{{` and `}}` are literal braces.
+
+Values become text in one fixed way, since the rendered
+prompt is part of the key: text, integers, booleans, double floats, decimals, dates, times and
+null, as DuckDB writes them. (The manifest hands on all but the first three as text.)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, time
+from decimal import Decimal
+
+from pipeline.config.captioning import PromptSettings
+from pipeline.errors import JobError
+
+_TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+
+
+def as_text(value: object) -> str:
+    """A cell as the prompt shows it: null is empty, true and false in lower case."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, datetime | time) and value.microsecond and value.tzinfo is None:
+        return str(value).rstrip("0")
+    return str(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A compiled template: literal pieces, and column names between them."""
+
+    #: `len(columns used) + 1` pieces around the placeholders.
+    pieces: tuple[str, ...]
+    #: The placeholder after each piece but the last, in order of appearance.
+    places: tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that the template names, each once."""
+        return tuple(dict.fromkeys(self.places))
+
+    def render(self, columns: Mapping[str, object]) -> str:
+        """The prompt of one row."""
+        if not self.places:
+            return self.pieces[0]
+        words = [self.pieces[0]]
+        for place, piece in zip(self.places, self.pieces[1:], strict=True):
+            words += (as_text(columns.get(place)), piece)
+        return "".join(words)
+
+
+def compile_prompt(settings: PromptSettings) -> Prompt:
+    """Compile `prompt.text`; JobError on a brace that stands alone or an empty name."""
+    pieces, places, at = [""], [], 0
+    for match in _TOKEN.finditer(settings.text):
+        pieces[-1] += settings.text[at : match.start()]
+        at = match.end()
+        if match[0] in ("{{", "}}"):
+            pieces[-1] += match[0][0]
+        elif match[1] is None or not match[1].strip():
+            raise JobError(
+                f"prompt.text: lone {match[0]!r} at character {match.start() + 1}; "
+                "write {column} for a column and {{ or }} for a brace"
+            )
+        else:
+            places.append(match[1].strip())
+            pieces.append("")
+    pieces[-1] += settings.text[at:]
+    return Prompt(pieces=tuple(pieces), places=tuple(places))

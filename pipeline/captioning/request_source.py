@@ -1,0 +1,93 @@
+"""Between the images that come and the requests that go: the pool, made asynchronous.
+
+`captioning/pack.py` decides what travels together; here is only the waiting. The stream ends when no
+image is left, nothing is in flight that might come back, and the pool is empty, or as soon as
+the run is ending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+
+from pipeline.captioning.ask import RequestResult
+from pipeline.captioning.doubted_answers import Doubts
+from pipeline.captioning.pack import Pool
+from pipeline.model import Item, Request
+
+
+class RequestSource:
+    """Requests for the workers, built from fresh images and from what came back."""
+
+    def __init__(
+        self,
+        items: AsyncGenerator[list[Item], None],
+        pool: Pool,
+        doubts: Doubts,
+        *,
+        stopped: asyncio.Event,
+    ) -> None:
+        self._items = items
+        self._pool = pool
+        self._doubts = doubts
+        self._stopped = stopped
+        self._in_flight = 0
+        self._ended = False
+        self._changed = asyncio.Event()
+
+    async def requests(self) -> AsyncGenerator[Request, None]:
+        """Yield requests; a full one as soon as there is one, a short one only at the end.
+
+        Closes the images' own stream when it ends, so that nothing is loaded any more.
+        """
+        async with aclosing(self._items):
+            while not self._stopped.is_set():
+                self._changed.clear()
+                idle = self._ended and self._in_flight == 0
+                request = self._pool.take(ended=self._ended, idle=idle)
+                if request is not None:
+                    self._in_flight += 1
+                    yield request
+                elif not self._ended and not self._pool.holding:
+                    try:
+                        for item in await anext(self._items):
+                            self._pool.add(item)
+                    except StopAsyncIteration:
+                        self._ended = True
+                elif self._ended and self._in_flight == 0:
+                    if not await self._doubted(last=True):
+                        return
+                else:
+                    await self._changed.wait()
+
+    def settling(
+        self, settle: Callable[[Request], Awaitable[RequestResult]]
+    ) -> Callable[[Request], Awaitable[None]]:
+        """`settle`, with what it leaves over given back to the pool."""
+
+        async def act(request: Request) -> None:
+            try:
+                end = await settle(request)
+                self._pool.done(end.request, end.left, end.decision, end.verdict)
+                for item in end.audits:
+                    self._pool.audit(item)
+                await self._doubted()
+            finally:
+                self._in_flight -= 1
+                self._changed.set()
+
+        return act
+
+    async def _doubted(self, *, last: bool = False) -> bool:
+        """Put the images of answers that are no longer trusted back into the pool, if any."""
+        items = await self._doubts.again(last=last)
+        for item in items:
+            self._pool.add(item)
+        return bool(items)
+
+    async def idle(self) -> None:
+        """Wait until nothing is in flight."""
+        while self._in_flight:
+            self._changed.clear()
+            await self._changed.wait()

@@ -1,0 +1,100 @@
+"""The page that tells the run.
+
+    rows -> fresh -> items -> requests -> settled
+
+Everything these stages need is opened by the caller (`start.py`), so that tests pass their own
+clock, network and files. Trouble with a row is a value and settles that row; trouble with the
+job stops the gate; an exception that reaches this page is a bug.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from functools import partial
+
+from pipeline.aio import amap, each, first
+from pipeline.captioning.prepare import at_hand, present
+from pipeline.captioning.request_source import RequestSource
+from pipeline.captioning.select import Candidate
+from pipeline.captioning.wiring import RunContext
+from pipeline.errors import Exit, ManifestError, StopReason
+from pipeline.model import Item
+
+#: Items without an image to load that are handed on at once: a hand-over costs as much as an item.
+TOGETHER = 16
+
+
+async def run_job(run: RunContext) -> None:
+    """Caption the rows that the selection gives; returns when all is settled or the run was stopped."""
+    rows = sorted_out(run, run.sources.candidates(run.selection.candidates()))
+    items = amap(partial(made_ready, run), rows, limit=run.ahead)
+    request_source = RequestSource(
+        items, run.pool, run.captioner.doubts, stopped=run.captioner.gate.stopped
+    )
+    settle = request_source.settling(run.captioner.settle)
+    work = each(settle, request_source.requests(), limit=run.workers)
+
+    async with asyncio.TaskGroup() as group:
+        working = group.create_task(work)
+        draining = group.create_task(drain(run, request_source, working))
+        showing = group.create_task(run.progress.keep_showing())
+        working.add_done_callback(lambda _: (draining.cancel(), showing.cancel()))
+    if (reason := run.sources.reason()) is not None:
+        run.captioner.gate.stop(reason)
+
+
+async def sorted_out(
+    run: RunContext, batches: AsyncGenerator[list[Candidate], None]
+) -> AsyncGenerator[Candidate | list[Item], None]:
+    """Rows whose image has to be loaded, with their keys, and, several at a time, items that need
+    no loading; until the run is stopped, by a manifest that changes too."""
+    stopped = run.captioner.gate.stopped
+    try:
+        async with aclosing(batches):
+            async for candidates in batches:
+                ready: list[Item] = []
+                for row, raw in candidates:
+                    item = at_hand(run, row, raw)
+                    if item is not None:
+                        ready.append(item)
+                        if len(ready) < TOGETHER:
+                            continue
+                    if ready:
+                        yield ready
+                        ready = []
+                    if item is None:
+                        run.sources.begins()
+                        yield row, raw
+                    if stopped.is_set():
+                        return
+                if ready:
+                    yield ready
+    except ManifestError as error:
+        run.captioner.gate.stop(StopReason(exit=Exit.MANIFEST, message=str(error)))
+
+
+async def made_ready(run: RunContext, some: Candidate | list[Item]) -> list[Item]:
+    """Items to ask: those that are at hand, or the one of a row, unless it settled."""
+    if isinstance(some, list):
+        return some
+    try:
+        item = await present(run, *some)
+    finally:
+        run.sources.ends()
+    return [] if item is None else [item]
+
+
+async def drain(
+    run: RunContext, request_source: RequestSource, working: asyncio.Task[None]
+) -> None:
+    """Once the run is stopped, give what is in flight its time, then end the work.
+
+    A second signal sets `run.hurry`. What is given up stays counted as spent.
+    """
+    await run.captioner.gate.stopped.wait()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(run.job.run.drain):
+            await first(request_source.idle(), run.hurry.wait())
+    working.cancel()

@@ -1,0 +1,217 @@
+"""Which rows to ask: the manifest streams by once, and each row is judged by its own key.
+
+A row is asked when its key has not come before in this manifest and has no record yet, or has one
+that this run was told to replace. Key, image and prompt come from one read of the row; nothing
+about a row is remembered by its position, so a manifest that changes between two runs, or under a
+run, can put no caption under another image's key.
+
+A short manifest is counted by such a pass before the first request. Of a long one the counts are
+estimates until its last row has been read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Callable, Container, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pipeline.aio import from_thread
+from pipeline.captioning.naming import Naming
+from pipeline.errors import CODES
+from pipeline.model import Row
+from pipeline.packsize.sample import spread_places
+from pipeline.store.keys import KeyMap
+
+if TYPE_CHECKING:
+    from pipeline.captioning.inputs import JobInputs
+    from pipeline.captioning.options import RunOptions
+    from pipeline.manifest.open import Manifest
+    from pipeline.store.store import Checkpoint
+
+#: Rows that are counted before the first request: about 10 µs each.
+COUNTED_ROWS = 10_000
+#: A row and the 16 bytes of its key.
+Candidate = tuple[Row, bytes]
+State = Callable[[str], str | None]
+Again = Callable[[str, str], bool]
+
+
+@dataclass(slots=True, kw_only=True)
+class Counts:
+    """A manifest, counted against the records that the output holds."""
+
+    rows: int = 0
+    #: Distinct keys.
+    images: int = 0
+    captioned: int = 0
+    #: Code -> images that have a failure.
+    failed: dict[str, int] = field(default_factory=dict)
+    #: Images to ask.
+    asked: int = 0
+    #: False: an estimate, made before all rows were read.
+    exact: bool = True
+
+
+class Selector:
+    """Chooses candidates and counts what passes by. One for each pass over a manifest."""
+
+    def __init__(
+        self, naming: Naming, state: State, again: Again, places: Container[int] | None = None
+    ) -> None:
+        """places: of all candidates, those to choose, by number; None: all."""
+        self._naming, self._state, self._again, self._places = naming, state, again, places
+        self._seen = KeyMap()
+        self._candidates = 0
+        self.counts = Counts()
+
+    def choose(self, rows: list[Row], limit: int | None = None) -> list[Candidate]:
+        """The rows to ask among these, at most `limit` over all calls."""
+        counts, chosen = self.counts, []
+        counts.rows += len(rows)
+        for row in rows:
+            raw = self._naming.raw(row)
+            key = raw.hex()
+            if self._seen.set(key, "") is not None:
+                continue
+            counts.images += 1
+            known = self._state(key)
+            if known == "ok":
+                counts.captioned += 1
+            elif known is not None:
+                counts.failed[known] = counts.failed.get(known, 0) + 1
+            if known is not None and not self._again(key, known):
+                continue
+            number, self._candidates = self._candidates, self._candidates + 1
+            if self._places is not None and number not in self._places:
+                continue
+            if limit is None or counts.asked < limit:
+                counts.asked += 1
+                chosen.append((row, raw))
+        return chosen
+
+
+def asks_again(options: RunOptions, redo: Container[str]) -> Again:
+    """(key, its state) -> ask it again? Transient failures always are, the rest when told."""
+
+    def again(key: str, state: str) -> bool:
+        if key in redo:
+            return True
+        if state == "ok":
+            return False
+        return options.retry_failed or state in options.retry or not CODES.get(state, True)
+
+    return again
+
+
+def count(
+    batches: Iterator[list[Row]], selector: Selector, *, limit: int | None, most: int | None = None
+) -> Counts | None:
+    """One pass over the manifest; None when it has more than `most` rows. Blocking."""
+    for rows in batches:
+        selector.choose(rows, limit)
+        if most is not None and selector.counts.rows > most:
+            return None
+    return selector.counts
+
+
+class Selection:
+    """What a run will ask: how much, and the rows themselves, as they are read."""
+
+    def __init__(self, counts: Counts, selector: Selector, manifest: Manifest) -> None:
+        #: As known before the first request.
+        self.counts = counts
+        #: True once every row of the manifest was read.
+        self.complete = counts.exact
+        self._selector, self._manifest = selector, manifest
+        self._limit: int | None = None
+        self._head: list[Candidate] = []
+        self._stream: AsyncGenerator[list[Candidate], None] | None = None
+
+    def limit_to(self, limit: int | None) -> None:
+        """Choose no more than this."""
+        self._limit = limit
+
+    async def begin(self) -> bool:
+        """Read up to the first row to ask; False when there is none."""
+        self._stream = self._choose()
+        self._head = await anext(self._stream, [])
+        return bool(self._head)
+
+    async def candidates(self) -> AsyncGenerator[list[Candidate], None]:
+        """The rows to ask with their keys, in manifest order. ManifestError (65) when the manifest
+        changes meanwhile."""
+        assert self._stream is not None
+        async with aclosing(self._stream):
+            yield self._head
+            self._head = []
+            async for chosen in self._stream:
+                yield chosen
+
+    async def close(self) -> None:
+        """Stop reading."""
+        if self._stream is not None:
+            await self._stream.aclose()
+
+    async def _choose(self) -> AsyncGenerator[list[Candidate], None]:
+        counts = self._selector.counts
+        async with aclosing(from_thread(self._manifest.batches)) as batches:
+            async for rows in batches:
+                if chosen := self._selector.choose(rows, self._limit):
+                    yield chosen
+                if self._limit is not None and counts.asked >= self._limit:
+                    return
+        self.complete = True
+
+    @property
+    def seen(self) -> Counts:
+        """What the rows read so far came to, each as it was when it was read."""
+        return self._selector.counts
+
+
+async def open_selection(
+    inputs: JobInputs,
+    checkpoint: Checkpoint,
+    options: RunOptions,
+    redo: Container[str],
+    rng: random.Random,
+) -> Selection:
+    """Count what is left, where that is quick or a pilot needs it, and be ready to read it."""
+    manifest, naming = inputs.manifest, inputs.naming
+    again = asks_again(options, redo)
+
+    def selector(places: Container[int] | None = None) -> Selector:
+        return Selector(naming, checkpoint.state, again, places)
+
+    counts, places = None, None
+    most = COUNTED_ROWS if options.pilot is None else None
+    if most is None or (manifest.rows or 0) <= most:
+        counts = await asyncio.to_thread(
+            count, manifest.batches(), selector(), limit=options.limit, most=most
+        )
+    if counts is None:
+        counts = estimate(manifest.rows or COUNTED_ROWS, checkpoint.counts(), options.limit)
+    elif options.pilot is not None:
+        places = spread_places(counts.asked, options.pilot, rng)
+        counts.asked = len(places)
+    selection = Selection(counts, selector(places), manifest)
+    selection.limit_to(counts.asked if counts.exact else options.limit)
+    return selection
+
+
+def estimate(rows: int, states: dict[str, int], limit: int | None) -> Counts:
+    """The counts of a long manifest before it was read: each row one image, each record of the
+    output one of them. Pure."""
+    failed = dict(states)
+    captioned = min(rows, failed.pop("ok", 0))
+    left = max(1, rows - captioned - sum(failed.values()))
+    return Counts(
+        rows=rows,
+        images=rows,
+        captioned=captioned,
+        failed=failed,
+        asked=left if limit is None else min(limit, left),
+        exact=False,
+    )

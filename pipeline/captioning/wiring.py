@@ -1,0 +1,276 @@
+"""Everything a run needs, opened in order and closed in reverse.
+
+What can be wrong without touching the output or the network is looked at first: key, prompt,
+manifest. Then the output (lock, recovery), the selection, and only if something is left to ask,
+the service. A run that has nothing to ask opens no connection at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.captioning import metrics
+from pipeline.captioning.ask import Captioner
+from pipeline.captioning.doubted_answers import Doubts
+from pipeline.captioning.inputs import Environment, JobInputs
+from pipeline.captioning.naming import Naming
+from pipeline.captioning.output_location import state_folder
+from pipeline.captioning.pack_sizes import Packing, measured_of
+from pipeline.captioning.page_links import PageLinks
+from pipeline.captioning.progress import Progress, RunCounters
+from pipeline.captioning.request_shape import RequestShape
+from pipeline.captioning.select import Selection
+from pipeline.captioning.sources import Sources
+from pipeline.packsize import auto
+from pipeline.packsize.auto import LARGEST
+from pipeline.packsize.sample import pilot_sizes
+from pipeline.store.thumbnails import BYTES as THUMBNAIL_BYTES
+from pipeline.store.thumbnails import Thumbnails
+
+if TYPE_CHECKING:
+    from pipeline.captioning.pack import Pool
+    from pipeline.config.job import JobConfig
+    from pipeline.manifest.open import Manifest
+    from pipeline.model import Image
+    from pipeline.packsize.limits import PackLimits
+    from pipeline.service.endpoint import Endpoint
+    from pipeline.store.store import Checkpoint
+
+
+#: Share of a pilot's packed images that is asked again alone.
+PILOT_AUDIT = 0.15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContext:
+    """One run with all its doors open."""
+
+    job: JobConfig
+    manifest: Manifest
+    naming: Naming
+    selection: Selection
+    counters: RunCounters
+    progress: Progress
+    captioner: Captioner
+    sources: Sources
+    page_links: PageLinks
+    pool: Pool
+    #: Send bytes (True), or pass http(s) URLs on (False)?
+    inline: bool
+    #: Requests under way at once: in flight, at the gate, or on their way to the disk.
+    workers: int
+    #: Images prepared ahead of the requests.
+    ahead: int
+    #: What one request may hold.
+    limits: PackLimits
+    #: Set by a second signal: do not wait for what is in flight.
+    hurry: asyncio.Event
+    #: What reports will show.
+    thumbnails: Thumbnails
+
+    async def keep_thumbnail(self, key: str, image: Image) -> None:
+        """Keep a small copy of a picture that is sent as bytes, if it belongs to the sample."""
+        if image.data is not None and self.thumbnails.wants(key):
+            small = await self.captioner.images.thumbnail(image.data, THUMBNAIL_BYTES)
+            if small is not None:
+                self.thumbnails.put(key, small)
+
+
+@asynccontextmanager
+async def open_run(
+    job: JobConfig,
+    inputs: JobInputs,
+    checkpoint: Checkpoint,
+    selection: Selection,
+    counters: RunCounters,
+    *,
+    run_id: str,
+    environment: Environment,
+    hurry: asyncio.Event,
+    pilot: bool = False,
+) -> AsyncIterator[RunContext]:
+    """Open the service and everything on the way to it. ServiceError 69, KeyTrouble 77."""
+    from pipeline.captioning.pack import Pool
+    from pipeline.images.load import open_images
+    from pipeline.packsize.cost import caption_tokens
+    from pipeline.packsize.limits import limits_for
+    from pipeline.ratelimit.gate import open_gate
+    from pipeline.ratelimit.rename import rename_account
+    from pipeline.service import preflight
+    from pipeline.service.client import open_client
+    from pipeline.service.wire import Wire
+
+    clock, concurrency = environment.clock, job.quota.concurrency
+    told = job.packing.images_per_request
+    size = told if isinstance(told, int) and not pilot else LARGEST
+    async with AsyncExitStack() as stack:
+        endpoint = inputs.endpoint
+        if endpoint.profile.name == "embedded":
+            base = await stack.enter_async_context(embedded_service(environment))
+            endpoint = replace(endpoint, base_url=base)
+        client = await stack.enter_async_context(
+            open_client(
+                endpoint, concurrency=concurrency, clock=clock, transport=environment.transport
+            )
+        )
+        # A job that has worked before has the right address: its service will come back.
+        patience = job.endpoint.patience if len(checkpoint) else 0.0
+        service = await preflight.look(client, endpoint, patience=patience)
+        limits = preflight.limits_of(endpoint, service)
+        state = state_folder(environment.environ)
+        await asyncio.to_thread(
+            rename_account, state, former=endpoint.former_account, account=endpoint.account
+        )
+        gate = await stack.enter_async_context(
+            open_gate(
+                job.quota,
+                limits,
+                account=None if endpoint.profile.name == "embedded" else endpoint.account,
+                model=job.endpoint.model,
+                output=str(inputs.output.absolute()),
+                patience=job.endpoint.patience,
+                clock=clock,
+                rng=environment.rng,
+                state=state,
+                spent_usd=await asyncio.to_thread(spent_before, inputs.output),
+            )
+        )
+        images = await stack.enter_async_context(
+            open_images(
+                job.images, folder=inputs.manifest.folder, clock=clock, concurrency=concurrency
+            )
+        )
+        progress = Progress(
+            counters,
+            total=selection.counts.asked,
+            state=inputs.output / "_state",
+            clock=clock,
+            quota=gate.snapshot,
+            stream=environment.stream,
+            each_minute=lambda: metrics.update(
+                job.run.metrics, job.name, counters, gate.snapshot(), now=clock.now()
+            ),
+        )
+        stack.callback(progress.close)
+        checkpoint.on_landed = progress.landed
+        stack.push_async_callback(checkpoint.idle)
+        thumbnails = Thumbnails(inputs.output / "_state")
+        stack.callback(thumbnails.close)
+        for warning in service.warnings:
+            progress.event(warning)
+        model, capabilities = service.model, preflight.capabilities_of(endpoint, service.model)
+        shape = RequestShape(
+            inputs.output,
+            endpoint,
+            clock,
+            schema=capabilities.json_schema and not job.endpoint.asks_form,
+            say=progress.event,
+        )
+        wire = Wire(endpoint, system=job.prompt.system, capabilities=capabilities)
+        pack = limits_for(
+            size,
+            context=model.context,
+            max_output=model.max_output,
+            caption_tokens=caption_tokens(job.endpoint.params.get("max_tokens")),
+        )
+        pack = shape.limited(pack)
+        fits = auto.room(pack, measured_of(inputs.output, job.endpoint.model))
+        sizes = pilot_sizes(selection.counts.asked, fits, environment.rng) if pilot else ()
+        pool = Pool(pack, sizes=sizes, proven=0, on_limit=shape.learned)
+        packing = Packing(
+            pool,
+            pack,
+            automatic=told == "auto" and not pilot,
+            audit=max(job.packing.audit, PILOT_AUDIT) if pilot else job.packing.audit,
+            held=measured_of(inputs.output, job.endpoint.model),
+            pictures=pilot,
+        )
+        sources = Sources(
+            images,
+            patience=job.endpoint.patience,
+            clock=clock,
+            stopped=gate.stopped,
+            event=progress.event,
+        )
+        doubts = Doubts(client, images)
+        stack.callback(doubts.close)
+        captioner = Captioner(
+            client=client,
+            gate=gate,
+            checkpoint=checkpoint,
+            images=images,
+            clock=clock,
+            rng=environment.rng,
+            wire=wire,
+            endpoint=endpoint,
+            model=model,
+            run_id=run_id,
+            recipe=inputs.naming.recipe,
+            attempts=job.retry.attempts,
+            packing=packing,
+            progress=progress,
+            sources=sources,
+            doubts=doubts,
+            shape=shape,
+        )
+        yield RunContext(
+            job=job,
+            manifest=inputs.manifest,
+            naming=inputs.naming,
+            selection=selection,
+            counters=counters,
+            progress=progress,
+            captioner=captioner,
+            sources=sources,
+            page_links=PageLinks(
+                inputs.manifest, asked=selection.counts.asked, event=progress.event
+            ),
+            pool=pool,
+            inline=goes_inline(job, endpoint, packed=size > 1, daily=limits.requests_per_day),
+            # An answer is on its way to the disk for milliseconds, and each request holds images.
+            workers=concurrency + min(concurrency, max(8, concurrency // size)),
+            ahead=min(256, max(2 * concurrency, 2 * size)),
+            limits=pack,
+            hurry=hurry,
+            thumbnails=thumbnails,
+        )
+
+
+@asynccontextmanager
+async def embedded_service(environment: Environment) -> AsyncIterator[str]:
+    """The embedded describer on a loopback port of this process; gives its base URL."""
+    from pipeline.simulator.core import Simulator
+    from pipeline.simulator.knobs import PROFILES
+    from pipeline.simulator.server import serve
+
+    simulator = Simulator(PROFILES["embedded"], seed=0, clock=environment.clock)
+    async with serve(simulator, clock=environment.clock) as base:
+        yield base
+
+
+def spent_before(output: Path) -> float:
+    """What this job has cost so far, by its account book: the cap holds over all its runs."""
+    import pyarrow.compute as pc
+
+    from pipeline.store.parts import read_part
+
+    total = 0.0
+    for path in sorted((output / "requests").glob("*.parquet")):
+        total += pc.sum(read_part(path, ["cost_usd"])["cost_usd"]).as_py() or 0.0
+    return total
+
+
+def goes_inline(job: JobConfig, endpoint: Endpoint, *, packed: bool, daily: int | None) -> bool:
+    """`images.send`: bytes inside the request, or URLs passed on.
+
+    auto: bytes wherever a request is scarce (a daily limit, a pack), since a URL that the service
+    cannot fetch costs one; else URLs where the service is known to fetch them.
+    """
+    if job.images.send != "auto":
+        return job.images.send == "inline"
+    return packed or daily is not None or not endpoint.profile.takes_urls

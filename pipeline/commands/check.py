@@ -1,0 +1,204 @@
+"""`check`: everything that can be known before the first request, line by line, with its remedy."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline import fs
+from pipeline.captioning.inputs import Environment, inspect_manifest
+from pipeline.captioning.output_location import ours, shared, state_folder
+from pipeline.clock import utc
+from pipeline.commands import model_selection as choice
+from pipeline.commands.service_status import ServiceStatus, service_status
+from pipeline.errors import Exit, Held, OutputError, PipelineError
+from pipeline.store.lock import held
+from pipeline.store.remote.filesystem import put_whole
+
+if TYPE_CHECKING:
+    from pipeline.config.job import JobConfig
+
+
+#: Which of several exit codes is told, the first that is there.
+WORST = [
+    int(code)
+    for code in (
+        *(Exit.OUTPUT, Exit.HELD, Exit.KEY, Exit.SERVICE),
+        *(Exit.JOB, Exit.MANIFEST, Exit.LATER),
+    )
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckLine:
+    """One thing that was looked at."""
+
+    what: str
+    ok: bool
+    #: What was found, or what is wrong and how to mend it.
+    words: str
+    exit_code: int = 0
+
+
+def check_command(
+    job: JobConfig, environ: Mapping[str, str], environment: Environment, *, as_json: bool
+) -> int:
+    """Print every line; 0 when all are ok, else the worst one's exit code."""
+    found = [CheckLine(what="job file", ok=True, words=f"{job.name}: read and checked")]
+    found += service_lines(job, environ, environment)
+    found.append(look("manifest", lambda: manifest_words(job)))
+    found.append(look("output", lambda: output_words(job)))
+    found.append(look("disk", lambda: disk_words(job)))
+    found.append(look("state folder", lambda: state_words(environ)))
+    ok = all(line.ok for line in found)
+    if as_json:
+        print(json.dumps({"ok": ok, "lines": [asdict(line) for line in found]}))  # noqa: T201
+    else:
+        for line in found:
+            print(f"{'ok    ' if line.ok else 'FAILED'} {line.what}: {line.words}")  # noqa: T201
+    return min((line.exit_code for line in found if not line.ok), key=WORST.index, default=0)
+
+
+def look(what: str, act: Callable[[], str]) -> CheckLine:
+    """A line from something that gives words or raises a PipelineError."""
+    try:
+        return CheckLine(what=what, ok=True, words=act())
+    except PipelineError as error:
+        return CheckLine(what=what, ok=False, words=str(error), exit_code=int(error.exit_code))
+
+
+def service_lines(
+    job: JobConfig, environ: Mapping[str, str], environment: Environment
+) -> list[CheckLine]:
+    """Key, model and quota."""
+    from pipeline.service.endpoint import endpoint_of
+
+    asked = job.endpoint.model
+    try:
+        endpoint = endpoint_of(job.endpoint, environ)
+    except PipelineError as error:
+        return [CheckLine(what="key", ok=False, words=str(error), exit_code=int(error.exit_code))]
+    lines = [
+        CheckLine(
+            what="key",
+            ok=True,
+            words="not needed" if endpoint.key is None else "set in the environment",
+        )
+    ]
+    try:
+        job, how = choice.pinned(job), ""
+        if auto := choice.is_auto(job):
+            job = asyncio.run(choice.settled(job, environment))
+        if asked == choice.AUTO:
+            how = f"{choice.AUTO} would choose it" if auto else f"chosen for {choice.AUTO} and kept"
+        endpoint = replace(endpoint, settings=job.endpoint, chosen=bool(how))
+        found = asyncio.run(service_status(job, endpoint, environment))
+    except PipelineError as error:
+        words = str(error)
+        return [
+            *lines,
+            CheckLine(what="model", ok=False, words=words, exit_code=int(error.exit_code)),
+        ]
+    return [*lines, model_line(job, found, how), quota_line(found), *clock_lines(found)]
+
+
+def model_line(job: JobConfig, found: ServiceStatus, how: str) -> CheckLine:
+    model = found.service.model
+    words = [f"{model.id} at {job.endpoint.profile}", *filter(None, [how])]
+    if model.prices is not None:
+        words.append("free" if model.free else "costs money, and endpoint.allow_paid is set")
+    if model.context:
+        words.append(f"context {model.context:,}")
+    words += found.service.warnings
+    return CheckLine(what="model", ok=True, words="; ".join(words))
+
+
+def quota_line(found: ServiceStatus) -> CheckLine:
+    quota_limits, day = found.quota_limits, found.today
+    words = []
+    if quota_limits.per_minute is not None:
+        source = quota_limits.sources.get("requests_per_minute", "")
+        words.append(f"{quota_limits.per_minute:g} a minute ({source})")
+    if quota_limits.daily is not None:
+        source = quota_limits.sources.get("requests_per_day", "")
+        words.append(f"{quota_limits.daily} a day ({source})")
+    if day is not None and day.left is not None:
+        words.append(f"{day.left} left today, new at {utc(day.resets_at)}")
+        if not day.left:
+            spent = "; ".join(words) + "; the day is spent: run after that"
+            return CheckLine(what="quota", ok=False, words=spent, exit_code=int(Exit.LATER))
+    return CheckLine(what="quota", ok=True, words="; ".join(words) or "no limit known")
+
+
+def clock_lines(found: ServiceStatus) -> list[CheckLine]:
+    """Is this machine's clock near the service's?"""
+    off = found.service.clock_off
+    if off is None:
+        return []
+    if abs(off) <= 120:
+        return [CheckLine(what="clock", ok=True, words=f"within {abs(off):.0f} s of the service's")]
+    words = f"{abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} the service's: set it (NTP)"
+    return [CheckLine(what="clock", ok=False, words=words, exit_code=int(Exit.SERVICE))]
+
+
+def manifest_words(job: JobConfig) -> str:
+    manifest, _ = inspect_manifest(job)
+    rows = "rows not counted yet" if manifest.rows is None else f"{manifest.rows:,} rows"
+    return f"{manifest.path}: {manifest.format}, {rows}, images in column {manifest.image!r}"
+
+
+def output_words(job: JobConfig) -> str:
+    """Can it be written? Tried with a temporary file in the nearest folder that is there."""
+    output = Path(job.output.path)
+    if holder := held(output / "_state" / "lock"):
+        raise Held(f"{output}: a run is going on ({holder}); `status` shows it")
+    ours(job)
+    there = nearest(output)
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise OutputError(f"{there}: cannot be written ({error.strerror})") from None
+    if (store := shared(job)) is None:
+        return f"{output}: can be written"
+    probe = f"_state/check-{secrets.token_hex(4)}"
+    put_whole(store, probe, b"check", new=True)
+    store.remove(probe)
+    return f"{store.shown}: can be written; its journal is kept in {output}"
+
+
+def nearest(path: Path) -> Path:
+    """The path, or its nearest parent that is there."""
+    path = path.absolute()
+    while not os.path.exists(path):  # noqa: PTH110 - also False where nobody may look
+        path = path.parent
+    return path
+
+
+def disk_words(job: JobConfig) -> str:
+    free = fs.free_bytes(nearest(Path(job.output.path)))
+    if free < job.run.min_free:
+        raise OutputError(
+            f"{free / 1e6:,.0f} MB free, run.min_free wants {job.run.min_free / 1e6:,.0f} MB: make room"
+        )
+    return f"{free / 1e9:,.1f} GB free"
+
+
+def state_words(environ: Mapping[str, str]) -> str:
+    folder = state_folder(environ)
+    try:
+        with tempfile.TemporaryFile(dir=nearest(folder)):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: the quota ledger cannot be written ({error.strerror}); set "
+            "CAPTION_PIPELINE_STATE to a folder of yours"
+        ) from None
+    return f"{folder}: the quota ledger can be kept"

@@ -1,0 +1,151 @@
+"""`export`: one row per manifest row, in manifest order, in a format of one's choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.captioning.inputs import inspect_manifest
+from pipeline.captioning.interpret import derive
+from pipeline.captioning.join import joined, joined_schema, record_names
+from pipeline.captioning.output_location import ours
+from pipeline.captioning.reviewed import reviewed
+from pipeline.commands.model_selection import pinned
+from pipeline.commands.other_recipe import naming_by_recipe
+from pipeline.errors import Exit, OutputError, UsageError
+from pipeline.export.base import Rows, Written
+from pipeline.export.export import EXPORTS, Counts, export, format_of
+from pipeline.export.options import ExportRequest
+from pipeline.export.ownership import Owned
+from pipeline.export.pictures import Pictures
+from pipeline.export.sidecar import write_beside
+from pipeline.store.reviews import read_decisions
+from pipeline.store.unpublished import with_unpublished
+
+if TYPE_CHECKING:
+    from pipeline.config.job import JobConfig
+    from pipeline.manifest.open import Manifest
+
+
+def export_command(job: JobConfig, request: ExportRequest) -> int:
+    """Write DEST; 0, or 1 where captions could not be written. UsageError for an unknown format,
+    OutputError when nothing is there yet."""
+    written, counts, column = write_export(job, request)
+    where = request.dest if request.dest is not None and not request.beside else job.output.shown
+    for note in written.notes:
+        print(note)  # noqa: T201 - the command's result
+    print(  # noqa: T201
+        f"{where}: {written.rows:,} {written.unit}, {counts.captioned:,} of {counts.rows:,} "
+        f"captioned; captions are in column {column}"
+    )
+    return Exit.SOME_FAILED if written.refused else Exit.DONE
+
+
+def write_export(job: JobConfig, request: ExportRequest) -> tuple[Written, Counts, str]:
+    """Write what is asked for; also what went by, and the column of the captions."""
+    chosen = _format(request)
+    ours(job)
+    output = Path(job.output.path)
+    if not (output / "captions").exists():
+        raise OutputError(f"{job.output.shown}: nothing to export yet; run the job first")
+    with rows_of(job, request, chosen) as rows:
+        counts = Counts()
+        rows = counts.of(_with_words(rows, request))
+        if request.beside:
+            owned = Owned(output / "_state" / "sidecars.jsonl")
+            try:
+                written = write_beside(rows, owned)
+            finally:
+                owned.close()
+        else:
+            assert request.dest is not None
+            written = export(rows, request.dest, chosen)
+    return written, counts, rows.caption
+
+
+def _format(request: ExportRequest) -> str:
+    if request.beside:
+        if request.format not in (None, "sidecar"):
+            raise UsageError(f"--beside writes sidecars, not {request.format}")
+        return "sidecar"
+    if request.dest is None:
+        raise UsageError("name DEST, the file or folder to write, or give --beside")
+    chosen = format_of(request.dest, request.format)
+    if request.options.images and chosen != "parquet":
+        raise UsageError(f"--images goes with parquet; {chosen} needs no such option")
+    return chosen
+
+
+@contextmanager
+def rows_of(job: JobConfig, request: ExportRequest, format: str) -> Iterator[Rows]:  # noqa: A002 - the command line's word
+    """All rows of the job with their records, those included that the journal still holds."""
+    output, prefix = Path(job.output.path), job.output.prefix
+    manifest, naming = inspect_manifest(pinned(job))
+    bytes_too = EXPORTS[format].pictures or request.options.images
+    shape = manifest.arrow(bytes_too=bytes_too)
+    names = record_names(shape, prefix)
+    with with_unpublished(output, derive) as whole, _elsewhere(job) as elsewhere:
+        if request.recipe is not None:
+            naming = naming_by_recipe(whole, naming, request.recipe)
+        batches = joined(manifest, naming, whole, bytes_too=bytes_too, prefix=prefix)
+        decisions = read_decisions(output)
+        yield Rows(
+            schema=joined_schema(shape, prefix),
+            batches=reviewed(batches, names, decisions, only=request.reviewed_only),
+            pictures=replace(_pictures(job, manifest), elsewhere=elsewhere),
+            caption=names["caption"],
+            key=names["key"],
+            title=job.name,
+            options=request.options,
+        )
+
+
+def _pictures(job: JobConfig, manifest: Manifest) -> Pictures:
+    root = Path(job.images.root).absolute() if job.images.root else manifest.folder
+    return Pictures(column=manifest.image, root=root, packages=tuple(job.images.packages))
+
+
+@contextmanager
+def _elsewhere(job: JobConfig) -> Iterator[Callable[[str], bytes | None]]:
+    """Reads members of tar shards, and downloads that `images.cache` keeps."""
+    from pipeline.images.cache import Cache
+    from pipeline.images.sources.base import Places
+    from pipeline.images.sources.shards import Shards
+    from pipeline.images.sources.tar import from_tar
+
+    kept = job.images.cache
+    cache = Cache(Path(kept).expanduser().absolute()) if kept else None
+    shards = Shards()
+
+    def read(text: str) -> bytes | None:
+        if text.startswith("tar://"):
+            return from_tar(text, places)
+        return cache.get(text) if cache is not None else None
+
+    root = Path(job.images.root) if job.images.root else None
+    places = Places(root=root, packages=(), shards=shards)
+    try:
+        yield read
+    finally:
+        shards.close()
+
+
+def _with_words(rows: Rows, request: ExportRequest) -> Rows:
+    """Trigger words around each caption."""
+    if not (request.prefix or request.suffix):
+        return rows
+    at = rows.schema.get_field_index(rows.caption)
+
+    def worded(batch: pa.RecordBatch) -> pa.RecordBatch:
+        texts = pc.binary_join_element_wise(
+            request.prefix or "", batch.column(at), request.suffix or "", ""
+        )
+        return batch.set_column(at, batch.schema.field(at), texts)
+
+    return replace(rows, batches=map(worded, rows.batches))

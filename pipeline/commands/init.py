@@ -1,0 +1,118 @@
+"""`init` and `schema`: the job file explained, made from the settings themselves.
+
+Keys, defaults and words all come from the `settings.py` of the rooms, so neither can drift from
+what is checked.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from pipeline.config.job import JobConfig, schema
+from pipeline.config.messages import branches, node_at
+from pipeline.errors import OutputError
+from pipeline.redact import looks_like_key
+
+_HEAD = """\
+# A caption-pipeline job: every key with its default. Set manifest.path and endpoint, and delete
+# what you leave as it is. Text may hold ${NAME} or ${NAME:-default} from the environment; the API
+# key stays there (or in .env) and is only named, by endpoint.api_key_env.
+# For completion and checks while you type: caption-pipeline schema > job.schema.json, and above
+# this line: # yaml-language-server: $schema=job.schema.json
+
+"""
+#: Defaults that people write in another way than they are kept; a test holds them equal.
+AS_WRITTEN: dict[str, Any] = {"endpoint.patience": "15m", "run.min_free": "256MB"}
+_PLAIN = re.compile(r"\w[\w .+-]{0,99}")
+#: Comments of a section start here, or after its longest line.
+_COLUMN = 36
+
+
+def schema_text() -> str:
+    """JSON Schema (2020-12) of the job file."""
+    whole = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "urn:caption-pipeline:job:1",
+        **schema(),
+        "title": "caption-pipeline job",
+    }
+    return json.dumps(whole, indent=2)
+
+
+def init_command(dest: Path) -> int:
+    """Write a commented job file; never over an existing one."""
+    text = template(dest.stem)
+    try:
+        with dest.open("x", encoding="utf-8") as file:
+            try:
+                file.write(text)
+                file.flush()
+            except OSError:
+                with suppress(OSError):
+                    dest.unlink()
+                raise
+    except FileExistsError:
+        raise OutputError(f"{dest}: exists already; name another file") from None
+    except OSError as error:
+        raise OutputError(f"{dest}: cannot be written ({error.strerror})") from None
+    print(f"{dest}: written; set manifest.path and endpoint, then run it")  # noqa: T201
+    return 0
+
+
+def template(stem: str) -> str:
+    """The commented job file, named after its file where that is a name."""
+    name = stem if _PLAIN.fullmatch(stem) and not looks_like_key(stem) else "job"
+    written = {
+        **AS_WRITTEN,
+        "name": name,
+        "manifest.path": "images.csv",
+        "output.path": f"out/{name}",
+    }
+    return _HEAD + "\n".join(_section(JobConfig, "", written)) + "\n"
+
+
+def _section(model: type[BaseModel], above: str, written: dict[str, Any]) -> list[str]:
+    """The lines of one section: `key: default  # what it is`, subsections indented."""
+    lines: list[tuple[str, str]] = []
+    inner: list[str]
+    found: list[str] = []
+    for key, field in model.model_fields.items():
+        words = _comment(above + key, field.description or "")
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            inner = _section(kind, f"{above}{key}.", written)
+            found += _aligned(lines)
+            lines = []
+            found += [f"{key}:  # {words}" if words else f"{key}:", *(f"  {one}" for one in inner)]
+            continue
+        default = field.get_default(call_default_factory=True)
+        lines.append((f"{key}: {_yaml(written.get(above + key, default))}", words))
+    return found + _aligned(lines)
+
+
+def _comment(key: str, words: str) -> str:
+    """What a key is, and the choices where there are just a few."""
+    node = node_at(schema(), tuple(key.split("."))) or {}
+    choices = [str(one) for part in branches(schema(), node) for one in part.get("enum", ())]
+    listed = f": {', '.join(choices)}" if choices else ""
+    return words.rstrip(".") + listed
+
+
+def _aligned(lines: list[tuple[str, str]]) -> list[str]:
+    column = max([_COLUMN, *(len(line) + 2 for line, _ in lines)])
+    return [f"{line:<{column}}# {words}" if words else line for line, words in lines]
+
+
+def _yaml(value: Any) -> str:
+    """A value as it is written on one line."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False)
+    return text.strip().removesuffix("...").strip()

@@ -1,0 +1,310 @@
+"""`nightly`: have jobs come back by themselves when the quota is new.
+
+systemd where it runs, else the user's crontab. What is written was read by the real tool first
+(`systemd-analyze verify`), and holds no secret.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline import fs
+from pipeline.errors import JobError, OutputError, ServiceError, UsageError
+from pipeline.nightly import cron, systemd
+from pipeline.nightly.scheduled_job import ScheduledJob, shares, unit_name
+
+if TYPE_CHECKING:
+    from pipeline.captioning.inputs import Environment
+    from pipeline.config.job import JobConfig
+
+#: Seconds that the last writing takes after the requests in flight got theirs (`run.drain`).
+AFTER_DRAIN = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NightlyOptions:
+    """What the command line says."""
+
+    only_print: bool = False
+    remove: bool = False
+    system: bool = False
+    #: None: systemd where it runs, else cron.
+    cron: bool | None = None
+    #: The account's requests a day, where the service is not to be asked for it.
+    per_day: int | None = None
+    env_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.system and self.cron:
+            raise UsageError("--system and --cron: choose one of the two")
+        if self.only_print and self.remove:
+            raise UsageError("--print and --remove: choose one of the two")
+        if self.per_day is not None and self.per_day < 1:
+            raise UsageError("--per-day: write a number of at least 1")
+        if self.env_file is not None and not self.env_file.is_file():
+            raise UsageError(f"--env-file {self.env_file}: no such file")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """One `JOB.yaml[:WEIGHT]` of the command line."""
+
+    #: As it was written.
+    path: Path
+    weight: int = 1
+
+    @property
+    def absolute(self) -> Path:
+        return self.path.absolute()
+
+
+def read_jobs(words: Sequence[str]) -> list[Wanted]:
+    """`a.yaml:2 b.yaml` -> paths and weights. UsageError (64)."""
+    found = []
+    for word in words:
+        path, colon, weight = word.rpartition(":")
+        if not colon or not weight.isdecimal():
+            path, weight = word, "1"
+        if int(weight) < 1:
+            raise UsageError(f"{word}: a weight is a number of at least 1")
+        found.append(Wanted(path=Path(path), weight=int(weight)))
+    if len({one.absolute for one in found}) < len(found):
+        raise UsageError("a job is named twice; give it one weight")
+    return found
+
+
+def nightly_command(
+    wanted: Sequence[Wanted],
+    jobs: Sequence[JobConfig],
+    options: NightlyOptions,
+    environment: Environment,
+) -> int:
+    """Write, print or remove the timers; 0."""
+    by_cron = options.cron
+    if by_cron is None:
+        by_cron = not (options.system or options.only_print or _systemd())
+    if options.remove:
+        said = _remove([unit_name(one.absolute) for one in wanted], options, by_cron=by_cron)
+    else:
+        nights = nights_of(wanted, jobs, options, environment)
+        if options.only_print:
+            said = printed(nights, by_cron=by_cron)
+        elif by_cron:
+            said = _into_crontab(nights)
+        else:
+            said = _into_systemd(nights, system=options.system)
+        for job, night in zip(jobs, nights, strict=True):
+            for words in warnings(job, night, environment.environ):
+                print(f"caption-pipeline: {words}", file=sys.stderr)  # noqa: T201 - for people
+    print("\n".join(said))  # noqa: T201 - the command's result
+    return 0
+
+
+def nights_of(
+    wanted: Sequence[Wanted],
+    jobs: Sequence[JobConfig],
+    options: NightlyOptions,
+    environment: Environment,
+) -> list[ScheduledJob]:
+    """Zone and share of every job. Jobs with one key at one service share its day."""
+    from pipeline.service.profiles import PROFILES
+
+    accounts: dict[tuple[str, ...], list[int]] = {}
+    for at, job in enumerate(jobs):
+        accounts.setdefault(_account(job), []).append(at)
+    share: dict[int, int] = {}
+    for members in accounts.values():
+        if len(members) > 1:
+            daily = options.per_day or _daily(jobs[members[0]], environment)
+            parts = shares(daily, [wanted[at].weight for at in members])
+            for at, part in zip(members, parts, strict=True):
+                own = jobs[at].quota.requests_per_day
+                share[at] = min(part, own) if isinstance(own, int) else part
+    return [
+        ScheduledJob(
+            job=one.absolute,
+            folder=Path.cwd(),
+            python=Path(sys.executable),
+            zone=PROFILES[job.endpoint.profile].limits.reset_zone,
+            share=share.get(at),
+            env_file=options.env_file.absolute() if options.env_file else None,
+            user=_user() if options.system else None,
+            ending=int(job.run.drain) + AFTER_DRAIN,
+        )
+        for at, (one, job) in enumerate(zip(wanted, jobs, strict=True))
+    ]
+
+
+def _account(job: JobConfig) -> tuple[str, ...]:
+    one = job.endpoint
+    return one.profile, str(one.base_url), str(one.api_key_env)
+
+
+def _daily(job: JobConfig, environment: Environment) -> int:
+    """The account's requests a day, asked of the service without a request that counts."""
+    import asyncio
+
+    from pipeline.commands.service_status import service_status
+    from pipeline.service.endpoint import endpoint_of
+
+    found = asyncio.run(
+        service_status(job, endpoint_of(job.endpoint, environment.environ), environment)
+    )
+    if found.quota_limits.daily is not None and found.limits.requests_per_day is None:
+        return found.quota_limits.daily  # the job's own number, where the service tells none
+    if found.limits.requests_per_day is None:
+        raise JobError(
+            "no daily limit is known that these jobs could share; write --per-day N, or start "
+            "each by itself"
+        )
+    return found.limits.requests_per_day
+
+
+def warnings(job: JobConfig, night: ScheduledJob, environ: Mapping[str, str]) -> list[str]:
+    """What would keep the run from its key at night."""
+    from pipeline.config.env import read_env_file
+    from pipeline.service.profiles import PROFILES
+
+    name = job.endpoint.api_key_env or PROFILES[job.endpoint.profile].key_env
+    file = night.env_file or night.folder / ".env"
+    if name is None or read_env_file(file).get(name):
+        return []
+    where = "only in this shell's environment" if environ.get(name) else "nowhere yet"
+    return [f"{name} is {where}: put it into {file} (mode 0600), a timer starts without it"]
+
+
+def units(night: ScheduledJob) -> dict[str, str]:
+    """File name -> text."""
+    return {
+        f"{night.name}.service": systemd.service(night),
+        f"{night.name}.timer": systemd.timer(night),
+    }
+
+
+def printed(nights: Sequence[ScheduledJob], *, by_cron: bool) -> list[str]:
+    """All files, or the lines for a crontab."""
+    if by_cron:
+        return [line for night in nights for line in cron.lines(night)]
+    return [
+        line
+        for night in nights
+        for name, text in units(night).items()
+        for line in (f"# {name}", text)
+    ]
+
+
+def _systemd() -> bool:
+    return Path("/run/systemd/system").is_dir()
+
+
+def _user() -> str:
+    return os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+
+
+def _folder(*, system: bool) -> Path:
+    if system:
+        return Path("/etc/systemd/system")
+    held = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(held) if held else Path.home() / ".config") / "systemd" / "user"
+
+
+def _into_systemd(nights: Sequence[ScheduledJob], *, system: bool) -> list[str]:
+    files = {name: text for night in nights for name, text in units(night).items()}
+    verify(files)
+    folder = _folder(system=system)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            fs.write_atomic(folder / name, text.encode())
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror})") from None
+    said = [str(folder / name) for name in files]
+    timers = [name for name in files if name.endswith(".timer")]
+    if not (_control(system, "daemon-reload") and _control(system, "enable", "--now", *timers)):
+        how = "systemctl" if system else "systemctl --user"
+        said.append(f"to start: {how} daemon-reload && {how} enable --now {' '.join(timers)}")
+    if not system:
+        said.append("to run while nobody is logged in: loginctl enable-linger")
+    return said
+
+
+def verify(files: Mapping[str, str]) -> None:
+    """Have systemd read the units, before they are put into place. JobError with its words."""
+    tool = shutil.which("systemd-analyze")
+    if tool is None:
+        return  # systemd without its tools: `systemctl enable` says what is wrong
+    with tempfile.TemporaryDirectory() as held:
+        paths = [Path(held) / name for name in files]
+        for path in paths:
+            path.write_text(files[path.name], encoding="utf-8")
+        done = subprocess.run(  # noqa: S603 - a fixed command over our own files
+            [tool, "verify", *map(str, paths)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        raise JobError(f"systemd refuses the units: {done.stderr.strip()}")
+
+
+def _control(system: bool, *words: str) -> bool:
+    tool = shutil.which("systemctl")
+    if tool is None or not _systemd():
+        return False
+    scope = [] if system else ["--user"]
+    done = subprocess.run([tool, *scope, *words], capture_output=True, check=False)  # noqa: S603 - fixed
+    return done.returncode == 0
+
+
+def _into_crontab(nights: Sequence[ScheduledJob]) -> list[str]:
+    table = _crontab()
+    for night in nights:
+        table = cron.added(table, night)
+    _crontab(table)
+    return [f"{night.name}: in the crontab (crontab -l)" for night in nights]
+
+
+def _crontab(table: str | None = None) -> str:
+    """Read the user's crontab, or replace it."""
+    tool = shutil.which("crontab")
+    if tool is None:
+        raise ServiceError(
+            "neither systemd nor cron runs here; `nightly --print` shows what to start at night, "
+            "docs/nightly.md how other schedulers do it"
+        )
+    words = [tool, "-l"] if table is None else [tool, "-"]
+    done = subprocess.run(words, input=table, capture_output=True, text=True, check=False)  # noqa: S603 - fixed
+    if done.returncode and not (table is None and "no crontab" in done.stderr):
+        raise OutputError(f"crontab: {done.stderr.strip()}")
+    return done.stdout if table is None and not done.returncode else ""
+
+
+def _remove(names: Sequence[str], options: NightlyOptions, *, by_cron: bool) -> list[str]:
+    if by_cron:
+        table = _crontab()
+        left = table
+        for name in names:
+            left = cron.removed(left, name)
+        if left != table:
+            _crontab(left)
+        return [f"{name}: not in the crontab any more" for name in names]
+    folder = _folder(system=options.system)
+    _control(options.system, "disable", "--now", *(f"{name}.timer" for name in names))
+    said = []
+    for name in names:
+        files = [folder / f"{name}.{kind}" for kind in ("timer", "service")]
+        there = [path for path in files if path.exists()]
+        for path in there:
+            path.unlink()
+        said += [f"removed {path}" for path in there] or [f"{name}: there was no timer"]
+    _control(options.system, "daemon-reload")
+    return said

@@ -1,0 +1,184 @@
+"""How a run ended: exit code, the one line for people, and the summary object for programs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pipeline import clock
+from pipeline.captioning.progress import RunCounters
+from pipeline.captioning.select import Counts
+from pipeline.errors import CODES, Exit, StopReason
+from pipeline.packsize.auto import FIRST
+
+if TYPE_CHECKING:
+    from pipeline.config.job import JobConfig
+
+
+#: Code -> what to set or do so that such images can be captioned.
+_REMEDIES = {
+    "bad_uri": "name the column with the pictures in manifest.image",
+    "blocked_address": "name the hosts in images.allow if these private addresses are meant",
+    "connect": "see whether the host runs, and images.proxy",
+    "dns": "see whether the host's name is right, and images.proxy",
+    "http_4xx": "see whether the links are still valid",
+    "malformed": "set packing.images_per_request: 1, or choose another endpoint.model",
+    "missing_file": "set images.root to the folder that holds the pictures",
+    "refused": "change prompt.text, or choose another endpoint.model",
+    "safety": "change prompt.text, or choose another endpoint.model",
+    "timeout": "raise images.timeout",
+    "timeout_service": "raise endpoint.timeout",
+    "too_long": "raise endpoint.max_reply",
+}
+
+
+def exit_code(counters: RunCounters, reason: StopReason | None, *, max_failed: int) -> Exit:
+    """The process's exit code. Signal > 70 > 73/76 > 77/69 > 75 > 1 > 0.
+
+    What a limit, a pilot or a shard leaves was not asked for, and counts as no failure.
+    """
+    if reason is not None and not (
+        reason.exit is Exit.LATER and counters.captioned == counters.images
+    ):
+        return reason.exit
+    return Exit.DONE if counters.failures <= max_failed else Exit.SOME_FAILED
+
+
+def unfinished(counters: RunCounters, *, max_failed: int, limited: bool) -> StopReason | None:
+    """Why a run that nothing stopped has work left for the next run, if it has. limited: the
+    user asked for a part of the images."""
+    if counters.left and not limited and counters.images - counters.captioned > max_failed:
+        words = f"{counters.left:,} images could not be asked; run again"
+        return StopReason(exit=Exit.LATER, message=words)
+    passing = sum(count for code, count in counters.failed.items() if not CODES.get(code, True))
+    if passing and counters.failures > max_failed:
+        words = f"{passing:,} failed for reasons that pass: run again to ask them again"
+        return StopReason(exit=Exit.LATER, message=words)
+    return None
+
+
+def opening(job: JobConfig, found: Counts, column: str) -> str:
+    """The first line: what will happen. column: of the images."""
+    if not found.images:
+        return f"{job.name}: the manifest is empty, there is nothing to do"
+    about = "" if found.exact else "about "
+    words = f"{job.name}: {about}{found.images:,} images in {found.rows:,} rows, column {column!r}"
+    if found.captioned:
+        words += f", {found.captioned:,} captioned"
+    if found.failed:
+        words += f", {sum(found.failed.values()):,} failed before"
+    if not found.asked:
+        again = _again(found.failed)
+        return f"{words}; {again or 'nothing left to ask'}, no request is sent"
+    size = job.packing.images_per_request
+    each = size if isinstance(size, int) else FIRST
+    requests = -(-found.asked // each)
+    if size == "auto":
+        model = job.endpoint.model
+        return f"{words}; asking {found.asked:,} in packs of what suits {model}, {each} at first"
+    words += f"; asking {about}{found.asked:,} in {requests:,} requests"
+    return f"{words} of {each} to {job.endpoint.model} ({job.endpoint.profile})"
+
+
+def headline(
+    counters: RunCounters,
+    reason: StopReason | None,
+    *,
+    dataset: str | None,
+    asked: int,
+    quota: Mapping[str, Any],
+    each: float | None = None,
+) -> str:
+    """The last line: why it ended early, what was done, where it is, what it cost, what to do next.
+
+    each: images answered a request as runs have measured it; None: this run's own.
+    """
+    words = [reason.message] if reason is not None and reason.exit is not Exit.LATER else []
+    words.append(f"{counters.captioned:,} of {counters.images:,} images captioned")
+    if counters.failures:
+        codes = ", ".join(f"{code} {count:,}" for code, count in sorted(counters.failed.items()))
+        words.append(f"{counters.failures:,} failed ({codes})")
+    if counters.left:
+        words.append(f"{counters.left:,} left")
+    if asked:
+        refused = f" ({counters.refused:,} refused)" if counters.refused else ""
+        words.append(f"{counters.requests:,} requests{refused}, ${counters.cost_usd:.4g}")
+    else:
+        words.append("no request sent")
+    if dataset is not None:
+        words.append(dataset)
+    if reason is not None and reason.exit is Exit.LATER:
+        words.append(reason.message)
+    if reason is not None and (more := nights(counters, quota, each)):
+        words.append(f"about {more:,} more night{'s' * (more != 1)}")
+    if not counters.captioned and not counters.left and len(counters.failed) == 1:
+        words += [remedy] if (remedy := _REMEDIES.get(next(iter(counters.failed)))) else []
+    if reason is None and (again := _again(counters.failed)):
+        words.append(again)
+    return "; ".join(words)
+
+
+def _again(failed: Mapping[str, int]) -> str | None:
+    """How failures for good are asked again."""
+    lasting = ",".join(sorted(code for code in failed if CODES.get(code, True)))
+    return f"failed images are asked again with --retry {lasting}" if lasting else None
+
+
+def in_short(summary: Mapping[str, Any]) -> str:
+    """A run in one line, for those who are told of its end."""
+    words = f"{summary['job']}: {summary['captioned']:,} of {summary['images']:,} images captioned"
+    words += f", {summary['failed']:,} failed, {summary['left']:,} left"
+    return words + (f"; {summary['reason']}" if summary["reason"] else "")
+
+
+def nights(counters: RunCounters, quota: Mapping[str, Any], each: float | None) -> int | None:
+    """Nights that the rest takes at so many images a request; None without a daily limit.
+
+    One night with an outage says little about the others, so what was measured goes before it.
+    """
+    limit = quota.get("limit")
+    if not isinstance(limit, int) or not counters.left:
+        return None
+    each = each or (counters.new_captions / counters.requests if counters.requests else 1.0)
+    return math.ceil(counters.left / max(1.0, limit * each))
+
+
+def summary(
+    counters: RunCounters,
+    *,
+    run_id: str,
+    job: str,
+    code: Exit,
+    reason: StopReason | None,
+    quota: Mapping[str, Any],
+    output: str,
+    dataset: str | None,
+    seconds: float,
+) -> dict[str, Any]:
+    """The contract's summary object (`run --json`, `_state/runs.jsonl`)."""
+    resume = reason.resume_after if reason is not None else None
+    return {
+        "run_id": run_id,
+        "job": job,
+        "exit_code": int(code),
+        "reason": reason.message if reason is not None else None,
+        "rows": counters.rows,
+        "images": counters.images,
+        "captioned": counters.captioned,
+        "failed": counters.failures,
+        "left": counters.left,
+        "requests": counters.requests,
+        "refused": counters.refused,
+        "captions_per_request": (
+            round(counters.new_captions / counters.requests, 3) if counters.requests else None
+        ),
+        "prompt_tokens": counters.prompt_tokens,
+        "completion_tokens": counters.completion_tokens,
+        "cost_usd": counters.cost_usd,
+        "quota": {name: quota.get(name) for name in ("limit", "used", "left", "resets_at")},
+        "resume_after": clock.iso(resume) if resume is not None else None,
+        "output": output,
+        "dataset": dataset,
+        "seconds": round(seconds, 3),
+    }

@@ -1,0 +1,233 @@
+"""`plan`: what a job will cost and how many nights it takes, before anything is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.captioning.inputs import Environment, inspect_job, under
+from pipeline.captioning.options import RunOptions
+from pipeline.captioning.output_location import ours
+from pipeline.captioning.pack_sizes import measured_of
+from pipeline.captioning.select import Counts, Selector, asks_again, count
+from pipeline.clock import iso
+from pipeline.commands import model_selection as choice
+from pipeline.commands.rates import Rates, rates_of
+from pipeline.commands.service_status import ServiceStatus, service_status
+from pipeline.packsize import auto, cost
+from pipeline.packsize.limits import limits_for
+
+if TYPE_CHECKING:
+    from pipeline.captioning.inputs import JobInputs
+    from pipeline.config.job import JobConfig
+
+DAY, MINUTES_A_DAY = 86_400.0, 1_440
+#: Seconds an answer takes where nothing was measured yet: a free vision model's usual latency.
+LATENCY = 4.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """Nights and money. Pure numbers; `facts` shows them."""
+
+    requests: int
+    #: Requests a full day allows, and what binds: `requests_per_day`, `requests_per_minute`, …
+    daily: int
+    binding: str
+    nights: int
+    ends_at: float
+
+
+def forecast(
+    asked: int,
+    size: int,
+    found: ServiceStatus,
+    *,
+    now: float,
+    concurrency: int,
+    rates: Rates | None,
+) -> Forecast:
+    """How long `asked` images take in packs of `size`, at rates that were measured. Pure."""
+    quota_limits, day = found.quota_limits, found.today
+    each = size * (rates.answered if rates else 1.0)
+    requests = math.ceil(asked / (rates.each or each if rates else each))
+    latency = max(0.001, rates.latency) if rates else LATENCY
+    ways = {"latency": int(concurrency / latency * DAY)}
+    if quota_limits.per_minute is not None:
+        ways["requests_per_minute"] = int(quota_limits.per_minute * MINUTES_A_DAY)
+    if quota_limits.tokens_per_minute is not None:
+        tokens = size * (cost.TOKENS_PER_TILE * 2 + cost.CAPTION_TOKENS)
+        ways["tokens_per_minute"] = max(1, quota_limits.tokens_per_minute * MINUTES_A_DAY // tokens)
+    speed = max(1, min(ways.values()))  # while it is asking, as requests a day
+    if quota_limits.daily is not None:
+        ways["requests_per_day"] = quota_limits.daily
+    binding = min(ways, key=lambda name: ways[name])
+    daily = max(1, ways[binding])
+    rest = daily if day is None or day.left is None else min(daily, day.left)
+    nights = (
+        0 if requests == 0 else 1 if requests <= rest else 1 + math.ceil((requests - rest) / daily)
+    )
+    if binding != "requests_per_day" or nights <= 1:
+        ends = now + requests / speed * DAY
+    else:
+        resets = day.resets_at if day is not None else now + DAY
+        last = requests - rest - (nights - 2) * daily
+        ends = resets + (nights - 2 + last / speed) * DAY
+    return Forecast(requests=requests, daily=daily, binding=binding, nights=nights, ends_at=ends)
+
+
+def plan_command(
+    job: JobConfig, environ: Mapping[str, str], environment: Environment, *, as_json: bool
+) -> int:
+    """Print the plan; 0. No request that counts is sent."""
+    ours(job)
+    inputs = inspect_job(job, environ)
+    if choice.is_auto(job):
+        job = asyncio.run(choice.settled(job, environment))
+        inputs = under(job, inputs, chosen=True)
+    found = counted(inputs)
+    service = asyncio.run(service_status(job, inputs.endpoint, environment))
+    told = facts(job, found, service, now=environment.clock.now())
+    print(json.dumps(told) if as_json else "\n".join(lines(told)))  # noqa: T201 - the result
+    return 0
+
+
+def counted(inputs: JobInputs) -> Counts:
+    """One pass over the manifest against the published parts; takes no lock, writes nothing."""
+    from pipeline.store.parts import states
+
+    again = asks_again(RunOptions(), frozenset())
+    selector = Selector(inputs.naming, states(inputs.output).get, again)
+    counts = count(inputs.manifest.batches(), selector, limit=None)
+    assert counts is not None
+    return counts
+
+
+def facts(job: JobConfig, found: Counts, service: ServiceStatus, *, now: float) -> dict[str, Any]:
+    """The plan with stable keys."""
+    model, quota_limits, day = service.service.model, service.quota_limits, service.today
+    asked_for = job.packing.images_per_request
+    held = measured_of(Path(job.output.path), job.endpoint.model)
+    top = limits_for(
+        asked_for if isinstance(asked_for, int) else auto.LARGEST,
+        context=model.context,
+        max_output=model.max_output,
+        caption_tokens=cost.caption_tokens(job.endpoint.params.get("max_tokens")),
+    )
+    fits = auto.room(top, held)
+    size = min(asked_for, fits) if isinstance(asked_for, int) else auto.choose(top, held)
+    rates = rates_of(Path(job.output.path), job.endpoint.model, size)
+    seen = forecast(
+        found.asked, size, service, now=now, concurrency=job.quota.concurrency, rates=rates
+    )
+    tokens_in = found.asked * 2 * cost.TOKENS_PER_TILE + seen.requests * cost.text_tokens(
+        job.prompt.text
+    )
+    tokens_out = found.asked * cost.CAPTION_TOKENS // 2
+    if rates is not None and rates.prompt_tokens and rates.completion_tokens:
+        tokens_in = int(found.asked * rates.prompt_tokens)
+        tokens_out = int(found.asked * rates.completion_tokens)
+    prices = model.prices or {}
+    money = (
+        tokens_in * prices.get("prompt", 0)
+        + tokens_out * prices.get("completion", 0)
+        + found.asked * prices.get("image", 0)
+        + seen.requests * prices.get("request", 0)
+    )
+    return {
+        "job": job.name,
+        "model": job.endpoint.model,
+        "rows": found.rows,
+        "images": found.images,
+        "captioned": found.captioned,
+        "failed": sum(found.failed.values()),
+        "to_ask": found.asked,
+        "images_per_request": size,
+        "measured": None
+        if rates is None
+        else {
+            "requests": rates.requests,
+            "latency_seconds": round(rates.latency, 3),
+            "answered": round(rates.answered, 4),
+            "answered_per_request": None if rates.each is None else round(rates.each, 3),
+        },
+        "requests": seen.requests,
+        "limits": {
+            "requests_per_minute": quota_limits.per_minute,
+            "requests_per_day": quota_limits.daily,
+            "tokens_per_minute": quota_limits.tokens_per_minute,
+            "sources": dict(quota_limits.sources),
+        },
+        "today": None
+        if day is None
+        else {"used": day.used, "left": day.left, "resets_at": iso(day.resets_at)},
+        "binding_limit": seen.binding,
+        "requests_per_day": seen.daily,
+        "captions_per_day": {
+            f"{one.refused:g}": one.captions_per_day
+            for one in auto.forecasts(
+                size if isinstance(asked_for, int) else None,
+                requests_per_day=seen.daily,
+                limits=top,
+                measured=held,
+            )
+        },
+        "nights": seen.nights,
+        "ends_at": iso(seen.ends_at),
+        "tokens": {"prompt": tokens_in, "completion": tokens_out},
+        "cost_usd": round(money, 6) if model.prices is not None and money < math.inf else None,
+    }
+
+
+def lines(told: dict[str, Any]) -> list[str]:
+    """The plan for people."""
+    limits, day = told["limits"], told["today"]
+    names = ("requests_per_minute", "requests_per_day", "tokens_per_minute")
+    words = [
+        f"{name.replace('_', ' ')}: {limits[name]:g}"
+        + (f" ({limits['sources'][name]})" if name in limits["sources"] else "")
+        for name in names
+        if limits[name] is not None
+    ]
+    money = "not told by this service" if told["cost_usd"] is None else f"${told['cost_usd']:.4g}"
+    said = [
+        (
+            f"{told['job']}: {told['images']:,} images in {told['rows']:,} rows; "
+            f"{told['captioned']:,} captioned, {told['failed']:,} failed, {told['to_ask']:,} to ask"
+        ),
+        (
+            f"{told['requests']:,} requests of {told['images_per_request']} images; about "
+            f"{told['tokens']['prompt'] + told['tokens']['completion']:,} tokens; cost {money}"
+        ),
+        "limits: " + ("; ".join(words) or "none known"),
+    ]
+    if day is not None and day["left"] is not None:
+        said.append(f"today: {day['used']} used, {day['left']} left, new at {day['resets_at']}")
+    rates = ", ".join(
+        f"{count:,} at {float(share) * 100:g} % refused"
+        for share, count in told["captions_per_day"].items()
+    )
+    said.append(f"captions a day: {rates} (bound by {told['binding_limit'].replace('_', ' ')})")
+    if rates := told["measured"]:
+        said.append(
+            f"measured over {rates['requests']:,} requests: {rates['latency_seconds']:g} s an answer, "
+            f"{rates['answered'] * 100:.1f} % of the images asked were answered"
+        )
+    else:
+        said.append(
+            f"nothing was measured yet: reckoned with {LATENCY:g} s an answer, all answered"
+        )
+    if told["to_ask"]:
+        plural = "s" * (told["nights"] != 1)
+        said.append(f"{told['nights']:,} night{plural}, until about {told['ends_at']}")
+    else:
+        said.append("nothing left to ask")
+    return said
+
+
+__all__ = ["Forecast", "facts", "forecast", "lines", "plan_command"]

@@ -1,0 +1,86 @@
+"""What the account book says about how a job goes: seconds an answer, tokens, what was in vain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.store.parts import part_files, readable
+
+#: The latest parts that are read: at most 50,000 attempts.
+PARTS = 5
+#: Attempts below which the book tells too little.
+ENOUGH = 5
+_ANSWERED = ("ok", "truncated")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """Over the latest attempts of an output with one model."""
+
+    #: Attempts looked at.
+    requests: int
+    #: Median seconds of an answer.
+    latency: float
+    #: Share of the images asked that came back answered; the others were asked again.
+    answered: float
+    #: Images answered an attempt, over runs that packed as many as is planned: images that are refused
+    #: are found by asking in smaller packs. None where no run packed so.
+    each: float | None
+    #: Tokens of an answered image, where the service told.
+    prompt_tokens: float | None
+    completion_tokens: float | None
+
+
+def rates_of(output: Path, model: str, size: int) -> Rates | None:
+    """What was measured; None where too little was. size: images a request, as planned."""
+    names = [
+        "run_id",
+        "class",
+        "model",
+        "images",
+        "latency_ms",
+        "prompt_tokens",
+        "completion_tokens",
+    ]
+    tables = []
+    for part in part_files(output, "requests")[-PARTS:]:
+        with readable(part), pq.ParquetFile(part) as file:
+            tables.append(file.read(columns=names))
+    if not tables:
+        return None
+    book = pa.concat_tables(tables)
+    book = book.filter(pc.equal(book["model"], model))
+    good = book.filter(pc.is_in(book["class"], pa.array(_ANSWERED)))
+    images = pc.sum(good["images"]).as_py() or 0
+    if book.num_rows < ENOUGH or not images:
+        return None
+    return Rates(
+        requests=book.num_rows,
+        latency=(pc.quantile(good["latency_ms"], 0.5)[0].as_py() or 0.0) / 1000,
+        answered=images / pc.sum(book["images"]).as_py(),
+        each=_filled(book, size),
+        prompt_tokens=_each(good, "prompt_tokens"),
+        completion_tokens=_each(good, "completion_tokens"),
+    )
+
+
+def _filled(book: pa.Table, size: int) -> float | None:
+    """Images answered an attempt in the runs whose largest pack held `size`."""
+    largest = book.group_by("run_id").aggregate([("images", "max")])
+    alike = largest.filter(pc.equal(largest["images_max"], size))["run_id"]
+    rows = book.filter(pc.is_in(book["run_id"], alike.combine_chunks()))
+    good = rows.filter(pc.is_in(rows["class"], pa.array(_ANSWERED)))
+    images = pc.sum(good["images"]).as_py() or 0
+    return images / rows.num_rows if images and rows.num_rows >= ENOUGH else None
+
+
+def _each(good: pa.Table, name: str) -> float | None:
+    """Tokens an image, over the answers that tell."""
+    told = good.filter(pc.is_valid(good[name]))
+    images = pc.sum(told["images"]).as_py()
+    return pc.sum(told[name]).as_py() / images if images else None

@@ -1,0 +1,60 @@
+"""A changed recipe, noticed before it costs anything: the output holds captions of others only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+
+from pipeline.captioning.identity import prompt_id
+from pipeline.errors import JobError
+from pipeline.store.parts import part_files, read_part, readable
+from pipeline.store.publish_plan import CAPTIONS, FAILURES
+from pipeline.store.snapshot import record_batches
+
+if TYPE_CHECKING:
+    from pipeline.captioning.inputs import JobInputs
+    from pipeline.captioning.select import Counts
+    from pipeline.config.job import JobConfig
+
+
+def check_recipe(job: JobConfig, inputs: JobInputs, counts: Counts) -> None:
+    """JobError (78) when the output holds captions and no record of this job's recipe."""
+    recipe = inputs.naming.recipe
+    paths = [path for folder in (CAPTIONS, FAILURES) for path in part_files(inputs.output, folder)]
+    if any(_holds(path, recipe) for path in reversed(paths)):
+        return
+    batch = next((b for b in record_batches(inputs.output, ["model", "prompt_id"]) if len(b)), None)
+    if batch is None:
+        return
+    images = f"all {counts.images:,} images"
+    raise JobError(
+        f"{inputs.output}: holds captions, and not one belongs to this job as it stands now "
+        f"({_difference(job, inputs, batch.slice(0, 1).to_pylist()[0])}): {images} would be asked; "
+        "go on with --yes, or choose another output.path"
+    )
+
+
+def _holds(path: Path, recipe: str) -> bool:
+    """Is there a record of this recipe in the part? By its footer where all have one recipe."""
+    with readable(path):
+        footer = pq.read_metadata(path)
+    at = footer.schema.names.index("recipe")
+    groups = [footer.row_group(number).column(at) for number in range(footer.num_row_groups)]
+    bounds = [group.statistics for group in groups]
+    if all(b is not None and b.has_min_max and b.min == b.max for b in bounds):
+        return any(b.min == recipe for b in bounds)
+    return recipe in read_part(path, ["recipe"])["recipe"].unique().to_pylist()
+
+
+def _difference(job: JobConfig, inputs: JobInputs, record: dict[str, Any]) -> str:
+    """Which part of the recipe changed, as far as a record tells."""
+    if record["model"] != job.endpoint.model:
+        return f"the model changed: it was {record['model']}, now {job.endpoint.model}"
+    naming = inputs.naming
+    if not naming.prompt.columns and record["prompt_id"] != prompt_id(
+        naming.prompt.render({}), naming.system
+    ):
+        return "prompt.text or prompt.system changed"
+    return "endpoint.params, endpoint.extra_body, reply.fields or the prompt changed"

@@ -1,0 +1,142 @@
+"""`review --import FILE`: captions that were edited in a dataset or a CSV, as decisions by key.
+
+A caption that differs is an edit, one that was emptied a rejection; a cell of the column `review`
+that differs is that decision. What is as it was is nothing: nobody is known to have looked at it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.captioning.reviewed import apply
+from pipeline.clock import SystemClock
+from pipeline.commands.review import follow, output_of, reviewer
+from pipeline.errors import UsageError
+from pipeline.store.reviews import VERBS, Decision, Reviews, new_decision
+from pipeline.store.snapshot import record_batches
+
+if TYPE_CHECKING:
+    from pipeline.config.job import JobConfig
+
+#: What a CSV export puts before a cell that a spreadsheet would run.
+_GUARD = "'"
+
+
+def import_command(job: JobConfig, file: Path, name: str | None) -> int:
+    """Store the decisions that a file holds; 0. UsageError (64) for a file that cannot be used."""
+    by, output = reviewer(name), output_of(job)
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for row in read_file(file, job.output.prefix):
+        rows.setdefault(row.pop("key"), []).append(row)
+    reviews = Reviews(output)
+    try:
+        last = reviews.refresh()
+        decisions, known = decide(rows, _records(output, set(rows)), last, by, SystemClock().now())
+        reviews.decide_all(decisions, {})
+    finally:
+        reviews.close()
+        follow(job)
+    counts = {verb: sum(one.decision == verb for one in decisions) for verb in VERBS}
+    said = (
+        ", ".join(f"{count:,} {verb}" for verb, count in counts.items() if count) or "nothing new"
+    )
+    unknown = len(rows) - known
+    print(f"{file}: {said}" + (f"; {unknown:,} keys are not of this output" if unknown else ""))  # noqa: T201
+    return 0
+
+
+def decide(
+    rows: Mapping[str, Sequence[Mapping[str, Any]]],
+    records: Iterator[Mapping[str, Any]],
+    last: Mapping[str, Decision],
+    by: str,
+    now: float,
+) -> tuple[list[Decision], int]:
+    """What the rows of a file decide about records, and how many records they name. Pure.
+
+    UsageError when rows of one key disagree: they share one caption.
+    """
+    decisions, known = [], 0
+    for record in records:
+        key, known = record["key"], known + 1
+        shown, review = apply(last, record)
+        changes = {change_of(row, shown, review) for row in rows[key]} - {None}
+        if len(changes) > 1:
+            raise UsageError(f"--import: rows of key {key} disagree: they share one caption")
+        for verb, text in (change for change in changes if change is not None):
+            decisions.append(new_decision(key, verb, shown, text, by, now))
+    return decisions, known
+
+
+def change_of(
+    row: Mapping[str, Any], shown: str | None, review: str | None
+) -> tuple[str, str | None] | None:
+    """The decision of one row, with the text of an edit; None: it says what stands already."""
+    text, verb = row["caption"], row["review"]
+    if text == f"{_GUARD}{shown}":
+        text = shown
+    if text and text != (shown or "").strip():
+        return "edit", text
+    if verb in ("accept", "reject", "flag") and verb != review:
+        return verb, None
+    return ("reject", None) if not text and shown and review != "reject" else None
+
+
+def read_file(file: Path, prefix: str = "") -> Iterator[dict[str, Any]]:
+    """key, caption and review of the rows of a Parquet, CSV or TSV file. prefix: `output.prefix`."""
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet as pq
+
+    ending = file.suffix.lower()
+    try:
+        if ending == ".parquet":
+            table = pq.read_table(file)
+        elif ending in (".csv", ".tsv"):
+            table = pyarrow.csv.read_csv(
+                file,
+                parse_options=pyarrow.csv.ParseOptions(
+                    delimiter="\t" if ending == ".tsv" else ",", newlines_in_values=True
+                ),
+                convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=False),
+            )
+        else:
+            raise UsageError(f"--import {file}: a .parquet, .csv or .tsv file is needed")
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(f"--import {file}: cannot be read ({error})") from None
+    names = {
+        name: _column(prefix + name, table.schema.names) for name in ("key", "caption", "review")
+    }
+    for name in ("key", "caption"):
+        if names[name] is None:
+            raise UsageError(f"--import {file}: has no column `{prefix}{name}`")
+    columns = {
+        name: table[column].cast(pa.string()).to_pylist() if column else [None] * len(table)
+        for name, column in names.items()
+    }
+    for key, caption, review in zip(*columns.values(), strict=True):
+        if key:
+            yield {"key": key, "caption": (caption or "").strip(), "review": review or None}
+
+
+def _column(name: str, names: list[str]) -> str | None:
+    """The record's column: where the manifest has one of the same name, the last `…_new`."""
+    found, number = (name if name in names else None), 1
+    while (newer := f"{name}_new{number if number > 1 else ''}") in names:
+        found, number = newer, number + 1
+    return found
+
+
+def _records(output: Path, keys: set[str]) -> Iterator[Mapping[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    wanted = pa.array(sorted(keys), pa.string())
+    for batch in record_batches(output, ("key", "caption", "finished_at")):
+        table = pa.Table.from_batches([batch])
+        table = table.filter(pc.is_in(table["key"], value_set=wanted))
+        times = table["finished_at"].cast(pa.int64()).to_pylist()
+        rows = zip(table["key"].to_pylist(), table["caption"].to_pylist(), times, strict=True)
+        yield from ({"key": key, "caption": text, "finished_at": at} for key, text, at in rows)

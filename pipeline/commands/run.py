@@ -1,0 +1,363 @@
+"""`run`, from the opened job to the exit code: selection, work, dataset, summary."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pipeline.captioning import metrics
+from pipeline.captioning.counters import RunCounters
+from pipeline.captioning.inputs import Environment, JobInputs, inspect_job, this_environment, under
+from pipeline.captioning.interpret import deriving
+from pipeline.captioning.join import dataset_mark, is_stale, record_names, write_dataset
+from pipeline.captioning.output_location import refuse_strangers, shared, state_folder
+from pipeline.captioning.run import run_job
+from pipeline.captioning.select import (
+    Counts,
+    Selection,
+    Selector,
+    asks_again,
+    count,
+    open_selection,
+)
+from pipeline.captioning.wiring import RunContext, open_run
+from pipeline.commands import model_selection as choice
+from pipeline.commands import notify, outcome, pilot
+from pipeline.commands.finished import mark_of, read_finished, write_finished
+from pipeline.commands.logs import logging_to
+from pipeline.commands.machine_jobs import append_job
+from pipeline.commands.rates import rates_of
+from pipeline.commands.recipes import check_recipe
+from pipeline.commands.rejected import with_rejected
+from pipeline.commands.run_report import RunReport
+from pipeline.commands.signals import StopSignals
+from pipeline.errors import Exit, ManifestError, PipelineError, StopReason, stop_reason_of
+from pipeline.store.store import open_checkpoint
+
+if TYPE_CHECKING:
+    from pipeline.captioning.options import RunOptions
+    from pipeline.captioning.pack_sizes import Packing
+    from pipeline.config.job import JobConfig
+    from pipeline.packsize.limits import PackLimits
+    from pipeline.store.store import Checkpoint
+
+#: Above so many rows dataset.parquet is written only when nothing is left.
+DATASET_ROWS = 1_000_000
+_SIGNALS = (Exit.SIGINT, Exit.SIGTERM, Exit.SIGHUP)
+_log = logging.getLogger("pipeline")
+
+
+def run_command(job: JobConfig, options: RunOptions, environ: Mapping[str, str]) -> int:
+    """Run a job; returns the exit code. PipelineError for what ends it before it begins."""
+    environment = this_environment(environ, None if options.quiet else sys.stderr)
+    report = RunReport(job.name, job.output.shown, environment.clock)
+    try:
+        with (
+            report.signals.installed(partial(_forced, report, options)),
+            asyncio.Runner(loop_factory=loop_factory()) as runner,
+        ):
+            summary = runner.run(announced(job, options, environment, report))
+    except BaseException as error:  # noqa: BLE001 - each ending has its summary
+        decisive = report.decisive(error)
+        summary = report.failed(decisive)
+        if options.json:
+            print(json.dumps(summary))  # noqa: T201 - the command's result
+        raise decisive from None
+    if options.json:
+        print(json.dumps(summary))  # noqa: T201 - the command's result
+    elif summary.get("pilot"):
+        print("\n".join(pilot.lines(summary["pilot"])))  # noqa: T201 - the command's result
+    return int(summary["exit_code"])
+
+
+def _forced(report: RunReport, options: RunOptions, reason: StopReason) -> None:
+    """Say how a run ended that a second signal ends now."""
+    summary = report.summary(reason.exit, reason)
+    print(f"caption-pipeline: {reason.message}", file=sys.stderr)  # noqa: T201 - the last line
+    if options.json:
+        print(json.dumps(summary), flush=True)  # noqa: T201 - the command's result
+    with suppress(OSError):
+        report.append(summary)
+
+
+def loop_factory() -> Any:
+    """uvloop where it is installed: about a third less CPU a request."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+async def announced(
+    job: JobConfig, options: RunOptions, environment: Environment, report: RunReport
+) -> dict[str, Any]:
+    """`run`, with `notify.url` told of its start and its end."""
+    url = job.notify.url
+    await notify.ping(url, "start")
+    try:
+        summary = await run(job, options, environment, report)
+    except BaseException as error:
+        # What goes out holds no key: one_line takes out what looks like one.
+        await notify.ping(url, "fail", str(error) or type(error).__name__)
+        raise
+    await notify.ping(url, notify.ending(summary["exit_code"]), outcome.in_short(summary))
+    return summary
+
+
+async def run(
+    job: JobConfig, options: RunOptions, environment: Environment, report: RunReport | None = None
+) -> dict[str, Any]:
+    """One run in a world that is given; returns the summary."""
+    clock = environment.clock
+    report = report or RunReport(job.name, job.output.shown, clock)
+    run_id = report.run_id
+    inputs = await asyncio.to_thread(inspect_job, job, environment.environ)
+    if options.retry_rejected:
+        options = await asyncio.to_thread(with_rejected, options, inputs.output)
+    await asyncio.to_thread(refuse_strangers, inputs.output)
+    counters = report.counters
+    reason: StopReason | None = None
+    worked: Worked | None = None
+    min_free = job.run.min_free
+    async with open_checkpoint(
+        inputs.output,
+        derive=deriving(job.endpoint.max_reply),
+        clock=clock,
+        min_free=min_free,
+        store=await asyncio.to_thread(shared, job),
+        take_over=options.take_over,
+    ) as checkpoint:
+        report.folder = inputs.output
+        logs, as_json = inputs.output / "_state" / "logs", job.run.log_format == "json"
+        with logging_to(logs, run_id, environment, inputs.endpoint.key, as_json=as_json):
+            if choice.is_auto(job):
+                job = await choice.pin(job, environment, yes=options.yes)
+                inputs = under(job, inputs, chosen=True)
+            selection = await _select(job, inputs, checkpoint, options, environment)
+            found = selection.counts
+            counters.rows, counters.images = found.rows, found.images
+            counters.captioned, counters.failed = found.captioned, dict(found.failed)
+            try:
+                if found.asked and await selection.begin():
+                    _log.info("%s", outcome.opening(job, found, inputs.manifest.image))
+                    doors = open_run(
+                        job,
+                        inputs,
+                        checkpoint,
+                        selection,
+                        counters,
+                        run_id=run_id,
+                        environment=environment,
+                        hurry=(hurry := asyncio.Event()),
+                        pilot=options.pilot is not None,
+                    )
+                    worked = await _work(doors, inputs, hurry, report.signals)
+                    reason = worked.reason
+                elif not found.exact:
+                    counters.correct(found, selection.seen)
+                    found = selection.seen
+                    _log.info("%s", outcome.opening(job, found, inputs.manifest.image))
+                else:
+                    _log.info("%s", outcome.opening(job, found, inputs.manifest.image))
+            except (PipelineError, OSError, ExceptionGroup) as error:
+                reason = stop_reason_of(error, inputs.output)
+                report.cause = error
+                if reason.exit is Exit.BUG:
+                    raise
+            finally:
+                await selection.close()
+                await checkpoint.finish()
+            if not found.exact:
+                await _count_exactly(inputs, checkpoint, selection, counters, reason)
+            report.signals.finishing()
+            checkpoint.settled_all()
+            changed = reason is not None and reason.exit is Exit.MANIFEST
+            if (
+                job.output.dataset
+                and not changed
+                and (counters.rows <= DATASET_ROWS or not counters.left)
+            ):
+                try:
+                    await _dataset(inputs, bool(found.asked), job.output.prefix)
+                    report.dataset = f"{job.output.shown}/dataset.parquet"
+                    column = record_names(inputs.manifest.arrow(), job.output.prefix)["caption"]
+                except (ManifestError, OSError) as error:
+                    reason = reason or stop_reason_of(error, inputs.output)
+                await checkpoint.finish()
+            part_only = any(
+                one is not None for one in (options.limit, options.pilot, options.shard)
+            )
+            if reason is None and not counters.left:
+                await _note_finished(inputs, checkpoint, counters)
+            allowed = job.run.failures_allowed(counters.images)
+            if report.signals.reason is not None and (reason is None or reason.exit is Exit.LATER):
+                reason = report.signals.reason
+            reason = reason or outcome.unfinished(counters, max_failed=allowed, limited=part_only)
+            code = outcome.exit_code(counters, reason, max_failed=allowed)
+            report.quota = quota = worked.quota if worked else {}
+            summary = report.summary(code, reason)
+            if options.pilot is not None and worked is not None:
+                sample = pilot.Sample(
+                    packing=worked.packing,
+                    limits=worked.limits,
+                    records=pilot.records_of_run(inputs.output, run_id),
+                    requests=counters.requests,
+                    left=counters.left,
+                    daily=quota.get("limit"),
+                    seconds=report.seconds,
+                )
+                summary["pilot"] = told = pilot.expect(sample)
+                page = await asyncio.to_thread(pilot.write, inputs.output, told, sample)
+                _log.info("pilot: pictures and captions side by side: %s", page)
+            await asyncio.to_thread(report.append, summary)
+            await asyncio.to_thread(append_job, state_folder(environment.environ), summary)
+            metrics.update(
+                job.run.metrics, job.name, counters, quota, now=clock.now(), exit_code=int(code)
+            )
+            each = None
+            if worked is not None and reason is not None and reason.exit is Exit.LATER:
+                size, model = worked.packing.size, job.endpoint.model
+                rates = await asyncio.to_thread(rates_of, inputs.output, model, size)
+                each = rates.each if rates is not None else None
+            _log.info(
+                "%s",
+                outcome.headline(
+                    counters,
+                    reason,
+                    dataset=report.dataset and f"{report.dataset}: captions are in column {column}",
+                    asked=found.asked,
+                    quota=quota,
+                    each=each,
+                ),
+            )
+    return summary
+
+
+async def _select(
+    job: JobConfig,
+    inputs: JobInputs,
+    checkpoint: Checkpoint,
+    options: RunOptions,
+    environment: Environment,
+) -> Selection:
+    """What is to be asked. JobError (78) when an output with captions would be asked anew."""
+    redo = await checkpoint.redo_keys(options.chosen)
+    if options.chosen is not None:
+        _log.info("%s records match and are asked again", f"{len(redo):,}")
+    await checkpoint.finish()  # what follows looks at published parts
+    mark = await mark_of(inputs, checkpoint)
+    if mark is not None and options.chosen is None:
+        noted = await asyncio.to_thread(read_finished, inputs.output / "_state", mark)
+        again = asks_again(options, frozenset())
+        if noted is not None and not any(again("", code) for code in noted.failed):
+            return Selection(
+                noted, Selector(inputs.naming, checkpoint.state, again), inputs.manifest
+            )
+    selection = await open_selection(inputs, checkpoint, options, redo, environment.rng)
+    if selection.counts.images and checkpoint.captioned and not options.yes:
+        await asyncio.to_thread(check_recipe, job, inputs, selection.counts)
+    return selection
+
+
+async def _count_exactly(
+    inputs: JobInputs,
+    checkpoint: Checkpoint,
+    selection: Selection,
+    counters: RunCounters,
+    reason: StopReason | None,
+) -> None:
+    """Replace the estimates of a long manifest, unless the run has to end now."""
+    if selection.complete:
+        counters.correct(selection.counts, selection.seen)
+    elif reason is None or reason.exit not in (*_SIGNALS, Exit.MANIFEST):
+        selector = Selector(inputs.naming, checkpoint.state, lambda _key, _state: False)
+        try:
+            counts = await asyncio.to_thread(count, inputs.manifest.batches(), selector, limit=None)
+        except ManifestError:
+            return  # the dataset says so
+        assert counts is not None
+        counters.rows, counters.images = counts.rows, counts.images
+        counters.captioned, counters.failed = counts.captioned, dict(counts.failed)
+
+
+async def _note_finished(inputs: JobInputs, checkpoint: Checkpoint, counters: RunCounters) -> None:
+    mark = await mark_of(inputs, checkpoint)
+    if mark is not None:
+        counts = Counts(
+            rows=counters.rows,
+            images=counters.images,
+            captioned=counters.captioned,
+            failed=dict(counters.failed),
+        )
+        await asyncio.to_thread(write_finished, inputs.output / "_state", mark, counts)
+
+
+async def _dataset(inputs: JobInputs, asked: bool, prefix: str) -> None:
+    """Write dataset.parquet if something changed, or if it is not there."""
+    path = inputs.output / "dataset.parquet"
+    mark = dataset_mark(inputs.output, inputs.manifest, prefix)
+    known = inputs.manifest.trusted and path.exists() and not is_stale(path, mark)
+    if asked or not known:
+        await asyncio.to_thread(
+            write_dataset,
+            inputs.output,
+            inputs.manifest,
+            inputs.naming,
+            prefix=prefix,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worked:
+    """What asking came to."""
+
+    #: Why it ended early, if it did.
+    reason: StopReason | None
+    #: The quota as it stands.
+    quota: Mapping[str, Any]
+    packing: Packing
+    limits: PackLimits
+
+
+async def _work(
+    doors: AbstractAsyncContextManager[RunContext],
+    inputs: JobInputs,
+    hurry: asyncio.Event,
+    record_result: StopSignals,
+) -> Worked:
+    """Ask what is left."""
+    async with doors as opened:
+        gate, packing = opened.captioner.gate, opened.captioner.packing
+        with record_result.draining(gate, hurry):
+            try:
+                await run_job(opened)
+            finally:
+                model = opened.job.endpoint.model
+                try:
+                    await asyncio.to_thread(packing.keep, inputs.output, model)
+                except OSError as error:
+                    _log.warning("what was measured of packs is not kept (%s)", error)
+        if (compared := packing.compared()) is not None:
+            _log.log(logging.WARNING if compared.worse else logging.INFO, "%s", compared.words())
+        return Worked(
+            reason=gate.reason,
+            quota=quota_of(gate.snapshot()),
+            packing=packing,
+            limits=opened.limits,
+        )
+
+
+def quota_of(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The summary's `quota` from the gate's facts."""
+    return {name: facts.get(name) for name in ("limit", "used", "left", "resets_at")}
+
+
+__all__ = ["run", "run_command"]

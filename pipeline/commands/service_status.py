@@ -1,0 +1,85 @@
+"""What the service allows right now, learnt without a request that counts: for `plan` and `check`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pipeline.captioning.inputs import Environment
+from pipeline.captioning.output_location import state_folder
+from pipeline.captioning.wiring import embedded_service
+from pipeline.clock import Clock
+from pipeline.model import Limits
+from pipeline.ratelimit.limits import QuotaLimits, quota_limits_of
+from pipeline.ratelimit.rename import rename_account
+from pipeline.ratelimit.today import Today, today
+from pipeline.service import preflight
+from pipeline.service.client import open_client
+
+if TYPE_CHECKING:
+    from pipeline.config.job import JobConfig
+    from pipeline.service.endpoint import Endpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceStatus:
+    """Model, limits and what is left of today."""
+
+    service: preflight.Service
+    limits: Limits
+    quota_limits: QuotaLimits
+    #: None where no limit is shared with other runs.
+    today: Today | None
+
+
+async def service_status(
+    job: JobConfig, endpoint: Endpoint, environment: Environment
+) -> ServiceStatus:
+    """Ask `/models` and `/key`, and look at the ledger. ServiceError 69, KeyTrouble 77."""
+    if endpoint.profile.name == "embedded":
+        async with embedded_service(environment) as base:
+            return await _reach(job, replace(endpoint, base_url=base), environment, counted=False)
+    return await _reach(job, endpoint, environment, counted=True)
+
+
+async def _reach(
+    job: JobConfig, endpoint: Endpoint, environment: Environment, *, counted: bool
+) -> ServiceStatus:
+    async with open_client(
+        endpoint, concurrency=1, clock=environment.clock, transport=environment.transport
+    ) as client:
+        service = await preflight.look(client, endpoint)
+    limits = preflight.limits_of(endpoint, service)
+    quota_limits = quota_limits_of(job.quota, limits)
+    day = None
+    if counted and quota_limits.shared:
+        day = spent_today(job, endpoint, limits, environment.environ, environment.clock)
+    return ServiceStatus(service=service, limits=limits, quota_limits=quota_limits, today=day)
+
+
+def spent_today(
+    job: JobConfig,
+    endpoint: Endpoint,
+    limits: Limits,
+    environ: Mapping[str, str],
+    clock: Clock,
+) -> Today:
+    """The ledger's view of today, corrected by what the service itself counted."""
+    from pathlib import Path
+
+    state = state_folder(environ)
+    rename_account(state, former=endpoint.former_account, account=endpoint.account)
+    found = today(
+        state,
+        job.quota,
+        limits,
+        account=endpoint.account,
+        model=job.endpoint.model,
+        output=str(Path(job.output.path).absolute()),
+        now=clock.now(),
+    )
+    told = limits.used_today
+    if told is None or told <= found.used or found.left is None:
+        return found
+    return replace(found, used=told, left=max(0, found.left - (told - found.used)))

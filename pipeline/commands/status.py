@@ -1,0 +1,166 @@
+"""`status`: what is on disk and what a run is doing, without disturbing it.
+
+Reads the parts' footers, the journal (read-only, never checkpointing its log) and `live.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.captioning.output_location import ours
+from pipeline.captioning.pack_sizes import audits_of
+from pipeline.captioning.progress import LIVE
+from pipeline.captioning.progress_line import eta
+from pipeline.clock import utc
+from pipeline.commands.model_selection import pinned
+from pipeline.errors import CODES
+from pipeline.store.lock import held
+from pipeline.store.runs import read_runs
+from pipeline.store.snapshot import read_state
+
+if TYPE_CHECKING:
+    from pipeline.config.job import JobConfig
+
+
+def status_command(job: JobConfig, *, as_json: bool) -> int:
+    """Print the status; always 0."""
+    facts = status_of(job)
+    print(json.dumps(facts) if as_json else "\n".join(lines(facts)))  # noqa: T201
+    return 0
+
+
+def status_of(job: JobConfig) -> dict[str, Any]:
+    """Everything that can be told, as one object with stable keys."""
+    ours(job)
+    output = Path(job.output.path)
+    runs = read_runs(output)
+    running = held(output / "_state" / "lock")
+    live = _live(output)
+    state = read_state(output)
+    last = runs[-1] if runs else None
+    crashed = running is None and live is not None and not live.get("closed")
+    return {
+        "job": job.name,
+        "output": job.output.shown,
+        "model": pinned(job).endpoint.model,
+        "running": running,
+        "crashed": crashed,
+        "captions": state.captions,
+        "failures": state.failures,
+        "by_code": state.by_code,
+        "requests": state.requests,
+        "unpublished": state.unpublished,
+        "last_errors": state.last_errors,
+        "audit": audit.words() if (audit := audits_of(output)) is not None else None,
+        **pace(live if running else None, last),
+        "live": live if running else None,
+        "cut_off": live if crashed else None,
+        "last_run": last,
+    }
+
+
+def pace(live: Mapping[str, Any] | None, last: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Images a minute, the day's quota, and what is still to come: of the run that goes on (live), or
+    as the last one left it."""
+    if live is None:
+        quota = (last or {}).get("quota") or {}
+        rate, nights, minutes = None, None, None
+    else:
+        quota, passed = live["quota"], max(live["seconds"], 1e-9) / 60
+        rate = round(live["settled_this_run"] / passed, 1)
+        left = max(0, live["to_settle"] - live["settled_this_run"])
+        nights, minutes = eta(live["settled_this_run"], live["requests"], left, quota, passed)
+    return {
+        "per_minute": rate,
+        "quota": {name: quota.get(name) for name in ("limit", "used", "left", "resets_at")},
+        "eta_nights": nights,
+        "eta_minutes": minutes,
+    }
+
+
+def pace_words(facts: Mapping[str, Any]) -> list[str]:
+    """The lines about the quota and the time it takes; none where there is nothing to tell."""
+    quota, found = facts["quota"], []
+    if quota["limit"]:
+        new = f", new at {utc(at)}" if (at := quota["resets_at"]) is not None else ""
+        used = f"{quota['used']:,} of {quota['limit']:,} requests"
+        left = f"{quota['left']:,} left" if quota["left"] is not None else ""
+        found.append(", ".join(filter(None, [f"quota: {used} used that day", left])) + new)
+    if (nights := facts["eta_nights"]) is not None:
+        found.append(f"about {nights:,} more night{'s' * (nights != 1)}")
+    elif (minutes := facts["eta_minutes"]) is not None:
+        found.append(f"about {minutes:,} minutes to go")
+    if (live := facts["live"]) and (until := live["quota"].get("paused_until")):
+        found.append(f"paused until {utc(until)}: the service asks to wait")
+    if live and live["quota"].get("weather") == "closed":
+        found.append("weather closed: nothing succeeds at the service; probing until it does")
+    return found
+
+
+def crash_words(live: dict[str, Any]) -> list[str]:
+    """What happened, as far as it was written down, and what a rerun will do."""
+    flight = live["quota"].get("in_flight") or 0
+    left = max(0, live["to_settle"] - live["settled_this_run"])
+    return [
+        (
+            f"the last run (pid {live['pid']}) did not end by itself; last seen {utc(live['at'])} with "
+            f"{live['settled_this_run']:,} of {live['to_settle']:,} settled by "
+            f"{live['requests']:,} requests, {flight} in flight"
+        ),
+        (
+            f"running again keeps every answer that came and asks the rest, at most {left:,} images; "
+            "what was in flight stays counted as spent"
+        ),
+    ]
+
+
+def _live(output: Path) -> dict[str, Any] | None:
+    try:
+        live = json.loads((output / "_state" / LIVE).read_text())
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(live, dict) and isinstance(live.get("quota"), dict)
+    numbers = ("seconds", "at", "pid", "to_settle", "settled_this_run", "requests", "refused")
+    return live if whole and all(isinstance(live.get(n), int | float) for n in numbers) else None
+
+
+def lines(facts: dict[str, Any]) -> list[str]:
+    """The status for people."""
+    first = (
+        f"{facts['job']}: {facts['captions']:,} captions, {facts['failures']:,} failures, "
+        f"{facts['requests']:,} requests in {facts['output']}"
+    )
+    found = [first, f"model: {facts['model']}"]
+    if facts["unpublished"]:
+        found.append(f"{facts['unpublished']:,} answers in the journal, not yet in a part")
+    live = facts["live"]
+    if facts["running"]:
+        found.append(f"running: {facts['running']}")
+        if live:
+            found.append(
+                f"  {live['settled_this_run']:,} of {live['to_settle']:,} settled, {facts['per_minute']:,.0f} a minute, "
+                f"{live['requests']:,} requests, {live['refused']:,} refused"
+            )
+            found += [f"  {words}" for words in pace_words(facts)]
+    elif facts["crashed"]:
+        found += crash_words(facts["cut_off"])
+    elif last := facts["last_run"]:
+        found.append(
+            f"last run {last['run_id']}: exit {last['exit_code']}, {last['captioned']:,} of "
+            f"{last['images']:,} captioned, {last['left']:,} left"
+            + (f"; {last['reason']}" if last["reason"] else "")
+        )
+        if last["resume_after"]:
+            found.append(f"resume after {last['resume_after']}")
+        found += pace_words(facts)
+    else:
+        found.append("no run has ended here yet")
+    for code, count in sorted(facts["by_code"].items(), key=lambda one: -one[1]):
+        again = "only with --retry" if CODES.get(code, True) else "asked again by the next run"
+        found.append(f"  {code}: {count:,} ({again}), e.g. {facts['last_errors'].get(code, '')}")
+    if facts["audit"]:
+        found.append(facts["audit"])
+    return found

@@ -1,0 +1,58 @@
+"""`verify`: the promises on disk, and `--repair`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.captioning.output_location import ours, shared
+from pipeline.clock import SystemClock
+from pipeline.commands.verify_keys import check_keys
+from pipeline.errors import Exit, Held, OutputError, UsageError
+from pipeline.store.lock import held, locked
+from pipeline.store.remote.verify import check_shared, repair_shared
+from pipeline.store.repair import make_state, mend
+from pipeline.store.verify import check_output, repair
+
+if TYPE_CHECKING:
+    from pipeline.config.job import JobConfig
+    from pipeline.store.remote.filesystem import Store
+
+
+def verify_command(
+    job: JobConfig, *, repair: bool, as_json: bool, forget: Sequence[str] = ()
+) -> int:
+    """0 when every promise holds, 73 when one does not. forget: parts to give up (with repair)."""
+    if forget and not repair:
+        raise UsageError("--forget goes with --repair")
+    ours(job)
+    output, store = Path(job.output.path), shared(job)
+    if not (make_state(output) if repair else (output / "_state").exists()):
+        raise OutputError(f"{job.output.shown}: nothing here yet; run the job first")
+    if holder := held(output / "_state" / "lock"):
+        raise Held(f"{output}: a run is going on ({holder}); verify when it has ended")
+    done = _repaired(output, store, forget) if repair else []
+    findings = check_output(output)
+    if store is not None:
+        findings += check_shared(output, store)
+    findings += check_keys(job, output)
+    if as_json:
+        found = [{"path": f.path, "problem": f.words, "mendable": f.mendable} for f in findings]
+        print(json.dumps({"ok": not findings, "findings": found, "repaired": done}))  # noqa: T201
+    else:
+        for words in done:
+            print(words)  # noqa: T201
+        for finding in findings:
+            hint = " (--repair mends this)" if finding.mendable else ""
+            print(f"{finding.path}: {finding.words}{hint}")  # noqa: T201
+        words = f"{len(findings)} problems" if findings else "all promises hold"
+        print(f"{job.output.shown}: {words}")  # noqa: T201
+    return int(Exit.OUTPUT) if findings else 0
+
+
+def _repaired(output: Path, store: Store | None, forget: Sequence[str]) -> list[str]:
+    with locked(output / "_state" / "lock", now=SystemClock().now()):
+        done = mend(output, forget) + repair(output)
+        return done if store is None else done + repair_shared(output, store)

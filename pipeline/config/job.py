@@ -1,0 +1,195 @@
+"""The job file as one frozen, checked value: the rooms' settings glued together.
+
+Every error is one line: file, line, key, what is wrong, what to write instead. The whole contract
+is parsed; what this version does not do yet is in `NOT_YET`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, ValidationError
+
+from pipeline.config.allowed_paths import metrics_trouble, output_trouble
+from pipeline.config.captioning import PackingSettings, PromptSettings, ReplySettings
+from pipeline.config.env import environment, expand
+from pipeline.config.messages import Schema, kinds, node_at, refusal
+from pipeline.config.yaml import STRAY_KEY, Document, Mark, Place, fit, read_job, read_value
+from pipeline.errors import JobError, UsageError
+from pipeline.images.settings import ImageSettings
+from pipeline.manifest.settings import ManifestSettings
+from pipeline.ratelimit.settings import QuotaSettings, RetrySettings
+from pipeline.redact import looks_like_key
+from pipeline.service.settings import EndpointSettings
+from pipeline.settings import Settings
+from pipeline.store.settings import NotifySettings, OutputSettings, RunSettings
+
+
+def _name(name: str) -> str:
+    """It becomes a folder and part of file names."""
+    if "/" in name or name.startswith(".") or len(name) > 200:
+        raise ValueError("a name has no /, no dot in front, and at most 200 letters")
+    return name
+
+
+class JobConfig(Settings):
+    """A whole job."""
+
+    name: Annotated[str, AfterValidator(_name)] = ""
+    """Name of the job; default: the file's stem."""
+    manifest: ManifestSettings
+    """The images."""
+    prompt: PromptSettings = PromptSettings()
+    """What is asked."""
+    images: ImageSettings = ImageSettings()
+    """How images are read and sent."""
+    endpoint: EndpointSettings = EndpointSettings()
+    """The service and the model."""
+    endpoints: list[EndpointSettings] = []
+    """Instead of endpoint: several, each with its own quota."""
+    quota: QuotaSettings = QuotaSettings()
+    """What may be asked of the service."""
+    packing: PackingSettings = PackingSettings()
+    """How many images travel in one request."""
+    retry: RetrySettings = RetrySettings()
+    """How often an image is asked again."""
+    reply: ReplySettings = ReplySettings()
+    """What an answer holds."""
+    output: OutputSettings = OutputSettings()
+    """Where the results go."""
+    run: RunSettings = RunSettings()
+    """How a run behaves."""
+    notify: NotifySettings = NotifySettings()
+    """Who is told."""
+
+
+@cache
+def schema() -> Schema:
+    """The JSON Schema of the job file: what its keys may hold, for words and for editors."""
+    return JobConfig.model_json_schema()
+
+
+#: What the contract has and this version does not do yet. `key`: refused when set to anything but
+#: the default; `key=pattern`: refused when the value matches. Deleting a line makes it available.
+NOT_YET: dict[str, str] = {
+    "images.identity=content": "identity by content",
+    "endpoints": "a list of endpoints",
+    "reply.fields": "a reply with typed fields",
+    "run.engine": "running on Ray",
+}
+
+
+def load_job(
+    path: Path, overrides: Iterable[str] = (), environ: Mapping[str, str] | None = None
+) -> JobConfig:
+    """Read and check a job file; JobError (78), UsageError (64) for what `--set` brought in."""
+    return read_and_check(path, overrides, environ or {})[0]
+
+
+def read_and_check(
+    path: Path, overrides: Iterable[str], environ: Mapping[str, str]
+) -> tuple[JobConfig, Document]:
+    """The job, and the document that tells where each of its keys stands."""
+    document = read_job(path)
+    for override in overrides:
+        _override(document, schema(), override)
+    document = replace(document, values=expand(document, environ))
+    try:
+        job = JobConfig.model_validate(document.values)
+    except ValidationError as error:
+        raise refusal(document, schema(), error) from None
+    name = job.name or path.stem
+    output = job.output.path or f"out/{name}"
+    job = job.model_copy(
+        update={"name": name, "output": job.output.model_copy(update={"path": output})}
+    )
+    _available(document, job)
+    for place, trouble in (
+        (("output", "path"), output_trouble(output, path)),
+        (("run", "metrics"), job.run.metrics and metrics_trouble(job.run.metrics, path)),
+    ):
+        if trouble:
+            raise document.error(place, trouble)
+    return job, document
+
+
+def _override(document: Document, root: Schema, override: str) -> None:
+    """Put `key.path=value` into the document; the value is typed by the schema."""
+    key, equals, text = override.partition("=")
+    place: Place = tuple(key.strip().split("."))
+    if looks_like_key(override):
+        raise UsageError(f"--set: {STRAY_KEY}")
+    if not equals or not all(place):
+        raise UsageError(f"--set {override}: write key.path=value")
+    try:
+        value, marks = _typed(kinds(root, node_at(root, place) or {}), text)
+    except ValueError as error:
+        raise UsageError(f"--set {key}: {error}") from None
+    held = document.values
+    for depth, name in enumerate(place[:-1], 1):
+        inner = held.setdefault(str(name), {})
+        if not isinstance(inner, dict):
+            raise UsageError(f"--set {key}: {'.'.join(map(str, place[:depth]))} is no section")
+        held = inner
+        document.marks.setdefault(place[:depth], Mark(None))
+    held[str(place[-1])] = value
+    for one in [one for one in document.marks if one[: len(place)] == place]:
+        del document.marks[one]
+    document.marks.update({(*place, *one): mark for one, mark in marks.items()})
+
+
+_JSON: dict[type, str] = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+}
+
+
+def _typed(accepted: set[str], text: str) -> tuple[Any, dict[Place, Mark]]:
+    """The text of a `--set` as the type that its key takes: text stays text as it is."""
+    plain: tuple[Any, dict[Place, Mark]] = (fit(text), {(): Mark(None, text)})
+    only_text = bool(accepted) and accepted <= {"string", "null"}
+    if only_text and text != "null" and text[:1] not in ("'", '"'):
+        return plain
+    try:
+        value, marks = read_value(text)
+    except ValueError:
+        if "string" in accepted:
+            return plain
+        raise
+    kind = "null" if value is None else _JSON[type(value)]
+    fits = kind in accepted or (kind == "integer" and "number" in accepted)
+    if "string" in accepted and not fits:
+        return plain
+    return value, marks
+
+
+def _available(document: Document, job: JobConfig) -> None:
+    """JobError for what this version does not do yet."""
+    for entry, reason in NOT_YET.items():
+        key, equals, pattern = entry.partition("=")
+        place = tuple(key.split("."))
+        value, default = _value_and_default(job, place)
+        if fnmatchcase(str(value), pattern) if equals else value != default:
+            where = document.mark(place).line
+            at = f"{document.path}:{where}" if where else str(document.path)
+            raise JobError(f"{at}: {key}: {reason} is not available in this version")
+
+
+def _value_and_default(job: JobConfig, place: tuple[str, ...]) -> tuple[Any, Any]:
+    held: Any = job
+    for name in place[:-1]:
+        held = getattr(held, name)
+    field = type(held).model_fields[place[-1]]
+    return getattr(held, place[-1]), field.get_default(call_default_factory=True)
+
+
+__all__ = ["NOT_YET", "JobConfig", "environment", "load_job", "read_and_check", "schema"]

@@ -1,0 +1,229 @@
+"""What a key of the job file may hold, in words made from the schema, and what is wrong in one line.
+
+The words come from the JSON Schema of the settings, so they cannot drift from what is checked.
+A value is shown as it was written: never as a variable filled it in, and never as pydantic
+would, whose messages repeat the input.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from pipeline.config.yaml import Document, Mark, Place, dotted
+from pipeline.errors import PipelineError
+
+Schema = dict[str, Any]
+_LONGEST = 60
+
+
+def node_at(root: Schema, place: Place) -> Schema | None:
+    """The schema of a place, None where there is none."""
+    node: Schema | None = _resolved(root, root)
+    for name in place:
+        if node is None:
+            return None
+        node = _inner(root, node, name)
+    return node
+
+
+def _resolved(root: Schema, node: Schema) -> Schema:
+    while "$ref" in node:
+        node = {**root["$defs"][node["$ref"].rsplit("/", 1)[1]], **_without_ref(node)}
+    return node
+
+
+def _without_ref(node: Schema) -> Schema:
+    return {name: value for name, value in node.items() if name != "$ref"}
+
+
+def _inner(root: Schema, node: Schema, name: str | int) -> Schema | None:
+    for one in branches(root, node):
+        if isinstance(name, int) and "items" in one:
+            return _resolved(root, one["items"])
+        if isinstance(name, str) and name in one.get("properties", {}):
+            return _resolved(root, one["properties"][name])
+        if isinstance(name, str) and one.get("additionalProperties"):
+            free = one["additionalProperties"]
+            return _resolved(root, free) if isinstance(free, dict) else {}
+    return None
+
+
+def branches(root: Schema, node: Schema) -> list[Schema]:
+    """The alternatives of a schema: itself when there is just one."""
+    return [_resolved(root, one) for one in node.get("anyOf", [node])]
+
+
+def kinds(root: Schema, node: Schema) -> set[str]:
+    """The JSON types that a place accepts; empty: any."""
+    found = {_kind(one) for one in branches(root, node)}
+    return set() if "" in found else found
+
+
+def _kind(node: Schema) -> str:
+    if "const" in node or "enum" in node:
+        return "string"
+    return str(node.get("type", ""))
+
+
+def wanted(root: Schema, node: Schema) -> str:
+    """What to write: `an integer from 1 to 4096`, `auto, url or inline`, `a number above 0 or null`."""
+    words = [_words(one) for one in branches(root, node)]
+    if "examples" in node:
+        nothing = ["null"] if "null" in words else []
+        return f"something like {_either([*map(str, node['examples']), *nothing])}"
+    return _either(words)
+
+
+def _either(words: Sequence[str]) -> str:
+    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _words(node: Schema) -> str:
+    """The words of one alternative."""
+    kind = _kind(node)
+    if "const" in node or "enum" in node:
+        return _either([str(one) for one in node.get("enum", [node.get("const")])])
+    if kind in ("integer", "number"):
+        return ("an integer" if kind == "integer" else "a number") + _range(node)
+    if kind == "string":
+        low, high = node.get("minLength", 0), node.get("maxLength")
+        return "text" + (f" of {low} to {high:,} letters" if high else " that is not empty" * low)
+    if kind == "object":
+        keys = ", ".join(node.get("properties", ()))
+        return f"a section with the keys {keys}" if keys else "a section of `key: value` lines"
+    if kind == "array":
+        return f"a list of at most {node['maxItems']}" if "maxItems" in node else "a list"
+    return {"boolean": "true or false", "null": "null"}.get(kind, "a value")
+
+
+def _range(node: Schema) -> str:
+    low, high = node.get("minimum"), node.get("maximum")
+    if "exclusiveMinimum" in node:
+        above = f" above {node['exclusiveMinimum']:g}"
+        return f"{above}, up to {high:g}" if high is not None else above
+    if low is None:
+        return "" if high is None else f" up to {high:g}"
+    return f" of at least {low:g}" if high is None else f" from {low:g} to {high:g}"
+
+
+def found(value: Any, mark: Mark) -> str:
+    """What stands there, as it was written: `the text 'many'`, `no, which YAML reads as false`."""
+    text = mark.text
+    if text is None:
+        return "a section" if isinstance(value, dict) else "a list"
+    cut = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    if isinstance(value, str):
+        return f"the text {cut!r}"
+    if value is None:
+        return "null" if text else "nothing"
+    if isinstance(value, bool):
+        read = str(value).lower()
+        return read if text.lower() == read else f"{cut}, which YAML reads as {read}"
+    return f"the number {cut}"
+
+
+def refusal(document: Document, root: Schema, error: ValidationError) -> PipelineError:
+    """The first thing that is wrong, in the order of the file, as one line."""
+    told = [
+        (_place(document, one["loc"], one["type"]), one)
+        for one in error.errors(include_url=False, include_context=False)
+    ]
+    place, first = min(told, key=lambda one: document.mark(one[0]).line or 0)
+    words = _one(document, root, place, first)
+    more = len({one for one, _ in told}) - 1
+    return document.error(place, words + (f" (errors in all: {more + 1})" if more else ""))
+
+
+def _place(document: Document, loc: tuple[str | int, ...], kind: str) -> Place:
+    """pydantic's location without the names of union members that it mixes in."""
+    value: Any = document.values
+    place: Place = ()
+    for name in loc:
+        if isinstance(value, dict):
+            held = name in value
+        else:
+            held = isinstance(value, list) and isinstance(name, int) and name < len(value)
+        if not held:
+            return (*place, name) if kind == "missing" and name == loc[-1] else place
+        value = value[name]
+        place = (*place, name)
+    return place
+
+
+def _one(document: Document, root: Schema, place: Place, error: ErrorDetails) -> str:
+    kind = error["type"]
+    if kind == "missing":
+        node = node_at(root, place) or {}
+        return f"missing; every job needs it ({wanted(root, node)})"
+    if kind == "extra_forbidden":
+        return unknown(root, place)
+    node = node_at(root, place) or {}
+    mark = document.mark(place)
+    value = _value(document.values, place)
+    own = error["msg"].removeprefix("Value error, ") if kind == "value_error" else ""
+    if own and isinstance(value, dict | list):
+        return own
+    words = f"found {found(value, mark)}; {own or 'write ' + wanted(root, node)}"
+    if "examples" in node and kind.startswith(("greater_than", "less_than")):
+        return f"{words}: {error['msg'].removeprefix('Input should be ')}"
+    return words + _hint(branches(root, node), value, mark)
+
+
+def unknown(root: Schema, place: Place) -> str:
+    """`unknown key, did you mean max_side?`, or where such a key lives, or the keys there are."""
+    name = str(place[-1])
+    holder = node_at(root, place[:-1]) or {}
+    known = [key for one in branches(root, holder) for key in one.get("properties", {})]
+    if near := difflib.get_close_matches(name, known, 1):
+        return f"unknown key, did you mean {near[0]}?"
+    elsewhere = [one for one in places(root) if one[-1] == name]
+    if elsewhere:
+        return f"unknown key here, did you mean {dotted(elsewhere[0])}?"
+    return f"unknown key; there are {', '.join(known)}"
+
+
+def places(root: Schema, place: Place = ()) -> list[tuple[str, ...]]:
+    """Every key of the schema, sections and their keys alike."""
+    node = node_at(root, place) or {}
+    held = []
+    for name, inner in node.get("properties", {}).items():
+        held.append((*place, name))
+        if _resolved(root, inner).get("properties"):
+            held += places(root, (*place, name))
+    return held
+
+
+def _value(value: Any, place: Place) -> Any:
+    for name in place:
+        value = value[name]
+    return value
+
+
+def _hint(nodes: Sequence[Schema], value: Any, mark: Mark) -> str:
+    """What people who wrote this most likely meant."""
+    text, numeric = mark.text or "", {"integer", "number"} & {_kind(one) for one in nodes}
+    if isinstance(value, str) and numeric:
+        if "${" in text:
+            return "; ${…} gives text: use --set for a number"
+        return _meant(text, quoted=mark.quoted)
+    free = any(one.get("type") == "string" and not {"const", "enum"} & set(one) for one in nodes)
+    if free and not numeric and isinstance(value, bool | int | float):
+        return f": '{text[:_LONGEST]}' in quotes is text"
+    return ""
+
+
+def _meant(text: str, *, quoted: bool) -> str:
+    """The plain number that a text like `1e6` or `'8'` stands for."""
+    try:
+        meant = float(text)
+    except ValueError:
+        return ""
+    if not abs(meant) < 2**53:
+        return ""
+    shown = str(int(meant)) if meant.is_integer() else repr(meant)
+    return f": {shown}" + (" without quotes" if quoted else "")

@@ -1,0 +1,395 @@
+"""The one gate that every request passes: slot, day, tokens, spacing, then send at once.
+
+Workers queue in the order in which they come (no large request starves, no worker is passed);
+the one at the head asks every rule when it may go, waits, takes its reservation in the ledger
+and leaves. Deciding is the rules' matter (`rules/`, pure), keeping is the ledger's; the gate
+waits. A refusal pauses everybody once; `stop` ends every wait at once with `Stopped`.
+
+It must never give a permit that is not yet in the ledger, and never lose one: what was sent is
+counted even if no reply comes back, what was certainly not sent is given back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pipeline.clock import Clock, utc
+from pipeline.errors import Exit, Stopped, StopReason
+from pipeline.model import Limits
+from pipeline.ratelimit.days import MARGIN, resume_words
+from pipeline.ratelimit.ledger import Ledger
+from pipeline.ratelimit.ledger_thread import LedgerThread
+from pipeline.ratelimit.ledger_view import Names, names_of
+from pipeline.ratelimit.limits import quota_limits_of
+from pipeline.ratelimit.rulebook import Rulebook
+from pipeline.ratelimit.rules.base import DAY, LIMITED, Ask, Now, Outcome, Permit, Row, Setup
+from pipeline.ratelimit.server_time import ServerTime, Times, Uptime, uptime_of
+from pipeline.ratelimit.settings import QuotaSettings
+from pipeline.ratelimit.wait_queue import LOOK_AGAIN, TICK, WaitQueue
+from pipeline.verdict import Kind, Scope, Verdict
+
+__all__ = ["Gate", "Permit", "open_gate"]
+
+log = logging.getLogger(__name__)
+
+#: A commit that took longer moves the permit's time in the ledger to after it.
+SLOW_COMMIT = 0.25
+#: The service's clock is written down again when it moved by so much (seconds).
+CLOCK_NEWS = 0.5
+#: So many replies in a row whose `Date` is far from this machine's clock end the run: a limit a
+#: day would be counted on the wrong days.
+DENIED = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A gate's place in the ledger."""
+
+    ledger: LedgerThread
+    names: Names
+
+
+class Gate:
+    """Made by `open_gate`; one an endpoint and run."""
+
+    def __init__(self, setup: Setup, times: Times, kept: Kept | None) -> None:
+        self._times, self._kept = times, kept
+        self._rules = Rulebook(setup)
+        self._number = 0
+        self._flying: dict[int, Permit] = {}
+        self._turn = asyncio.Lock()
+        self._queued = 0
+        self._line = WaitQueue(self._leave, self.give_back)
+        self._waker: asyncio.Future[None] | None = None
+        #: Bounds of the service's clock against uptime, as the ledger has them.
+        self._clock_kept = (float("-inf"), float("inf"))
+        #: Why the run is ending, once it is.
+        self.reason: StopReason | None = None
+        #: Set together with `reason`.
+        self.stopped = asyncio.Event()
+        #: What the user should hear once.
+        self.notices: list[str] = []
+
+    async def begin(self, limits: Limits) -> None:
+        """Take in what the ledger and the service know already; a spent day ends the run now."""
+        now, daily = self._times.now(), self._rules.daily
+        days = daily.days(now)
+        told = limits.used_today if len(days) == 1 else None
+        if self._kept is not None:
+            ledger = self._kept.ledger
+            view, daily.unknown = await ledger.look(days, told)
+            daily.learned(view)
+            self.hear_notices(ledger)
+            self._keep_clock(now, ledger)
+        elif told is not None:
+            daily.view.used[days[0]] = told
+        end = self._rules.opens_at(Ask(0, 0.0), self._times.now())
+        if isinstance(end, StopReason):
+            self.stop(end)
+
+    # Before the request
+
+    async def permit(self, *, tokens: int, cost_usd: float = 0.0) -> Permit:
+        """Wait for leave to send one request; send it at once. First come, first served.
+
+        Raises Stopped when the run is ending (`reason` says why), OutputError when the ledger
+        cannot be written.
+        """
+        ask = Ask(tokens, cost_usd)
+        if self._kept is None and self._rules.requests.per_minute is None and not self._queued:
+            # A limit a minute that becomes known while somebody waits is kept by its rule.
+            return await self._line.wait(ask)
+        self._queued += 1
+        try:
+            async with self._turn:
+                return await self._head(ask)
+        finally:
+            self._queued -= 1
+
+    def _leave(self, ask: Ask) -> Permit | float:
+        """A permit that needs nothing written, or seconds until there may be one."""
+        now = self._times.now()
+        opens = self._opens_at(ask, now)
+        if opens > now.mono:
+            return opens - now.mono
+        return self._take(ask, now, self._rules.daily.days(now), None)
+
+    async def _head(self, ask: Ask) -> Permit:
+        """The head of the queue: nobody else is in here."""
+        while True:
+            now = self._times.now()
+            opens = self._opens_at(ask, now)
+            if opens > now.mono:
+                await self._wait(opens)
+                continue
+            if self._kept is None:
+                if self._rules.requests.per_minute is not None:
+                    await self._rules.requests.space()
+                    now = self._times.now()
+                return self._take(ask, now, self._rules.daily.days(now), None)
+            permit = await self._reserve(ask, now, self._kept.ledger)
+            if permit is not None:
+                return permit
+
+    def _opens_at(self, ask: Ask, now: Now) -> float:
+        """When `ask` may go. Raises Stopped when the run is ending, or ends now."""
+        if self.reason is None:
+            at = self._rules.opens_at(ask, now)
+            if not isinstance(at, StopReason):
+                return at
+            self.stop(at)
+        assert self.reason is not None
+        raise Stopped(self.reason.message)
+
+    async def _reserve(self, ask: Ask, now: Now, ledger: LedgerThread) -> Permit | None:
+        """A permit that is in the ledger, or None after whatever wait it asked for."""
+        self._keep_clock(now, ledger)
+        claim = self._rules.claim(now)
+        grant = await ledger.reserve(claim)
+        self.hear_notices(ledger)
+        self._rules.daily.learned(grant.view)
+        asked, now = now, self._times.now()
+        if grant.row is not None:
+            if self.reason is not None or self._rules.pauses.until > now.mono:
+                ledger.pending.returned.append((grant.row, claim.days))
+                return None
+            if self._rules.requests.per_minute is not None:
+                await self._rules.requests.space()
+            if now.uptime - asked.uptime > SLOW_COMMIT:
+                ledger.pending.late.append((grant.row, now.uptime))
+            permit = self._take(ask, now, claim.days, grant.row)
+            return self._count_also(permit, now)
+        if grant.paused_until is not None:
+            self._rules.pauses.hold(now.mono + grant.paused_until - now.uptime, now)
+        elif grant.wait_until is not None:
+            await self._wait(now.mono + grant.wait_until - now.uptime)
+        return None
+
+    def _keep_clock(self, now: Now, ledger: LedgerThread) -> None:
+        """Write down what the service's clock is thought to be, when that is news."""
+        if (
+            abs(now.low - now.uptime - self._clock_kept[0])
+            + abs(now.high - now.uptime - self._clock_kept[1])
+            > CLOCK_NEWS
+        ):
+            self._clock_kept = (now.low - now.uptime, now.high - now.uptime)
+            ledger.pending.clock = (replace(self._times.server), now.low)
+
+    def _take(self, ask: Ask, now: Now, days: tuple[str, ...], row: Row | None) -> Permit:
+        self._number += 1
+        permit = Permit(
+            self._number, now.mono, now.uptime, ask.tokens, ask.cost_usd, days, row
+        )  # fmt: skip
+        self._rules.take(permit, now)
+        self._flying[permit.number] = permit
+        return permit
+
+    async def _wait(self, until: float) -> None:
+        """Wait for a time, or for anything that may have changed it."""
+        loop = asyncio.get_running_loop()
+        self._waker = waker = loop.create_future()
+        timer = None
+        if not math.isinf(until):
+            delay = min(LOOK_AGAIN, until - self._times.clock.monotonic())
+            timer = loop.call_later(max(TICK, delay), _wake, waker)
+        try:
+            await waker
+        finally:
+            self._waker = None
+            if timer is not None:
+                timer.cancel()
+
+    def _changed(self) -> None:
+        self._line.changed()
+        if self._waker is not None:
+            _wake(self._waker)
+
+    # After the request
+
+    def written(self, permit: Permit) -> None:
+        """The request has just gone to the socket (optional; tightens the pad)."""
+        if self._rules.requests.per_minute is not None:
+            self._rules.requests.written(permit, self._times.now())
+
+    def report(
+        self,
+        permit: Permit,
+        verdict: Verdict | None,
+        *,
+        tokens: int | None,
+        cost_usd: float | None,
+        images: Sequence[str],
+    ) -> None:
+        """What came of a permit; None = no reply came, and the request stays spent."""
+        flying = self._flying.pop(permit.number, None)
+        if flying is None:
+            return
+        now = self._times.now()
+        outcome = self._rules.report(flying, verdict, (tokens, cost_usd), images, now)
+        if self._kept is not None:
+            self._record(flying, outcome, now, self._kept)
+        if verdict is not None and verdict.kind is Kind.BUDGET:
+            self._budget(verdict, now)
+        self._changed()
+
+    def _record(self, permit: Permit, outcome: Outcome, now: Now, kept: Kept) -> None:
+        """Tell the ledger; at once where others must hear it."""
+        pending, verdict = kept.ledger.pending, outcome.verdict
+        if verdict is None:
+            return
+        if permit.row is not None:
+            pending.answered.append(permit.row)
+        if verdict.kind not in LIMITED:
+            return
+        pending.refused.append(permit.days)
+        names = kept.names
+        scope = names.account if verdict.scope is Scope.ACCOUNT else names.model
+        if verdict.kind in DAY:
+            view = self._rules.daily.view
+            pending.holds[scope] = (view.hold_until, view.hold_limit)
+        else:
+            pending.pauses[scope] = self._rules.pauses.until - now.mono + now.uptime
+        kept.ledger.write_soon()
+
+    def _budget(self, verdict: Verdict, now: Now) -> None:
+        """A budget that resets at a told instant."""
+        resume = None
+        if verdict.until is not None and verdict.until > now.low:
+            resume = verdict.until + MARGIN + max(0.0, now.wall - now.low)
+        words = verdict.message or "the key's budget is spent"
+        message = words if resume is None else f"{words}; {resume_words(resume)}"
+        self.stop(StopReason(exit=Exit.LATER, message=message, resume_after=resume))
+
+    def give_back(
+        self, permit: Permit, verdict: Verdict | None = None, *, images: Sequence[str] = ()
+    ) -> None:
+        """It is certain that nothing was sent. With a verdict, that is one more sign of weather."""
+        flying = self._flying.pop(permit.number, None)
+        if flying is None:
+            return
+        self._rules.give_back(flying, verdict, images, self._times.now())
+        if self._kept is not None and flying.row is not None:
+            self._kept.ledger.pending.returned.append((flying.row, flying.days))
+        self._changed()
+
+    def heard_date(self, date: float, permit: Permit) -> None:
+        """The `Date` header (epoch s) of the reply to `permit`, just received."""
+        server = self._times.server
+        if not server.heard_date(date, permit.uptime, self._times.uptime.seconds()):
+            if server.denied >= DENIED and self._kept is not None:
+                self.stop(StopReason(exit=Exit.LATER, message=self._denied(date)))
+            return
+        now = self._times.now()
+        for flying in list(self._flying.values()):
+            self._count_also(flying, now)
+        self._changed()
+
+    def _denied(self, date: float) -> str:
+        return (
+            f"this machine's clock says {utc(self._times.clock.now())}, the service's answers say "
+            f"{utc(date)}: set the clock, then run again"
+        )
+
+    def _count_also(self, permit: Permit, now: Now) -> Permit:
+        """A request in flight may count on another day than we thought when it was reserved."""
+        age = now.uptime - permit.uptime
+        then = now._replace(low=now.low - age, high=now.high - age)
+        more = tuple(day for day in self._rules.daily.days(then) if day not in permit.days)
+        if more:
+            permit = self._flying[permit.number] = permit._replace(days=permit.days + more)
+            self._rules.daily.count(more, 1)
+            if self._kept is not None:
+                self._kept.ledger.pending.also.extend(more)
+        return permit
+
+    # The run's end, and looking in
+
+    def stop(self, reason: StopReason) -> None:
+        """End the run: every waiting `permit` raises Stopped now. The first reason stays."""
+        if self.reason is None:
+            self.reason = reason
+            self.stopped.set()
+            self._changed()
+
+    def succeeded_since(self, monotonic: float) -> bool:
+        """Has the service answered anybody since then?"""
+        return self._rules.weather.last_success >= monotonic
+
+    def suspects_outage(self) -> bool:
+        """So many attempts at so many images failed that the service, not they, is the reason:
+        only probes go."""
+        return self._rules.weather.closed
+
+    def snapshot(self) -> dict[str, object]:
+        """The state of all limits, for progress and status. Instants are epoch seconds."""
+        return {**self._rules.facts(self._times.now()), "queued": self._queued + len(self._line)}
+
+    def hear_notices(self, ledger: LedgerThread) -> None:
+        """Log and keep what the ledger has to say."""
+        while ledger.notices:
+            notice = ledger.notices.pop(0)
+            log.warning("%s", notice)
+            self.notices.append(notice)
+
+
+def _wake(waker: asyncio.Future[None]) -> None:
+    if not waker.done():
+        waker.set_result(None)
+
+
+@asynccontextmanager
+async def open_gate(
+    settings: QuotaSettings,
+    limits: Limits,
+    *,
+    account: str | None,
+    model: str,
+    output: str,
+    patience: float,
+    clock: Clock,
+    rng: random.Random,
+    state: Path,
+    spent_usd: float = 0.0,
+    uptime: Uptime | None = None,
+) -> AsyncIterator[Gate]:
+    """The gate of one endpoint. `account`: hash of base URL and key; None: no ledger at all.
+
+    spent_usd: what this job has spent before; state: folder of the ledger. Raises OutputError.
+    """
+    if uptime is None:
+        uptime = uptime_of(clock)
+    quota_limits = quota_limits_of(settings, limits)
+    setup = Setup(
+        quota_limits=quota_limits,
+        patience=patience,
+        wait_when_spent=settings.when_spent == "wait",
+        spent_usd=spent_usd,
+        rng=rng,
+    )
+    if account is None or not quota_limits.shared:
+        server = ServerTime.trusting(clock.now(), uptime.seconds())
+        gate = Gate(setup, Times(clock=clock, uptime=uptime, server=server), None)
+        await gate.begin(limits)
+        yield gate
+        return
+    names = names_of(account, model, output, limits)
+    with ThreadPoolExecutor(1, thread_name_prefix="ledger") as thread:
+        loop = asyncio.get_running_loop()
+        ledger = await loop.run_in_executor(thread, Ledger, state, names, uptime, clock.now())
+        kept = LedgerThread(ledger, thread)
+        try:
+            server = await kept.clock()
+            times = Times(clock=clock, uptime=uptime, server=server)
+            gate = Gate(setup, times, Kept(ledger=kept, names=names))
+            await gate.begin(limits)
+            yield gate
+        finally:
+            await kept.close()

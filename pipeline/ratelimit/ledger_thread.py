@@ -1,0 +1,107 @@
+"""The ledger, off the event loop: one thread, one transaction for whatever has come together.
+
+What happened to earlier permits waits for the next reservation and is committed with it, so a
+paced run pays one commit a request. What others must hear at once (a spent day, a pause) is
+written without waiting. An error of such a write is raised by the next call, never lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from pipeline.errors import OutputError
+from pipeline.ratelimit.ledger import Ledger
+from pipeline.ratelimit.reservations import LedgerUpdates, Reservation, ReservationRequest
+from pipeline.ratelimit.rules.daily import DayView
+from pipeline.ratelimit.server_time import ServerTime
+
+
+class LedgerThread:
+    """An open ledger and its thread. Made and closed by `open_gate`."""
+
+    def __init__(self, ledger: Ledger, thread: ThreadPoolExecutor) -> None:
+        self._ledger, self._thread = ledger, thread
+        #: Grows until the next transaction takes it along.
+        self.pending = LedgerUpdates()
+        self._reserving: asyncio.Future[Reservation] | None = None
+        self._writing: asyncio.Future[None] | None = None
+        self._write_again = False
+        self._error: BaseException | None = None
+
+    @property
+    def notices(self) -> list[str]:
+        return self._ledger.notices
+
+    async def clock(self) -> ServerTime:
+        """What is known of the service's clock."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._ledger.clock)
+
+    async def look(self, days: Sequence[str], told: int | None) -> tuple[DayView, int]:
+        """See `Ledger.look`."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._ledger.look, days, told
+        )
+
+    async def reserve(self, claim: ReservationRequest) -> Reservation:
+        """A reservation on the disk, or why there is none. Raises OutputError.
+
+        If the caller is cancelled meanwhile, the reservation is given back: nothing was sent.
+        """
+        if self._error is not None:
+            raise self._error
+        pending, self.pending = self.pending, LedgerUpdates()
+        self._reserving = job = asyncio.get_running_loop().run_in_executor(
+            self._thread, self._ledger.reserve, claim, pending
+        )
+        try:
+            return await asyncio.shield(job)
+        except asyncio.CancelledError:
+            job.add_done_callback(lambda done: self._return(done, claim))
+            raise
+        except OutputError as error:
+            self._error = error
+            raise
+
+    def _return(self, done: asyncio.Future[Reservation], claim: ReservationRequest) -> None:
+        if done.cancelled() or done.exception() is not None:
+            return
+        row = done.result().row
+        if row is not None:
+            self.pending.returned.append((row, claim.days))
+
+    def write_soon(self) -> None:
+        """Start writing what is pending; if a write is under way, after it."""
+        if self._writing is not None:
+            self._write_again = True
+            return
+        if not self.pending:
+            return
+        pending, self.pending = self.pending, LedgerUpdates()
+        self._writing = asyncio.get_running_loop().run_in_executor(
+            self._thread, self._ledger.write, pending
+        )
+        self._writing.add_done_callback(self._written)
+
+    def _written(self, done: asyncio.Future[None]) -> None:
+        self._writing = None
+        if not done.cancelled() and (error := done.exception()) is not None:
+            self._error = error
+        elif self._write_again:
+            self._write_again = False
+            self.write_soon()
+
+    async def close(self) -> None:
+        """Write what is left and close. Raises OutputError if something could not be written."""
+        loop = asyncio.get_running_loop()
+        if self._reserving is not None:
+            # Cancelled in the middle of a reservation: it is given back first.
+            await asyncio.wait([self._reserving])
+        try:
+            # One thread: this comes after whatever is under way.
+            await loop.run_in_executor(self._thread, self._ledger.write, self.pending)
+        finally:
+            await loop.run_in_executor(self._thread, self._ledger.close)
+        if self._error is not None:
+            raise self._error

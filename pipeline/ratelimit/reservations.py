@@ -1,0 +1,70 @@
+"""What the gate and the ledger say to each other."""
+
+from __future__ import annotations
+
+from dataclasses import field
+
+from pipeline.ratelimit.rules.base import Row
+from pipeline.ratelimit.rules.daily import DayView
+from pipeline.ratelimit.server_time import ServerTime
+from pipeline.values import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservationRequest:
+    """A request that wants a reservation."""
+
+    days: tuple[str, ...]
+    #: When the days were worked out.
+    uptime: float
+    #: The wall clock, and the service's at the earliest, then.
+    wall: float
+    low: float
+    #: At most `count` in `window` seconds, `spacing` apart with `burst` at once; count 0 = no
+    #: minute limit.
+    count: int
+    window: float
+    spacing: float
+    burst: int
+    per_day: int | None
+    per_job: int | None
+
+
+@dataclass(slots=True)
+class LedgerUpdates:
+    """What has happened since the last transaction and goes along with the next."""
+
+    #: Rows are (generation of the file, id).
+    answered: list[Row] = field(default_factory=list)
+    #: Refusals: the days that they count on.
+    refused: list[tuple[str, ...]] = field(default_factory=list)
+    #: Given back: row, days.
+    returned: list[tuple[Row, tuple[str, ...]]] = field(default_factory=list)
+    #: Committed so slowly that the request left at this uptime.
+    late: list[tuple[Row, float]] = field(default_factory=list)
+    #: Counted on one more day, as the service's clock turned out to be elsewhere.
+    also: list[str] = field(default_factory=list)
+    #: scope -> (until, told limit).
+    holds: dict[str, tuple[float, int | None]] = field(default_factory=dict)
+    #: scope -> until (uptime).
+    pauses: dict[str, float] = field(default_factory=dict)
+    clock: tuple[ServerTime, float] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.answered or self.refused or self.returned or self.also
+            or self.late or self.holds or self.pauses or self.clock
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """The ledger's answer to a claim."""
+
+    #: The reservation, or None: not now.
+    row: Row | None
+    #: Uptime at which asking again makes sense; None with `row` None: see the view.
+    wait_until: float | None
+    #: Uptime until which another process was told to pause.
+    paused_until: float | None
+    view: DayView

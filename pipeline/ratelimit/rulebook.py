@@ -1,0 +1,97 @@
+"""All rules of one gate together: the latest answer counts, and each is told everything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.errors import StopReason
+from pipeline.ratelimit.reservations import ReservationRequest
+from pipeline.ratelimit.rules import RULES
+from pipeline.ratelimit.rules.backoff import Backoff
+from pipeline.ratelimit.rules.base import LIMITED, Ask, Counts, Now, Outcome, Permit, Rule, Setup
+from pipeline.ratelimit.rules.circuit_breaker import CircuitBreaker
+from pipeline.ratelimit.rules.daily import Daily
+from pipeline.ratelimit.rules.requests import Requests
+from pipeline.verdict import Verdict
+
+
+class Rulebook:
+    """The rules by name; four of them the gate also knows by themselves."""
+
+    def __init__(self, setup: Setup) -> None:
+        rules: dict[str, Rule] = {name: rule(setup) for name, rule in RULES.items()}
+        self._all = tuple(rules.values())
+        self._each = tuple(rule for rule in self._all if not rule.idle)
+        self._counting = tuple(rule for rule in self._each if isinstance(rule, Counts))
+        self._per_job = setup.quota_limits.per_job
+        requests, daily = rules["requests"], rules["daily"]
+        weather, pauses = rules["weather"], rules["pauses"]
+        assert isinstance(requests, Requests)
+        assert isinstance(daily, Daily)
+        assert isinstance(weather, CircuitBreaker)
+        assert isinstance(pauses, Backoff)
+        self.requests, self.daily, self.weather, self.pauses = requests, daily, weather, pauses
+        #: When the last episode of refusals began.
+        self._episode = float("-inf")
+
+    def opens_at(self, ask: Ask, now: Now) -> float | StopReason:
+        """When `ask` may go, by all rules."""
+        latest = 0.0
+        for rule in self._each:
+            at = rule.opens_at(ask, now)
+            if isinstance(at, StopReason):
+                return at
+            if at > latest:
+                latest = at
+        return latest
+
+    def take(self, permit: Permit, now: Now) -> None:
+        for rule in self._counting:
+            rule.take(permit, now)
+
+    def report(
+        self, permit: Permit, verdict: Verdict | None, spent: tuple[int | None, float | None],
+        images: Sequence[str], now: Now,
+    ) -> Outcome:  # fmt: skip
+        """Tell every rule; `spent` is tokens and dollars as the service counts them."""
+        kind = None if verdict is None else verdict.kind
+        fresh = kind in LIMITED and permit.at > self._episode
+        if fresh:
+            self._episode = now.mono
+        outcome = Outcome(verdict, kind, *spent, images, fresh)
+        for rule in self._each:
+            rule.report(permit, outcome, now)
+        return outcome
+
+    def give_back(
+        self, permit: Permit, verdict: Verdict | None, images: Sequence[str], now: Now
+    ) -> None:
+        """Nothing was sent; if it was tried (a verdict), the weather hears of it."""
+        for rule in self._each:
+            if verdict is not None and rule is self.weather:
+                rule.report(permit, Outcome(verdict, verdict.kind, None, None, images, False), now)
+            else:
+                rule.give_back(permit, now)
+
+    def claim(self, now: Now) -> ReservationRequest:
+        """What to ask of the ledger for one request."""
+        requests = self.requests
+        paced = requests.per_minute is not None
+        return ReservationRequest(
+            days=self.daily.days(now),
+            uptime=now.uptime,
+            wall=now.wall,
+            low=now.low,
+            count=requests.count if paced else 0,
+            window=requests.window if paced else 0.0,
+            spacing=requests.spacing if paced else 0.0,
+            burst=requests.burst if paced else 1,
+            per_day=self.daily.limit,
+            per_job=self._per_job,
+        )
+
+    def facts(self, now: Now) -> dict[str, object]:
+        facts: dict[str, object] = {}
+        for rule in self._all:
+            facts.update(rule.facts(now))
+        return facts

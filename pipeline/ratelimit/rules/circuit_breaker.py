@@ -1,0 +1,130 @@
+"""Outages: many attempts over several images without a success close the gate.
+
+While it is closed one probe goes, after 30 s, then after twice as long, up to 5 min; any sign
+of life opens it again. After `patience` without a success the run ends, with nothing marked as
+failed. One bad image is no weather, so several images must be involved; limits are no weather
+either, they are waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipeline.errors import Exit, StopReason
+from pipeline.ratelimit.rules.base import (
+    DAY,
+    MINUTE,
+    NEVER,
+    SUCCESS,
+    Ask,
+    Now,
+    Outcome,
+    Permit,
+    Setup,
+)
+from pipeline.verdict import Kind
+
+#: Attempts without a success, and images among them, that close the gate.
+ATTEMPTS, IMAGES = 20, 5
+PROBE_FIRST, PROBE_GROWTH, PROBE_CEILING = 30.0, 2.0, 300.0
+#: Failures of the service, not of an image.
+FAILURES = frozenset({Kind.TRANSIENT, Kind.EMPTY, Kind.MALFORMED, None})
+LIMITS = MINUTE | DAY
+
+
+class CircuitBreaker:
+    """The rule `weather`."""
+
+    idle = False
+
+    def __init__(self, setup: Setup) -> None:
+        self._patience = setup.patience
+        self._rng = setup.rng
+        self.last_success = float("-inf")
+        self._failed = 0
+        self._images: set[str] = set()
+        #: Of the first failure since the last success.
+        self._since: float | None = None
+        self._probe_at: float | None = None
+        self._probe_wait = PROBE_FIRST
+        #: Number of the permit that probes.
+        self._probe: int | None = None
+        self._over: StopReason | None = None
+
+    @property
+    def closed(self) -> bool:
+        return self._probe_at is not None
+
+    def opens_at(self, ask: Ask, now: Now) -> float | StopReason:
+        if self._probe_at is None:
+            return now.mono
+        if self._over is not None:
+            return self._over
+        return self._probe_at if self._probe is None else NEVER
+
+    def take(self, permit: Permit, now: Now) -> None:
+        if self._probe_at is not None:
+            self._probe = permit.number
+
+    def report(self, permit: Permit, outcome: Outcome, now: Now) -> None:
+        probe = permit.number == self._probe
+        if probe:
+            self._probe = None
+        if outcome.kind in SUCCESS:
+            self.last_success = now.mono
+            self._open()
+        elif outcome.kind in FAILURES:
+            self.failed(outcome.images, now, words=_words(outcome), probe=probe)
+        elif outcome.kind is Kind.UPSTREAM:
+            # The gateway lives, its provider does not: says nothing while the gate is open.
+            if probe:
+                self.failed(outcome.images, now, words=_words(outcome), probe=True)
+        elif self.closed and (probe or outcome.kind not in LIMITS):
+            # About one image or one limit: the service is there.
+            self._open()
+
+    def failed(self, images: object, now: Now, *, words: str, probe: bool = False) -> None:
+        """One more attempt without a success."""
+        self._failed += 1
+        if self._since is None:
+            self._since = now.mono
+        if len(self._images) < IMAGES and isinstance(images, (list, tuple)):
+            self._images.update(images)
+        if self._probe_at is None:
+            if self._failed >= ATTEMPTS and len(self._images) >= IMAGES:
+                self._next_probe(now, PROBE_FIRST)
+            else:
+                return
+        elif probe:
+            self._next_probe(now, min(PROBE_CEILING, self._probe_wait * PROBE_GROWTH))
+        if now.mono - self._since >= self._patience:
+            minutes = (now.mono - self._since) / 60
+            self._over = StopReason(
+                exit=Exit.SERVICE,
+                message=f"no answer worth the name for {minutes:.0f} min "
+                f"({self._failed} attempts); last: {words}",
+            )
+
+    def _next_probe(self, now: Now, wait: float) -> None:
+        assert self._since is not None
+        self._probe_wait = wait
+        # Up to a tenth late, so that several runs do not probe together; and once at the end.
+        at = now.mono + wait * (1.0 + 0.1 * self._rng.random())
+        self._probe_at = max(now.mono, min(at, self._since + self._patience))
+
+    def _open(self) -> None:
+        self._failed, self._since, self._probe_at, self._over = 0, None, None, None
+        self._images.clear()
+
+    def give_back(self, permit: Permit, now: Now) -> None:
+        if permit.number == self._probe:
+            self._probe = None
+
+    def facts(self, now: Now) -> Mapping[str, object]:
+        return {"weather": "closed" if self.closed else "open", "failed_in_a_row": self._failed}
+
+
+def _words(outcome: Outcome) -> str:
+    if outcome.verdict is None:
+        return "no reply"
+    return outcome.verdict.message or outcome.verdict.kind.value

@@ -1,0 +1,97 @@
+"""The line of those who wait for a slot, tokens or better weather: nothing has to be written for
+them and nothing spaced, so that the head of the line is let in by whoever made room, without
+being woken in vain."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable
+
+from pipeline.errors import Stopped
+from pipeline.ratelimit.rules.base import Ask, Permit
+
+#: Longest sleep before the clocks are looked at again: wall clocks are set, machines sleep.
+LOOK_AGAIN = 60.0
+#: Shortest sleep: timers may fire a little early, which must not become a busy loop.
+TICK = 0.001
+
+
+class WaitQueue:
+    """First come, first served."""
+
+    def __init__(
+        self, leave: Callable[[Ask], Permit | float], give_back: Callable[[Permit], None]
+    ) -> None:
+        """leave: a permit, or seconds until there may be one (infinite: not before a report);
+        raises Stopped."""
+        self._leave, self._give_back = leave, give_back
+        self._places: deque[tuple[Ask, asyncio.Future[Permit]]] = deque()
+        self._alarm: asyncio.TimerHandle | None = None
+        #: `admit` is about to be called.
+        self._called = False
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    async def wait(self, ask: Ask) -> Permit:
+        """A permit, in turn: at once if nobody waits and nothing is in the way. Raises Stopped."""
+        if not self._places:
+            leave = self._leave(ask)
+            if isinstance(leave, Permit):
+                return leave
+            self._look_again(leave)
+        place: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
+        self._places.append((ask, place))
+        try:
+            return await place
+        except asyncio.CancelledError:
+            if not place.cancelled() and place.exception() is None:
+                self._give_back(place.result())
+            self.admit()
+            raise
+
+    def changed(self) -> None:
+        """There may be room. Answers land many at a time: it is looked at once for all of them."""
+        if self._places and not self._called:
+            self._called = True
+            asyncio.get_running_loop().call_soon(self.admit)
+
+    def admit(self) -> None:
+        """Let in as many from the head of the line as may go now."""
+        self._called = False
+        while self._places:
+            ask, place = self._places[0]
+            if place.done():  # its worker was cancelled
+                self._places.popleft()
+                continue
+            try:
+                leave = self._leave(ask)
+            except Stopped as stopped:
+                self._send_away(str(stopped))
+                return
+            if not isinstance(leave, Permit):
+                self._look_again(leave)
+                return
+            self._places.popleft()
+            place.set_result(leave)
+
+    def _send_away(self, why: str) -> None:
+        """The run is ending: nobody gets a permit any more."""
+        for _, place in self._places:
+            if not place.done():
+                place.set_exception(Stopped(why))
+        self._places.clear()
+
+    def _look_again(self, seconds: float) -> None:
+        """Admit again in so many seconds; if they are infinite, only a report can change that."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if not math.isinf(seconds):
+            loop = asyncio.get_running_loop()
+            self._alarm = loop.call_later(max(TICK, min(LOOK_AGAIN, seconds)), self.admit)
+
+
+__all__ = ["LOOK_AGAIN", "TICK", "WaitQueue"]

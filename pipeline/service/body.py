@@ -1,0 +1,111 @@
+"""The body of an answer: unpacked, and read as JSON with whatever gateways put around it.
+
+An answer that is whole has been paid for: what stands before and after it, or what a strict
+reader does not like in it, is no reason to throw it away.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import Any
+
+import orjson
+
+from pipeline.errors import NoReply
+
+#: What is asked for in `Accept-Encoding`, and the window bits by which zlib reads it.
+ENCODINGS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+#: Control characters inside of strings are no reason to refuse all of it.
+_LENIENT = json.JSONDecoder(strict=False)
+
+
+def unpacked(data: bytes, encoding: str, most: int) -> bytes:
+    """The body as it was before `Content-Encoding`, at most `most` bytes and one more.
+
+    What follows a whole gzip member is left out. NoReply when it was packed in a way that was
+    not asked for, or is damaged.
+    """
+    names = [name for part in encoding.split(",") if (name := part.strip().lower())]
+    for name in reversed(names):
+        if name == "identity" or data.lstrip()[:1] in (b"{", b"["):
+            continue  # some say it is packed when it is not
+        if name not in ENCODINGS:
+            shown = name[:20] if name.isalnum() else "something unknown"
+            words = f"the answer is compressed with {shown}, which was not asked for"
+            raise NoReply("server_error", words, sent=True)
+        data = _inflated(data, ENCODINGS[name], most)
+    return data
+
+
+def _inflated(data: bytes, window: int, most: int) -> bytes:
+    if window == 15 and data[:1] and data[0] & 15 != 8:
+        window = -15  # without the head that the standard asks for
+    reader = zlib.decompressobj(window)
+    try:
+        return reader.decompress(data, most + 1)
+    except zlib.error:
+        raise NoReply("server_error", "the answer's compression is damaged", sent=True) from None
+
+
+def json_of(body: bytes) -> Any:
+    """The JSON value of a body, None when there is none.
+
+    Blanks, a byte order mark and comment lines (`: keep-alive`) may stand around it; an event
+    stream is read as one completion; half of a surrogate pair is read as U+FFFD.
+    """
+    text = body.strip().removeprefix(_BYTE_ORDER_MARK).strip()
+    plain = _without_comments(text)
+    if not plain:
+        return None
+    try:
+        return orjson.loads(plain)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return _mended(loads(plain))
+    except ValueError:
+        pass
+    from pipeline.service.sse import read_stream
+
+    return _mended(read_stream(text))
+
+
+def loads(text: bytes) -> Any:
+    """JSON, also where halves of characters stand in it; ValueError when it is none."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        if text[:1] not in (b"{", b"["):
+            raise
+    try:
+        whole = text.decode("utf-8", "replace")
+        value, end = _LENIENT.raw_decode(whole)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if any(line.strip(" \t\r\0") and line[:1] != ":" for line in whole[end:].split("\n")):
+        raise ValueError("more than one value")
+    return value
+
+
+def _without_comments(text: bytes) -> bytes:
+    """The text from its first line that is no comment."""
+    while text[:1] == b":":
+        text = text.partition(b"\n")[2].lstrip()
+    return text
+
+
+def _mended(value: Any) -> Any:
+    """The value with U+FFFD for each half of a surrogate pair."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return value
+    if isinstance(value, list):
+        return [_mended(entry) for entry in value]
+    if isinstance(value, dict):
+        return {_mended(name): _mended(entry) for name, entry in value.items()}
+    return value

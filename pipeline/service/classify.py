@@ -1,0 +1,216 @@
+"""A response -> its one class. Pure, and never raises: a body is evidence, not a contract.
+
+The order of the questions matters and is the page below (`classify`): a success is looked for
+first, also inside a 200 that carries an error; then what the service says (`error.code`,
+`error_type`, the message, the upstream's own body inside `metadata.raw`); the HTTP status is
+the last resort. Bodies and wordings: OpenRouter's "Errors and debugging" and captures of
+2024-2026; Google's `google.rpc` error details; LiteLLM, vLLM and Ollama as they answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pipeline.model import Completion, Reply
+from pipeline.service import retry_after as waits
+from pipeline.service import wording
+from pipeline.service.body import json_of
+from pipeline.service.completion import completion_of
+from pipeline.service.error_body import Evidence, error_in, evidence_of
+from pipeline.service.wording import PASSING, finish_kind, status_class
+from pipeline.verdict import Kind, Scope, Verdict
+
+MESSAGE_CHARS = 400
+
+
+def classify(reply: Reply, *, now: float) -> tuple[Verdict, Completion | None]:
+    """What this response is, and the completion in it, if there is one.
+
+    now: epoch seconds at which the reply came, for instants that it names.
+    """
+    value = json_of(reply.body)
+    completion = completion_of(value)
+    if completion is not None and reply.status == 200 and error_in(value) is None:
+        return _of_completion(completion), completion
+    found = evidence_of(value, reply)
+    if 300 <= reply.status < 400:
+        words = f"HTTP {reply.status}: the service redirects; set endpoint.base_url to its address"
+        return Verdict(kind=Kind.CONFIG_FATAL, scope=Scope.MODEL, message=words), None
+    if reply.status >= 400 or found.is_error:
+        if completion is not None and finish_kind(completion.native_finish_reason) is Kind.SAFETY:
+            return replace(
+                _of_error(found, reply, now), kind=Kind.SAFETY, scope=Scope.ITEM, code="safety"
+            ), completion
+        return _of_error(found, reply, now), completion
+    if completion is None:
+        return _unreadable(value, reply, found), None
+    return _of_completion(completion), completion
+
+
+def _unreadable(value: Any, reply: Reply, found: Evidence) -> Verdict:
+    """A 200 without a completion and without an error: padding, a cut body, HTML, no choices."""
+    if isinstance(value, dict):
+        return Verdict(
+            kind=Kind.EMPTY, scope=Scope.ITEM, code="empty", message="the answer has no choices"
+        )
+    text = reply.body.strip()
+    if not text:
+        words = "the answer is blank"
+    elif text[:1] == b"<":
+        words = "the answer is a web page"
+    else:
+        words = "the answer is not whole JSON"
+    return Verdict(kind=Kind.MALFORMED, scope=Scope.ITEM, code="malformed", message=words)
+
+
+def _of_completion(completion: Completion) -> Verdict:
+    """A success, or what only looks like one."""
+    word, native = completion.finish_reason, completion.native_finish_reason
+    kinds = {finish_kind(word), finish_kind(native)}
+    text = completion.content.strip()
+    if Kind.SAFETY in kinds:
+        message = f"stopped by the service's filter ({native or word})"[:MESSAGE_CHARS]
+        return Verdict(kind=Kind.SAFETY, scope=Scope.ITEM, code="safety", message=message)
+    if completion.refusal and not text:
+        refusal = completion.refusal[:MESSAGE_CHARS]
+        return Verdict(kind=Kind.REFUSED, scope=Scope.ITEM, code="refused", message=refusal)
+    if Kind.TRANSIENT in kinds:
+        message = f"the provider broke off ({native or word})"[:MESSAGE_CHARS]
+        return Verdict(kind=Kind.TRANSIENT, scope=Scope.ITEM, code="server_error", message=message)
+    if Kind.TRUNCATED in kinds:
+        if text:
+            return Verdict(kind=Kind.TRUNCATED, code="truncated", message="cut at max_tokens")
+        return Verdict(
+            kind=Kind.NO_ROOM, scope=Scope.ITEM, code="truncated", message=_no_room(completion)
+        )
+    if not text:
+        message = _only_reasoning(completion) if completion.reasoning else "the caption is empty"
+        return Verdict(
+            kind=Kind.EMPTY,
+            scope=Scope.ITEM,
+            code="empty",
+            message=message,
+            systemic=completion.reasoning > 0,
+        )
+    # What the service means by an unknown word is not known: the caption is kept and marked.
+    flags = () if finish_kind(word) else (f"finish:{_plain(word or '')}",)
+    return Verdict(kind=Kind.OK, flags=flags)
+
+
+def _no_room(completion: Completion) -> str:
+    thought = f" ({completion.reasoning} characters of reasoning)" if completion.reasoning else ""
+    return (
+        f"max_tokens was used up before the first word{thought}: raise endpoint.params.max_tokens, "
+        "or switch thinking off (endpoint.params: reasoning_effort: none)"
+    )
+
+
+def _only_reasoning(completion: Completion) -> str:
+    return (
+        f"only reasoning came ({completion.reasoning} characters): switch thinking off "
+        "(endpoint.params: reasoning_effort: none) or take the server's reasoning parser away"
+    )
+
+
+def _plain(word: str) -> str:
+    """A word of the service's that is safe in a list of flags."""
+    return "".join(c if c.isalnum() or c in "_-.:" else "_" for c in word.strip().lower())[:40]
+
+
+def _of_error(found: Evidence, reply: Reply, now: float) -> Verdict:
+    """The class of an error, from the most telling evidence to the least."""
+    kind, scope, code = _told_class(found, reply) or _worded(found.text) or _typed(found)
+    final = forbidden = systemic = False
+    if kind in (Kind.CONFIG_FATAL, Kind.BAD_REQUEST) and found.retryable:
+        kind, scope, code = PASSING
+    elif kind is Kind.ACCOUNT_FATAL:
+        final = found.status == 402 or any(word in found.text for word in wording.NO_CREDIT)
+        forbidden = found.status == 403 and wording.KEY_WORDS.search(found.text) is None
+    elif (kind, scope, code) == PASSING and found.status in (*range(200, 300), 500):
+        # No class of errors says this, and no status: it may be said to every image.
+        systemic = bool(found.message) and wording.PASSES.search(found.text) is None
+    wait, until = waits.told(found, reply.headers, now)
+    message = found.message or f"HTTP {reply.status}"
+    return Verdict(
+        kind=kind,
+        scope=scope,
+        code=code,
+        message=" ".join(message.split())[:MESSAGE_CHARS],
+        wait=wait,
+        until=until,
+        limit=found.limit,
+        final=final,
+        forbidden=forbidden,
+        systemic=systemic,
+    )
+
+
+def _told_class(found: Evidence, reply: Reply) -> wording.Class | None:
+    """The class that a field of the error tells by itself."""
+    if found.zero_limit:
+        return Kind.CONFIG_FATAL, Scope.MODEL, None
+    if found.per_day:
+        return Kind.MODEL_DAY, Scope.MODEL, None
+    if found.per_minute:
+        return Kind.MODEL_MINUTE, Scope.MODEL, None
+    if found.resets_at is not None and found.status in (402, 403, 429):
+        return Kind.BUDGET, Scope.ACCOUNT, None
+    return None
+
+
+def _worded(text: str) -> wording.Class | None:
+    """The class of words that mean the same with every status."""
+    for words, kind, scope, code in wording.TEXT:
+        if any(word in text for word in words):
+            return kind, scope, code
+    if wording.BLIND.search(text):
+        return Kind.CONFIG_FATAL, Scope.MODEL, None
+    return None
+
+
+def _typed(found: Evidence) -> wording.Class:
+    """The class by type, status and whatever the words add to them."""
+    status, text = found.status, found.text
+    if found.moderated:
+        return Kind.SAFETY, Scope.ITEM, "safety"
+    if found.is_page and status in (403, 429):
+        # The edge in front of the service blocks a burst; it is not the service's own word.
+        return PASSING
+    if status == 429 and found.gateway_limit:
+        return Kind.ACCOUNT_MINUTE, Scope.ACCOUNT, None
+    typed = wording.TYPES.get(found.error_type)
+    if status == 429:
+        if typed is not None and typed[0] is Kind.ACCOUNT_FATAL:
+            return typed
+        day, minute = wording.DAY_LIMIT.search(text), wording.MINUTE_LIMIT.search(text)
+        if bool(day) is not bool(minute):
+            return Kind.MODEL_DAY if day else Kind.MODEL_MINUTE, Scope.MODEL, None
+        return typed or status_class(status)
+    class_ = typed or status_class(status)
+    if class_[0] in (Kind.BAD_REQUEST, Kind.TRANSIENT) and wording.IMAGE.search(text):
+        return Kind.IMAGE_REJECTED, Scope.ITEM, "image_rejected"
+    if class_[0] in (Kind.BAD_REQUEST, Kind.CONFIG_FATAL) and wording.PASSES.search(text):
+        return PASSING
+    return class_
+
+
+def headers_kept(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that carry meaning, lower-case: limits, waits, ids, dates, type."""
+    kept = {}
+    for name, value in headers.items():
+        low = name.lower()
+        if low in _KEPT or low.startswith("x-ratelimit-"):
+            # Bytes that are no UTF-8 come as lone surrogates, which no file can hold.
+            short = value[:500]
+            kept[low] = short if short.isascii() else short.encode("utf-8", "replace").decode()
+    return kept
+
+
+_KEPT = frozenset(
+    [
+        *("retry-after", "retry-after-ms", "llm_provider-retry-after"),
+        *("date", "x-generation-id", "content-type", "cf-ray"),
+    ]
+)

@@ -1,0 +1,82 @@
+"""The completion inside a body, in the dialects that are met. Never raises."""
+
+from __future__ import annotations
+
+from sys import intern
+from typing import Any
+
+from pipeline.model import Completion
+
+
+def completion_of(value: Any) -> Completion | None:
+    """The completion of a chat response, None when there is none to read."""
+    if not isinstance(value, dict):
+        return None
+    choices = value.get("choices")
+    provider = value.get("provider")
+    if not choices and isinstance(provider, dict):
+        # Seen: the real completion nested inside `provider`.
+        return completion_of(provider)
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        return None
+    choice = choices[0]
+    message = choice.get("message")
+    message = message if isinstance(message, dict) else {}
+    usage = value.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    return Completion(
+        content=_text(message.get("content")),
+        finish_reason=_word(choice.get("finish_reason")),
+        native_finish_reason=_word(choice.get("native_finish_reason")),
+        refusal=_string(message.get("refusal")),
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        completion_tokens=_count(usage.get("completion_tokens")),
+        cost_usd=_money(usage.get("cost")),
+        served_model=_word(value.get("model")),
+        provider=_word(provider),
+        generation_id=_string(value.get("id")),
+        reasoning=_reasoning(message),
+    )
+
+
+def _reasoning(message: dict[str, Any]) -> int:
+    """Characters of reasoning in a field of its own (vLLM and DeepSeek, OpenRouter and Ollama)."""
+    texts = (message.get(name) for name in ("reasoning_content", "reasoning"))
+    return max((len(text) for text in texts if isinstance(text, str)), default=0)
+
+
+def _text(content: Any) -> str:
+    """`content` as text: a string, or the text parts of a list; reasoning parts do not count."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(
+            part["text"]
+            for part in content
+            if isinstance(part, dict)
+            and part.get("type", "text") in ("text", "output_text")
+            and isinstance(part.get("text"), str)
+        )
+    return ""
+
+
+def _string(value: Any) -> str | None:
+    return value[:500] if isinstance(value, str) and value else None
+
+
+def _word(value: Any) -> str | None:
+    """A string that nearly every answer repeats: all of them share one."""
+    text = _string(value)
+    return None if text is None else intern(text)
+
+
+def _count(value: Any) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if 0 <= value < 1e12 else None
+
+
+def _money(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value < 1e6 else None

@@ -1,0 +1,100 @@
+"""Where requests go and with which key. The key lives in a `Secret` and nowhere else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from pipeline.errors import JobError, KeyTrouble
+from pipeline.service.address import canonical, is_loopback
+from pipeline.service.key_hosts import foreign_host
+from pipeline.service.profiles import PROFILES, Profile
+from pipeline.service.settings import EndpointSettings
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Secret:
+    """A string that does not show itself; `reveal` only where the header is made."""
+
+    _value: str
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "***"
+
+    __str__ = __repr__
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A service, an address, a model, and the key."""
+
+    profile: Profile
+    base_url: str
+    settings: EndpointSettings
+    key: Secret | None = field(default=None)
+    #: Was the model chosen by this program (`auto:…`), so that it may choose again?
+    chosen: bool = False
+
+    @property
+    def account(self) -> str:
+        """Names the account in the quota ledger without telling the key: 32 hex."""
+        return self._named(canonical(self.base_url))
+
+    @property
+    def former_account(self) -> str:
+        """Its name in ledgers of earlier versions: by the address as it is written."""
+        return self._named(self.base_url)
+
+    def _named(self, address: str) -> str:
+        key = self.key.reveal() if self.key is not None else ""
+        return hashlib.sha256(f"{address}\n{key}".encode()).hexdigest()[:32]
+
+
+def endpoint_of(settings: EndpointSettings, environ: Mapping[str, str]) -> Endpoint:
+    """Resolve the job's endpoint.
+
+    KeyTrouble (77) when a key is needed and its variable is not set; JobError (78) when a key
+    would travel in the clear.
+    """
+    profile = PROFILES[settings.profile]
+    base = (settings.base_url or profile.base_url or "http://127.0.0.1:0/api/v1").rstrip("/")
+    try:
+        parts = urlsplit(base)
+        good = parts.scheme in ("http", "https") and parts.port != -1  # reading it checks it
+    except ValueError:  # a broken IPv6 address, a port above 65535
+        good = False
+    if not good or not parts.hostname:
+        raise JobError("endpoint.base_url: write http://HOST[:PORT]/… or https://HOST[:PORT]/…")
+    if parts.username or parts.password or parts.query:
+        raise JobError(
+            "endpoint.base_url: no user, password or query here; a key belongs in the environment "
+            "(endpoint.api_key_env)"
+        )
+    if not profile.openrouter_fields:
+        for name in ("fallback_models", "provider"):
+            if getattr(settings, name):
+                raise JobError(
+                    f"endpoint.{name}: only OpenRouter has it, not profile {profile.name}"
+                )
+    variable = settings.api_key_env or profile.key_env
+    value = environ.get(variable, "").strip() if variable else ""
+    local = is_loopback(parts.hostname)
+    if variable and not value and (settings.api_key_env or not local):
+        raise KeyTrouble(
+            f"{variable} is not set: put the {profile.name} key into the environment "
+            f"(export {variable}=…) or into a .env file here"
+        )
+    if value and any(ord(c) < 33 or ord(c) > 126 for c in value):
+        raise KeyTrouble(f"{variable}: a key has no spaces or special characters; set it again")
+    if value and parts.scheme == "http" and not local:
+        raise JobError(f"endpoint.base_url: {base} would send the key unencrypted; use https://")
+    if value and variable and (trouble := foreign_host(variable, base, settings.key_host)):
+        raise JobError(f"endpoint.base_url: {trouble}")
+    return Endpoint(
+        profile=profile, base_url=base, settings=settings, key=Secret(value) if value else None
+    )

@@ -1,0 +1,243 @@
+"""What the service says of the model and the key before the first request that counts.
+
+`/models` and `/key` are free. A service without them is taken as it is, with a warning; a model
+that is gone, cannot see, or costs money unasked ends the run here, with a line that says what
+to do.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from email.utils import parsedate_to_datetime
+
+from pipeline.errors import KeyTrouble, NoReply, ServiceError
+from pipeline.model import Completion, Limits, Reply
+from pipeline.service.body import json_of
+from pipeline.service.client import Client
+from pipeline.service.endpoint import Endpoint
+from pipeline.service.list_models import list_models, refused_key
+from pipeline.service.models import Model, cheapest_first, named, whole
+from pipeline.service.wire import Capabilities
+
+#: Models that were shut down: what a user of the old default reads.
+GONE = {
+    "google/gemini-flash-1.5-8b-exp": (
+        "Google shut down the experimental Gemini 1.5 Flash-8B (its family ended on 2025-09-29)"
+    )
+}
+#: OpenRouter, free models: 20 a minute; 50 a day, 1,000 once 10 credits were bought
+#: (openrouter.ai/docs/api_reference/limits).
+FREE_PER_MINUTE, FREE_PER_DAY, FREE_PER_DAY_BOUGHT = 20, 50, 1000
+#: `-exp` slugs without `:free` met limits of their own: 4 to 20 a minute, 80 to 200 a day were
+#: seen in 2024-25; the careful end of the day, the middle of the minute.
+EXP_PER_MINUTE, EXP_PER_DAY = 15, 80
+
+
+#: The remedy where the program chose the model itself. The model is part of an image's identity.
+AGAIN = "run once with --yes to let another free one be chosen (it asks every image again)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What preflight learned."""
+
+    model: Model
+    #: `/key`: has credit ever been bought? None when not told.
+    free_tier: bool | None = None
+    #: `/key`: requests to free models today, and how many there may be.
+    used_today: int | None = None
+    day_limit: int | None = None
+    #: Seconds by which this machine's clock is ahead of the service's; None when not told.
+    clock_off: float | None = None
+    warnings: tuple[str, ...] = field(default=())
+
+
+async def look(client: Client, endpoint: Endpoint, *, patience: float = 0.0) -> Service:
+    """Ask the service about model and key.
+
+    patience: seconds to wait for a service that does not answer at all.
+
+    ServiceError (69): not reachable, model gone or blind. KeyTrouble (77): key refused, or a
+    price where `allow_paid` is false.
+    """
+    warnings: list[str] = []
+    model, record_result = await _model(client, endpoint, patience, warnings)
+    service = Service(model=model, clock_off=_clock_off(record_result))
+    if endpoint.profile.has_key_call:
+        service = await _key(client, service, warnings)
+    _unpaid(model, endpoint)
+    asked = endpoint.settings.params.get("max_tokens")
+    if isinstance(asked, int) and model.max_output is not None and asked > model.max_output:
+        warnings.append(
+            f"endpoint.params.max_tokens is {asked}, and {model.id} answers with at most "
+            f"{model.max_output} tokens"
+        )
+    if model.expires:
+        warnings.append(f"{model.id} is announced to end on {model.expires}")
+    return replace(service, warnings=tuple(warnings))
+
+
+def _unpaid(model: Model, endpoint: Endpoint) -> None:
+    """KeyTrouble for a price that nobody agreed to."""
+    price = _price(model)
+    if price and not endpoint.settings.allow_paid and endpoint.profile.tells_prices:
+        other = AGAIN if endpoint.chosen else "choose a free model (caption-pipeline models)"
+        raise KeyTrouble(
+            f"{model.id} costs money ({price}) and endpoint.allow_paid is false: {other} or set "
+            "allow_paid: true"
+        )
+
+
+def _clock_off(reply: Reply | None) -> float | None:
+    """By the `Date` header, which has whole seconds."""
+    try:
+        date = parsedate_to_datetime(reply.headers["date"]).timestamp() if reply else None
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    return reply.at / 1e6 - date if reply is not None and date is not None else None
+
+
+async def _model(
+    client: Client, endpoint: Endpoint, patience: float, warnings: list[str]
+) -> tuple[Model, Reply | None]:
+    wanted = endpoint.settings.model
+    unknown = Model(id=wanted)
+    if endpoint.profile.models_path is None:
+        return unknown, None
+    models, reply = await list_models(client, endpoint, patience=patience)
+    if not models:
+        warnings.append("the service does not list its models; the model is taken on trust")
+        return unknown, reply
+    model = named(models, wanted)
+    if model is not None:
+        if not model.takes_images:
+            raise ServiceError(f"{wanted} does not take images; {_instead(models, endpoint)}")
+        _fallbacks(models, endpoint)
+        return replace(model, id=wanted), reply
+    if not endpoint.profile.tells_prices:
+        known = ", ".join(model.id for model in models[:5])
+        raise ServiceError(f"{endpoint.base_url} has no model {wanted!r}; it has: {known}")
+    why = GONE.get(wanted, "the service does not list it any more")
+    raise ServiceError(f"the model {wanted} is gone: {why}; {_instead(models, endpoint)}")
+
+
+def _fallbacks(models: list[Model], endpoint: Endpoint) -> None:
+    """A dead id among `models` fails every request, a blind or priced one is found out later."""
+    for name in endpoint.settings.fallback_models if endpoint.profile.openrouter_fields else ():
+        model = named(models, name)
+        if model is None or not model.takes_images:
+            wrong = "is not listed" if model is None else "does not take images"
+            raise ServiceError(f"endpoint.fallback_models: {name} {wrong}; take it out")
+        _unpaid(replace(model, id=name), endpoint)
+
+
+def _instead(models: list[Model], endpoint: Endpoint) -> str:
+    """The remedy: up to five models that take images, cheapest first, then largest context."""
+    able = [model for model in cheapest_first(models) if model.prices is not None]
+    names = ", ".join(m.id + (" (free)" if m.free else "") for m in able[:5])
+    words = "set endpoint.model to one that takes images" + (f", such as {names}" if names else "")
+    return f"{AGAIN}, or {words}" if endpoint.chosen else words
+
+
+async def _key(client: Client, service: Service, warnings: list[str]) -> Service:
+    """`GET /key`: is it a good key, and what is left today?"""
+    try:
+        reply = await client.get("/key")
+    except NoReply as lost:
+        warnings.append(f"/key did not answer ({lost.message}); today's use is not known")
+        return service
+    refused_key(reply, client.endpoint)
+    held = json_of(reply.body)
+    facts = held.get("data") if isinstance(held, dict) else None
+    if reply.status != 200 or not isinstance(facts, dict):
+        warnings.append("/key told nothing; today's use is not known")
+        return service
+    daily = facts.get("free_model_daily_requests")
+    daily = daily if isinstance(daily, dict) else {}
+    free_tier = facts.get("is_free_tier")
+    return replace(
+        service,
+        free_tier=free_tier if isinstance(free_tier, bool) else None,
+        used_today=whole(daily.get("used")),
+        day_limit=whole(daily.get("limit")),
+    )
+
+
+def _price(model: Model) -> str:
+    """The prices above zero, in words."""
+    words = []
+    for name, price in (model.prices or {}).items():
+        if price == math.inf:
+            words.append(f"a {name} price that is not told")
+        elif price:
+            per_million = name in ("prompt", "completion")
+            words.append(
+                f"${price * 1e6:.4g} per million {name} tokens"
+                if per_million
+                else f"${price:.4g} {'an' if name == 'image' else 'a'} {name}"
+            )
+    return ", ".join(words)
+
+
+def limits_of(endpoint: Endpoint, service: Service) -> Limits:
+    """The limits that hold for this endpoint and model, each with its source."""
+    model, profile = service.model, endpoint.profile
+    if not profile.openrouter_fields:
+        return profile.limits
+    if model.id.endswith(":free"):
+        day = service.day_limit or (
+            FREE_PER_DAY_BOUGHT if service.free_tier is False else FREE_PER_DAY
+        )
+        told = "told by /key" if service.day_limit else "OpenRouter's free limit"
+        return Limits(
+            requests_per_minute=FREE_PER_MINUTE,
+            requests_per_day=day,
+            used_today=service.used_today,
+            sources={"requests_per_minute": "OpenRouter's free limit", "requests_per_day": told},
+        )
+    if model.id.endswith("-exp") or (model.free and not model.id.endswith(":free")):
+        source = "seen for experimental models"
+        return Limits(
+            requests_per_minute=EXP_PER_MINUTE,
+            requests_per_day=EXP_PER_DAY,
+            day_scope="model",
+            sources={"requests_per_minute": source, "requests_per_day": source},
+        )
+    return Limits(sources={"requests_per_minute": "none for paid models"})
+
+
+def capabilities_of(endpoint: Endpoint, model: Model) -> Capabilities:
+    """What may be put into a request."""
+    listed = model.parameters or frozenset()
+    schema = endpoint.profile.json_schema
+    return Capabilities(
+        json_schema=schema == "always" or (schema == "listed" and "structured_outputs" in listed),
+        reasoning="reasoning" in listed,
+        max_output=model.max_output,
+    )
+
+
+def estimate(model: Model, *, tokens_in: int, tokens_out: int, images: int) -> float:
+    """What a request is expected to cost, in US dollars; 0 where no price is told."""
+    if not model.prices:
+        return 0.0
+    prices = {name: price for name, price in model.prices.items() if price < math.inf}
+    return (
+        tokens_in * prices.get("prompt", 0.0)
+        + tokens_out * prices.get("completion", 0.0)
+        + images * prices.get("image", 0.0)
+        + prices.get("request", 0.0)
+    )
+
+
+def unasked_price(endpoint: Endpoint, completion: Completion) -> str | None:
+    """Why this reply must stop the run: it cost money, and that was never agreed to."""
+    cost = completion.cost_usd
+    if endpoint.settings.allow_paid or not cost:
+        return None
+    served = completion.served_model or endpoint.settings.model
+    return (
+        f"{served} charged ${cost:.4g} for one request and endpoint.allow_paid is false: "
+        "choose a free model or set allow_paid: true"
+    )

@@ -1,0 +1,122 @@
+"""How long the service says to wait, in the order in which its words can be trusted.
+
+`Retry-After` header (seconds or date) → the same inside `metadata.headers` →
+`retry_after_seconds_raw` / `retry_after_seconds` → `availability.retry_after` → Google's RetryInfo →
+`X-RateLimit-Reset` (epoch milliseconds, in a header or in the body). Absurd values are ignored.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from pipeline.service.error_body import Evidence
+
+#: Longest wait in seconds that is believed, and the farthest reset instant.
+LONGEST_WAIT, FARTHEST_RESET = 3600.0, 40 * 86400.0
+_DELAY = re.compile(r"^(\d+(?:\.\d+)?)s$")
+#: `retry in 57.2s` (Google), `try again in 7m12s`, `retry after 350ms` (OpenAI).
+_RETRY_IN = re.compile(
+    r"(?:retry|try again) (?:in|after) (?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)\s*(m?)s)?",
+    re.IGNORECASE,
+)
+
+
+def told(
+    found: Evidence, headers: Mapping[str, str], now: float
+) -> tuple[float | None, float | None]:
+    """(seconds to wait, epoch instant of the reset), each None when nothing believable is told."""
+    inner = {str(k).lower(): v for k, v in _mapping(found.metadata.get("headers")).items()}
+    wait = _first(
+        _retry_after(headers.get("retry-after"), now),
+        _scaled(headers.get("retry-after-ms")),
+        _retry_after(headers.get("llm_provider-retry-after"), now),  # as LiteLLM passes it on
+        _retry_after(inner.get("retry-after"), now),
+        _seconds(found.metadata.get("retry_after_seconds_raw")),
+        _seconds(found.metadata.get("retry_after_seconds")),
+        _seconds(_mapping(found.metadata.get("availability")).get("retry_after")),
+        *(_retry_info(body) for body in reversed(found.bodies)),
+    )
+    until = _first(
+        _instant(found.resets_at, now),
+        _instant(headers.get("x-ratelimit-reset"), now),
+        _instant(inner.get("x-ratelimit-reset"), now),
+    )
+    return wait, until
+
+
+def _first(*values: float | None) -> float | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _seconds(value: Any) -> float | None:
+    """A believable number of seconds."""
+    if isinstance(value, bool):
+        return None
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return seconds if math.isfinite(seconds) and 0 <= seconds <= LONGEST_WAIT else None
+
+
+def _scaled(value: Any) -> float | None:
+    try:
+        return _seconds(float(value) / 1000)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _retry_after(value: Any, now: float) -> float | None:
+    """RFC 9110 10.2.3: seconds, or an HTTP date."""
+    if (seconds := _seconds(value)) is not None:
+        return seconds
+    if isinstance(value, str):
+        try:
+            return _seconds(max(0.0, parsedate_to_datetime(value).timestamp() - now))
+        except (TypeError, ValueError, OverflowError, IndexError):
+            return None
+    return None
+
+
+def _retry_info(body: Mapping[str, Any]) -> float | None:
+    """Google: `google.rpc.RetryInfo` with `retryDelay: "57s"`, or the words in the message."""
+    details = body.get("details")
+    for detail in details if isinstance(details, list) else []:
+        delay = _mapping(detail).get("retryDelay")
+        if isinstance(delay, str) and (match := _DELAY.match(delay)):
+            return _seconds(match[1])
+    match = _RETRY_IN.search(str(body.get("message") or ""))
+    if match is None or not any(match.groups()):
+        return None
+    hours, minutes, seconds, milli = (group or 0 for group in match.groups())
+    rest = float(seconds) / 1000 if milli else float(seconds)
+    return _seconds(int(hours) * 3600 + int(minutes) * 60 + rest)
+
+
+def _instant(value: Any, now: float) -> float | None:
+    """A reset instant: epoch milliseconds (or seconds), or ISO 8601; past and absurd are None."""
+    instant: float | None = None
+    if isinstance(value, str) and "-" in value[1:]:
+        from datetime import UTC, datetime
+
+        try:
+            parsed = datetime.fromisoformat(value)
+            instant = (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError):
+            return None
+    else:
+        try:
+            instant = float(value)
+        except (TypeError, ValueError, OverflowError):
+            return None
+        if instant > 1e11:
+            instant /= 1000
+    return instant if math.isfinite(instant) and now < instant < now + FARTHEST_RESET else None

@@ -1,0 +1,108 @@
+"""Journal heads: everything of an entry but the raw body, as JSON.
+
+The body stays a blob, so no text in it can harm. Text in a head that is no Unicode (a path's or
+a header's lone surrogate) is kept too, escaped, by the slower writer of the standard library.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from pipeline.model import Asked, Record, Reply, RequestRow, Sent
+
+
+def write(head: object) -> bytes:
+    """JSON on one line; frozen values become objects."""
+    try:
+        return orjson.dumps(head)
+    except TypeError:
+        return json.dumps(head, default=_plain).encode()
+
+
+def read(head: bytes) -> Any:
+    """What `write` wrote."""
+    try:
+        return orjson.loads(head)
+    except ValueError:
+        return json.loads(head)
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in value.__slots__}
+
+
+def _spelled(sent: Sent) -> dict[str, object]:
+    """What was asked, as a `dict`: that is written in half the time of a value."""
+    return {
+        "request_id": sent.request_id,
+        "run_id": sent.run_id,
+        "recipe": sent.recipe,
+        "profile": sent.profile,
+        "model": sent.model,
+        "form": sent.form,
+        "attempt": sent.attempt,
+        "at": sent.at,
+        "wait_ms": sent.wait_ms,
+        "items": [
+            {
+                "key": one.key,
+                "id": one.id,
+                "image": one.image,
+                "prompt_id": one.prompt_id,
+                "ordinal": one.ordinal,
+                "image_sha256": one.image_sha256,
+                "width": one.width,
+                "height": one.height,
+                "flags": one.flags,
+                "attempts": one.attempts,
+            }
+            for one in sent.items
+        ],
+    }
+
+
+def reply_head(sent: Sent, reply: Reply) -> bytes:
+    """The head of a reply entry."""
+    told = {
+        "status": reply.status,
+        "headers": dict(reply.headers),
+        "latency_ms": reply.latency_ms,
+        "at": reply.at,
+    }
+    return write({"sent": _spelled(sent), "reply": told})
+
+
+def read_reply(head: bytes, body: bytes | None) -> tuple[Sent, Reply]:
+    """A reply entry back as values."""
+    held = read(head)
+    sent = held["sent"]
+    sent["items"] = tuple(Asked(**_flags(one)) for one in sent["items"])
+    return Sent(**sent), Reply(**held["reply"], body=body or b"")
+
+
+def row_head(sent: Sent, row: RequestRow) -> bytes:
+    """The head of an attempt without a reply."""
+    return write({"sent": _spelled(sent), "row": row})
+
+
+def read_row(head: bytes) -> RequestRow:
+    """The account row of an attempt without a reply."""
+    return RequestRow(**read(head)["row"])
+
+
+def records_head(records: Sequence[Record]) -> bytes:
+    """Records that come from no reply."""
+    return write([record._asdict() for record in records])
+
+
+def read_records(head: bytes) -> tuple[Record, ...]:
+    """Those records back."""
+    return tuple(Record(**_flags(one)) for one in read(head))
+
+
+def _flags(held: dict[str, Any]) -> dict[str, Any]:
+    return {**held, "flags": tuple(held["flags"])}

@@ -1,0 +1,336 @@
+"""The files below `captions/`, `failures/` and `requests/`: made aside, verified, then named.
+
+Every byte that ever gets a part's name has its SHA-256 in the journal first, so that after a
+crash, a bad disk or a well-meant edit a part is either known or reported, never trusted. What is
+damaged is never rewritten as if it were whole, and nothing is deleted but temporary files.
+A part that becomes empty stays, without rows: a reader who has just listed the folder finds it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline import fs, schema
+from pipeline.errors import OutputError
+from pipeline.store.keys import KeyMap
+from pipeline.store.publish_plan import CAPTIONS, FAILURES, FOLDERS, KEYS, Place, Step
+from pipeline.store.tables import Part
+
+#: Columns whose values repeat; the others are not worth a dictionary.
+REPEATED = [
+    *("recipe", "status", "error_code", "error", "prompt_id", "model", "served_model"),
+    *("provider", "finish_reason", "run_id", "class"),
+]
+#: Keys loaded at once when an output is opened.
+_KEYS_AT_ONCE = 200_000
+
+
+def path_of(output: Path, place: Place) -> Path:
+    """Where a part is."""
+    return output / place[0] / place[1]
+
+
+# --- writing -----------------------------------------------------------------------------------
+
+
+def stage(output: Path, step: Step, base: Part | None) -> Part:
+    """Write a step's file aside, synced and read back; what it is. The name comes later.
+
+    base: the part that it replaces. OSError when it cannot be written, OutputError when the base
+    is damaged or the disk does not give back what was written.
+    """
+    final = output / step.folder / step.name
+    pieces = list(step.rows)
+    if base is not None:
+        held = _whole(final, base)
+        if step.drop:
+            names = pa.array(sorted(step.drop), pa.string())
+            column = held.column(KEYS[step.folder])
+            held = held.filter(pc.invert(pc.is_in(column, value_set=names)))
+        pieces.insert(0, held)
+    elif final.exists():
+        raise OutputError(f"{final}: this part is not one that the journal knows; move it away")
+    return _written(output, (step.folder, step.name), pa.concat_tables(pieces))
+
+
+def stage_merged(output: Path, place: Place, old: Sequence[Part]) -> Part:
+    """Write aside what several parts hold, each proved to be what was published; as `stage`."""
+    pieces = [_whole(path_of(output, part.place), part) for part in old]
+    new = _written(output, place, pa.concat_tables(pieces))
+    # The file may soon be all that holds these records, so its name has to be durable as well.
+    fs.sync_dir(output / place[0])
+    return new
+
+
+def rewrite(output: Path, part: Part, *, without: AbstractSet[int]) -> Part:
+    """The part without some of its rows, under its own name."""
+    table = pq.ParquetFile(path_of(output, part.place)).read()
+    kept = pa.array([row not in without for row in range(table.num_rows)], pa.bool_())
+    new = _written(output, part.place, table.filter(kept))
+    give_name(output, new)
+    return new
+
+
+def _written(output: Path, place: Place, table: pa.Table) -> Part:
+    """A file aside, synced and read back."""
+    table = table.replace_schema_metadata(schema.METADATA)
+    data = _encoded(table)
+    tmp = _tmp(path_of(output, place))
+    fs.write_tmp(tmp, data)
+    digest = hashlib.sha256(data).hexdigest()
+    if fs.sha256_file(tmp) != digest or pq.read_metadata(tmp).num_rows != table.num_rows:
+        raise OutputError(f"{tmp}: what was read back is not what was written; check the disk")
+    look = tmp.stat()
+    return Part(
+        folder=place[0],
+        name=place[1],
+        rows=table.num_rows,
+        sha256=digest,
+        size=look.st_size,
+        mtime_ns=look.st_mtime_ns,
+    )
+
+
+def give_name(output: Path, part: Part) -> None:
+    """Let a staged file take its place."""
+    final = path_of(output, part.place)
+    fs.publish(_tmp(final), final)
+
+
+def swap(output: Path, new: Part, old: Sequence[Part]) -> None:
+    """Let a staged file take the place of several: they go first, durably, so that no key stands
+    twice at any instant. The journal has the plan."""
+    for part in old:
+        path_of(output, part.place).unlink(missing_ok=True)
+    fs.sync_dir(output / new.folder)
+    give_name(output, new)
+
+
+def resume_swap(output: Path, new: Part, old: Sequence[Part]) -> bool:
+    """Finish a swap that was cut short; False where it has not begun and is given up.
+
+    OutputError when records are gone: the old parts are not all there, the new one is not whole.
+    """
+    final = path_of(output, new.place)
+    if _holds(final, new):
+        return True
+    if _holds(_tmp(final), new):
+        swap(output, new, old)
+        return True
+    for part in old:
+        if not path_of(output, part.place).exists():
+            raise OutputError(_missing(path_of(output, part.place)))
+    return False
+
+
+def _holds(path: Path, part: Part) -> bool:
+    try:
+        return fs.sha256_file(path) == part.sha256
+    except FileNotFoundError:
+        return False
+
+
+def _tmp(final: Path) -> Path:
+    return final.with_name(f".{final.name}.tmp")
+
+
+def _encoded(table: pa.Table) -> memoryview:
+    sink = pa.BufferOutputStream()
+    repeated = [name for name in REPEATED if name in table.schema.names]
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        use_dictionary=repeated,
+        write_statistics=repeated,
+        write_page_checksum=True,
+    )
+    return memoryview(sink.getvalue())
+
+
+# --- reading -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def readable(part: Path | str) -> Iterator[None]:
+    """What is raised about a part that is damaged or gone becomes an OutputError that names it.
+
+    Arrow checks pages, not all of the footer: a name there that is no UTF-8 any more is a
+    ValueError, one that has changed a KeyError.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise OutputError(f"{part}: this part cannot be read ({error}); see verify") from error
+
+
+def read_part(
+    source: Path | io.BytesIO,
+    columns: Sequence[str] | None = None,
+    *,
+    name: Path | str | None = None,
+) -> pa.Table:
+    """Read one part, or some columns of it; OutputError names it when it cannot be.
+
+    One column after the other: all at once take several times their own size.
+    """
+    with readable(name or str(source)):
+        with pq.ParquetFile(source, page_checksum_verification=True) as file:
+            wanted = None if columns is None else list(columns)
+            table = file.read(columns=wanted, use_threads=False)
+        return table if wanted is None else table.select(wanted)
+
+
+def rows_of(path: Path) -> int:
+    """How many rows a part has, by its footer; OutputError as `read_part`."""
+    with readable(path):
+        return int(pq.read_metadata(path).num_rows)
+
+
+def _whole(path: Path, part: Part) -> pa.Table:
+    """A part, proved to be the bytes that were published."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise OutputError(_missing(path)) from None
+    if hashlib.sha256(data).hexdigest() != part.sha256:
+        raise OutputError(_changed(path, part))
+    return read_part(io.BytesIO(data), name=path)
+
+
+def _missing(path: Path) -> str:
+    return f"{path}: a published part is missing; bring it back, or use another output.path"
+
+
+def _changed(path: Path, part: Part) -> str:
+    return (
+        f"{path}: this part is not what was published (SHA-256 {part.sha256}, {part.rows:,} rows); "
+        "bring the original back, or use another output.path"
+    )
+
+
+def locate(
+    output: Path, published: Sequence[Part], wanted: Mapping[Place, AbstractSet[str]]
+) -> dict[Place, set[str]]:
+    """Which of the wanted keys (request ids) stand in which parts: place -> keys."""
+    found: dict[Place, set[str]] = {}
+    for part in published:
+        names = wanted.get(part.place)
+        if names and part.rows:
+            column = KEYS[part.folder]
+            held = read_part(path_of(output, part.place), [column]).column(column)
+            here = held.filter(pc.is_in(held, value_set=pa.array(sorted(names), pa.string())))
+            if len(here):
+                found[part.place] = set(here.to_pylist())
+    return found
+
+
+def part_files(output: Path, folder: str) -> list[Path]:
+    """The published parts of one folder, in order; [] when there is none."""
+    return sorted((output / folder).glob("*.parquet"))
+
+
+def states(output: Path) -> KeyMap:
+    """key -> `ok` or its failure's code, of all published records."""
+    found = KeyMap()
+    for folder, columns in ((CAPTIONS, ["key"]), (FAILURES, ["key", "error_code"])):
+        tables: list[pa.Table] = []
+        for path in part_files(output, folder):
+            tables.append(read_part(path, columns))
+            if sum(table.num_rows for table in tables) >= _KEYS_AT_ONCE:
+                _load(found, tables)
+                tables = []
+        _load(found, tables)
+    return found
+
+
+def _load(found: KeyMap, tables: list[pa.Table]) -> None:
+    if not tables:
+        return
+    table = pa.concat_tables(tables)
+    if "error_code" not in table.column_names:
+        found.load(table.column("key").combine_chunks(), "ok")
+        return
+    codes = table.column("error_code")
+    for code in codes.unique().to_pylist():
+        mine = pc.is_null(codes) if code is None else pc.equal(codes, code)
+        found.load(table.column("key").filter(mine).combine_chunks(), str(code))
+
+
+# --- opening -----------------------------------------------------------------------------------
+
+
+def resolve(output: Path, published: Sequence[Part], planned: Sequence[Part]) -> list[Part]:
+    """Planned parts that did get their name, although nobody lived to say so.
+
+    OutputError when a file is neither what it was nor what it was to be.
+    """
+    known = {part.place: part for part in published}
+    named = []
+    for part in planned:
+        path, base = path_of(output, part.place), known.get(part.place)
+        try:
+            digest = fs.sha256_file(path)
+        except FileNotFoundError:
+            if base is not None:
+                raise OutputError(_missing(path)) from None
+            continue
+        if digest == part.sha256:
+            named.append(part)
+        elif base is None or digest != base.sha256:
+            raise OutputError(_changed(path, base or part))
+    return named
+
+
+def tidy(output: Path, published: Sequence[Part]) -> None:
+    """Look at every part and remove left-over temporary files.
+
+    OutputError names a part that is missing, changed or unknown. Bytes are only compared where
+    size or time of change differ from what was published; `verify` compares them all.
+    """
+    for part in published:
+        path = path_of(output, part.place)
+        try:
+            look = path.stat()
+        except FileNotFoundError:
+            raise OutputError(_missing(path)) from None
+        same = (look.st_size, look.st_mtime_ns) == (part.size, part.mtime_ns)
+        if not same and fs.sha256_file(path) != part.sha256:
+            raise OutputError(_changed(path, part))
+    known = {part.place for part in published}
+    for path in leftovers(output):
+        path.unlink()
+    for path in strangers(output, known):
+        raise OutputError(
+            f"{path}: this part is not one that the journal knows; "
+            "move it away, or use another output.path"
+        )
+
+
+def leftovers(output: Path) -> list[Path]:
+    """Temporary files of a publication that a crash cut short."""
+    found = [path for folder in FOLDERS for path in (output / folder).glob(".part-*.parquet.tmp")]
+    return sorted(path for path in found if stat.S_ISREG(path.lstat().st_mode))
+
+
+def strangers(output: Path, known: AbstractSet[Place]) -> list[Path]:
+    """Parquet files in our folders that are none of our parts."""
+    found = []
+    for folder in FOLDERS:
+        with suppress(FileNotFoundError):
+            found += [
+                path
+                for path in sorted((output / folder).iterdir())
+                if path.suffix == ".parquet" and (folder, path.name) not in known
+            ]
+    return found

@@ -1,0 +1,153 @@
+"""Which files a publication writes, what enters and leaves each, and which are put together. Pure.
+
+What is new becomes new files, which nobody replaces: readers open a path several times, and a file
+that is another one the next time reads as damaged. Only a record that replaces one rewrites the
+part which holds that, whole, under its own name, by one rename. So the order of the steps is all
+that keeps a key from standing in two places: whatever leaves `failures/` because it has a caption
+now leaves before the first caption enters. At the end of a run small neighbours become one file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.store.backlog import Portion
+from pipeline.store.tables import Part
+from pipeline.values import dataclass
+
+#: Rows of a full part. Twice as many take 20 MB more while they wait and are written.
+PART_ROWS = 5_000
+#: Bytes of parts that are put together: they are read into memory for it.
+PART_BYTES = 64 * 2**20
+CAPTIONS, FAILURES, REQUESTS = "captions", "failures", "requests"
+#: Decisions of people, which have a journal of their own (`reviews.py`).
+REVIEWS = "reviews"
+#: All folders, in the order in which a publication writes them.
+FOLDERS = (FAILURES, REQUESTS, CAPTIONS)
+#: Folder and name of a part.
+Place = tuple[str, str]
+#: The column that names a row.
+KEYS = {FAILURES: "key", REQUESTS: "request_id", CAPTIONS: "key"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One file to write: what it holds, less `drop`, plus `rows`."""
+
+    folder: str
+    name: str
+    #: Keys (request ids) to take out.
+    drop: frozenset[str] = frozenset()
+    rows: tuple[pa.Table, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Change:
+    drop: frozenset[str] = frozenset()
+    rows: list[pa.Table] = field(default_factory=list)
+
+
+def news_of(portions: Sequence[Portion]) -> dict[str, pa.Table]:
+    """Folder -> its new rows, one for each key: a caption beats a failure, else the later one
+    wins."""
+    records = pa.concat_tables([one.records for one in portions])
+    records = _once(records, "key", pc.equal(records.column("status"), "ok"))
+    captioned = pc.equal(records.column("status"), "ok")
+    return {
+        FAILURES: _where(records, pc.invert(captioned)),
+        REQUESTS: _once(pa.concat_tables([one.requests for one in portions]), "request_id"),
+        CAPTIONS: _where(records, captioned),
+    }
+
+
+def _where(rows: pa.Table, mask: pa.ChunkedArray) -> pa.Table:
+    """The rows that the mask names; all of them are not copied."""
+    return rows if pc.all(mask).as_py() else rows.filter(mask)
+
+
+def _once(rows: pa.Table, name: str, better: pa.ChunkedArray | None = None) -> pa.Table:
+    """One row for each key: the last one, or the last one that is better, if any is."""
+    keys = rows.column(name)
+    if pc.count_distinct(keys).as_py() == len(keys):
+        return rows
+    good = [True] * len(keys) if better is None else better.to_pylist()
+    best: dict[str, int] = {}
+    for at, key in enumerate(keys.to_pylist()):
+        old = best.get(key)
+        if old is None or good[at] or not good[old]:
+            best[key] = at
+    return rows.take(pa.array(best.values()))
+
+
+def make_plan(
+    news: Mapping[str, pa.Table], published: Sequence[Part], held: Mapping[Place, AbstractSet[str]]
+) -> list[Step]:
+    """The files to write, in order.
+
+    held: which of the new keys (request ids) already stand in which published parts. There they
+    are replaced, or, where the new record belongs into another folder, taken out.
+    """
+    steps: list[Step] = []
+    for folder in FOLDERS:
+        fresh = news[folder]
+        changes: dict[str, _Change] = {}
+        for (where, name), keys in held.items():
+            if where == folder and keys:
+                mine = pc.is_in(fresh.column(KEYS[folder]), pa.array(sorted(keys), pa.string()))
+                changes[name] = _Change(drop=frozenset(keys), rows=[_where(fresh, mine)])
+                fresh = _where(fresh, pc.invert(mine))
+        _add(changes, fresh, next_number(published, folder))
+        steps += [
+            Step(folder=folder, name=name, drop=one.drop, rows=tuple(one.rows))
+            for name, one in changes.items()
+        ]
+    return steps
+
+
+def _add(changes: dict[str, _Change], fresh: pa.Table, number: int) -> None:
+    """Put fresh rows into new parts, from a number on."""
+    for start in range(0, len(fresh), PART_ROWS):
+        changes[name_of(number)] = _Change(rows=[fresh.slice(start, PART_ROWS)])
+        number += 1
+
+
+def merges(published: Iterable[Part]) -> Iterator[tuple[Place, list[Part]]]:
+    """Parts to put together, and the name of the one that takes their records: neighbours, but
+    for full parts between them, as many as fit. Afterwards two of them never fit into one."""
+    every = sorted(published, key=lambda part: part.place)
+    for folder in FOLDERS:
+        number = next_number(every, folder)
+        group: list[Part] = []
+        for part in [one for one in every if one.folder == folder and one.rows < PART_ROWS]:
+            whole = [*group, part]
+            if (
+                sum(each.rows for each in whole) > PART_ROWS
+                or sum(each.size for each in whole) > PART_BYTES
+            ):
+                if len(group) > 1:
+                    yield (folder, name_of(number)), group
+                    number += 1
+                group = []
+            group.append(part)
+        if len(group) > 1:
+            yield (folder, name_of(number)), group
+
+
+def next_number(published: Iterable[Part], folder: str) -> int:
+    """The first number that no part of this folder has had."""
+    return 1 + max((number_of(part.name) for part in published if part.folder == folder), default=0)
+
+
+def name_of(number: int) -> str:
+    """The name of a part."""
+    return f"part-{number:08d}.parquet"
+
+
+def number_of(name: str) -> int:
+    """The number in a part's name."""
+    return int(name.removeprefix("part-").removesuffix(".parquet"))

@@ -1,0 +1,175 @@
+"""Which host writes to a shared output: `_state/owner.json` in the output says so.
+
+The journal of such an output lies in its owner's state folder, and with it every answer that is
+in no part yet. So another host is refused, until the user decides that what is published is the
+truth (`--take-over`). Each take-over raises the epoch; the owner before looks whenever it is
+about to publish, finds that it is no longer the one, and stops.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pipeline import fs
+from pipeline.clock import iso
+from pipeline.errors import Held, OutputError
+from pipeline.store.lock import locked
+from pipeline.store.publish_plan import FOLDERS
+from pipeline.store.remote.filesystem import Store, put_whole, steadily
+
+OWNER = "_state/owner.json"
+#: The same, in the state folder.
+_MINE = Path("_state", "claim.json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """One entry of owner.json."""
+
+    host: str
+    user: str
+    #: Which journal: a random name given when it was made.
+    state: str
+    #: How often the output has changed hands, from 1.
+    epoch: int
+    since: str
+
+    def words(self) -> str:
+        """For people."""
+        return f"{self.user} on {self.host} since {self.since}"
+
+
+def read_owner(store: Store) -> Owner | None:
+    """Who owns the output; None when nobody has claimed it yet. OutputError when it is garbled."""
+    data = steadily(store.shown, store.read, OWNER)
+    if data is None:
+        return None
+    try:
+        return Owner(**json.loads(data))
+    except (ValueError, TypeError) as error:
+        words = f"{store.shown}/{OWNER}: cannot be read ({error}); go on with run --take-over"
+        raise OutputError(words) from None
+
+
+def read_claim(folder: Path) -> Owner | None:
+    """The claim that goes with the journal in `folder`."""
+    try:
+        return Owner(**json.loads((folder / _MINE).read_bytes()))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, TypeError) as error:
+        raise OutputError(f"{folder / _MINE}: cannot be read ({error})") from None
+
+
+def refuse(store: Store, held: Owner | None) -> Held:
+    """Why this host may not write; what to do."""
+    who = f"belongs to {held.words()}" if held else "holds captions, but no word of who wrote them"
+    return Held(
+        f"{store.shown}: {who}; answers that are not published yet are there alone. Run there, or "
+        "go on here with run --take-over: what is published is kept, the rest is asked again"
+    )
+
+
+def is_ours(store: Store, folder: Path) -> bool:
+    """May this host look at `folder` for what the output holds? Held (76) when another owns it."""
+    held, mine = read_owner(store), read_claim(folder)
+    if held is not None and held != mine:
+        raise refuse(store, held)
+    return mine is not None
+
+
+def claim(store: Store, folder: Path, *, now: float) -> Owner:
+    """Be the owner, for the journal in `folder`, whose lock is held. Held (76) names another."""
+    held, mine = read_owner(store), read_claim(folder)
+    if held is None:
+        if mine is None:
+            if holds_parts(store):
+                raise refuse(store, None)
+            mine = _new(1, now)
+            _write(folder, mine)
+        _put(store, mine, new=True)
+    elif held != mine:
+        raise refuse(store, held)
+    return mine
+
+
+def confirm(store: Store, mine: Owner) -> None:
+    """Held (76) when another host has taken the output over."""
+    held = read_owner(store)
+    if held != mine:
+        raise refuse(store, held)
+
+
+def take_over(
+    store: Store, folder: Path, *, now: float, pull: Callable[[Store, Path], None]
+) -> str | None:
+    """Make this host the owner, with what is published and nothing else in `folder`.
+
+    Gives the words for it, None when nobody else owned it. What lay in `folder` is kept beside
+    it: it may hold answers that are published nowhere. Cut short, it has to be said again.
+    """
+    mine = read_claim(folder)
+    try:
+        held = read_owner(store)
+        before = held.words() if held else "nobody known"
+    except OutputError:
+        held, before = None, "somebody whose owner.json is garbled"
+    if mine is not None and held in (mine, None):
+        return None
+    if held is None and not holds_parts(store):
+        return None
+    new = _new(max(held.epoch if held else 0, mine.epoch if mine else 0) + 1, now)
+    words = f"{store.shown}: taken over from {before}; answers that only they hold are not here"
+    if mine is not None:
+        with locked(folder / "_state" / "lock", now=now):
+            aside = folder.with_name(f"{folder.name}.before-{new.epoch}")
+            folder.rename(aside)
+        words += f"; what this host held before lies in {aside}"
+    elif folder.exists():
+        shutil.rmtree(folder)  # a claim is written before the first answer: nothing is in there
+    _put(store, new, new=False)
+    fs.make_private_dir(folder)
+    fs.make_private_dir(folder / "_state")
+    pull(store, folder)
+    _write(folder, new)
+    return words
+
+
+def holds_parts(store: Store) -> bool:
+    """Is anything published there?"""
+    return any(steadily(store.shown, store.sizes, folder) for folder in FOLDERS)
+
+
+def _new(epoch: int, now: float) -> Owner:
+    host, state = socket.gethostname(), secrets.token_hex(8)
+    return Owner(host=host, user=_user(), state=state, epoch=epoch, since=iso(now))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return str(os.getuid())
+
+
+def _write(folder: Path, mine: Owner) -> None:
+    fs.write_atomic(folder / _MINE, json.dumps(asdict(mine)).encode(), private=True)
+
+
+def _put(store: Store, mine: Owner, *, new: bool) -> None:
+    try:
+        put_whole(store, OWNER, json.dumps(asdict(mine)).encode(), new=new)
+    except OutputError:
+        held = read_owner(store)
+        if new and held is not None and held != mine:
+            raise refuse(store, held) from None
+        if held != mine:  # the put came through, and only its answers were lost
+            raise

@@ -1,0 +1,160 @@
+"""A shared output follows the one that this host keeps for it in the state folder.
+
+The whole output stands locally, published by the usual protocol; then every part that differs is
+put, `failures/` first and `captions/` last. In this order a reader of the shared output, too, never
+meets a key twice, however far behind it was: a key leaves `failures/` before it enters
+`captions/`, stays in the part where it stands, and no part is ever taken away. Putting the same
+bytes again changes nothing, so whatever is cut short is simply done again. While the store
+cannot be reached the run goes on; what waits is safe here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from pipeline import fs
+from pipeline.errors import OutputError
+from pipeline.store import tables
+from pipeline.store.journal import Journal
+from pipeline.store.parts import read_part
+from pipeline.store.publish_plan import FOLDERS, REVIEWS
+from pipeline.store.remote import owner
+from pipeline.store.remote.filesystem import Store, put_whole, steadily
+from pipeline.store.remote.owner import Owner
+from pipeline.store.tables import Part
+
+#: Files beside the parts that are put when they change; small ones are brought by a take-over.
+FILES = (("", "dataset.parquet"), ("", "pilot.json"), ("", "pilot.html"), ("_state", "model.json"))
+Aside = Callable[..., Awaitable[Any]]
+_log = logging.getLogger("pipeline")
+
+
+def behind(
+    published: Iterable[Part], held: dict[tuple[str, str], tuple[str, int] | None]
+) -> list[Part]:
+    """The parts to put, in the order that never shows a key twice. Pure."""
+    late = [one for one in published if (held.get(one.place) or ("",))[0] != one.sha256]
+    return sorted(late, key=lambda one: (FOLDERS.index(one.folder), one.name))
+
+
+class Replica:
+    """The way from the local output to the shared one. Made under the local lock."""
+
+    def __init__(self, folder: Path, store: Store, mine: Owner, journal: Journal) -> None:
+        self._folder, self._store, self._mine, self._journal = folder, store, mine, journal
+
+    async def push(self, aside: Aside) -> None:
+        """Bring the shared output up to date; OutputError when it cannot be, Held when it is lost."""
+        await aside(owner.confirm, self._store, self._mine)
+        held = await self._journal.call(tables.sent)
+        for part in behind(await self._journal.call(tables.parts), held):
+            data = await aside(bytes_of, self._folder, part)
+            await self._put(aside, part, data, new=part.place not in held)
+        for folder, name in FILES:
+            path = self._folder / folder / name
+            if not path.exists():
+                continue
+            look = path.stat()
+            mark = f"{look.st_size}-{look.st_mtime_ns}"
+            file = Part(
+                folder=folder, name=name, rows=0, sha256=mark, size=look.st_size, mtime_ns=0
+            )
+            if held.get(file.place) != (mark, look.st_size):
+                await aside(_put_file, self._store, file, path)
+                await self._journal.call(tables.arrived, file)
+
+    async def _put(self, aside: Aside, part: Part, data: bytes, *, new: bool) -> None:
+        await self._journal.call(tables.send, part)
+        await aside(put_whole, self._store, name_of(part), data, new=new)
+        await self._journal.call(tables.arrived, part)
+
+    async def mend(self, aside: Aside) -> None:
+        """Put again what is no longer there as it was put; OutputError names files of strangers."""
+        held = await self._journal.call(tables.sent)
+        published = {part.place: part for part in await self._journal.call(tables.parts)}
+        for folder in FOLDERS:
+            sizes = await aside(_listed, self._store, folder)
+            for name in sizes.keys() - {name for where, name in held if where == folder}:
+                if name.endswith(".parquet"):
+                    raise OutputError(
+                        f"{self._store.shown}/{folder}/{name}: this part is not one that the "
+                        "journal knows; move it away, or use another output.path"
+                    )
+            for place, there in held.items():
+                if place[0] != folder or there is None or sizes.get(place[1]) == there[1]:
+                    continue
+                part = published[place]
+                _log.warning("%s/%s: has changed, put again", self._store.shown, name_of(part))
+                await self._put(aside, part, await aside(bytes_of, self._folder, part), new=False)
+
+
+def name_of(part: Part) -> str:
+    """A part's name in the store."""
+    return f"{part.folder}/{part.name}" if part.folder else part.name
+
+
+def _listed(store: Store, folder: str) -> dict[str, int]:
+    return steadily(store.shown, store.sizes, folder)
+
+
+def bytes_of(folder: Path, part: Part) -> bytes:
+    """A part as it stands on this machine, proved."""
+    data = (folder / part.folder / part.name).read_bytes()
+    if hashlib.sha256(data).hexdigest() != part.sha256:
+        raise OutputError(f"{folder}/{name_of(part)}: is not what was published; see verify")
+    return data
+
+
+def _put_file(store: Store, file: Part, path: Path) -> None:
+    steadily(store.shown, store.put_file, name_of(file), path)
+
+
+def pull(store: Store, folder: Path) -> None:
+    """Bring what is published into an empty local output; OutputError when it cannot be read."""
+    db = tables.connect(folder / "_state" / "journal.db")
+    try:
+        for where in FOLDERS:
+            (folder / where).mkdir()
+            for name in sorted(_listed(store, where)):
+                if name.endswith(".parquet"):
+                    part = _brought(store, folder, where, name)
+                    tables.mark_parts(db, [part])
+                    tables.arrived(db, part)
+            fs.sync_dir(folder / where)
+    finally:
+        db.close()
+    (folder / REVIEWS).mkdir()
+    for name in sorted(_listed(store, REVIEWS)):
+        if name.endswith(".parquet"):
+            data = steadily(store.shown, store.read, f"{REVIEWS}/{name}")
+            fs.write_atomic(folder / REVIEWS / name, data or b"")
+    for where, name in FILES:
+        if not where:
+            continue  # made anew by the next run
+        data = steadily(store.shown, store.read, f"{where}/{name}")
+        if data is not None:
+            fs.write_atomic(folder / where / name, data, private=True)
+
+
+def _brought(store: Store, folder: Path, where: str, name: str) -> Part:
+    data = steadily(store.shown, store.read, f"{where}/{name}")
+    shown = f"{store.shown}/{where}/{name}"
+    if data is None:
+        raise OutputError(f"{shown}: has gone while it was read; try again")
+    rows = read_part(io.BytesIO(data), name=shown).num_rows
+    path = folder / where / name
+    fs.write_tmp(path, data)
+    look = path.stat()
+    return Part(
+        folder=where,
+        name=name,
+        rows=rows,
+        sha256=hashlib.sha256(data).hexdigest(),
+        size=look.st_size,
+        mtime_ns=look.st_mtime_ns,
+    )

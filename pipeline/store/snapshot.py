@@ -1,0 +1,118 @@
+"""Looking at an output from outside: any process, while a run is going on or after a crash.
+
+Takes no lock, writes nothing, and never folds the journal's log in: that is the run's own work.
+Captions are read before failures: a failure that becomes a caption leaves `failures/` first, so
+in this order no key is met twice, however long the look takes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.model import Derived, Record, Reply, Sent
+from pipeline.store import codec, tables
+from pipeline.store.parts import part_files, read_part, readable, rows_of
+from pipeline.store.publish_plan import CAPTIONS, FAILURES, REQUESTS
+
+_BATCH_ROWS = 10_000
+#: Entries of the journal read at once from outside.
+_ENTRIES = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What an output holds."""
+
+    captions: int = 0
+    failures: int = 0
+    requests: int = 0
+    #: Entries in the journal that are in no part yet; None when that cannot be told from here.
+    unpublished: int | None = 0
+    by_code: dict[str, int] = field(default_factory=dict)
+    #: code -> the text of its latest error.
+    last_errors: dict[str, str] = field(default_factory=dict)
+
+
+def read_state(output: Path) -> State:
+    """Count what is published and what waits."""
+    by_code: dict[str, int] = {}
+    last: dict[str, str] = {}
+    for path in part_files(output, FAILURES):
+        table = read_part(path, ["error_code", "error"])
+        found = table.group_by("error_code", use_threads=False).aggregate(
+            [("error", "count", pc.CountOptions(mode="all")), ("error", "last")]
+        )
+        for one in found.to_pylist():
+            code = str(one["error_code"])
+            by_code[code] = by_code.get(code, 0) + one["error_count"]
+            last[code] = one["error_last"] or ""
+    return State(
+        captions=_rows(output, CAPTIONS),
+        failures=sum(by_code.values()),
+        requests=_rows(output, REQUESTS),
+        unpublished=_unpublished(output / "_state" / "journal.db"),
+        by_code=by_code,
+        last_errors=last,
+    )
+
+
+def record_batches(output: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """All published records, captions first, in the schema's order of columns or the one given."""
+    wanted = None if columns is None else list(columns)
+    for folder in (CAPTIONS, FAILURES):
+        for path in part_files(output, folder):
+            with (
+                readable(path),
+                pq.ParquetFile(path, page_checksum_verification=True) as file,
+            ):
+                for batch in file.iter_batches(_BATCH_ROWS, columns=wanted):
+                    yield batch.select(wanted) if wanted else batch
+
+
+def journaled_records(
+    output: Path, after: int, derive: Callable[[Sent, Reply], Derived]
+) -> tuple[int, list[Record]]:
+    """Records of the journal's entries above a number that are in no part yet, and the number of
+    the last of these; nothing where the journal cannot be read from here."""
+    path, records = output / "_state" / "journal.db", list[Record]()
+    if not path.exists():
+        return after, records
+    try:
+        db = tables.look(path)
+        try:
+            entries = tables.some_entries(db, after, _ENTRIES)
+        finally:
+            db.close()
+    except sqlite3.Error:
+        return after, records
+    for seq, kind, head, body in entries:
+        after = seq
+        if kind == tables.REPLY:
+            records += derive(*codec.read_reply(head, body)).records
+        elif kind == tables.RECORDS:
+            records += codec.read_records(head)
+    return after, records
+
+
+def _rows(output: Path, folder: str) -> int:
+    return sum(rows_of(path) for path in part_files(output, folder))
+
+
+def _unpublished(path: Path) -> int | None:
+    if not path.exists():
+        return 0
+    try:
+        db = tables.look(path)
+        try:
+            return tables.waiting(db)
+        finally:
+            db.close()
+    except sqlite3.Error:
+        return None  # being made just now, or not readable for this user

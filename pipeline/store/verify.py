@@ -1,0 +1,214 @@
+"""`verify`: the promises, checked on what is on disk, and what can be mended without guessing.
+
+Every byte is read. What a run that was cut short has left (answers in the journal, a file that
+has just got its name) is no finding: the next run goes on from there. Recording a damaged file's
+new digest would be guessing, so that is never done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline import fs, schema
+from pipeline.errors import CODES, OutputError
+from pipeline.store import tables
+from pipeline.store.keys import KeyMap
+from pipeline.store.parts import leftovers, part_files, path_of, read_part, readable, strangers
+from pipeline.store.publish_plan import CAPTIONS, FAILURES, REQUESTS, Place
+from pipeline.store.tables import Part
+from pipeline.verdict import Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that is not as promised."""
+
+    path: str
+    words: str
+    #: Can `--repair` mend it?
+    mendable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the journal says of the files."""
+
+    parts: dict[Place, Part]
+    planned: dict[Place, Part]
+    #: Parts that may be gone already, as another one takes their records.
+    going: frozenset[Place] = frozenset()
+
+    @property
+    def places(self) -> list[Place]:
+        return sorted(self.parts.keys() | self.planned.keys())
+
+
+def check_output(output: Path) -> list[Finding]:
+    """Every promise that the disk can tell about; [] when all hold."""
+    path = output / "_state" / "journal.db"
+    if not path.exists():
+        words = "has no journal: is this the output of a job?"
+        return [Finding(path=str(output), words=words, mendable=True)]
+    if tables.log_is_lost(path):
+        log = tables.log_of(path)
+        return [Finding(path=str(log), words="is missing, with answers in it", mendable=True)]
+    try:
+        known = _known(path)
+    except (sqlite3.Error, OutputError) as error:
+        return [Finding(path=str(path), words=f"cannot be read: {error}")]
+    return [*_files(output, known), *_records(output), *_requests(output), *_modes(output)]
+
+
+def repair(output: Path) -> list[str]:
+    """Mend what needs no guessing: left-over temporary files, modes of `_state`. What was done."""
+    done = []
+    for path in leftovers(output):
+        path.unlink()
+        done.append(f"removed {path}")
+    for path in _open_to_others(output):
+        path.chmod(fs.PRIVATE_DIR if path.is_dir() else fs.PRIVATE_FILE)
+        done.append(f"made private {path}")
+    return done
+
+
+def _known(path: Path) -> _Known:
+    db = tables.look(path)
+    try:
+        if (damage := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise OutputError(damage)
+        merging = tables.merging(db)
+        return _Known(
+            {part.place: part for part in tables.parts(db)},
+            {part.place: part for part in tables.parts(db, "planned")}
+            | ({} if merging is None else {merging[0].place: merging[0]}),
+            frozenset() if merging is None else frozenset(part.place for part in merging[1]),
+        )
+    finally:
+        db.close()
+
+
+def _files(output: Path, known: _Known) -> Iterator[Finding]:
+    """Every part is there and is what was published; nothing else looks like one."""
+    for place in known.places:
+        path, base = path_of(output, place), known.parts.get(place)
+        may_be = [part for part in (base, known.planned.get(place)) if part is not None]
+        try:
+            digest = fs.sha256_file(path)
+        except FileNotFoundError:
+            if base is not None and place not in known.going:
+                yield Finding(path=str(path), words=f"is missing ({base.rows:,} rows)")
+            continue
+        if all(digest != part.sha256 for part in may_be):
+            words = f"has changed since it was published (SHA-256 was {may_be[0].sha256})"
+            yield Finding(path=str(path), words=words)
+    for path in strangers(output, set(known.places)):
+        yield Finding(path=str(path), words="is no part that the journal knows")
+    for path in leftovers(output):
+        yield Finding(path=str(path), words="was left over by a crash", mendable=True)
+
+
+def _records(output: Path) -> Iterator[Finding]:
+    """Each key once over both folders; captions have words, failures have a known reason."""
+    keys = KeyMap()
+    for folder, status in ((CAPTIONS, "ok"), (FAILURES, "failed")):
+        for path in part_files(output, folder):
+            yield from _guarded(path, _of_records(path, status, keys))
+
+
+def _of_records(path: Path, status: str, keys: KeyMap) -> Iterator[Finding]:
+    table = _table(path, schema.RECORDS, ["key", "caption", "status", "error_code"])
+    if status == "ok":
+        trimmed = pc.utf8_trim_whitespace(pc.fill_null(table["caption"], ""))
+        wrong = _count(pc.equal(trimmed, "")), "captions are empty"
+    else:
+        known = pc.is_in(table["error_code"], pa.array(sorted(CODES)))
+        wrong = _count(pc.invert(known)), "failures have no known code"
+    other = pc.not_equal(table["status"], status)
+    yield from _counted(
+        path,
+        (_again(keys, table["key"].to_pylist()), "keys stand here a second time"),
+        (_count(other), "records have another status than their folder"),
+        wrong,
+    )
+
+
+def _requests(output: Path) -> Iterator[Finding]:
+    """Each attempt once in the account book, with a known class."""
+    seen = KeyMap()
+    for path in part_files(output, REQUESTS):
+        yield from _guarded(path, _of_requests(path, seen))
+
+
+def _of_requests(path: Path, seen: KeyMap) -> Iterator[Finding]:
+    table = _table(path, schema.REQUESTS, ["request_id", "class"])
+    ids = [
+        hashlib.blake2b(one.encode(), digest_size=16).hexdigest()
+        for one in table["request_id"].to_pylist()
+    ]
+    classes = pa.array([*(kind.value for kind in Kind), "unknown"])
+    yield from _counted(
+        path,
+        (_again(seen, ids), "attempts stand here a second time"),
+        (_count(pc.invert(pc.is_in(table["class"], classes))), "attempts have no known class"),
+    )
+
+
+class _Differs(Exception):
+    """A part has another schema than it should have."""
+
+
+def _table(path: Path, wanted: pa.Schema, columns: list[str]) -> pa.Table:
+    held = pq.read_schema(path)
+    if held.equals(wanted) and (held.metadata or {}).items() >= schema.METADATA.items():
+        return read_part(path, columns)
+    raise _Differs
+
+
+def _guarded(path: Path, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """What is found in one part, or what keeps it from being read."""
+    try:
+        with readable(path):
+            yield from findings
+    except _Differs:
+        yield Finding(path=str(path), words="has another schema than it should have")
+    except OutputError as error:
+        yield Finding(path=str(path), words=f"cannot be read ({error.__cause__})")
+
+
+def _again(seen: KeyMap, keys: list[str]) -> int:
+    """How many of these keys were met before; remembers them all."""
+    again = 0
+    for key in keys:
+        again += key in seen
+        seen.set(key, "")
+    return again
+
+
+def _count(mask: pa.ChunkedArray) -> int:
+    return pc.sum(mask).as_py() or 0
+
+
+def _counted(path: Path, *found: tuple[int, str]) -> Iterator[Finding]:
+    for count, words in found:
+        if count:
+            yield Finding(path=str(path), words=f"{count:,} {words}")
+
+
+def _modes(output: Path) -> Iterator[Finding]:
+    for path in _open_to_others(output):
+        yield Finding(path=str(path), words="is readable by others", mendable=True)
+
+
+def _open_to_others(output: Path) -> list[Path]:
+    """What of `_state` is not private."""
+    state = output / "_state"
+    every = [state, *sorted(state.rglob("*"))]
+    return [path for path in every if not path.is_symlink() and path.stat().st_mode & 0o077]

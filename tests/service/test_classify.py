@@ -1,0 +1,218 @@
+"""Every body of the reference has its class; any other has one too."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.model import Completion, Reply
+from pipeline.service.classify import classify
+from pipeline.verdict import Kind, Scope, Verdict
+from tests.service.bodies import CASES, NOW, PER_DAY, RATE, chat, error, google, raw
+
+
+def reply(status: int, body: bytes, headers: dict[str, str] | None = None) -> Reply:
+    return Reply(status=status, headers=headers or {}, body=body, latency_ms=1, at=int(NOW * 1e6))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_class_of_every_body_of_the_reference(name: str) -> None:
+    """Kind, scope and wait as the services mean them; a message with every error."""
+    status, headers, body, kind, scope, wait = CASES[name]
+    verdict, completion = classify(reply(status, raw(body), headers), now=NOW)
+
+    assert (verdict.kind, verdict.scope, verdict.wait) == (kind, scope, wait), verdict
+    assert kind == Kind.OK or verdict.message
+    assert (completion is not None) or kind not in (Kind.OK, Kind.TRUNCATED)
+
+
+def test_the_reset_instant_is_epoch_milliseconds() -> None:
+    """In the body or in a header; a past or absurd one is not believed."""
+    body = raw(CASES["A"][2])
+    verdict, _ = classify(reply(429, body), now=NOW)
+    assert verdict.until == 1785658140.0
+    assert verdict.limit == 20
+
+    bare = raw(error(429, "Rate limit exceeded: free-models-per-min. "))
+    headers = {name.lower(): value for name, value in RATE.items()}
+    assert classify(reply(429, bare, headers), now=NOW)[0].until == 1785658140.0
+    for odd in ("0", "1785658100000", "99999999999999999", "nan", "-5", "soon", "1e400"):
+        headers["x-ratelimit-reset"] = odd
+        assert classify(reply(429, bare, headers), now=NOW)[0].until is None, odd
+
+
+@pytest.mark.parametrize(
+    ("told", "wait"),
+    [
+        ("5", 5.0),
+        ("0.5", 0.5),
+        ("Sun, 02 Aug 2026 08:08:45 GMT", 15.0),
+        ("Sun, 02 Aug 2020 08:08:45 GMT", 0.0),
+        ("1000000000", None),
+        ("-3", None),
+        ("nan", None),
+        ("whenever", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date_and_never_absurd(told: str, wait: float | None) -> None:
+    """RFC 9110 section 10.2.3, with a cap."""
+    body = raw(error(503, "Overloaded"))
+
+    assert classify(reply(503, body, {"retry-after": told}), now=NOW)[0].wait == wait
+
+
+def test_the_most_trusted_word_wins() -> None:
+    """Header, then metadata headers, then retry_after_seconds_raw, then RetryInfo."""
+    inner = json.dumps(google("GenerateRequestsPerMinute"))
+    told = {"headers": {"Retry-After": "29"}, "retry_after_seconds_raw": 28.5, "raw": inner}
+    body = error(429, "Provider returned error", **told)
+    assert classify(reply(429, raw(body), {"retry-after": "3"}), now=NOW)[0].wait == 3
+    assert classify(reply(429, raw(body)), now=NOW)[0].wait == 29
+    del body["error"]["metadata"]["headers"]
+    assert classify(reply(429, raw(body)), now=NOW)[0].wait == 28.5
+    del body["error"]["metadata"]["retry_after_seconds_raw"]
+    assert classify(reply(429, raw(body)), now=NOW)[0].wait == 57
+
+
+def test_a_spent_day_beats_a_short_delay() -> None:
+    """Google sends RetryInfo of seconds with a spent day: it is the day."""
+    verdict, _ = classify(reply(429, raw([google(PER_DAY, "12s")])), now=NOW)
+
+    assert verdict.kind is Kind.MODEL_DAY
+
+
+def test_a_stream_is_read_as_one_completion() -> None:
+    """Comments ignored, chunks joined, usage kept; a cut one is malformed; an error inside counts."""
+    chunks = [
+        {"id": "gen-1", "model": "m", "choices": [{"delta": {"content": "A "}}]},
+        {"choices": [{"delta": {"content": "cat."}, "finish_reason": "stop"}]},
+        {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}},
+    ]
+    lines = [": OPENROUTER PROCESSING", *(f"data: {json.dumps(c)}" for c in chunks), "data: [DONE]"]
+    verdict, completion = classify(reply(200, "\n\n".join(lines).encode()), now=NOW)
+    assert verdict.kind is Kind.OK
+    assert completion is not None
+    assert (completion.content, completion.prompt_tokens) == ("A cat.", 5)
+
+    assert classify(reply(200, "\n\n".join(lines[:2]).encode()), now=NOW)[0].kind is Kind.MALFORMED
+    bad = {
+        "error": {"code": 429, "message": "Rate limit exceeded"},
+        "choices": [{"delta": {"content": ""}, "finish_reason": "error"}],
+    }
+    broken = "\n\n".join([*lines[:2], f"data: {json.dumps(bad)}"])
+    assert classify(reply(200, broken.encode()), now=NOW)[0].kind is Kind.UPSTREAM
+
+
+def test_what_a_completion_tells() -> None:
+    """Tokens, cost, model, provider and id; odd values are not believed."""
+    body = chat(usage={"prompt_tokens": 5, "completion_tokens": "x", "cost": 0.25})
+    _, completion = classify(reply(200, raw(body)), now=NOW)
+
+    assert completion == Completion(
+        content="A cat.",
+        finish_reason="stop",
+        prompt_tokens=5,
+        cost_usd=0.25,
+        served_model="m",
+        provider="P",
+        generation_id="gen-1",
+    )
+
+
+def classified(status: int, body: bytes, headers: dict[str, str]) -> None:
+    verdict, completion = classify(reply(status, body, headers), now=NOW)
+    assert isinstance(verdict, Verdict)
+    assert isinstance(verdict.kind, Kind)
+    assert isinstance(verdict.scope, Scope)
+    assert completion is None or isinstance(completion, Completion)
+    assert verdict.wait is None or verdict.wait >= 0
+    assert verdict.until is None or verdict.until > NOW
+    assert len(verdict.message) <= 500
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "error",
+                    "code",
+                    "message",
+                    "metadata",
+                    "raw",
+                    "choices",
+                    "content",
+                    "finish_reason",
+                    "details",
+                    "violations",
+                    "headers",
+                    "usage",
+                    "provider",
+                    "availability",
+                    "retry_after_seconds",
+                    "status",
+                    "quotaId",
+                ]
+            )
+            | st.text(max_size=8),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=25,
+)
+STATUS = st.sampled_from(
+    [200, 204, 301, 400, 401, 402, 403, 404, 408, 413, 418, 429, 499, 500, 524]
+)
+HEADERS = st.dictionaries(
+    st.sampled_from(["retry-after", "retry-after-ms", "x-ratelimit-reset", "x-ratelimit-limit"]),
+    st.text(max_size=20),
+    max_size=3,
+)
+
+
+@given(STATUS, st.binary(max_size=300), HEADERS)
+def test_random_bytes_have_a_class(status: int, body: bytes, headers: dict[str, str]) -> None:
+    """Never an exception."""
+    classified(status, body, headers)
+
+
+@settings(max_examples=400, deadline=None)
+@given(STATUS, JSON, HEADERS)
+def test_random_json_has_a_class(status: int, value: object, headers: dict[str, str]) -> None:
+    """Never an exception, whatever the shape."""
+    classified(status, json.dumps(value).encode(), headers)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from(sorted(CASES)), st.randoms(use_true_random=False), JSON)
+def test_mutated_bodies_have_a_class(name: str, rng, value: object) -> None:  # type: ignore[no-untyped-def] # hypothesis's Random
+    """Bodies of the reference with a value replaced, or bytes flipped and cut."""
+    status, headers, body, *_ = CASES[name]
+    text = raw(body)
+    if not isinstance(body, bytes) and rng.random() < 0.7:
+        held = json.loads(text)
+        place, spots = held, []
+        stack = [held]
+        while stack:
+            place = stack.pop()
+            for key, inner in place.items() if isinstance(place, dict) else enumerate(place):
+                spots.append((place, key))
+                if isinstance(inner, dict | list):
+                    stack.append(inner)
+        if spots:
+            where, key = rng.choice(spots)
+            where[key] = value
+        text = json.dumps(held).encode()
+    else:
+        flipped = bytearray(text)
+        for _ in range(rng.randrange(4)):
+            if flipped:
+                flipped[rng.randrange(len(flipped))] = rng.randrange(256)
+        text = bytes(flipped[: rng.randrange(len(flipped) + 1)])
+    classified(status, text, headers)
