@@ -1,4 +1,4 @@
-"""The checkpoint as the stories see it: what is settled, and a place to put what is new.
+"""The checkpoint as captioning sees it: what is settled, and a place to put what is new.
 
     async with open_checkpoint(output, …) as checkpoint:
         told, before = await checkpoint.reply(sent, reply)      # on disk when this returns

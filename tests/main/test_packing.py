@@ -160,7 +160,7 @@ def test_an_image_that_breaks_the_service_fails_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its 63 neighbours get their captions, for a few requests more; it fails as server_error."""
-    from tests.support import environment as environment
+    from tests.support import environment
 
     broken: list[int] = []
     real = environment.Wire
