@@ -1,19 +1,21 @@
 """Parquet: only the wanted columns are read, a batch at a time.
 
-Files come from strangers. Three things keep one from filling the memory: a page that only a bomb
-has is refused by name before it is unpacked (by its own header, as a footer may lie); text stored
-through a dictionary is measured before it is spelled out (a dictionary of 500 KB can stand for
-gigabytes); and a batch holds about `_BATCH_BYTES`. Arrow's own extension types stay, any other is read as what it stores: nothing
-here imports a library that would register one.
+Parquet's own reader is trusted with the file. Memory is bounded by the batch: it holds about
+`_BATCH_BYTES` by the average row of its row group, and fewer rows where a dictionary stands for
+long values (one of 500 KB can stand for gigabytes). A page is unpacked whole, so one of 1 GB costs
+what docs/inputs.md says. No column chunk's metadata is asked for: a damaged one ends the process
+(pyarrow 26). Arrow's own extension types stay, any other is read as what it stores: nothing here
+imports a library that would register one.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -21,16 +23,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import ManifestError
+from pipeline.manifest.columns import is_bytes
 from pipeline.manifest.places import ManifestFile
 from pipeline.manifest.readers.base import MAX_COLUMNS, FileInfo, Want
-from pipeline.manifest.readers.thrift import BYTE_ARRAY, Chunk, Damaged, Group, Page, groups, pages
 
 _BATCH_ROWS, _BATCH_BYTES = 4_096, 16 << 20
-#: Largest page of text or bytes; DuckDB writes pages of 100 MB. A page above the second size
-#: that was shrunk by more than the ratio is a bomb: text shrinks by 50 at most, images not at all.
-_PAGE_BYTES, _PAGE_SUSPECT, _PAGE_RATIO = 256 << 20, 32 << 20, 100
-#: Largest text cell; a data URI of 20 MB fits.
-_CELL_BYTES = 32 << 20
+#: Rows longer than this make small batches by themselves; their dictionaries may be large.
+_LONG_ROW = 16 << 10
 _FOOTER_BYTES = 32 << 20
 #: Extension types that are kept: Arrow knows them itself, no Python code runs for them.
 _EXTENSIONS = ("arrow.uuid", "arrow.json", "arrow.bool8", "arrow.fixed_shape_tensor")
@@ -43,8 +42,8 @@ class ParquetReader:
     def look(self, place: ManifestFile) -> FileInfo:
         with place.open() as raw, _damage(place):
             footer = _footer(place, raw)
-            rows = sum(group.rows for group in groups(footer))
-            schema = _open(place, raw).schema_arrow
+            file = _open(place, raw)
+            schema, rows = file.schema_arrow, sum(_group_rows(file))
         fields = [pa.field(f.name, _plain(f.type)) for f in schema]
         names = [f.name for f in fields]
         if len(names) > MAX_COLUMNS:
@@ -65,44 +64,38 @@ class ParquetReader:
 
     def read(self, place: ManifestFile, want: Want) -> Iterator[pa.RecordBatch]:
         with place.open() as raw, _damage(place):
-            found = groups(_footer(place, raw))
+            _footer(place, raw)
             file = _open(place, raw)
             names = [name for name in file.schema_arrow.names if name in want.columns]
             leaves = [f"{n}.path" if n in want.path_only else n for n in names]
-            text = [n for n in names if n in leaves and _is_text(file.schema_arrow.field(n).type)]
+            shared = [n for n in _shareable(file.schema_arrow) if _below(n, leaves)]
             with place.open() as again:
-                probe = _open(place, again, read_dictionary=text) if text else None
-                source = _Source(place, raw, file, probe, tuple(leaves), frozenset(text))
+                probe = _open(place, again, read_dictionary=shared) if shared else None
                 first = 0
-                for number, group in enumerate(found):
-                    if first + group.rows > want.start:
-                        yield from _group(source, number, group, max(0, want.start - first))
-                    first += group.rows
+                for number, rows in enumerate(_group_rows(file)):
+                    if first + rows > want.start:
+                        size = _batch_rows(file, number, probe, shared)
+                        yield from _group(file, number, leaves, size, max(0, want.start - first))
+                    first += rows
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """What a file's row groups are read from."""
-
-    place: ManifestFile
-    raw: Any
-    file: Any
-    #: The same file, with text left in its dictionaries.
-    probe: Any
-    #: The columns to read, and those of them that hold text.
-    leaves: tuple[str, ...]
-    text: frozenset[str]
+def _group_rows(file: Any) -> list[int]:
+    """The rows of each row group."""
+    metadata = file.metadata
+    rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows:
+        raise ValueError("row groups and rows do not add up")
+    return rows
 
 
-def _group(source: _Source, number: int, group: Group, start: int) -> Iterator[pa.RecordBatch]:
-    """One row group from its row `start` on."""
-    chunks = [c for c in group.chunks if _below(c.path, source.leaves)]
-    shared = _refuse_bombs(source, chunks)
-    size = sum(chunk.unpacked for chunk in chunks)
-    rows = min(_BATCH_ROWS, _BATCH_BYTES * group.rows // max(1, size))
-    rows = max(1, min(rows, 2 * _BATCH_BYTES // max(1, _longest(source, number, shared))))
-    left = group.rows
-    for batch in source.file.iter_batches(rows, row_groups=[number], columns=list(source.leaves)):
+def _group(
+    file: Any, number: int, leaves: list[str], size: int, start: int
+) -> Iterator[pa.RecordBatch]:
+    """One row group from its row `start` on, `size` rows at a time."""
+    left = file.metadata.row_group(number).num_rows
+    # Threads gain nothing on pictures, and hold one more page of them.
+    threads = size == _BATCH_ROWS
+    for batch in file.iter_batches(size, row_groups=[number], columns=leaves, use_threads=threads):
         left -= batch.num_rows
         if start >= batch.num_rows:
             start -= batch.num_rows
@@ -111,7 +104,17 @@ def _group(source: _Source, number: int, group: Group, start: int) -> Iterator[p
         yield batch.slice(start) if start else batch
         start = 0
     if left:
-        raise Damaged(f"row group {number + 1} lacks {left} of its {group.rows} rows")
+        raise ValueError(f"row group {number + 1} lacks {left} of its rows")
+
+
+def _batch_rows(file: Any, number: int, probe: Any, shared: list[str]) -> int:
+    """How many rows of a row group may be read at once."""
+    group = file.metadata.row_group(number)
+    average = max(1, group.total_byte_size // max(1, group.num_rows))
+    rows: int = min(_BATCH_ROWS, _BATCH_BYTES // average)
+    if probe is not None and average < _LONG_ROW:
+        rows = min(rows, 2 * _BATCH_BYTES // max(1, _longest(probe, number, shared)))
+    return max(1, rows)
 
 
 @contextmanager
@@ -153,67 +156,47 @@ def _open(place: ManifestFile, raw: Any, *, read_dictionary: list[str] | None = 
         pa.PythonFile(raw, mode="r") if place.path is None else str(place.path),
         read_dictionary=read_dictionary,
         buffer_size=1 << 20 if place.path is not None else 8 << 20,
+        # Else the whole row group is read ahead, whatever the batch.
+        pre_buffer=False,
         # The probe's dictionaries are of plain text.
         arrow_extensions_enabled=read_dictionary is None,
     )
+
+
+def _longest(probe: Any, number: int, shared: list[str]) -> int:
+    """Bytes of the longest text or picture that a row group keeps in a dictionary.
+
+    One row is read with its dictionary left as it is, which costs a page or two.
+    """
+    longest = 0
+    for batch in islice(probe.iter_batches(1, row_groups=[number], columns=shared), 1):
+        for column in pa.Table.from_batches([batch]).flatten().columns:
+            if pa.types.is_dictionary(column.type):
+                values = column.chunk(0).dictionary
+                longest = max(longest, pc.max(pc.binary_length(values)).as_py() or 0)
+    return longest
+
+
+def _shareable(schema: pa.Schema) -> list[str]:
+    """The leaves that may keep text or bytes in a dictionary."""
+    leaves = []
+    for field in schema:
+        kind = field.type
+        kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+        inner = (
+            [(f"{field.name}.{f.name}", f.type) for f in kind] if pa.types.is_struct(kind) else []
+        )
+        leaves += [name for name, leaf in inner or [(field.name, kind)] if _is_long(leaf)]
+    return leaves
 
 
 def _below(path: str, leaves: Sequence[str]) -> bool:
     return any(path == leaf or path.startswith(f"{leaf}.") for leaf in leaves)
 
 
-def _refuse_bombs(source: _Source, chunks: list[Chunk]) -> list[str]:
-    """ManifestError for a page of text or bytes that would fill the memory.
-
-    Returns the columns that keep values in a dictionary. Remote files are judged by their
-    footer: reading every header would fetch every page.
-    """
-    shared = []
-    for chunk in chunks:
-        if chunk.physical != BYTE_ARRAY:
-            continue
-        average = chunk.unpacked // max(1, chunk.values)
-        found: Iterable[Page] = [Page(chunk.stored, average, chunk.dictionary)]
-        if source.place.path is not None:
-            found = pages(source.raw, chunk)
-        for page in found:
-            if page.dictionary and chunk.path not in shared:
-                shared.append(chunk.path)
-            if page.unpacked > _PAGE_BYTES or (
-                page.unpacked > max(_PAGE_SUSPECT, _PAGE_RATIO * page.stored)
-            ):
-                raise ManifestError(
-                    f"manifest {source.place.shown}: column {chunk.path!r}: {page.stored:,} bytes "
-                    f"that unpack to {page.unpacked:,}, too large; leave this column out of the file"
-                )
-    return shared
-
-
-def _longest(source: _Source, number: int, shared: list[str]) -> int:
-    """Bytes of the longest text that a row group keeps in a dictionary; 0 without one.
-
-    One row is read with its dictionary left as it is, which costs a page or two.
-    """
-    text = [name for name in shared if name in source.text]
-    if not text:
-        return 0
-    longest = 0
-    batch = next(source.probe.iter_batches(1, row_groups=[number], columns=text), None)
-    columns = dict(zip(batch.schema.names, batch.columns, strict=True)) if batch else {}
-    for name, column in columns.items():
-        longest = max(longest, pc.max(pc.binary_length(column.dictionary)).as_py() or 0)
-        if longest > _CELL_BYTES:
-            raise ManifestError(
-                f"manifest {source.place.shown}: column {name!r}: a cell of {longest:,} bytes; "
-                f"the limit is {_CELL_BYTES >> 20} MiB"
-            )
-    return longest
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if isinstance(kind, pa.BaseExtensionType):
-        return _is_text(kind.storage_type)
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+def _is_long(kind: pa.DataType) -> bool:
+    """Text or bytes of any length."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or is_bytes(kind))
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
