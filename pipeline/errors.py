@@ -176,6 +176,7 @@ CODES: dict[str, bool] = {
     "server_error": False,
     "timeout_service": False,
     "truncated": True,
+    "doubted": False,
     # row
     "bad_row": True,
 }

@@ -148,6 +148,10 @@ class Completion:
     reasoning: int = 0
 
 
+#: Error code of a record that withdraws a caption: its answer can no longer be trusted.
+DOUBTED = "doubted"
+
+
 class Record(NamedTuple):
     """One image's result: a caption, or the reason why there is none. Columns of `captions/`.
 
@@ -189,6 +193,11 @@ class Record(NamedTuple):
     run_id: str = ""
     #: µs since the epoch.
     finished_at: int = 0
+
+    def replaces(self, state: str | None) -> bool:
+        """May it take the place of a record in this state (`ok` or a failure's code)? A failure
+        never replaces a caption, unless it withdraws it."""
+        return state != "ok" or self.status == "ok" or self.error_code == DOUBTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

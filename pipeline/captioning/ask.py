@@ -235,7 +235,7 @@ class Captioner:
         keys = [item.asked.key for item in request.items]
         try:
             try:
-                attempt_sent = Attempt(self.gate, permit, request.items, sent.request_id)
+                attempt_sent = Attempt(self.gate, permit, request.items, sent)
                 reply = await self.client.send(body, attempt_sent)
             except NoReply as lost:
                 return sent, await self._lost(permit, sent, lost, keys)

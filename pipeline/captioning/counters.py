@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pipeline.model import Record, RequestRow
+from pipeline.model import DOUBTED, Record, RequestRow
 
 if TYPE_CHECKING:
     from pipeline.captioning.select import Counts
@@ -56,11 +56,13 @@ class RunCounters:
 
     def settle(self, before: str | None, record: Record) -> None:
         """Count the record of one image. before: the state of its key until then."""
-        self.settled += 1
+        withdrawn = record.error_code == DOUBTED and before is not None
+        self.settled += -1 if withdrawn else 1
         if record.status == "ok":
             self.new_captions += 1
             self.move(before, "ok")
-        elif before != "ok":  # a failure never replaces a caption
+        elif record.replaces(before):
+            self.new_captions -= withdrawn and before == "ok"
             self.move(before, str(record.error_code))
 
     def correct(self, estimated: Counts, exact: Counts) -> None:

@@ -1,7 +1,8 @@
 """Answers that are no longer trusted: something else came on the connection that they came on.
 
-Which of the two was ours cannot be known, so their images are asked again and the new answer
-takes the old one's place. Images are loaded anew for that: what was sent is not kept.
+Which of the two was ours cannot be known, so their captions are withdrawn: each becomes a failure
+(`doubted`), on disk before anything else happens, which this run asks again, or the next one.
+Images are loaded anew for that: what was sent is not kept.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from pipeline.clock import micros
 from pipeline.errors import ImageError
-from pipeline.model import Image, Item
+from pipeline.model import DOUBTED, Image, Item, Record, Sent
 
 if TYPE_CHECKING:
     from pipeline.images.load import Images
     from pipeline.ratelimit.gate import Gate, Permit
     from pipeline.service.client import Client
+    from pipeline.store.store import Checkpoint
 
 _log = logging.getLogger("pipeline")
 _NO_IMAGE = Image()
@@ -25,19 +28,42 @@ _NO_IMAGE = Image()
 class Attempt:
     """One request on its way: called as it leaves, kept while its answer may be doubted."""
 
-    __slots__ = ("_gate", "_permit", "items", "request_id")
+    __slots__ = ("_gate", "_permit", "items", "sent")
 
-    def __init__(
-        self, gate: Gate, permit: Permit, items: tuple[Item, ...], request_id: str
-    ) -> None:
+    def __init__(self, gate: Gate, permit: Permit, items: tuple[Item, ...], sent: Sent) -> None:
         self._gate, self._permit = gate, permit
         self.items = tuple(
             item if item.image.data is None else replace(item, image=_NO_IMAGE) for item in items
         )
-        self.request_id = request_id
+        self.sent = sent
 
     def __call__(self) -> None:
         self._gate.written(self._permit)
+
+    def withdrawn(self, item: Item, at: int) -> Record:
+        """What takes the place of an image's record. at: µs since the epoch."""
+        asked, sent = item.asked, self.sent
+        return Record(
+            key=asked.key,
+            recipe=sent.recipe,
+            id=asked.id,
+            image=asked.image,
+            caption=None,
+            status="failed",
+            error_code=DOUBTED,
+            error="more than one answer came on the connection of this image's answer",
+            flags=asked.flags,
+            prompt_id=asked.prompt_id,
+            model=sent.model,
+            request_id=sent.request_id,
+            attempts=asked.attempts,
+            pack_size=len(sent.items),
+            image_sha256=asked.image_sha256,
+            width=asked.width,
+            height=asked.height,
+            run_id=sent.run_id,
+            finished_at=at,
+        )
 
 
 @dataclass(slots=True)
@@ -46,25 +72,43 @@ class Doubts:
 
     client: Client
     images: Images
-    #: Key -> the request whose answer is in doubt.
-    open: dict[str, str] = field(default_factory=dict)
+    checkpoint: Checkpoint
+    #: Keys that have no other answer yet.
+    open: set[str] = field(default_factory=set)
     _connections: int = 0
+
+    async def arise(self) -> None:
+        """Wait until an answer becomes doubtful."""
+        await self.client.doubt()
 
     async def again(self, *, last: bool = False) -> list[Item]:
         """The images of answers that became doubtful since the last call, ready to be asked.
 
         last: nothing is under way any more; wait for bytes that are still on their way.
         """
-        attempts = await self.client.last_look() if last else self.client.doubted()
+        items = []
+        for item in await self._withdraw(last=last):
+            try:
+                items.append(await self._loaded(item))
+            except ImageError as error:
+                _log.warning("%s: cannot be asked again: %s", item.asked.image, error.message)
+        return items
+
+    async def _withdraw(self, *, last: bool) -> list[Item]:
+        """The images of answers that became doubtful; no longer captioned, durably."""
+        doubted = await self.client.last_look() if last else self.client.doubted()
         items: dict[str, Item] = {}
-        for attempt in attempts:
+        records: dict[str, Record] = {}
+        now = micros(self.client.clock.now())
+        for attempt in doubted:
             assert isinstance(attempt, Attempt)
-            for item in attempt.items:
-                self.open[item.asked.key] = attempt.request_id
-                try:
-                    items[item.asked.key] = await self._loaded(item)
-                except ImageError as error:
-                    _log.warning("%s: cannot be asked again: %s", item.asked.image, error.message)
+            if attempt.sent.form != "audit":  # that one was only compared
+                for item in attempt.items:
+                    items[item.asked.key] = item
+                    records[item.asked.key] = attempt.withdrawn(item, now)
+        if records:
+            await self.checkpoint.settle(list(records.values()))
+        self.open |= items.keys()
         self._say(len(items))
         return list(items.values())
 
@@ -96,18 +140,16 @@ class Doubts:
     def answered(self, keys: list[str]) -> None:
         """These images have a new answer."""
         if self.open:
-            for key in keys:
-                self.open.pop(key, None)
+            self.open.difference_update(keys)
 
-    def close(self) -> None:
-        """At the end of the run: name what could not be asked again."""
+    async def close(self) -> None:
+        """At the end of the run, however it ends: withdraw what became doubtful last."""
+        await self._withdraw(last=True)
         if self.open:
-            requests = ", ".join(f"'{name}'" for name in sorted(set(self.open.values()))[:50])
             _log.warning(
-                "%d captions came on a connection with more than one answer and could not be "
-                'asked again in this run; do so with --redo "request_id IN (%s)"',
+                "%d images whose answers came on a connection with more than one answer could not "
+                "be asked again in this run; the next one does",
                 len(self.open),
-                requests,
             )
 
 

@@ -56,7 +56,7 @@ class RequestSource:
                     except StopAsyncIteration:
                         self._ended = True
                 elif self._ended and self._in_flight == 0:
-                    if not await self._doubted(last=True):
+                    if not await self._ask_again(last=True) and not self._changed.is_set():
                         return
                 else:
                     await self._changed.wait()
@@ -72,15 +72,25 @@ class RequestSource:
                 self._pool.done(end.request, end.left, end.decision, end.verdict)
                 for item in end.audits:
                     self._pool.audit(item)
-                await self._doubted()
             finally:
                 self._in_flight -= 1
                 self._changed.set()
 
         return act
 
-    async def _doubted(self, *, last: bool = False) -> bool:
-        """Put the images of answers that are no longer trusted back into the pool, if any."""
+    async def keep_asking_again(self) -> None:
+        """Put the images of answers that become doubtful back into the pool, until cancelled."""
+        while True:
+            await self._doubts.arise()
+            self._in_flight += 1
+            self._changed.set()
+            try:
+                await self._ask_again()
+            finally:
+                self._in_flight -= 1
+                self._changed.set()
+
+    async def _ask_again(self, *, last: bool = False) -> bool:
         items = await self._doubts.again(last=last)
         for item in items:
             self._pool.add(item)

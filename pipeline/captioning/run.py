@@ -38,9 +38,12 @@ async def run_job(run: RunContext) -> None:
 
     async with asyncio.TaskGroup() as group:
         working = group.create_task(work)
-        draining = group.create_task(drain(run, request_source, working))
-        showing = group.create_task(run.progress.keep_showing())
-        working.add_done_callback(lambda _: (draining.cancel(), showing.cancel()))
+        beside = [
+            group.create_task(run.progress.keep_showing()),
+            group.create_task(request_source.keep_asking_again()),
+            group.create_task(drain(run, request_source, working)),
+        ]
+        working.add_done_callback(lambda _: [task.cancel() for task in beside])
     if (reason := run.sources.reason()) is not None:
         run.captioner.gate.stop(reason)
 

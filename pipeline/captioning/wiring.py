@@ -197,8 +197,8 @@ async def open_run(
             stopped=gate.stopped,
             event=progress.event,
         )
-        doubts = Doubts(client, images)
-        stack.callback(doubts.close)
+        doubts = Doubts(client, images, checkpoint)
+        stack.push_async_callback(doubts.close)
         captioner = Captioner(
             client=client,
             gate=gate,

@@ -98,6 +98,8 @@ class HttpTransport:
         self._session, self._memory, self._proxy = session, memory, proxy
         self._spare = spare
         self._posters: dict[str, Poster] = {}
+        #: Set when an answer becomes doubtful.
+        self.doubt = asyncio.Event()
 
     async def request(
         self,
@@ -156,6 +158,7 @@ class HttpTransport:
 
     def doubted(self) -> list[Callable[[], None]]:
         """See `Poster.doubted`."""
+        self.doubt.clear()
         return [one for poster in self._posters.values() for one in poster.doubted()]
 
     async def last_look(self) -> list[Callable[[], None]]:
@@ -174,6 +177,7 @@ class HttpTransport:
             poster = self._posters[url] = Poster(
                 self._session, URL(url), headers, MAX_BODY, self._memory.grow, self._spare
             )
+            poster.on_doubt = self.doubt.set
         return poster
 
     async def _by_session(
@@ -270,10 +274,14 @@ class Client:
         """Connections on which more came than was asked for."""
         return self._sockets.spoiled if self._sockets else 0
 
+    async def doubt(self) -> None:
+        """Wait until an answer becomes doubtful: forever, where there are no sockets."""
+        await (self._sockets.doubt if self._sockets else asyncio.Event()).wait()
+
     def doubted(self) -> list[Callable[[], None]]:
         """What was given as `written` with requests whose answers can no longer be trusted:
         more came on their connections than was asked for. Each is told once."""
-        return self._sockets.doubted() if self._sockets and self._sockets.spoiled else []
+        return self._sockets.doubted() if self._sockets else []
 
     async def last_look(self) -> list[Callable[[], None]]:
         """`doubted`, when nothing is under way any more."""

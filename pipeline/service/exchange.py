@@ -98,7 +98,8 @@ class Poster:
     """Posts bodies to one URL; one an endpoint.
 
     When more comes on a connection than was asked for, the answers that came on it last may be
-    somebody else's: `doubted` names their requests. After the third such connection each request
+    somebody else's: `on_doubt` is called, and `doubted` names their requests. Idle connections are
+    looked at every 25 ms. After the third such connection each request
     gets its own, whose first answer is the right one.
     """
 
@@ -125,6 +126,10 @@ class Poster:
         #: Connections on which more came than was asked for.
         self.spoiled = 0
         self._doubted: list[Callable[[], None]] = []
+        #: Called when an answer becomes doubtful.
+        self.on_doubt: Callable[[], None] = lambda: None
+        #: Runs out when the idle connections are looked at.
+        self._timer: asyncio.TimerHandle | None = None
         #: When the last answer came that was kept in doubt.
         self._answered = float("-inf")
         self._request = aiohttp.ClientRequest("POST", url, headers=headers, session=session)
@@ -178,7 +183,10 @@ class Poster:
                 kept.answered.append(written)
                 kept.since = self._answered = self._now()
                 self._idle.append(kept)
+                self._look_later()
         except HttpProcessingError as error:
+            if kept.answered:  # no answer at all: it may belong to something said before
+                self._spoil(kept)
             connection.close()
             if isinstance(error.__cause__, LineTooLong):
                 raise error.__cause__ from None
@@ -213,6 +221,20 @@ class Poster:
         self.spoiled += 1
         self._doubted += kept.answered
         kept.answered.clear()
+        self.on_doubt()
+
+    def _look_later(self) -> None:
+        if self._timer is None and self._idle:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(QUIET_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """Drop idle connections on which something was said."""
+        self._timer = None
+        for kept in [kept for kept in self._idle if not kept.usable]:
+            self._idle.remove(kept)
+            self._drop(kept)
+        self._look_later()
 
     def doubted(self) -> list[Callable[[], None]]:
         """The requests (what was `written`) whose answers became doubtful since the last call."""
@@ -224,13 +246,13 @@ class Poster:
         connection."""
         if self._idle:
             await asyncio.sleep(max(0.0, self._answered + LAST_LOOK - self._now()))
-        for kept in [kept for kept in self._idle if not kept.usable]:
-            self._idle.remove(kept)
-            self._drop(kept)
+        self._look()
         return self.doubted()
 
     def close(self) -> None:
         """Let go of the idle connections."""
+        if self._timer is not None:
+            self._timer.cancel()
         while self._idle:
             self._idle.pop().connection.close()
 

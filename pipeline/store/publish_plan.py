@@ -3,19 +3,21 @@
 What is new becomes new files, which nobody replaces: readers open a path several times, and a file
 that is another one the next time reads as damaged. Only a record that replaces one rewrites the
 part which holds that, whole, under its own name, by one rename. So the order of the steps is all
-that keeps a key from standing in two places: whatever leaves `failures/` because it has a caption
-now leaves before the first caption enters. At the end of a run small neighbours become one file.
+that keeps a key from standing in two places. Parts of `captions/` that are rewritten come first,
+since keys only leave them (withdrawn captions, which become failures); then `failures/`, which
+keys leave because they have a caption now; the first new caption enters last. At the end of a run small neighbours become one file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import field
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.model import DOUBTED
 from pipeline.store.backlog import Portion
 from pipeline.store.tables import Part
 from pipeline.values import dataclass
@@ -53,10 +55,8 @@ class _Change:
 
 
 def news_of(portions: Sequence[Portion]) -> dict[str, pa.Table]:
-    """Folder -> its new rows, one for each key: a caption beats a failure, else the later one
-    wins."""
-    records = pa.concat_tables([one.records for one in portions])
-    records = _once(records, "key", pc.equal(records.column("status"), "ok"))
+    """Folder -> its new rows, one for each key."""
+    records = latest(pa.concat_tables([one.records for one in portions]))
     captioned = pc.equal(records.column("status"), "ok")
     return {
         FAILURES: _where(records, pc.invert(captioned)),
@@ -70,18 +70,29 @@ def _where(rows: pa.Table, mask: pa.ChunkedArray) -> pa.Table:
     return rows if pc.all(mask).as_py() else rows.filter(mask)
 
 
-def _once(rows: pa.Table, name: str, better: pa.ChunkedArray | None = None) -> pa.Table:
-    """One row for each key: the last one, or the last one that is better, if any is."""
+def latest(records: pa.Table) -> pa.Table:
+    """One record for each key: the last one, but a failure never replaces a caption, unless it
+    withdraws it."""
+    captioned = pc.equal(records.column("status"), "ok").to_pylist()
+    doubted = pc.equal(pc.fill_null(records.column("error_code"), ""), DOUBTED).to_pylist()
+    return _once(
+        records, "key", lambda new, old: captioned[new] or doubted[new] or not captioned[old]
+    )
+
+
+def _once(
+    rows: pa.Table, name: str, replaces: Callable[[int, int], bool] = lambda _new, _old: True
+) -> pa.Table:
+    """One row for each key: the last one that replaces the one before."""
     keys = rows.column(name)
     if pc.count_distinct(keys).as_py() == len(keys):
         return rows
-    good = [True] * len(keys) if better is None else better.to_pylist()
     best: dict[str, int] = {}
-    for at, key in enumerate(keys.to_pylist()):
+    for row, key in enumerate(keys.to_pylist()):
         old = best.get(key)
-        if old is None or good[at] or not good[old]:
-            best[key] = at
-    return rows.take(pa.array(best.values()))
+        if old is None or replaces(row, old):
+            best[key] = row
+    return rows.take(pa.array(best.values(), pa.int64()))
 
 
 def make_plan(
@@ -106,7 +117,7 @@ def make_plan(
             Step(folder=folder, name=name, drop=one.drop, rows=tuple(one.rows))
             for name, one in changes.items()
         ]
-    return steps
+    return sorted(steps, key=lambda step: not (step.folder == CAPTIONS and step.drop))
 
 
 def _add(changes: dict[str, _Change], fresh: pa.Table, number: int) -> None:

@@ -5,7 +5,7 @@
 
 `reply` stores the raw answer before anything parses it; the records are then derived by a pure
 function, here and again by recovery after a crash. A record of a key may be replaced by a later
-one of the same key; a failure never replaces a caption.
+one of the same key; a failure never replaces a caption, unless it withdraws it (`doubted`).
 """
 
 from __future__ import annotations
@@ -174,9 +174,10 @@ class Checkpoint:
         kept, replaced, captioned, before = [], [], 0, []
         for record in records:
             word = "ok" if record.status == "ok" else str(record.error_code)
-            was = self._settled.set(record.key, word, unless="ok" if word != "ok" else None)
+            unless = None if record.replaces("ok") else "ok"
+            was = self._settled.set(record.key, word, unless=unless)
             before.append(was)
-            if was == "ok" != word:
+            if not record.replaces(was):
                 continue
             captioned += word == "ok"
             if was is not None:

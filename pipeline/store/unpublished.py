@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 
 from pipeline import schema
 from pipeline.errors import OutputError
-from pipeline.model import Derived, Record, Reply, Sent
+from pipeline.model import DOUBTED, Derived, Record, Reply, Sent
 from pipeline.store import codec, tables
 from pipeline.store.backlog import Backlog, Waiting
 from pipeline.store.parts import part_files, read_part
-from pipeline.store.publish_plan import CAPTIONS, FAILURES
+from pipeline.store.publish_plan import CAPTIONS, FAILURES, latest
 
 _AT_ONCE = 200
 
@@ -55,8 +55,7 @@ def unpublished(journal: Path, derive: Callable[[Sent, Reply], Derived]) -> pa.T
         except sqlite3.Error as error:
             raise OutputError(f"{journal}: cannot be read ({error}); see verify") from error
     waiting = [portion.records for portion in backlog.all()]
-    table = pa.concat_tables(waiting) if waiting else schema.RECORDS.empty_table()
-    return table.take(_latest(table))
+    return latest(pa.concat_tables(waiting)) if waiting else schema.RECORDS.empty_table()
 
 
 def _records(
@@ -67,26 +66,17 @@ def _records(
     return codec.read_records(head) if kind == tables.RECORDS else ()
 
 
-def _latest(table: pa.Table) -> pa.Array:
-    """The row that counts of each key: the last one, but a failure never replaces a caption."""
-    rows: dict[str, int] = {}
-    captioned: set[str] = set()
-    keys, states = table.column("key").to_pylist(), table.column("status").to_pylist()
-    for row, (key, status) in enumerate(zip(keys, states, strict=True)):
-        if status == "ok":
-            captioned.add(key)
-        if status == "ok" or key not in captioned:
-            rows[key] = row
-    return pa.array(sorted(rows.values()), pa.int64())
-
-
 def _stand_in(folder: Path, output: Path, records: pa.Table) -> None:
     """Links to the parts; those that hold a key of `records` are copied without it."""
     ok = pc.equal(records.column("status"), "ok")
     captions, failures = records.filter(ok), records.filter(pc.invert(ok))
+    doubted = pc.equal(pc.fill_null(failures.column("error_code"), ""), DOUBTED)
+    withdrawn, failures = failures.filter(doubted), failures.filter(pc.invert(doubted))
     for path in part_files(output, CAPTIONS):
         failures = _without(failures, read_part(path, ["key"]))
-    for name, gone, new in ((CAPTIONS, captions, captions), (FAILURES, records, failures)):
+    failures = pa.concat_tables([failures, withdrawn])
+    gone_captions = pa.concat_tables([captions, withdrawn])
+    for name, gone, new in ((CAPTIONS, gone_captions, captions), (FAILURES, records, failures)):
         (folder / name).mkdir()
         for path in part_files(output, name):
             keys = read_part(path, ["key"])

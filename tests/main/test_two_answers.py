@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+import signal
 import socket
+import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +15,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.command import RequestResult, pipeline
+from tests.support.command import RequestResult, pipeline, start, until
 from tests.support.gateways import Answer, gateway, reply
 
 IMAGES = 40
 FOREIGN = reply("A stranger's caption.")
+NO_KEY = {"OPENAI_API_KEY": ""}
 
 
 def own(body: bytes) -> bytes:
@@ -25,22 +30,24 @@ def own(body: bytes) -> bytes:
     return reply(f"Picture {int(found[1])}.")
 
 
-def run(folder: Path, answer: Answer, concurrency: int) -> tuple[RequestResult, list[bytes], int]:
+def job_of(folder: Path, base: str, concurrency: int) -> Path:
     rows = "".join(f"https://pictures.example/{n}.jpg\n" for n in range(IMAGES))
     (folder / "m.csv").write_text("url\n" + rows)
     job = folder / "job.yaml"
+    job.write_text(
+        f"manifest: {{path: {folder}/m.csv}}\n"
+        f"endpoint: {{profile: openai, model: m, base_url: {base}}}\n"
+        f"images: {{send: url}}\nquota: {{concurrency: {concurrency}}}\n"
+        f"output: {{path: {folder}/out}}\nrun: {{min_free: 1MB}}\n"
+    )
+    return job
+
+
+def run(folder: Path, answer: Answer, concurrency: int) -> tuple[RequestResult, list[bytes], int]:
     with gateway(answer) as service:
-        job.write_text(
-            f"manifest: {{path: {folder}/m.csv}}\n"
-            f"endpoint: {{profile: openai, model: m, base_url: {service.base}}}\n"
-            f"images: {{send: url}}\nquota: {{concurrency: {concurrency}}}\n"
-            f"output: {{path: {folder}/out}}\nrun: {{min_free: 1MB}}\n"
-        )
-        return (
-            pipeline("run", job, "--json", env={"OPENAI_API_KEY": ""}),
-            service.asked,
-            service.connections,
-        )
+        job = job_of(folder, service.base, concurrency)
+        ended = pipeline("run", job, "--json", env=NO_KEY)
+        return ended, service.asked, service.connections
 
 
 def wrong(folder: Path) -> int:
@@ -135,3 +142,67 @@ def test_a_balancers_408_on_an_idle_connection_is_no_answer(tmp_path: Path) -> N
     assert wrong(tmp_path) == 0
     assert "more than one answer" not in ended.err
     assert len(asked) >= IMAGES
+
+
+class Liar:
+    """Right answers on the first connection, a stranger's on the second, where a byte more comes
+    after the third; from then on it is silent."""
+
+    def __init__(self) -> None:
+        self._connections: list[socket.socket] = []
+        self._silent = threading.Event()
+        self.right = self.wrong = 0
+
+    def __call__(self, to: socket.socket, body: bytes) -> None:
+        if to not in self._connections:
+            self._connections.append(to)
+        if self._silent.is_set():
+            threading.Event().wait(60)
+        if to is self._connections[0]:
+            to.sendall(own(body))
+            self.right += 1
+            return
+        to.sendall(FOREIGN)
+        self.wrong += 1
+        if self.wrong == 3:
+            self._silent.set()
+            time.sleep(0.01)
+            to.sendall(b"x")
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("published", [False, True])
+def test_a_caption_that_was_doubted_survives_no_kill(
+    tmp_path: Path, ending: signal.Signals, published: bool
+) -> None:
+    """As soon as the doubt is said, it is on disk: readers show no caption, the next run asks."""
+    liar = Liar()
+    if published:  # a part that holds the captions which become doubtful
+        with gateway(lambda to, body: to.sendall(own(body))) as service:
+            job = job_of(tmp_path, service.base, 2)
+            assert pipeline("run", job, "--limit", 20, env=NO_KEY).code == 0
+    with gateway(liar) as service:
+        job = job_of(tmp_path, service.base, 1)
+        redo = ["--redo", "true"] if published else []
+        run = start("run", job, *redo, env=NO_KEY, stderr=subprocess.PIPE)
+        assert run.stderr is not None
+        while b"more than one answer" not in (line := run.stderr.readline()):
+            assert line
+        status = json.loads(pipeline("status", job, "--json", env=NO_KEY).out)
+        assert status["running"]
+        export = pipeline("export", job, tmp_path / "beside.jsonl", env=NO_KEY)
+        until(lambda: run.poll() is not None or run.send_signal(ending) is not None)
+        assert run.communicate()[0] is None
+        assert run.returncode in (-9, 143)
+    lines = (tmp_path / "beside.jsonl").read_text().splitlines()
+    captions = [json.loads(line)["caption"] for line in lines]
+    assert export.code == 0, export.err
+    assert "A stranger's caption." not in captions
+    with gateway(lambda to, body: to.sendall(own(body))) as service:
+        job_of(tmp_path, service.base, 4)
+        again = pipeline("run", job, "--json", env=NO_KEY)
+        assert again.code == 0, again.err
+        settled = 20 - liar.wrong if published else liar.right
+        assert len(service.asked) == IMAGES - settled
+    assert wrong(tmp_path) == 0
+    assert pipeline("verify", job, env=NO_KEY).code == 0

@@ -1,9 +1,9 @@
 """A shared output follows the one that this host keeps for it in the state folder.
 
 The whole output stands locally, published by the usual protocol; then every part that differs is
-put, `failures/` first and `captions/` last. In this order a reader of the shared output, too, never
-meets a key twice, however far behind it was: a key leaves `failures/` before it enters
-`captions/`, stays in the part where it stands, and no part is ever taken away. Putting the same
+put: parts of `captions/` that are there already, then `failures/`, new `captions/` last. In this
+order a reader of the shared output, too, never meets a key twice, however far behind it was: keys
+only leave a part that is there, and no part is ever taken away. Putting the same
 bytes again changes nothing, so whatever is cut short is simply done again. While the store
 cannot be reached the run goes on; what waits is safe here.
 """
@@ -22,7 +22,7 @@ from pipeline.errors import OutputError
 from pipeline.store import tables
 from pipeline.store.journal import Journal
 from pipeline.store.parts import read_part
-from pipeline.store.publish_plan import FOLDERS, REVIEWS
+from pipeline.store.publish_plan import CAPTIONS, FOLDERS, REVIEWS
 from pipeline.store.remote import owner
 from pipeline.store.remote.filesystem import Store, put_whole, steadily
 from pipeline.store.remote.owner import Owner
@@ -39,7 +39,8 @@ def behind(
 ) -> list[Part]:
     """The parts to put, in the order that never shows a key twice. Pure."""
     late = [one for one in published if (held.get(one.place) or ("",))[0] != one.sha256]
-    return sorted(late, key=lambda one: (FOLDERS.index(one.folder), one.name))
+    new = {one.place for one in late if one.folder != CAPTIONS or one.place not in held}
+    return sorted(late, key=lambda one: (one.place in new, FOLDERS.index(one.folder), one.name))
 
 
 class Replica:

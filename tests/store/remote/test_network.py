@@ -250,7 +250,7 @@ def test_where_no_journal_can_be_kept_is_said(tmp_path: Path) -> None:
         stores.store_of("ftp://x/y")
 
 
-def test_what_is_behind_goes_failures_first() -> None:
+def test_what_is_behind_goes_rewritten_captions_first_and_new_ones_last() -> None:
     """A key leaves failures/ before it enters captions/, however much waits."""
 
     def part(folder: str, number: int, sha: str) -> Part:
@@ -258,9 +258,10 @@ def test_what_is_behind_goes_failures_first() -> None:
         return Part(folder=folder, name=name, rows=1, sha256=sha, size=1, mtime_ns=0)
 
     parts = [part("captions", 1, "b"), part("captions", 2, "c"), part("failures", 1, "d")]
+    parts.append(part("captions", 3, "e"))
     held = {parts[0].place: ("b", 1), parts[1].place: None, parts[2].place: ("a", 1)}
 
-    assert behind(parts, held) == [parts[2], parts[1]]
+    assert behind(parts, held) == [parts[1], parts[2], parts[3]]
 
 
 def test_a_changed_or_missing_part_is_put_again(tmp_path: Path) -> None:
