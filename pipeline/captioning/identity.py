@@ -21,6 +21,7 @@ from typing import Literal, overload
 from pipeline.captioning.parse_reply import safe_text
 from pipeline.captioning.prompt import as_text
 from pipeline.captioning.signatures import PROOFS, SIGNATURES
+from pipeline.media import web_url
 from pipeline.model import ImageValue
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -128,8 +129,9 @@ def image_identity(
         return content_identity(_sha256(value))
     if settings_identity == "content":
         return None
-    if _SCHEME.match(value):
-        return "url:" + unsigned(value)
+    url = web_url(value) or value
+    if _SCHEME.match(url):
+        return "url:" + unsigned(url)
     return "path:" + value
 
 

@@ -29,7 +29,8 @@ def _kind(images: pa.Array) -> str | None:
     web = pc.or_(pc.starts_with(images, "https://"), pc.starts_with(images, "http://"))
     if web.true_count == len(images):
         return None if pc.any(pc.match_substring(images, "?")).as_py() else "url:"
-    # A scheme and a data URI have a colon; so may a path, which then takes the slow way.
-    colon = pc.any(pc.match_substring(images, ":")).as_py()
+    # A scheme and a data URI have a colon, a URL without its scheme two slashes; so may a path,
+    # which then takes the slow way.
+    odd = pc.any(pc.match_substring_regex(images, ":|//")).as_py()
     empty = pc.any(pc.equal(pc.binary_length(images), 0)).as_py()
-    return None if colon or empty else "path:"
+    return None if odd or empty else "path:"

@@ -1,7 +1,7 @@
 """Images over HTTP, from strangers: no secrets, no proxy from the environment, every size capped.
 
 Redirects are followed here, hop by hop, so that each is looked at anew; bodies are read as they
-come and never decompressed; a server that drips is cut off by the total time and by a least rate.
+come, and those that are packed although nobody asked are unpacked up to the same size; a server that drips is cut off by the total time and by a least rate.
 A host that asks to come later (429, 503) is obeyed, for all its images.
 
 With `images.proxy` the proxy dials, so that it alone sees the addresses; only hosts that are
@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import urllib.request
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 from weakref import WeakValueDictionary
 
 import aiohttp
@@ -36,7 +38,7 @@ from pipeline.images.settings import ImageSettings
 from pipeline.images.urls import check_place, parse
 from pipeline.memory_budget import Lease
 
-MAX_HOPS = 3
+MAX_HOPS = 10
 PER_HOST = 16
 #: After 5 s a download must have made 1 KB/s.
 RATE_AFTER, RATE = 5.0, 1_000
@@ -47,6 +49,10 @@ LONGEST_REST, REST = 60.0, 2.0
 _LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
 #: A connection that was there and broke; often one kept alive that the host has just closed.
 _BROKEN = (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError, ConnectionResetError)
+#: 203: a proxy on the way has changed something, most often made the picture smaller.
+_GIVEN = frozenset({200, 203})
+#: Content codings that are unpacked.
+_UNPACKED = frozenset({"gzip", "x-gzip", "deflate"})
 _NO_AI = frozenset({"noai", "noimageai"})
 USER_AGENT = f"caption-pipeline/{__version__}"
 
@@ -110,8 +116,13 @@ class Fetcher:
             await self.clock.sleep(left)
 
     async def _follow(self, url: URL, reading: _Reading) -> bytes:
+        # Cookies live as long as this fetch: some hosts set one and redirect to see it again.
+        first, jar = url.host, aiohttp.CookieJar(unsafe=True, quote_cookie=False)
         for _ in range(MAX_HOPS + 1):
-            got = await self._one(url, reading)
+            headers = dict(self.settings.headers) if url.host == first else {}
+            if cookies := jar.filter_cookies(url):
+                headers["Cookie"] = "; ".join(f"{one.key}={one.value}" for one in cookies.values())
+            got = await self._one(url, headers, jar, reading)
             if isinstance(got, bytes):
                 return got
             if url.scheme == "https" and got.scheme == "http":
@@ -119,15 +130,20 @@ class Fetcher:
             url = got
         raise ImageError("http_4xx", f"{url.host} redirects more than {MAX_HOPS} times")
 
-    async def _one(self, url: URL, reading: _Reading) -> bytes | URL:
+    async def _one(
+        self, url: URL, headers: dict[str, str], jar: aiohttp.CookieJar, reading: _Reading
+    ) -> bytes | URL:
         """One hop: the bytes, or where it leads."""
         proxy = self._proxy(url)
         opened = check_place(url, self.guard.allow, proxied=proxy is not None)
         dial = Dial(opened=opened or proxy is not None)
         before = DIAL.set(dial)
         try:
-            async with self.session.get(url, allow_redirects=False, proxy=proxy) as response:
+            async with self.session.get(
+                url, allow_redirects=False, proxy=proxy, headers=headers
+            ) as response:
                 if 300 <= response.status < 400 and "Location" in response.headers:
+                    jar.update_cookies(response.cookies, url)
                     return _target(url, response.headers["Location"])
                 self._check_answer(url, response.status, response.headers)
                 return await self._read(url, response, reading)
@@ -166,14 +182,19 @@ class Fetcher:
             # Codes of the 400s are permanent; this host may well give the image another day.
             error = _host_trouble("http_5xx", url, f"HTTP {status}")
             raise Later(url.host or "", self._wait(headers), error)
-        if status != 200:
+        if status not in _GIVEN:
             code = "http_5xx" if status >= 500 else "http_4xx"
-            raise ImageError(code, f"{url.host}: HTTP {status}")
+            hint = (
+                "; the URL has &amp; where & may be meant"
+                if "&amp;" in url.raw_query_string
+                else ""
+            )
+            raise ImageError(code, f"{url.host}: HTTP {status}{hint}")
         robots = ",".join(headers.getall("X-Robots-Tag", ())).lower().replace(":", ",")
         if _NO_AI & {word.strip() for word in robots.split(",")}:
             raise ImageError("noai", f"{url.host} asks not to use this image (X-Robots-Tag: noai)")
-        if headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
-            raise ImageError("unsupported_format", f"{url.host}: compressed although not asked for")
+        if (packing := _packing(headers)) not in ("", *_UNPACKED):
+            raise ImageError("unsupported_format", f"{url.host}: packed by {packing[:20]!a}")
 
     def _wait(self, headers: CIMultiDictProxy[str]) -> float:
         """Seconds of Retry-After, given as such or as a date."""
@@ -200,7 +221,11 @@ class Fetcher:
             seconds = self.clock.monotonic() - started - reading.waited
             if seconds > RATE_AFTER and len(data) < seconds * RATE:
                 raise ImageError("timeout", f"{url.host}: slower than {RATE} bytes a second")
-        return bytes(data)
+        if not _packing(response.headers):
+            return bytes(data)
+        unpacked = await asyncio.to_thread(_unpacked, data)
+        await reading.take(len(unpacked))
+        return unpacked
 
 
 @dataclass(slots=True)
@@ -236,9 +261,30 @@ def _host_trouble(
     )
 
 
+def _packing(headers: CIMultiDictProxy[str]) -> str:
+    packing = headers.get("Content-Encoding", "").strip().lower()
+    return "" if packing == "identity" else packing
+
+
+def _unpacked(data: bytearray) -> bytes:
+    """What gzip or deflate packed, up to the size of an image."""
+    try:
+        try:
+            unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
+            unpacked = unpacker.decompress(data, MAX_BYTES + 1)
+        except zlib.error:  # some hosts send deflate without its two bytes in front
+            unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+            unpacked = unpacker.decompress(data, MAX_BYTES + 1)
+    except zlib.error:
+        raise ImageError("corrupt", "the host packed it, and it cannot be unpacked") from None
+    if len(unpacked) > MAX_BYTES:
+        raise ImageError("too_large", f"more than {MAX_BYTES} bytes, unpacked")
+    return unpacked
+
+
 def _target(url: URL, location: str) -> URL:
     try:
-        return parse(str(url.join(URL(location))))
+        return parse(urljoin(str(url), location.strip()))
     except ValueError:
         raise ImageError("bad_uri", f"{url.host} redirects to what is no URL") from None
 

@@ -21,8 +21,9 @@ from pipeline.images.settings import ImageSettings
 from pipeline.images.sources import SOURCES
 from pipeline.images.sources.base import Places, scheme_of
 from pipeline.images.sources.shards import Shards
-from pipeline.images.urls import parse, place_of
+from pipeline.images.urls import as_sent, parse, place_of
 from pipeline.images.workers import Workers, cores
+from pipeline.media import web_url
 from pipeline.memory_budget import MemoryBudget
 from pipeline.model import Image, ImageValue
 
@@ -65,12 +66,13 @@ class Images:
             return await self._encode(value)
         if not value:
             raise ImageError("bad_uri", "the cell is empty")
-        scheme = scheme_of(value)
-        if scheme in ("http", "https"):
+        if (url := web_url(value)) is not None:
+            value = url
             if not inline and (passed := self.pass_on(value)) is not None:
                 return passed
             async with self._budget.hold() as hold:
                 return await self._encode(await self._fetcher.get(value, hold))
+        scheme = scheme_of(value)
         source = SOURCES.get(scheme)
         if source is None:
             raise ImageError("bad_uri", f"{scheme}:// is not a place that images come from")
@@ -84,10 +86,12 @@ class Images:
     def pass_on(self, value: ImageValue) -> Image | None:
         """The image of a cell whose URL the service fetches itself; None where bytes have to go.
         ImageError as in `load`."""
-        if not isinstance(value, str) or (place := place_of(value)) is None:
+        if not isinstance(value, str) or (url := web_url(value)) is None:
+            return None
+        if (place := place_of(url)) is None:
             return None
         private, host = self._place(place)
-        return None if private or host in self._inline else Image(value)
+        return None if private or host in self._inline else Image(as_sent(url))
 
     def turned_inline(self, url: str | None) -> bool:
         """Has the host of this URL gone inline?"""
@@ -122,9 +126,9 @@ class Images:
 
     def host_of(self, value: ImageValue) -> tuple[str, ...]:
         """The host of a URL, in a tuple; nothing for other values."""
-        if isinstance(value, str) and (place := place_of(value)) is not None:
+        if isinstance(value, str) and (url := web_url(value)) is not None:
             with suppress(ImageError):
-                return (self._place(place)[1],)
+                return (self._place(place_of(url) or url)[1],)
         return ()
 
     def places_of(self, value: ImageValue) -> tuple[str, ...]:
@@ -133,11 +137,11 @@ class Images:
             value = "" if value.get("bytes") else str(value.get("path") or "")
         if not isinstance(value, str) or not value:
             return (MACHINE,)
-        scheme = scheme_of(value)
-        if scheme in ("http", "https"):
+        if web_url(value) is not None:
             with suppress(ImageError):
                 return parse(value).host or "", MACHINE
             return (MACHINE,)
+        scheme = scheme_of(value)
         if scheme == "tar":
             value = value.partition("::")[2]
             scheme = scheme_of(value)

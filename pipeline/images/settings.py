@@ -16,6 +16,19 @@ def _allow(entries: list[str]) -> list[str]:
     return entries
 
 
+def _headers(headers: dict[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if name.lower() not in ("user-agent", "referer"):
+            raise ValueError(
+                f"{name!a} is not sent to image hosts; only User-Agent and Referer are"
+            )
+        if not (value.isascii() and value.isprintable() and value.strip()) or len(value) > 1000:
+            raise ValueError(f"{name}: write one line of at most 1,000 ASCII letters")
+    if len({name.lower() for name in headers}) < len(headers):
+        raise ValueError("a header stands there twice")
+    return headers
+
+
 class ImageSettings(Settings):
     send: Literal["auto", "url", "inline"] = "auto"
     """As URL, as bytes inside the request, or whichever fits."""
@@ -41,5 +54,7 @@ class ImageSettings(Settings):
     """Proxy for image downloads: a URL, or env."""
     cache: str | None = None
     """Folder for downloaded images."""
+    headers: Annotated[dict[str, str], AfterValidator(_headers)] = {}
+    """Sent to image hosts: User-Agent (some want a contact in it), Referer."""
     timeout: Duration = Field(default=30.0, gt=0, le=3600)
     """Seconds, in total, for one image download."""

@@ -1,4 +1,8 @@
-"""What a URL must look like before anything is resolved or dialled."""
+"""What a URL must look like before anything is resolved or dialled, and how it is sent.
+
+A URL is sent as it was written wherever that is legal: `%2F`, `%3A`, `(` and `+` mean something to
+the servers that look at them. Only what no URL may hold is encoded: blanks, letters beyond ASCII.
+"""
 
 from __future__ import annotations
 
@@ -9,37 +13,64 @@ from yarl import URL
 from pipeline.errors import ImageError
 from pipeline.images.guard import PORTS, Allowed, address_of, is_public, refuse_odd_host
 from pipeline.images.limits import MAX_URL
+from pipeline.media import web_url
 
-#: Spaces, control characters and backslashes: parsers disagree about them.
-_ODD = re.compile(r"[\x00-\x20\x7f\\\ud800-\udfff]")
-
+#: Control characters and backslashes: parsers disagree about them.
+_ODD = re.compile(r"[\x00-\x1f\x7f\\]")
+#: What is encoded behind the host: what browsers encode there, and a `%` that encodes nothing.
+_ENCODED = re.compile(r"""[^!$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z|~]|%(?![0-9A-Fa-f]{2})""")
 _PLACE = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 
 
 def parse(text: str) -> URL:
     """A URL that may be fetched; ImageError `bad_uri` says why not. Never shows its query."""
+    text = web_url(text) or text.strip()
     check_text(text)
+    found = _PLACE.match(text)
+    place = found[0] if found else text
     try:
-        url = URL(text)
+        url = URL(place)
         port = url.port
     except ValueError:
         raise ImageError("bad_uri", "this is not a URL") from None
     if url.scheme not in PORTS or not url.host:
         raise ImageError("bad_uri", f"{url.scheme or 'no scheme'}: only http and https")
     # An empty user counts, which yarl drops: `http://@host/` is nobody's honest address.
-    if url.user or url.password or "@" in re.split("[/?#]", text.partition("://")[2])[0]:
+    if url.user or url.password or "@" in place:
         raise ImageError("bad_uri", f"{url.host}: no user or password in an image URL")
-    if not port:
-        raise ImageError("bad_uri", f"{url.host}: port 0")
-    return url
+    if not port or any(letter.isspace() for letter in place):
+        raise ImageError("bad_uri", f"{url.host}: port 0, or a blank in the host")
+    # Host and port as they were judged; the rest as it was written.
+    return URL(f"{url.origin()}{_rest(text, len(place))}", encoded=True)
+
+
+def as_sent(text: str) -> str:
+    """A URL as a server should get it, its host as written."""
+    found = _PLACE.match(text)
+    return text if found is None else found[0] + _rest(text, found.end())
+
+
+def _rest(text: str, start: int) -> str:
+    """Path and query, encoded where they have to be, without the fragment."""
+    rest = text[start:].partition("#")[0]
+    return _ENCODED.sub(_percent, rest if rest.startswith("/") else "/" + rest)
+
+
+def _percent(match: re.Match[str]) -> str:
+    # A redirect's raw bytes come as surrogates.
+    return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogateescape"))
 
 
 def check_text(text: str) -> None:
     """Has the URL a length and letters that all parsers read alike? ImageError `bad_uri`."""
     if len(text) > MAX_URL:
         raise ImageError("bad_uri", f"the URL is longer than {MAX_URL} characters")
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise ImageError("bad_uri", "the URL has half a letter (a lone surrogate)") from None
     if _ODD.search(text):
-        raise ImageError("bad_uri", "the URL has spaces, control characters or a backslash")
+        raise ImageError("bad_uri", "the URL has control characters or a backslash")
 
 
 def place_of(text: str) -> str | None:
@@ -50,8 +81,8 @@ def place_of(text: str) -> str | None:
     found = _PLACE.match(text)
     if found is None:
         return None
-    # Printable text has no odd letters but these two.
-    if len(text) > MAX_URL or " " in text or "\\" in text or not text.isprintable():
+    # Printable text has no odd letter but this one.
+    if len(text) > MAX_URL or "\\" in text or not text.isprintable():
         check_text(text)
     return found[0]
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.config.jobs import load, refused
 
-KEYS = "send, identity, max_side, max_pixels, quality, root, allow, packages, proxy, cache, timeout"
+KEYS = "send, identity, max_side, max_pixels, quality, root, allow, packages, proxy, cache, headers, timeout"
 #: What follows the first line of the file -> the whole error.
 REFUSED = {
     # keys

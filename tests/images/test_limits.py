@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
+import zlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -63,13 +64,24 @@ def test_a_lie_about_the_size_is_found(length: int, codes: set[str]) -> None:
     assert got in codes
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "GZIP"])
-def test_a_packed_body_is_never_unpacked(encoding: str) -> None:
-    """20 MB behind 20 KB: refused by its header."""
-    bomb = gzip.compress(bytes(20_000_000))
-    code, seen = asyncio.run(fetched(lambda _: reply(bomb, Content_Encoding=encoding)))
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip", "deflate"])
+def test_a_packed_body_is_unpacked_up_to_the_size_of_an_image(encoding: str) -> None:
+    """40 MB behind 40 KB are too large; a picture packed although nobody asked is a picture."""
+    pack = zlib.compress if encoding == "deflate" else gzip.compress
+    bomb, whole = pack(bytes(40_000_000)), pack(picture(1))
+    bare = zlib.compress(picture(1))[2:-4] if encoding == "deflate" else whole
+    found = []
+    for body in (bomb, whole, bare, whole[:60], b"no such thing"):
+        code, seen = asyncio.run(fetched(lambda _, b=body: reply(b, Content_Encoding=encoding)))
+        found.append(code)
+        assert seen.asked[0].headers["accept-encoding"] == "identity"
+    assert found == ["too_large", "ok", "ok", "corrupt", "corrupt"]
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip"])
+def test_what_nobody_can_unpack_is_refused_by_its_header(encoding: str) -> None:
+    code, _ = asyncio.run(fetched(lambda _: reply(picture(1), Content_Encoding=encoding)))
     assert code == "unsupported_format"
-    assert seen.asked[0].headers["accept-encoding"] == "identity"
 
 
 def drip(_: Asked) -> AsyncIterator[bytes]:
