@@ -17,7 +17,7 @@ from pipeline.captioning.doubted_answers import Attempt, Doubts
 from pipeline.captioning.finalize import unanswered
 from pipeline.captioning.interpret import ReplyOutcome, date_of, failure, stop_reason
 from pipeline.captioning.pack import ALONE_AFTER
-from pipeline.captioning.parse_reply import clean_caption
+from pipeline.captioning.parse_reply import caption_of
 from pipeline.captioning.prompt_format import (
     pack_instruction,
     pack_label,
@@ -162,7 +162,7 @@ class Captioner:
                 break
             verdict = told.verdict
             if verdict.kind is Kind.OK and told.completion is not None:
-                again = self.packing.audited(item, clean_caption(told.completion.content))
+                again = self.packing.audited(item, caption_of(told.completion.content))
                 return RequestResult(
                     request=request, verdict=verdict, audits=(item,) if again else ()
                 )

@@ -11,10 +11,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline.captioning import shape
-from pipeline.captioning.parse_reply import clean_caption, parse_pack, safe_text, share, suspect_of
+from pipeline.captioning.answer import answer_of
+from pipeline.captioning.parse_reply import caption_of, parse_pack, safe_text, share, suspect_of
 from pipeline.captioning.retry import TABLE, Action
 from pipeline.model import Asked, Completion, Derived, Record, Reply, RequestRow, Sent
-from pipeline.verdict import Kind, Verdict
+from pipeline.verdict import Kind, Scope, Verdict
 
 #: Longest error text kept in a record.
 ERROR_CHARS = 500
@@ -28,6 +29,10 @@ _ENTRIES = _WRITTEN | {Kind.SAFETY, Kind.TRANSIENT}
 _ABOUT_REQUEST = frozenset(
     {Kind.BAD_REQUEST, Kind.IMAGE_REJECTED, Kind.TOO_LARGE, Kind.TOO_LONG, Kind.TRANSIENT}
     | {Kind.CONFIG_FATAL}
+)
+_THINKS = (
+    "the answer ends within the model's thoughts: raise endpoint.params.max_tokens, or switch "
+    "thinking off (endpoint.params.reasoning_effort: none)"
 )
 #: The record's error code where the verdict names none.
 _CODES = {
@@ -93,8 +98,16 @@ def unanswered(sent: Sent) -> RequestRow:
 
 def refined(sent: Sent, verdict: Verdict, completion: Completion | None) -> Verdict:
     """The verdict, with what only the request tells: that a refusal is about the number of its
-    images, and at which image a filter cut a packed reply (its suspect)."""
+    images, that a text holds thoughts and no answer, and at which image a filter cut a packed
+    reply (its suspect)."""
     count = len(sent.items)
+    if completion is not None and verdict.kind in _WRITTEN:
+        answer = answer_of(completion.content)
+        if answer.unfinished:
+            return Verdict(kind=Kind.NO_ROOM, scope=Scope.ITEM, code="truncated", message=_THINKS)
+        if verdict.kind is Kind.OK and not answer.text.strip():
+            empty = "only thoughts came, and no caption"
+            return Verdict(kind=Kind.EMPTY, scope=Scope.ITEM, code="empty", message=empty)
     if sent.form != "pack" or count == 1 or verdict.kind in _WRITTEN:
         return verdict
     if completion is None and verdict.kind in _ABOUT_REQUEST:
@@ -122,7 +135,7 @@ def _records(
         raw = completion.content
         if longer(raw, max_reply):
             return [shares.record(0, raw=raw)]
-        caption = clean_caption(raw)
+        caption = caption_of(raw)
         if sent.form == "pack":
             pack = parse_pack(raw, 1)
             raw, caption = pack.raw.get(1, ""), pack.captions.get(1, "")
@@ -135,7 +148,9 @@ def _records(
         return []
     if TABLE[verdict.kind][0] is Action.FAIL:
         code = verdict.code or _CODES.get(verdict.kind, "refused")
-        return [shares.record(0, code=code, error=verdict.message or verdict.kind.value)]
+        thoughts = completion.content if completion and verdict.kind is Kind.NO_ROOM else None
+        error = verdict.message or verdict.kind.value
+        return [shares.record(0, code=code, error=error, raw=thoughts or None)]
     return []
 
 

@@ -16,6 +16,7 @@ from dataclasses import field
 
 import orjson
 
+from pipeline.captioning.answer import answer_of
 from pipeline.captioning.prompt_format import pack_instruction, response_schema
 from pipeline.values import dataclass
 
@@ -74,6 +75,11 @@ def clean_caption(content: str) -> str:
     return text
 
 
+def caption_of(content: str) -> str:
+    """The caption in a model's whole text, without thoughts and wrappers."""
+    return clean_caption(answer_of(content).text)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedPack:
     """What a packed reply holds: image number -> caption, cleaned and as the model wrote it."""
@@ -87,7 +93,7 @@ class ParsedPack:
 
 def parse_pack(content: str, count: int) -> ParsedPack:
     """Read a packed reply for images 1 … count. Never raises, never guesses."""
-    found = _read(content[:MAX_CHARS])
+    found = _read(answer_of(content[:MAX_CHARS]).text)
     entries, trouble = found.entries, ([] if found.whole else ["broken"])
     if _renumbered({number for number, _ in entries}, count):
         return ParsedPack(trouble=(*trouble, "renumbered"))
@@ -128,7 +134,7 @@ def suspect_of(content: str, count: int) -> int | None:
     done = len(found.captions)
     if "renumbered" in found.trouble or sorted(found.captions) != list(range(1, done + 1)):
         return None
-    begun = [int(number) for number in _ENTRY_BEGUN.findall(content)]
+    begun = [int(number) for number in _ENTRY_BEGUN.findall(answer_of(content).text)]
     if not begun or done >= count or begun[-1] not in (done, done + 1):
         return None
     return done + 1
@@ -288,6 +294,7 @@ def share(total: int | None, count: int) -> list[int | None]:
 
 __all__ = [
     "ParsedPack",
+    "caption_of",
     "clean_caption",
     "pack_instruction",
     "parse_pack",

@@ -1,0 +1,112 @@
+"""The answer inside a model's text: without its thoughts and the marks that stand around it. Pure.
+
+A server that has no parser for its model's marks, or the wrong one, hands them on as text. What
+is taken off here is never part of a caption: thoughts before the answer, control tokens, and an
+opening that only announces it. The text as it came stays in `caption_raw`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from pipeline.values import dataclass
+
+#: Names of elements that hold thoughts.
+_THOUGHTS = r"(?:think|thinking|thought|thoughts|reasoning|reflection|seed:think|ant_?thinking)"
+_OPENING = rf"(?:<{_THOUGHTS}>|\[THINK\]|◁think▷|<\|(?:START_THINKING|begin_of_thought|inner_prefix|thinking)\|>|<\|channel>|<unused94>)"
+_CLOSING = rf"(?:</{_THOUGHTS}>|\[/THINK\]|◁/think▷|<\|(?:END_THINKING|end_of_thought|inner_suffix)\|>|<\|/thinking\|>|<unused95>|<channel\|>)"
+_OPENS = re.compile(rf"\s*{_OPENING}", re.IGNORECASE)
+#: A mark in quotes is something that is seen in a picture.
+_CLOSES = re.compile(rf"(?<![\"'`“‘«]){_CLOSING}|{_CLOSING}(?![\"'`”’»])", re.IGNORECASE)
+#: Channels of gpt-oss: `<|channel|>analysis<|message|>`, then `final`.
+_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*<\|message\|>", re.IGNORECASE)
+#: Marks around an answer, of which the inside is the answer.
+_WRAPPED = re.compile(
+    r"\s*(?:<answer>(?P<answer>.*?)(?:</answer>|\Z)"
+    r"|<\|START_RESPONSE\|>(?P<response>.*?)(?:<\|END_RESPONSE\|>|\Z)"
+    r"|<\|begin_of_solution\|>(?P<solution>.*?)(?:<\|end_of_solution\|>|\Z))\s*",
+    re.IGNORECASE | re.DOTALL,
+)
+_BOX = re.compile(r"<\|(?:begin|end)_of_box\|>")
+#: Control tokens that stand at either end.
+_CONTROL = (
+    r"(?:<\|(?:im_start|im_end|endoftext|end|eot_id|eom_id|return|start|end_of_text"
+    r"|END_OF_TURN_TOKEN|start_header_id|end_header_id|message|eos)\|>"
+    r"|</?s>|<eos>|<bos>|<end_of_turn>|<start_of_turn>|<end_of_utterance>|<｜end▁of▁sentence｜>"
+    r"|<turn\|>|<\|turn>|\[EOS\]|\[/INST\])"
+)
+_LEADING = re.compile(rf"(?:\s*{_CONTROL}(?:(?:assistant|model)(?=[\s<]))?)+\s*", re.IGNORECASE)
+_TRAILING = re.compile(rf"(?:\s*{_CONTROL})+\s*\Z", re.IGNORECASE)
+#: "Sure! Here is a caption for the image:" and what it announces.
+_AGREES = r"(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok|gladly|understood|got it)"
+_NAMES_IT = (
+    r"[^\n:]{0,80}\b(?:captions?|descriptions?|alt[ -]?text|summary|json|answer)\b[^\n:]{0,60}"
+)
+_ANNOUNCES = re.compile(
+    rf"\s*(?:{_AGREES}[!.,]*\s+)?(?:(?:here(?:'s|’s| is| are)|below is|this is)\b{_NAMES_IT}):\s+"
+    rf"|\s*{_AGREES}[!.,]*\s+here(?:'s|’s| is| are)\b[^\n:]{{0,120}}:\s*\n\s*"
+    rf"|\s*{_AGREES}[!.]\s*\n\s*",
+    re.IGNORECASE,
+)
+#: Without one of these there is nothing to take off but an opening.
+_MARKS = re.compile(r"[<◁]|\[/?(?:THINK|EOS|INST)\]", re.IGNORECASE)
+_OPENING_LETTERS = frozenset("scoaghbutSCOAGHBUT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a text comes to."""
+
+    text: str
+    #: It ends within the model's thoughts.
+    unfinished: bool = False
+
+
+def answer_of(content: str) -> Answer:
+    """The answer in a model's text. Never raises."""
+    if _MARKS.search(content) is None:
+        return Answer(text=_unannounced(content))
+    if content.lstrip()[:1] in ("{", "[") and _is_json(content):
+        return Answer(text=content)  # what its strings hold is for the caption to say
+    text = _after_thoughts(content)
+    if text is None:
+        return Answer(text="", unfinished=True)
+    text = _BOX.sub("", text)
+    text = _LEADING.sub("", text, count=1) if _LEADING.match(text) else text
+    text = _TRAILING.sub("", text)
+    if (wrapped := _WRAPPED.fullmatch(text)) is not None:
+        text = next(inside for inside in wrapped.groups() if inside is not None)
+    return Answer(text=_unannounced(text))
+
+
+def _after_thoughts(text: str) -> str | None:
+    """What follows the thoughts; None when they do not end."""
+    if channels := list(_CHANNEL.finditer(text)):
+        last = channels[-1]
+        if last[1].lower() != "final":
+            return None
+        return text[last.end() :]
+    opened = _OPENS.match(text) is not None
+    closed = list(_CLOSES.finditer(text))
+    if not closed:
+        return None if opened else text
+    rest = text[closed[-1].end() :]
+    # A further thought that was begun after the last one that ended.
+    return None if _OPENS.match(rest) else rest
+
+
+def _unannounced(text: str) -> str:
+    """The text without an opening that announces it, where something follows."""
+    if text.lstrip()[:1] not in _OPENING_LETTERS:
+        return text
+    opening = _ANNOUNCES.match(text)
+    return text[opening.end() :] if opening and text[opening.end() :].strip() else text
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return False
+    return True
