@@ -2,8 +2,9 @@
 
 CSV has no types, and guessing them changes values (`007` becomes 7) and breaks in the middle of
 a file, so nothing is guessed; a `where` on numbers says `CAST(width AS INT) > 512`. A header
-line is required. pyarrow reads; when it refuses, `_diagnose` reads the file again with Python's
-own csv module, slowly, to name the line and the column.
+line is required. What a quote means is decided for the file as a whole (`quotes.py`). pyarrow
+reads; when it refuses, `_diagnose` reads the file again with Python's own csv module, slowly, to
+name the line and the column.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.csv
@@ -23,10 +24,10 @@ from pipeline.errors import ManifestError
 from pipeline.manifest import text
 from pipeline.manifest.places import ManifestFile
 from pipeline.manifest.readers.base import MAX_COLUMNS, FileInfo, Want, skip
+from pipeline.manifest.readers.quotes import IMAGE_CELL, Quoting, quoting
 
-_IMAGE_CELL = re.compile(
-    r"(?i)^(https?|s3|gs|hf|package)://|^data:image/|\.(jpe?g|png|webp|gif|bmp|tiff?|heic|avif)$"
-)
+#: A spreadsheet's first line that names the delimiter.
+_SEP = re.compile(r'"?sep=(.)"?(\r\n|\r|\n)', re.IGNORECASE)
 
 #: Bytes read at once.
 _PIECE = 1 << 16
@@ -34,15 +35,26 @@ _PIECE = 1 << 16
 _HEAD = 1 << 14
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Header:
+    """What the start of a file says about the rest."""
+
+    names: list[str]
+    delimiter: str
+    #: Lines up to the first row.
+    lines: int
+    quoting: Quoting = Quoting.DOUBLED
+
+
 @dataclass(frozen=True, slots=True)
 class DelimitedReader:
-    """Rows with a header, cells split by a delimiter, quotes by RFC 4180."""
+    """Rows with a header, cells split by a delimiter, quotes as the file as a whole has them."""
 
     #: Tried in order; the first that splits the header, else the first of all.
     delimiters: str
 
     def look(self, place: ManifestFile) -> FileInfo:
-        names, _ = self._header(place)
+        names = self._header(place).names
         return FileInfo(schema=pa.schema([pa.field(name, pa.string()) for name in names]))
 
     def read(self, place: ManifestFile, want: Want) -> Iterator[pa.RecordBatch]:
@@ -51,35 +63,39 @@ class DelimitedReader:
     def _read(self, place: ManifestFile, want: Want) -> Iterator[pa.RecordBatch]:
         """Short pieces are read first, since pyarrow reads some thirty ahead; a row that is longer
         than a piece is met again in long ones."""
-        names, delimiter = self._header(place)
+        header = self._header(place)
         read = 0
         try:
-            for batch in self._pieces(place, want, names, delimiter, _PIECE):
+            for batch in self._pieces(place, want, header, _PIECE):
                 yield batch
                 read += batch.num_rows
         except pa.ArrowInvalid:
             try:
-                yield from skip(self._pieces(place, want, names, delimiter, text.MAX_LINE), read)
+                yield from skip(self._pieces(place, want, header, text.MAX_LINE), read)
             except pa.ArrowInvalid as error:
-                raise self._diagnose(place, names, delimiter, error) from error
+                raise self._diagnose(place, header, error) from error
 
     def _pieces(
-        self, place: ManifestFile, want: Want, names: list[str], delimiter: str, size: int
+        self, place: ManifestFile, want: Want, header: _Header, size: int
     ) -> Iterator[pa.RecordBatch]:
         """The file in pieces of `size` bytes; ArrowInvalid for what pyarrow cannot take."""
-        wanted = [name for name in names if name in want.columns]
+        wanted = [name for name in header.names if name in want.columns]
+        quotes = header.quoting is not Quoting.NONE
         with text.lines(place) as source:
             try:
                 yield from pyarrow.csv.open_csv(
                     pa.PythonFile(source, mode="r"),
                     read_options=pyarrow.csv.ReadOptions(
-                        block_size=size, column_names=names, skip_rows_after_names=1
+                        block_size=size, column_names=header.names, skip_rows=header.lines
                     ),
                     parse_options=pyarrow.csv.ParseOptions(
-                        delimiter=delimiter, newlines_in_values=True
+                        delimiter=header.delimiter,
+                        quote_char='"' if quotes else False,
+                        escape_char="\\" if header.quoting is Quoting.BACKSLASH else False,
+                        newlines_in_values=quotes,
                     ),
                     convert_options=pyarrow.csv.ConvertOptions(
-                        column_types=dict.fromkeys(names, pa.string()),
+                        column_types=dict.fromkeys(header.names, pa.string()),
                         include_columns=wanted,
                         strings_can_be_null=False,
                     ),
@@ -88,17 +104,23 @@ class DelimitedReader:
                 if "Empty CSV" not in str(error):  # a header and nothing else
                     raise
 
-    def _header(self, place: ManifestFile) -> tuple[list[str], str]:
-        """Column names and the delimiter; ManifestError when there is no usable header."""
-        found = self._found(place, _HEAD) or self._found(place, text.MAX_LINE)
+    def _header(self, place: ManifestFile) -> _Header:
+        """The header; ManifestError when there is no usable one."""
+        header = self._first_row(place, Quoting.DOUBLED)
+        rule = quoting(place, header.delimiter, len(header.names))
+        if rule is not Quoting.DOUBLED:
+            header = self._first_row(place, rule)
+        return replace(header, names=_checked(place, header.names), quoting=rule)
+
+    def _first_row(self, place: ManifestFile, rule: Quoting) -> _Header:
+        found = self._found(place, _HEAD, rule) or self._found(place, text.MAX_LINE, rule)
         if found is None:
             raise ManifestError(
                 f"manifest {place.shown}: is empty; the first line must name the columns"
             )
-        names, delimiter = found
-        return _checked(place, names), delimiter
+        return found
 
-    def _found(self, place: ManifestFile, size: int) -> tuple[list[str], str] | None:
+    def _found(self, place: ManifestFile, size: int, rule: Quoting) -> _Header | None:
         """The header in the first bytes of a file; None when it does not end there."""
         head = text.head_of(place, size)
         whole = len(head) < size
@@ -109,23 +131,28 @@ class DelimitedReader:
             raise text.not_utf8(place, head.count(b"\n", 0, error.start) + 1) from error
         if not first.strip():
             return None
-        for delimiter in (*self.delimiters, self.delimiters[0]):
+        named = _SEP.match(first)
+        first = first[named.end() :] if named else first
+        delimiters = named[1] if named else self.delimiters
+        for delimiter in (*delimiters, delimiters[0]):
             lines = io.StringIO(first, newline="")
+            rows = _rows(lines, delimiter, rule)
             try:
-                names = next(row for row in _rows(lines, delimiter) if row)
+                names = next((row for row in rows if row), [])
             except csv.Error:
                 raise text.too_long(place, 1) from None
             if len(names) > 1:
                 break
         if not whole and size < text.MAX_LINE and lines.tell() == len(first):
             return None
-        return names, delimiter
+        return _Header(names=names, delimiter=delimiter, lines=rows.line + bool(named))
 
-    def _diagnose(
-        self, place: ManifestFile, names: list[str], delimiter: str, error: Exception
-    ) -> ManifestError:
+    def _diagnose(self, place: ManifestFile, header: _Header, error: Exception) -> ManifestError:
         """Which line pyarrow could not take, and why."""
-        rows = _rows(_decoded(place), delimiter)
+        names, lines = header.names, _decoded(place)
+        rows = _rows(lines, header.delimiter, header.quoting)
+        if header.lines > 1:
+            next(rows)  # the line `sep=;`, or a blank one
         while True:
             try:
                 row = next(rows)
@@ -157,8 +184,13 @@ class DelimitedReader:
 class _rows(Iterator[list[str]]):  # noqa: N801 - used like the function csv.reader
     """csv.reader with our limit on a cell, and the line number that it has reached."""
 
-    def __init__(self, lines: Iterator[str], delimiter: str) -> None:
-        self._reader = csv.reader(lines, delimiter=delimiter, strict=False)
+    def __init__(self, lines: Iterator[str], delimiter: str, rule: Quoting) -> None:
+        self._reader = csv.reader(
+            lines,
+            delimiter=delimiter,
+            quoting=csv.QUOTE_NONE if rule is Quoting.NONE else csv.QUOTE_MINIMAL,
+            escapechar="\\" if rule is Quoting.BACKSLASH else None,
+        )
 
     def __next__(self) -> list[str]:
         before = csv.field_size_limit(4 * text.MAX_LINE)
@@ -191,7 +223,7 @@ def _checked(place: ManifestFile, names: list[str]) -> list[str]:
             f"manifest {place.shown}: {len(names)} columns; the limit is {MAX_COLUMNS}. "
             "Are rows and columns exchanged?"
         )
-    data = next((name for name in names if _IMAGE_CELL.search(name.strip())), None)
+    data = next((name for name in names if IMAGE_CELL.search(name.strip().encode())), None)
     if data is not None:
         raise ManifestError(
             f"manifest {place.shown}: the first line looks like a row, not a header "
