@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,25 @@ def test_imports_go_down_and_rooms_keep_apart(path: Path) -> None:
     """No module imports a floor above its own, no room imports another."""
     assert room_of(path) in FLOORS, f"{shown(path)}: give it a floor here"
     assert broken(path, room_of(path)) == []
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    """The graph of imports has no circle, imports inside functions and for type checkers included."""
+    names = {
+        ".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path for path in MODULES
+    }
+    graph = {
+        name: {
+            f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in names else node.module
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        & names.keys()
+        for name, path in names.items()
+    }
+
+    TopologicalSorter(graph).prepare()  # CycleError names the circle
 
 
 @pytest.mark.parametrize("path", MODULES, ids=shown)

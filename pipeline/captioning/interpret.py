@@ -6,19 +6,30 @@ from collections.abc import Callable
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from pipeline.captioning.finalize import ERROR_CHARS, MAX_REPLY, longer, records_of, refined
 from pipeline.captioning.parse_reply import safe_text
-from pipeline.clock import micros
+from pipeline.clock import Clock, micros
 from pipeline.errors import Exit, StopReason
 from pipeline.model import Completion, Derived, Item, Record, Reply, Sent
 from pipeline.service.classify import classify
+from pipeline.service.endpoint import Endpoint
 from pipeline.values import dataclass
 from pipeline.verdict import Kind, Verdict
 
-if TYPE_CHECKING:
-    from pipeline.captioning.ask import Captioner
+
+class RunFacts(Protocol):
+    """What every record of a run bears."""
+
+    @property
+    def recipe(self) -> str: ...
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def endpoint(self) -> Endpoint: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +93,7 @@ def stop_reason(verdict: Verdict) -> StopReason:
 
 
 def failure(
-    captioner: Captioner,
+    run: RunFacts,
     item: Item,
     *,
     code: str,
@@ -94,7 +105,7 @@ def failure(
     asked = item.asked
     return Record(
         key=asked.key,
-        recipe=captioner.recipe,
+        recipe=run.recipe,
         id=asked.id,
         image=asked.image,
         caption=None,
@@ -103,7 +114,7 @@ def failure(
         error=safe_text(message)[:ERROR_CHARS],
         flags=asked.flags,
         prompt_id=asked.prompt_id,
-        model=captioner.endpoint.settings.model,
+        model=run.endpoint.settings.model,
         served_model=completion.served_model if completion else None,
         provider=completion.provider if completion else None,
         request_id=sent.request_id if sent else None,
@@ -113,6 +124,6 @@ def failure(
         image_sha256=asked.image_sha256,
         width=asked.width,
         height=asked.height,
-        run_id=captioner.run_id,
-        finished_at=micros(captioner.clock.now()),
+        run_id=run.run_id,
+        finished_at=micros(run.clock.now()),
     )

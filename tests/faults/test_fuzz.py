@@ -25,8 +25,8 @@ from pipeline.config.job import load_job
 from pipeline.errors import ImageError, JobError, ManifestError
 from pipeline.images.encode import encode
 from pipeline.model import Reply
+from pipeline.service.body import read_stream
 from pipeline.service.classify import classify
-from pipeline.service.sse import read_stream
 from tests.manifest.made import opened, rows_of
 from tests.service.bodies import CASES, NOW, chat, raw
 from tests.support.pictures import picture

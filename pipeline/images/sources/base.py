@@ -5,15 +5,22 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from pipeline.errors import ImageError
 from pipeline.images.limits import MAX_BYTES
 
-if TYPE_CHECKING:
-    from pipeline.images.sources.shards import Shards
-
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+class OpenShards(Protocol):
+    """Tar files that stay open over a run."""
+
+    def read(self, name: str, member: str, places: Places, /) -> bytes:
+        """A member's bytes; ImageError."""
+
+    def close(self) -> None:
+        """Close them all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +32,7 @@ class Places:
     #: Packages that `package://` may read.
     packages: tuple[str, ...] = ()
     #: Tar files kept open over a run.
-    shards: Shards | None = field(default=None)
+    shards: OpenShards | None = field(default=None)
     #: Folders that have delivered a file in this run, and which they were (device, inode).
     delivered: dict[str, tuple[int, int]] = field(default_factory=dict)
 
