@@ -125,7 +125,8 @@ class ImageError(Exception):
 class SourceUnavailable(ImageError):
     """The place that an image comes from is in trouble: its folder, its host, or this machine.
 
-    `code` and `message` are what the image fails with where the place proves to be well.
+    `code` and `message` are what the image fails with where the place proves to be well: a
+    transient code, unless the image may be to blame by itself (a wrong path).
     `certain`: no image does this by itself (an I/O error, no descriptor left, a killed worker).
     """
 

@@ -326,7 +326,9 @@ class Captioner:
             try:
                 image = await self.images.load(item.source, inline=True)
             except ImageError as error:
-                if isinstance(error, SourceUnavailable) and self.sources.leaves(error):
+                if isinstance(error, SourceUnavailable) and self.sources.leaves(
+                    error, bytes.fromhex(item.asked.key)
+                ):
                     continue
                 record = failure(self, item, code=error.code, message=error.message)
                 await self.keep([item], [record])

@@ -8,13 +8,16 @@ the run is ending.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 
 from pipeline.captioning.ask import RequestResult
 from pipeline.captioning.doubted_answers import Doubts
 from pipeline.captioning.pack import Pool
 from pipeline.model import Item, Request
+
+#: What follows the last images.
+_END: list[Item] = []
 
 
 class RequestSource:
@@ -34,6 +37,8 @@ class RequestSource:
         self._stopped = stopped
         self._in_flight = 0
         self._ended = False
+        #: The next images, while they are waited for.
+        self._coming: asyncio.Future[list[Item]] | None = None
         self._changed = asyncio.Event()
 
     async def requests(self) -> AsyncGenerator[Request, None]:
@@ -41,7 +46,7 @@ class RequestSource:
 
         Closes the images' own stream when it ends, so that nothing is loaded any more.
         """
-        async with aclosing(self._items):
+        async with aclosing(self._items), self._leaving():
             while not self._stopped.is_set():
                 self._changed.clear()
                 idle = self._ended and self._in_flight == 0
@@ -50,16 +55,35 @@ class RequestSource:
                     self._in_flight += 1
                     yield request
                 elif not self._ended and not self._pool.holding:
-                    try:
-                        for item in await anext(self._items):
-                            self._pool.add(item)
-                    except StopAsyncIteration:
-                        self._ended = True
+                    await self._more()
                 elif self._ended and self._in_flight == 0:
                     if not await self._ask_again(last=True) and not self._changed.is_set():
                         return
                 else:
                     await self._changed.wait()
+
+    async def _more(self) -> None:
+        """Wait for images, or until something comes back: that goes again without them."""
+        if self._coming is None:
+            self._coming = asyncio.ensure_future(anext(self._items, _END))
+            self._coming.add_done_callback(lambda _: self._changed.set())
+        if not self._coming.done():
+            await self._changed.wait()
+        if self._coming.done():
+            items, self._coming = self._coming.result(), None
+            self._ended = items is _END
+            for item in items:
+                self._pool.add(item)
+
+    @asynccontextmanager
+    async def _leaving(self) -> AsyncIterator[None]:
+        """At the end, no longer wait for images."""
+        try:
+            yield
+        finally:
+            if self._coming is not None:
+                self._coming.cancel()
+                await asyncio.wait([self._coming])
 
     def settling(
         self, settle: Callable[[Request], Awaitable[RequestResult]]

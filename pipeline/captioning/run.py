@@ -28,7 +28,7 @@ TOGETHER = 16
 
 async def run_job(run: RunContext) -> None:
     """Caption the rows that the selection gives; returns when all is settled or the run was stopped."""
-    rows = sorted_out(run, run.sources.candidates(run.selection.candidates()))
+    rows = sorted_out(run, run.sources.candidates(run.selection))
     items = amap(partial(made_ready, run), rows, limit=run.ahead)
     request_source = RequestSource(
         items, run.pool, run.captioner.doubts, stopped=run.captioner.gate.stopped

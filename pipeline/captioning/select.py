@@ -92,6 +92,15 @@ class Selector:
                 chosen.append((row, raw))
         return chosen
 
+    def among(self, rows: list[Row], keys: KeyMap) -> list[Candidate]:
+        """The rows whose keys are among these and have not come before."""
+        named = ((row, self._naming.raw(row)) for row in rows)
+        return [
+            (row, raw)
+            for row, raw in named
+            if keys.get(raw.hex()) == "" and not keys.set(raw.hex(), "came")
+        ]
+
 
 def asks_again(options: RunOptions, redo: Container[str]) -> Again:
     """(key, its state) -> ask it again? Transient failures always are, the rest when told."""
@@ -149,6 +158,12 @@ class Selection:
             self._head = []
             async for chosen in self._stream:
                 yield chosen
+
+    async def again(self, keys: KeyMap) -> AsyncGenerator[list[Candidate], None]:
+        """The rows with these keys, once each, by another pass over the manifest."""
+        async with aclosing(from_thread(self._manifest.batches)) as batches:
+            async for rows in batches:
+                yield self._selector.among(rows, keys)
 
     async def close(self) -> None:
         """Stop reading."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 
-from pipeline.captioning.select import Candidate
+from pipeline.captioning.select import Candidate, Selection
 from pipeline.clock import Clock
 from pipeline.errors import Exit, ImageError, SourceUnavailable, StopReason
 from pipeline.images.load import Images
-from pipeline.images.outage import MOST_WAITING, Outages
+from pipeline.images.outage import MACHINE, MOST_WAITING, Outages
 from pipeline.model import Image
+from pipeline.store.keys import KeyMap
 
 
 class Sources:
@@ -34,27 +35,46 @@ class Sources:
         """event: tells the user one line."""
         self._images, self._clock, self._stopped, self._event = images, clock, stopped, event
         self._outages: Outages[Candidate] = Outages(patience)
+        #: Keys of candidates that wait for their place and are not remembered themselves.
+        self._more = KeyMap()
         #: Candidates handed out to be loaded and not yet done with.
         self._under_way = 0
         self._changed = asyncio.Event()
 
-    async def candidates(
-        self, rows: AsyncGenerator[list[Candidate], None]
-    ) -> AsyncGenerator[list[Candidate], None]:
-        """The rows, without those whose place is out, which come back when it is."""
-        async for candidates in rows:
-            yield [candidate for candidate in candidates if not self._put_off(candidate)]
+    async def candidates(self, selection: Selection) -> AsyncGenerator[list[Candidate], None]:
+        """The rows, without those whose place is out, which come back when it is.
+
+        Of those that wait above `MOST_WAITING`, the rows are read once more at the end.
+        """
+        rows = selection.candidates()
+        while True:
+            async with aclosing(rows):
+                async for candidates in rows:
+                    yield self._ready(candidates)
+                    async for waiting in self._back(self._holds):
+                        yield waiting
+            async for waiting in self._back(lambda: self._outages.waiting or self._under_way):
+                yield waiting
+            if not len(self._more) or self._stopped.is_set():
+                return
+            keys, self._more = self._more, KeyMap()
+            rows = selection.again(keys)
+
+    def _holds(self) -> bool:
+        """Is it of no use to read on, or would too much be held in memory?"""
+        if self._outages.waiting > 2 * MOST_WAITING:
+            return True
+        machine_out = self._outages.open_place(MACHINE) is not None
+        return machine_out and bool(self._outages.waiting or self._under_way)
+
+    async def _back(self, wanted: Callable[[], object]) -> AsyncGenerator[list[Candidate], None]:
+        """Candidates that may be tried now, and, while `wanted` says so, those that follow."""
+        if waiting := self._due():
+            yield waiting
+        while wanted() and not self._stopped.is_set():
             if waiting := self._due():
                 yield waiting
-            while self._outages.waiting > MOST_WAITING and not self._stopped.is_set():
-                if waiting := self._due():
-                    yield waiting
-                elif self._outages.waiting > MOST_WAITING:
-                    await self._wait()
-        while (self._outages.waiting or self._under_way) and not self._stopped.is_set():
-            if waiting := self._due():
-                yield waiting
-            elif self._outages.waiting or self._under_way:
+            elif wanted():
                 await self._wait()
 
     def begins(self) -> None:
@@ -88,10 +108,10 @@ class Sources:
         self._succeeded(candidate)
         return image
 
-    def leaves(self, trouble: SourceUnavailable) -> bool:
+    def leaves(self, trouble: SourceUnavailable, key: bytes) -> bool:
         """Is an image that was asked by URL, and whose bytes cannot be had now, left for the next
         run, as its place is out? Else it fails by itself."""
-        out = self._outages.noted(trouble, self._clock.monotonic())
+        out = self._outages.noted(trouble, key, self._clock.monotonic())
         if out:
             self._outages.leave(f"{trouble.place}: {trouble.message}")
         return out
@@ -110,17 +130,25 @@ class Sources:
 
     def _succeeded(self, candidate: Candidate) -> None:
         row, key = candidate
-        places = self._images.host_of(row.image)
+        places = set(self._images.places_of(row.image)[:1]) - {MACHINE}
         for place in self._outages.succeeded(places, key):
             self._event(f"circuit closed: {place} is back")
 
-    def _put_off(self, candidate: Candidate) -> bool:
+    def _ready(self, candidates: list[Candidate]) -> list[Candidate]:
+        """Those whose place is not out; the others wait."""
         if not self._outages.any_open:
-            return False
-        place = self._outages.open_place(*self._images.places_of(candidate[0].image))
-        if place is not None:
-            self._outages.put_off(place, candidate, self._clock.monotonic())
-        return place is not None
+            return candidates
+        ready, now = [], self._clock.monotonic()
+        for candidate in candidates:
+            row, key = candidate
+            place = self._outages.open_place(*self._images.places_of(row.image))
+            if place is None:
+                ready.append(candidate)
+            elif self._outages.waiting < MOST_WAITING:
+                self._outages.put_off(place, candidate, now)
+            else:
+                self._more.set(key.hex(), "")
+        return ready
 
     def _due(self) -> list[Candidate]:
         if not self._outages.waiting:

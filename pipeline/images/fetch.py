@@ -35,7 +35,7 @@ from pipeline.images.guard import DIAL, Dial, Guard, allowed
 from pipeline.images.limits import MAX_BYTES
 from pipeline.images.outage import MACHINE, place_of_errno
 from pipeline.images.settings import ImageSettings
-from pipeline.images.urls import check_place, parse
+from pipeline.images.urls import authority_of, check_place, parse
 from pipeline.memory_budget import Lease
 
 MAX_HOPS = 10
@@ -254,11 +254,9 @@ def _host_trouble(
     code: str, url: URL, message: str, error: Exception | None = None
 ) -> SourceUnavailable:
     """What many images of one host may have in common: its outage, or this machine's."""
-    host = url.host or ""
-    place = place_of_errno(getattr(error, "errno", None), host)
-    return SourceUnavailable(
-        code, f"{host}: {message}", place=place or host, certain=place == MACHINE
-    )
+    host = authority_of(url)
+    place = place_of_errno(getattr(error, "errno", None), host) or host
+    return SourceUnavailable(code, f"{url.host}: {message}", place=place, certain=place == MACHINE)
 
 
 def _packing(headers: CIMultiDictProxy[str]) -> str:

@@ -16,12 +16,14 @@ from pipeline.errors import ImageError
 from pipeline.images.fetch import Fetcher, open_fetcher
 from pipeline.images.guard import address_of, is_public, refuse_odd_host
 from pipeline.images.limits import MAX_HELD, worker_bytes
-from pipeline.images.outage import MACHINE
+from pipeline.images.outage import MACHINE, machine_trouble, no_thread
 from pipeline.images.settings import ImageSettings
 from pipeline.images.sources import SOURCES
 from pipeline.images.sources.base import Places, scheme_of
+from pipeline.images.sources.file import located
+from pipeline.images.sources.remote import EXTRAS, bucket_of
 from pipeline.images.sources.shards import Shards
-from pipeline.images.urls import as_sent, parse, place_of
+from pipeline.images.urls import as_sent, authority_of, parse, place_of
 from pipeline.images.workers import Workers, cores
 from pipeline.media import web_url
 from pipeline.memory_budget import MemoryBudget
@@ -59,6 +61,16 @@ class Images:
         inline: False passes an http(s) URL on as it is, not downloaded, unless its host goes
         inline. ImageError otherwise names what is wrong; nothing was sent to the service.
         """
+        try:
+            return await self._load(value, inline=inline)
+        except MemoryError:
+            raise machine_trouble("out of memory") from None
+        except RuntimeError as error:
+            if not no_thread(error):
+                raise
+            raise machine_trouble(str(error)) from None
+
+    async def _load(self, value: ImageValue, *, inline: bool) -> Image:
         if isinstance(value, Mapping):
             held = value.get("bytes")
             value = held if isinstance(held, bytes) and held else str(value.get("path") or "")
@@ -124,31 +136,25 @@ class Images:
                 if url is not None and (place := place_of(url)) is not None:
                     self._unfetched.pop(self._place(place)[1], None)
 
-    def host_of(self, value: ImageValue) -> tuple[str, ...]:
-        """The host of a URL, in a tuple; nothing for other values."""
-        if isinstance(value, str) and (url := web_url(value)) is not None:
-            with suppress(ImageError):
-                return (self._place(place_of(url) or url)[1],)
-        return ()
-
     def places_of(self, value: ImageValue) -> tuple[str, ...]:
-        """Whose outage would keep this image away: its host or bucket, or the folders above it."""
+        """Whose outage would keep this image away: its host or bucket, or the folders above it,
+        the nearest first; at last this machine."""
         if isinstance(value, Mapping):
             value = "" if value.get("bytes") else str(value.get("path") or "")
         if not isinstance(value, str) or not value:
-            return (MACHINE,)
-        if web_url(value) is not None:
-            with suppress(ImageError):
-                return parse(value).host or "", MACHINE
             return (MACHINE,)
         scheme = scheme_of(value)
         if scheme == "tar":
             value = value.partition("::")[2]
             scheme = scheme_of(value)
-        if scheme == "path":
-            path = (self._places.root or Path()) / value
-            return *map(str, path.parents), MACHINE
-        return "/".join(value.split("/")[:3]), MACHINE
+        with suppress(ImageError, ValueError):  # a cell that leads nowhere
+            if (url := web_url(value)) is not None:
+                return authority_of(parse(place_of(url) or url)), MACHINE
+            if scheme in ("path", "file"):
+                return *map(str, located(value, self._places).parents), MACHINE
+            if scheme in EXTRAS:
+                return bucket_of(value), MACHINE
+        return (MACHINE,)
 
     def _look_at(self, place: str) -> tuple[bool, str]:
         """Is this a private place, which the service cannot see? And its host.

@@ -14,14 +14,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from pipeline.errors import ImageError, SourceUnavailable
+from pipeline.errors import CODES, ImageError, SourceUnavailable
 
 T = TypeVar("T")
 
 #: Where descriptors, memory and worker processes come from.
 MACHINE = "this machine"
 #: errno of a machine that is short of something: it says nothing about the image or its folder.
-_MACHINE_ERRNO = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOBUFS})
+_MACHINE_ERRNO = frozenset(
+    {
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOBUFS),
+        *(errno.ENOSPC, errno.EDQUOT),
+    }
+)
 #: errno that a missing or unreadable file has by itself.
 _IMAGE_ERRNO = frozenset(
     {
@@ -29,18 +34,22 @@ _IMAGE_ERRNO = frozenset(
         *(errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.ENXIO, errno.EILSEQ),
     }
 )
-#: Failures in a row without a success that open the circuit of a place that has delivered before,
-#: and of one that never has (a list of URLs names many dead hosts).
+#: Images in a row without a success that open the circuit of a place that has delivered before,
+#: and of one that never has (a list of URLs names many dead hosts). A failure that would be
+#: permanent counts as the former while no place has delivered anything.
 FAILURES_ALIVE, FAILURES_NEW = 5, 20
+#: Seconds that a place which has delivered nothing in this run is waited for at most: it may be a
+#: wrong name.
+PATIENCE_NEW = 60.0
 #: Tries of one image while its circuit is closed.
 TRIES = 3
 #: Tries of one image after which it is to blame, whatever it met, if others came in between.
 MOST_TRIES = 10
 #: Seconds before the first probe or second try; doubled each time up to the ceiling.
 WAIT_FIRST, WAIT_CEILING = 1.0, 60.0
-#: Places that are remembered as having delivered.
-MOST_PLACES = 100_000
-#: Images that wait for their place at most; above that the manifest is read on only when they go.
+#: Places that are remembered as having delivered, and as having failed.
+MOST_PLACES, MOST_CIRCUITS = 100_000, 10_000
+#: Images that wait for their place at most; of more only the keys are kept.
 MOST_WAITING = 10_000
 
 
@@ -51,15 +60,29 @@ def place_of_errno(number: int | None, folder: str) -> str | None:
     return None if number in _IMAGE_ERRNO else folder
 
 
+def machine_trouble(message: str) -> SourceUnavailable:
+    """What this machine does to any image: it waits, and fails for no good if it has to."""
+    return SourceUnavailable("connect", message, place=MACHINE, certain=True)
+
+
+def no_thread(error: RuntimeError) -> bool:
+    """Can a thread not be started? Python has no error of its own for it."""
+    return "start new thread" in str(error)
+
+
 @dataclass(slots=True)
 class _Circuit(Generic[T]):
     """One place."""
 
+    #: Since the last success: attempts that failed, and the images that they were for.
     failures: int = 0
+    images: set[bytes] = field(default_factory=set)
     #: Of the first failure since the last success.
     since: float = 0.0
     last: str = ""
     open: bool = False
+    #: Opened by a failure that no image has by itself: only its own images tell that it is back.
+    certain: bool = False
     probing: bool = False
     wait: float = WAIT_FIRST
     probe_at: float = 0.0
@@ -71,8 +94,9 @@ class Outages(Generic[T]):
     """The circuits of a run. T: what waits (a row); told apart by `key`."""
 
     def __init__(self, patience: float) -> None:
-        """patience: seconds without a success after which a place's images are left."""
-        self._patience = patience
+        """patience: seconds without a success after which a place's images are left, if it has
+        delivered an image in this run; else `PATIENCE_NEW` at most."""
+        self._patience, self._patience_new = patience, min(patience, PATIENCE_NEW)
         self._circuits: dict[str, _Circuit[T]] = {}
         #: Places that have delivered an image in this run.
         self._alive: set[str] = set()
@@ -100,69 +124,81 @@ class Outages(Generic[T]):
         """Leave images for the next run."""
         self.left[why] = self.left.get(why, 0) + count
 
-    def noted(self, trouble: SourceUnavailable, now: float) -> bool:
+    def noted(self, trouble: SourceUnavailable, key: bytes, now: float) -> bool:
         """An image that does not wait here could not be had. Is its place out?"""
-        circuit = self._failure(trouble, now)
+        circuit = self._failure(trouble, key, now)
         if not circuit.open and self._opens(trouble, circuit):
-            self._open(circuit, now)
+            self._open(circuit, trouble, now)
         return circuit.open
 
     def failed(
         self, trouble: SourceUnavailable, image: T, key: bytes, now: float
     ) -> ImageError | None:
         """An image could not be had for its place. None: it waits; else what it fails with."""
-        circuit = self._failure(trouble, now)
+        circuit = self._failure(trouble, key, now)
         tries = self._tries.get(key, (0, ""))[0] + 1
         self._tries[key] = tries, trouble.place
-        probe = self._probes.pop(key, None) is not None
+        probed = self._circuits.get(self._probes.pop(key, ""))
+        if probed is not None:
+            probed.probing = False
+            probed.wait = min(WAIT_CEILING, 2 * probed.wait)
+            probed.probe_at = now + probed.wait
         if tries >= MOST_TRIES and circuit.failures < tries:
-            del self._tries[key]
-            return ImageError(
-                trouble.code, trouble.message
-            )  # others came meanwhile, this one never
-        if circuit.open:
-            if probe:
-                circuit.probing = False
-                circuit.wait = min(WAIT_CEILING, 2 * circuit.wait)
-                circuit.probe_at = now + circuit.wait
-        elif self._opens(trouble, circuit):
-            self._open(circuit, now)
-        elif tries >= TRIES:
+            del self._tries[key]  # others came meanwhile, this one never
+            return ImageError(trouble.code, trouble.message)
+        if not circuit.open and self._opens(trouble, circuit):
+            self._open(circuit, trouble, now)
+        elif not circuit.open and tries >= TRIES:
             del self._tries[key]
             return ImageError(trouble.code, trouble.message)
         self._wait(circuit, now + min(WAIT_CEILING, WAIT_FIRST * 2 ** (tries - 1)), image)
         return None
 
-    def _failure(self, trouble: SourceUnavailable, now: float) -> _Circuit[T]:
+    def _failure(self, trouble: SourceUnavailable, key: bytes, now: float) -> _Circuit[T]:
+        if len(self._circuits) >= MOST_CIRCUITS and trouble.place not in self._circuits:
+            self._circuits = {
+                place: one for place, one in self._circuits.items() if one.open or one.waiting
+            }
         circuit = self._circuits.setdefault(trouble.place, _Circuit())
         if not circuit.failures:
             circuit.since = now
         circuit.failures += 1
+        if len(circuit.images) < FAILURES_NEW:
+            circuit.images.add(key)
         circuit.last = trouble.message
         return circuit
 
     def _opens(self, trouble: SourceUnavailable, circuit: _Circuit[T]) -> bool:
-        most = FAILURES_ALIVE if trouble.place in self._alive else FAILURES_NEW
-        return trouble.certain or circuit.failures >= most
+        few = trouble.place in self._alive or (CODES[trouble.code] and not self._alive)
+        return trouble.certain or len(circuit.images) >= (FAILURES_ALIVE if few else FAILURES_NEW)
 
-    def _open(self, circuit: _Circuit[T], now: float) -> None:
+    def _open(self, circuit: _Circuit[T], trouble: SourceUnavailable, now: float) -> None:
         circuit.open, circuit.wait, circuit.probe_at = True, WAIT_FIRST, now + WAIT_FIRST
+        circuit.certain = trouble.certain
 
     def succeeded(self, places: Iterable[str], key: bytes) -> list[str]:
         """An image came, or failed for a reason of its own. Returns places that are back."""
-        probed = self._probes.pop(key, "")
         if len(self._alive) < MOST_PLACES:
             self._alive.update(places)
-        _, before = self._tries.pop(key, (0, ""))
+        fresh = {self._probes.pop(key, ""), self._tries.pop(key, (0, ""))[1]}
         back = []
-        for place in {*places, before, probed} & self._circuits.keys():
+        for place in {*places, *fresh} & self._circuits.keys():
             circuit = self._circuits[place]
+            if circuit.open and circuit.certain and place not in fresh:
+                continue  # it may have been read before the outage began
             circuit.failures = 0
+            circuit.images.clear()
             if circuit.open:
                 back.append(place)
                 circuit.open = circuit.probing = False
                 circuit.waiting = deque((0.0, image) for _, image in circuit.waiting)
         return back
+
+    def _patience_for(self, place: str) -> float:
+        """Seconds without a success after which the images of a place are left."""
+        inside = place.rstrip("/") + "/"
+        delivered = (one == place or one.startswith(inside) for one in self._alive)
+        return self._patience if place == MACHINE or any(delivered) else self._patience_new
 
     @property
     def any_open(self) -> bool:
@@ -176,7 +212,8 @@ class Outages(Generic[T]):
         for place, circuit in self._circuits.items():
             if not circuit.waiting:
                 continue
-            if circuit.open and now - circuit.since >= self._patience and not circuit.probing:
+            idle = circuit.open and not circuit.probing
+            if idle and now - circuit.since >= self._patience_for(place):
                 self.leave(f"{place}: {circuit.last}", len(circuit.waiting))
                 for _, image in circuit.waiting:
                     self._tries.pop(key_of(image), None)

@@ -87,6 +87,11 @@ def place_of(text: str) -> str | None:
     return found[0]
 
 
+def authority_of(url: URL) -> str:
+    """Host, and port where it is not the scheme's own: what is down when it is down."""
+    return f"{url.host}" if url.is_default_port() else f"{url.host}:{url.port}"
+
+
 def check_place(url: URL, allow: Allowed, *, proxied: bool) -> bool:
     """Is the host opened by name? ImageError `blocked_address` for what needs no look at DNS.
 

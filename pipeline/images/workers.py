@@ -20,15 +20,22 @@ from contextlib import suppress
 from multiprocessing import get_context, parent_process
 from typing import ParamSpec, TypeVar
 
-from pipeline.errors import ImageError, SourceUnavailable
+from pipeline.errors import ImageError
 from pipeline.images.limits import PICTURE_SECONDS, WORKER_BYTES
-from pipeline.images.outage import MACHINE
+from pipeline.images.outage import machine_trouble, no_thread
 
 P = ParamSpec("P")
 T = TypeVar("T")
-#: How a worker ends that somebody else ended. A picture ends its own by a fault, or by the limit of
-#: CPU seconds; for want of memory it fails by MemoryError.
-_FROM_OUTSIDE = frozenset({-signal.SIGKILL, -signal.SIGTERM})
+#: How a picture ends its worker: a fault of the decoder, or the limit of CPU seconds. For want of
+#: memory it fails by MemoryError. All other ends come from outside, or from a worker that never
+#: began.
+_BY_A_PICTURE = frozenset(
+    -number
+    for number in (
+        *(signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL),
+        *(signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS, signal.SIGXCPU),
+    )
+)
 #: Above that the event loop cannot feed them.
 MOST = 16
 
@@ -54,7 +61,7 @@ class Workers:
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`work` in a worker. ImageError `corrupt` if it kills two of them; SourceUnavailable when
-        they are killed from outside, as by the kernel where memory is short."""
+        they are killed from outside, as by the kernel where memory is short, or do not start."""
         assert not kwargs
         slot, ended = await self._free.get(), None
         try:
@@ -66,22 +73,15 @@ class Workers:
                     )
                 except BrokenProcessPool:
                     ended = await asyncio.to_thread(self._drop, slot)
-                except OSError as error:
-                    self._drop(slot)
-                    raise SourceUnavailable(
-                        "corrupt",
-                        f"no image worker can be started: {error.strerror}",
-                        place=MACHINE,
-                        certain=True,
-                    ) from None
-            if ended in _FROM_OUTSIDE:
-                raise SourceUnavailable(
-                    "corrupt",
-                    "image workers are killed from outside (out of memory?)",
-                    place=MACHINE,
-                    certain=True,
-                )
-            raise ImageError("corrupt", "decoding it takes too much time or kills the decoder")
+                except (OSError, RuntimeError) as error:
+                    self._drop(slot, wait=0.0)
+                    if isinstance(error, RuntimeError) and not no_thread(error):
+                        raise
+                    why = getattr(error, "strerror", None) or error
+                    raise machine_trouble(f"no image worker can be started: {why}") from None
+            if ended in _BY_A_PICTURE:
+                raise ImageError("corrupt", "decoding it takes too much time or kills the decoder")
+            raise machine_trouble("image workers are killed from outside (out of memory?)")
         finally:
             self._free.put_nowait(slot)
 
@@ -94,20 +94,21 @@ class Workers:
             self._pools[slot] = pool
         return pool
 
-    def _drop(self, slot: int) -> int | None:
-        """Let a worker go; its exit code (-N: signal N) where it has ended."""
+    def _drop(self, slot: int, *, wait: float = 1.0) -> int | None:
+        """Let a worker go; its exit code (-N: signal N) if it ends within so many seconds."""
         pool, self._pools[slot] = self._pools[slot], None
         if pool is None:
             return None
         workers = list((pool._processes or {}).values())  # noqa: SLF001 - nothing else tells how it ended
         pool.shutdown(wait=False)
-        end = time.monotonic() + 1.0
-        for worker in workers:
+        end, ended = time.monotonic() + wait, None
+        for worker in workers:  # one at most
             # The pool's own thread may be the one that learns how it ended.
-            while worker.exitcode is None and time.monotonic() < end:
+            while (ended := worker.exitcode) is None and time.monotonic() < end:
                 worker.join(0.01)
-            return worker.exitcode
-        return None
+            if ended is None:
+                worker.kill()
+        return ended
 
     def close(self) -> None:
         """Let them go, once they have finished what they are at."""

@@ -82,6 +82,41 @@ def test_files_are_found_by_path_and_url(folder: Path) -> None:
     assert codes(["1.jpg"], None) == ["bad_uri"]
 
 
+def test_every_file_of_a_folder_manifest_is_read_as_a_path(tmp_path: Path) -> None:
+    """Whatever its name begins with or is made of; a pipe, a device or a link to one is no row."""
+    names = ["data:x.jpg", "DATA:,.jpg", "~root.jpg", "~tilde.jpg", "a:b.jpg", "x::y.jpg"]
+    names += ["~root/in.jpg", "http:/x.jpg", "file:/x.jpg", "%41.jpg", "q?#.jpg", " .jpg"]
+    files = [
+        *map(os.fsencode, names),
+        b"caf\xe9.jpg",
+        b"caf\xe8.jpg",
+        b"\xff/in.jpg",
+        b"\xff/~.jpg",
+    ]
+    for number, name in enumerate(files):
+        path = tmp_path / os.fsdecode(name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(picture(number))
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    (tmp_path / "terminal.png").symlink_to("/dev/ptmx")
+    manifest = open_manifest(ManifestSettings(path=str(tmp_path)))
+    values = [row.image for batch in manifest.batches() for row in batch]
+    got = codes(values, manifest.folder)
+    assert sorted(got) == sorted(f"ok {n}" for n in range(len(files)))
+
+
+def test_a_tilde_that_is_nobodys_home_is_a_name(folder: Path) -> None:
+    (folder / "~1.jpg").write_bytes(picture(1))
+    (folder / "~nobody-here").mkdir()
+    (folder / "~nobody-here/2.jpg").write_bytes(picture(2))
+    assert codes(["~1.jpg", "~nobody-here/2.jpg", "file://[x/1.jpg"], folder) == [
+        "ok 1",
+        "ok 2",
+        "bad_uri",
+    ]
+
+
 def test_files_that_cannot_be_read_have_codes(folder: Path) -> None:
     """Missing, a folder, a pipe (not waited for), too large, another host."""
     os.mkfifo(folder / "pipe")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import csv
 import os
 import random
+import resource
 import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +46,42 @@ def workers_killed(_: Path, run: Any, seconds: float) -> None:
         time.sleep(0.05)  # memory is short for a while
 
 
+def descriptors_lowered(_: Path, run: Any, seconds: float) -> None:
+    """A few can be opened, then none."""
+    before = resource.prlimit(run.pid, resource.RLIMIT_NOFILE)
+    most = max(int(path.name) for path in Path(f"/proc/{run.pid}/fd").iterdir())
+    resource.prlimit(run.pid, resource.RLIMIT_NOFILE, (max(most - 3, 3), before[1]))
+    time.sleep(seconds)  # descriptors are short for a while
+    with suppress(ProcessLookupError):
+        resource.prlimit(run.pid, resource.RLIMIT_NOFILE, before)
+
+
+def host_away(hosts: list[Host]) -> Outage:
+    def strike(_: Path, run: Any, seconds: float) -> None:
+        hosts[0].close()
+        time.sleep(seconds)  # the outage of a real host
+        hosts[0] = Host(hosts[0].port)
+
+    return strike
+
+
 Outage = Callable[[Path, Any, float], None]
 
 
-def struck(folder: Path, outage: Outage, seconds: float, after: int) -> None:
+@dataclass(frozen=True)
+class Struck:
+    """A manifest of `ROWS` pictures, and `images` of its job."""
+
+    table: Path
+    images: dict[str, Any] = field(default_factory=dict)
+
+
+def struck(folder: Path, job: Struck, outage: Outage, seconds: float, after: int) -> None:
     """One run whose pictures are away for a while; then all is captioned."""
-    table = folder_of(folder, ROWS)
     with simulator(folder, "rpm=null", "latency=[0.02, 0.05]") as server:
         quota = {"requests_per_minute": None, "concurrency": 4}
-        job = write_job(folder, server.base, table, quota=quota)
-        run = start("run", job)
+        path = write_job(folder, server.base, job.table, quota=quota, images=job.images)
+        run = start("run", path)
         until(lambda: len(server.asked()) > after or run.poll() is not None)
         outage(folder, run, seconds)
         assert run.wait() == 0
@@ -63,17 +91,7 @@ def struck(folder: Path, outage: Outage, seconds: float, after: int) -> None:
 
 @pytest.mark.parametrize("outage", [folder_away, workers_killed])
 def test_an_outage_fails_no_picture(outage: Outage, tmp_path: Path) -> None:
-    struck(tmp_path, outage, 2.0, after=30)
-
-
-@pytest.mark.weekly
-def test_thirty_random_outages_fail_no_picture(tmp_path: Path) -> None:
-    """Folder and workers, at random instants, for random times."""
-    for seed in range(30):
-        rng = random.Random(seed)
-        (tmp_path / str(seed)).mkdir()
-        outage = rng.choice([folder_away, workers_killed])
-        struck(tmp_path / str(seed), outage, rng.uniform(0.2, 4.0), after=rng.randrange(1, 100))
+    struck(tmp_path, Struck(folder_of(tmp_path, ROWS)), outage, 2.0, after=30)
 
 
 def test_what_is_left_when_patience_ends_is_asked_by_the_next_run(tmp_path: Path) -> None:
@@ -92,6 +110,30 @@ def test_what_is_left_when_patience_ends_is_asked_by_the_next_run(tmp_path: Path
         (tmp_path / "gone").rename(tmp_path / "images")
         assert pipeline("run", job).code == 0
     assert counts(tmp_path) == {"ok": ROWS}
+
+
+@pytest.mark.parametrize("root", ["the job's", "the manifest's"])
+def test_a_folder_that_is_away_from_the_start_fails_nothing(root: str, tmp_path: Path) -> None:
+    """75 and its name; with it there, all is captioned. A wrong path fails by itself."""
+    table = folder_of(tmp_path, 12)
+    with table.open("a") as file:
+        file.write("row-x,images/none.jpg\n")
+    away, images = tmp_path / "images", {}
+    if root == "the job's":
+        away, images = tmp_path / "nas", {"root": str(tmp_path / "nas")}
+        away.mkdir()
+        (tmp_path / "images").rename(away / "images")
+    with simulator(tmp_path, "rpm=null") as server:
+        endpoint = {"patience": 1}
+        job = write_job(tmp_path, server.base, table, endpoint=endpoint, images=images)
+        away.rename(tmp_path / "gone")
+        ended = pipeline("run", job, "--json")
+        assert (ended.code, ended.summary["failed"], ended.summary["left"]) == (75, 0, 13)
+        assert str(away) in ended.summary["reason"]
+        assert not server.asked()
+        (tmp_path / "gone").rename(away)
+        assert pipeline("run", job).code == 1
+    assert counts(tmp_path) == {"ok": 12, "missing_file": 1}
 
 
 class Host(threading.Thread):
@@ -124,27 +166,55 @@ class Host(threading.Thread):
         self._loop.close()
 
 
+@contextmanager
+def hosted(folder: Path, rows: int) -> Iterator[tuple[list[Host], Path, dict[str, Any]]]:
+    """A host (in a list, to be replaced), a table of its pictures, `images` of the job."""
+    hosts, table = [Host()], folder / "urls.csv"
+    port = hosts[0].port
+    lines = ["url", *(f"http://127.0.0.1:{port}/{n}.jpg" for n in range(rows))]
+    table.write_text("\n".join(lines) + "\n")
+    try:
+        yield hosts, table, {"allow": [f"127.0.0.1:{port}"]}
+    finally:
+        hosts[0].close()
+
+
 def test_a_host_that_dies_and_comes_back_fails_no_picture(tmp_path: Path) -> None:
     """Connection refused in mid-run: its images wait, the circuit probes, all are captioned."""
-    pictures = Host()
-    table = tmp_path / "urls.csv"
-    with table.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["url"])
-        rows.writerows([f"http://127.0.0.1:{pictures.port}/{n}.jpg"] for n in range(ROWS))
-    with simulator(tmp_path, "rpm=null", "latency=[0.02, 0.05]") as server:
+    with (
+        hosted(tmp_path, ROWS) as (hosts, table, allow),
+        simulator(tmp_path, "rpm=null", "latency=[0.02, 0.05]") as server,
+    ):
         quota = {"requests_per_minute": None, "concurrency": 4}
-        allow = {"allow": [f"127.0.0.1:{pictures.port}"]}
         job = write_job(tmp_path, server.base, table, quota=quota, images=allow)
         run = start("run", job)
         until(lambda: len(server.asked()) > 30)
-        pictures.close()
+        hosts[0].close()
         until(lambda: "circuit open" in logged(tmp_path))
-        pictures = Host(pictures.port)
+        hosts[0] = Host(hosts[0].port)
         assert run.wait() == 0
-        pictures.close()
     assert counts(tmp_path) == {"ok": ROWS}
 
 
 def logged(folder: Path) -> str:
     return "".join(path.read_text() for path in (folder / "out/_state/logs").glob("*"))
+
+
+@pytest.mark.weekly
+@pytest.mark.parametrize("seed", range(30))
+def test_a_random_outage_fails_no_picture(seed: int, tmp_path: Path) -> None:
+    """Folder, host, workers or descriptors, at random instants, for random times."""
+    rng = random.Random(seed)
+    outage = ("folder", "host", "workers", "descriptors")[seed % 4]
+    after, seconds = rng.randrange(1, 100), rng.uniform(0.2, 4.0)
+    print(f"seed {seed}: {outage} after {after} requests for {seconds:.1f} s")
+    if outage == "host":
+        with hosted(tmp_path, ROWS) as (hosts, table, allow):
+            struck(tmp_path, Struck(table, allow), host_away(hosts), seconds, after)
+    else:
+        strike = {
+            "folder": folder_away,
+            "workers": workers_killed,
+            "descriptors": descriptors_lowered,
+        }
+        struck(tmp_path, Struck(folder_of(tmp_path, ROWS)), strike[outage], seconds, after)

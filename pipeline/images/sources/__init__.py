@@ -15,14 +15,14 @@ from __future__ import annotations
 
 from pipeline.images.sources.base import Source
 from pipeline.images.sources.data_uri import from_data_uri
-from pipeline.images.sources.file import from_file_url, from_path
+from pipeline.images.sources.file import from_path
 from pipeline.images.sources.package import from_package
 from pipeline.images.sources.remote import from_remote
 from pipeline.images.sources.tar import from_tar
 
 SOURCES: dict[str, Source] = {
     "path": from_path,
-    "file": from_file_url,
+    "file": from_path,
     "data": from_data_uri,
     "package": from_package,
     "s3": from_remote,

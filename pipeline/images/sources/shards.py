@@ -12,12 +12,16 @@ import lzma
 import tarfile
 import tempfile
 import threading
+import zlib
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from pipeline.errors import ImageError
+from pipeline.images.outage import machine_trouble
 from pipeline.images.sources.base import Places, brief, check_size, scheme_of
 from pipeline.images.sources.file import not_read, open_plain, remember
 from pipeline.images.sources.remote import open_remote, remote_trouble, shown
@@ -27,6 +31,10 @@ OPEN = 4
 #: What a compressed shard may unpack to.
 MAX_UNPACKED = 16 * 2**30
 _CHUNK = 1 << 20
+#: What tar and its compressions say of a file that is cut or is none; some say so by an OSError
+#: without errno.
+_DAMAGED = (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, ValueError)
+_BARE = (OSError, gzip.BadGzipFile)
 _PACKED: tuple[tuple[bytes, Any], ...] = (
     (b"\x1f\x8b", gzip.open),
     (b"BZh", bz2.open),
@@ -54,6 +62,10 @@ class _Shard:
             raise ImageError("corrupt", f"{name} ends inside {brief(member)}")
         return data
 
+    def close(self) -> None:
+        with suppress(Exception):  # of a link that is gone
+            self.file.close()
+
 
 class Shards:
     """The shards of a run. Called from several threads, one at a time."""
@@ -72,44 +84,60 @@ class Shards:
                 self._open[name] = shard
             self._open.move_to_end(name)
             while len(self._open) > OPEN:
-                self._open.popitem(last=False)[1].file.close()
+                self._open.popitem(last=False)[1].close()
             try:
                 return shard.read(shown(name), member)
-            except OSError as error:
-                raise remote_trouble(name, error) from None
+            except ImageError:
+                raise
+            except Exception as error:  # noqa: BLE001 - every fsspec driver has errors of its own
+                # A file that was open when its disk or its link went never works again.
+                self._open.pop(name).close()
+                raise _not_read(name, error, places) from None
 
     def close(self) -> None:
         """Close them all."""
         with self._lock:
             for shard in self._open.values():
-                shard.file.close()
+                shard.close()
             self._open.clear()
 
 
 def _opened(name: str, places: Places) -> _Shard:
-    local = scheme_of(name) == "path"
     try:
-        file: IO[bytes] = open_plain(Path(name)) if local else open_remote(name)
+        if is_local := scheme_of(name) == "path":
+            file: IO[bytes] = open_plain(Path(name))
+        else:
+            file = open_remote(name)
     except ImageError:
         raise
-    except OSError as error:
-        if local:
-            raise not_read(error, Path(name), name, places) from None
-        raise remote_trouble(name, error) from None
     except Exception as error:  # noqa: BLE001 - every fsspec driver has errors of its own
-        raise remote_trouble(name, error) from None
+        raise _not_read(name, error, places) from None
     try:
-        file = _unpacked(name, file)
-        shard = _Shard(file, _index(file))
-    except (tarfile.TarError, EOFError, OSError, lzma.LZMAError) as error:
-        file.close()
-        raise ImageError("corrupt", f"{shown(name)}: not a whole tar file ({error})") from None
+        with ExitStack() as stack:
+            stack.callback(file.close)
+            plain = _unpacked(name, file)
+            stack.callback(plain.close)
+            shard = _Shard(plain, _index(plain))
+            stack.pop_all()
     except ImageError:
-        file.close()
         raise
-    if local:
+    except Exception as error:  # noqa: BLE001 - every fsspec driver has errors of its own
+        bare = type(error) in _BARE and getattr(error, "errno", None) is None
+        if bare or isinstance(error, _DAMAGED):
+            raise ImageError("corrupt", f"{shown(name)}: not a whole tar file ({error})") from None
+        raise _not_read(name, error, places) from None
+    if is_local:
         remember(Path(name), places)
     return shard
+
+
+def _not_read(name: str, error: Exception, places: Places) -> ImageError:
+    """Why a shard cannot be read: its own fault, its folder's, its bucket's or this machine's."""
+    if scheme_of(name) != "path":
+        return remote_trouble(name, error)
+    if isinstance(error, OSError):
+        return not_read(error, Path(name), name, places)
+    raise error
 
 
 def _index(file: IO[bytes]) -> dict[str, tuple[int, int]]:
@@ -132,16 +160,27 @@ def _unpacked(name: str, file: IO[bytes]) -> IO[bytes]:
     opener = next((one for magic, one in _PACKED if head.startswith(magic)), None)
     if opener is None:
         return file
-    plain = tempfile.TemporaryFile()  # noqa: SIM115 - stays open with its shard
-    size = 0
-    try:
+    with ExitStack() as stack:
+        with _room():
+            plain = stack.enter_context(tempfile.TemporaryFile())
+        size = 0
         with file, opener(file, "rb") as unpacking:
             while chunk := unpacking.read(_CHUNK):
                 size += len(chunk)
                 if size > MAX_UNPACKED:
                     raise ImageError("too_large", f"{shown(name)} unpacks to more than 16 GiB")
-                plain.write(chunk)
-    except BaseException:
-        plain.close()
-        raise
+                with _room():
+                    plain.write(chunk)
+        with _room():
+            plain.flush()
+        stack.pop_all()
     return plain
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """Whatever keeps the unpacked shard from being written is this machine's."""
+    try:
+        yield
+    except OSError as error:
+        raise machine_trouble(f"a shard cannot be unpacked: {error.strerror}") from None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pipeline.errors import ImageError
-from pipeline.images.sources.base import Places, scheme_of
+from pipeline.images.sources.base import Places, brief, scheme_of
 from pipeline.images.sources.remote import EXTRAS
 
 
@@ -17,7 +18,10 @@ def from_tar(text: str, places: Places) -> bytes:
     assert places.shards is not None
     scheme = scheme_of(shard)
     if scheme == "path":
-        return places.shards.read(str(_local(shard, places)), member, places)
+        try:
+            return places.shards.read(str(_local(shard, places)), member, places)
+        except UnicodeError:  # a lone surrogate
+            raise ImageError("missing_file", f"{brief(shard)}: not a file name here") from None
     if scheme in EXTRAS:
         return places.shards.read(shard, member, places)
     raise ImageError("bad_uri", f"{scheme}:// shards are not read; copy the shard here")
@@ -26,6 +30,6 @@ def from_tar(text: str, places: Places) -> bytes:
 def _local(shard: str, places: Places) -> Path:
     path = Path(shard)
     # The manifest names its shards as the job does: from the folder the run was started in.
-    if places.root is not None and not path.is_absolute() and not path.exists():
+    if places.root is not None and not path.is_absolute() and not os.access(path, os.F_OK):
         return places.root / path
-    return path
+    return path.absolute()

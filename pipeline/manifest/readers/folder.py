@@ -42,7 +42,7 @@ class FolderReader:
         digest, rows = hashlib.sha256(), 0
         for name, path in _images(place):
             stat = path.stat(follow_symlinks=False)
-            digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+            digest.update(os.fsencode(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n"))
             rows += 1
         if not rows:
             raise ManifestError(
@@ -55,20 +55,22 @@ class FolderReader:
         return skip(self._read(place), want.start)
 
     def _read(self, place: ManifestFile) -> Iterator[pa.RecordBatch]:
+        assert place.path is not None
         names: list[str] = []
         for name, _ in _images(place):
             names.append(name)
             if len(names) >= _ROWS:
-                yield _batch(names)
+                yield _batch(place.path, names)
                 names = []
         if names:
-            yield _batch(names)
+            yield _batch(place.path, names)
 
 
-def _batch(names: list[str]) -> pa.RecordBatch:
-    last = [name.rpartition("/")[2] for name in names]
+def _batch(folder: Path, names: list[str]) -> pa.RecordBatch:
+    last = [_shown(name.rpartition("/")[2]) for name in names]
+    cells = [_cell(folder, name) for name in names]
     return pa.RecordBatch.from_arrays(
-        [pa.array(names, pa.string()), pa.array(last, pa.string())], schema=SCHEMA
+        [pa.array(cells, pa.string()), pa.array(last, pa.string())], schema=SCHEMA
     )
 
 
@@ -80,6 +82,11 @@ def _images(place: ManifestFile) -> Iterator[tuple[str, Path]]:
         raise unreadable(place.name, error) from error
 
 
+def _shown(name: str) -> str:
+    """A file name as text; U+FFFD stands for what is not UTF-8."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
 def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
     with os.scandir(folder) as entries:
         inside = sorted(entries, key=lambda entry: entry.name)
@@ -89,12 +96,17 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
         elif is_image(entry.name) and entry.is_file():
-            yield _text(prefix + entry.name), Path(entry.path)
+            yield prefix + entry.name, Path(entry.path)
 
 
-def _text(name: str) -> str:
-    """A file name as text; one that is not UTF-8 gets U+FFFD and will be reported as missing."""
-    return os.fsencode(name).decode("utf-8", "replace")
+def _cell(folder: Path, name: str) -> str:
+    """A path that is read as one, whatever it begins with. A name that is not UTF-8 cannot be a
+    cell: it is a file URL, whose escapes are bytes."""
+    try:
+        text = os.fsencode(name).decode()
+    except UnicodeDecodeError:
+        return (folder.absolute() / name).as_uri()
+    return f"./{text}" if text.startswith("~") or text[:5].lower() == "data:" else text
 
 
 def is_image(name: str) -> bool:
