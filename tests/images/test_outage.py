@@ -341,7 +341,9 @@ def test_what_comes_back_goes_again_while_images_are_waited_for() -> None:
             await asyncio.sleep(0)
             if tries == 2:
                 stopped.set()
-            return RequestResult(request, request.items, RetryDecision(action=Action.RETRY))
+            return RequestResult(
+                request=request, left=request.items, decision=RetryDecision(action=Action.RETRY)
+            )
 
         await asyncio.wait_for(
             each(request_source.settling(settle), request_source.requests(), limit=2), 5
