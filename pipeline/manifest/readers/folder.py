@@ -1,7 +1,7 @@
 """A folder of image files: the tree in sorted order, one row a file.
 
 Columns: `image`, the path from the folder down, with slashes, and `file_name`, its last part.
-Hidden files are left out, links to folders are not followed (a loop would never end).
+Hidden files and folders of thumbnails are left out, links to folders are not followed (a loop would never end).
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ ENDINGS = (
 )
 SCHEMA = pa.schema([pa.field("image", pa.string()), pa.field("file_name", pa.string())])
 _ROWS = 16_384
+#: Folders that systems make beside pictures (Synology, QNAP, macOS, Windows, ext4).
+_OF_SYSTEMS = frozenset(
+    ("@eaDir", "@Recycle", "#recycle", "__MACOSX", "$RECYCLE.BIN", "lost+found")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
     with os.scandir(folder) as entries:
         inside = sorted(entries, key=lambda entry: entry.name)
     for entry in inside:
-        if entry.name.startswith("."):
+        if left_out(entry.name):
             continue
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
@@ -107,6 +111,12 @@ def _cell(folder: Path, name: str) -> str:
     except UnicodeDecodeError:
         return (folder.absolute() / name).as_uri()
     return f"./{text}" if text.startswith("~") or text[:5].lower() == "data:" else text
+
+
+def left_out(name: str) -> bool:
+    """Is it hidden, or in a folder of thumbnails, of deleted files or of a Mac's attributes?"""
+    parts = name.split("/")
+    return any((p.startswith(".") and p not in (".", "..")) or p in _OF_SYSTEMS for p in parts)
 
 
 def is_image(name: str) -> bool:

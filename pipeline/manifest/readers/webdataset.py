@@ -1,6 +1,8 @@
 """Tar shards as WebDataset writes them: members that share a key are one row.
 
-The key is the member's name up to the first dot of its last part. Columns: `image`, a reference
+The key is the member's name up to the first dot of its last part; where several pictures share it
+(`22.05.png`, `22.10.png`), each is a row with the name up to its last dot. Hidden members are left
+out. Columns: `image`, a reference
 `tar://MEMBER::SHARD` (the chained form that fsspec also reads; no image byte is read here),
 `__key__`, and the text sidecars `txt`, `json` and `cls`, null where a row has none. `where` can
 look into the JSON: `json->>'$.width' > '512'`.
@@ -8,9 +10,12 @@ look into the JSON: `json->>'$.width' > '512'`.
 
 from __future__ import annotations
 
+import logging
 import tarfile
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -18,13 +23,23 @@ import pyarrow as pa
 from pipeline.errors import ManifestError
 from pipeline.manifest.places import ManifestFile
 from pipeline.manifest.readers.base import FileInfo, Want, skip
-from pipeline.manifest.readers.folder import is_image
+from pipeline.manifest.readers.folder import is_image, left_out
 
 SIDECARS = ("txt", "json", "cls")
 SCHEMA = pa.schema([pa.field(name, pa.string()) for name in ("image", "__key__", *SIDECARS)])
 #: Largest sidecar that is read.
 MAX_SIDECAR = 1 << 20
 _ROWS = 1024
+#: Rows that may wait for a text; images of one key that are looked at together.
+_HELD, _TOGETHER = 20_000, 1_024
+#: What stands between key and ending of a picture that only accompanies the one of its key.
+BESIDE = frozenset(
+    "depth disparity mask masks seg segmentation semantic instance panoptic normal normals edge "  # noqa: SIM905 - a list of words
+    "edges canny hed lineart scribble pose openpose flow alpha matte albedo saliency heatmap gt "
+    "label control cond conditioning thumb thumbnail preview".split()
+)
+_Row = dict[str, str]
+_log = logging.getLogger("pipeline")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +62,7 @@ class WebdatasetReader:
         return skip(self._read(place, sidecars=set(SIDECARS) & set(want.columns)), want.start)
 
     def _read(self, place: ManifestFile, *, sidecars: set[str]) -> Iterator[pa.RecordBatch]:
-        rows: list[dict[str, str | None]] = []
+        rows: list[_Row] = []
         for row in _rows(place, sidecars):
             rows.append(row)
             if len(rows) >= _ROWS:
@@ -57,41 +72,143 @@ class WebdatasetReader:
             yield pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
 
 
-def _rows(place: ManifestFile, sidecars: set[str]) -> Iterator[dict[str, str | None]]:
-    """Members next to each other with one key, as rows; those without an image are left out."""
-    row: dict[str, str | None] = {}
+@dataclass(slots=True)
+class _Group:
+    """Members next to each other whose names agree up to the first dot."""
+
+    key: str
+    #: More than one row has this key.
+    several: bool
+    #: Member and its name up to the last dot.
+    images: list[tuple[str, str]] = field(default_factory=list)
+    #: Name up to the last dot -> ending -> content.
+    texts: dict[str, _Row] = field(default_factory=dict)
+
+    def chosen(self) -> list[tuple[str, str]]:
+        """The pictures that are rows: not what only accompanies another, as `1.mask.png`."""
+        rows = [image for image in self.images if not self._beside(image[1])]
+        return rows or self.images
+
+    def _beside(self, stem: str) -> bool:
+        return stem != self.key and stem[len(self.key) + 1 :].lower() in BESIDE
+
+
+class _Rows:
+    """Rows of a shard in its order. One waits, and with it those behind, while a text that is
+    wanted may still come: plain `tar` puts all texts behind all pictures."""
+
+    def __init__(self, place: ManifestFile, sidecars: set[str]) -> None:
+        self._place, self._sidecars = place, sidecars
+        self._queue: deque[_Row] = deque()
+        self._waiting: dict[str, list[_Row]] = {}
+        self._loose: dict[str, _Row] = {}
+        self._beside: list[str] = []
+        self._left = 0
+
+    def add(self, group: _Group) -> None:
+        """Make its pictures rows, and give its texts to whom they belong."""
+        chosen = group.chosen()
+        self._left += len(group.images) - len(chosen)
+        if len(chosen) < len(group.images) and not self._beside:
+            self._beside = [name for name, stem in group.images if (name, stem) not in chosen]
+        several = group.several or len(chosen) > 1
+        for name, stem in chosen:
+            key = stem if several else group.key
+            row: _Row = {"image": f"tar://{name}::{self._place.name}", "__key__": key}
+            for stems in dict.fromkeys((stem, group.key)):
+                for texts in (group.texts.get(stems), self._loose.pop(stems, None)):
+                    row.update({k: v for k, v in (texts or {}).items() if k not in row})
+                if not self._sidecars <= row.keys():
+                    self._waiting.setdefault(stems, []).append(row)
+            self._queue.append(row)
+        for stem, texts in group.texts.items():
+            if stem != group.key or not chosen:
+                self._give(stem, texts)
+
+    def _give(self, stem: str, texts: _Row) -> None:
+        rows = self._waiting.get(stem)
+        for row in rows or ():
+            row.update({k: v for k, v in texts.items() if k not in row})
+        if rows is None and len(self._loose) < _HELD:
+            self._loose[stem] = texts
+
+    def ready(self) -> list[_Row]:
+        """The rows at the front that lack nothing; all, when too many wait."""
+        if len(self._queue) > _HELD:
+            return self.rest()
+        rows = []
+        while self._queue and self._sidecars <= self._queue[0].keys():
+            rows.append(self._queue.popleft())
+        if not self._queue:
+            self._waiting.clear()
+        return rows
+
+    def rest(self) -> list[_Row]:
+        """All rows that wait."""
+        rows = list(self._queue)
+        self._queue.clear()
+        self._waiting.clear()
+        return rows
+
+    def say_what_is_left(self) -> None:
+        """One line each for texts without a picture, and pictures that only accompany another."""
+        if self._loose:
+            _say(
+                f"{self._place.shown}: {len(self._loose):,} texts belong to no picture, e.g. "
+                f"{next(iter(self._loose))!r}; a text has its picture's name up to the ending"
+            )
+        if self._left:
+            _say(
+                f"{self._place.shown}: {self._left:,} pictures accompany another and are no rows, "
+                f"e.g. {self._beside[0]!r}"
+            )
+
+
+@lru_cache(maxsize=1024)
+def _say(message: str) -> None:
+    """Once, however often a shard is read."""
+    _log.warning("%s", message)
+
+
+def _rows(place: ManifestFile, sidecars: set[str]) -> Iterator[_Row]:
+    """The pictures of a shard, with the texts that have their names."""
+    rows, group = _Rows(place, sidecars), _Group("", several=False)
     with place.open() as raw:
         try:
             with _open(raw) as tar:
                 for member in tar:
-                    if not member.isreg():
+                    tar.members = []  # type: ignore[attr-defined] # it keeps all headers it has seen
+                    if not member.isreg() or left_out(member.name):
                         continue
-                    key, _, kind = _split(member.name)
-                    if row.get("__key__") != key:
-                        if row.get("image"):
-                            yield row
-                        row = {"__key__": key}
+                    key, stem, ending = _split(member.name)
+                    full = len(group.images) >= _TOGETHER and stem not in group.texts
+                    if key != group.key or (full and stem != group.images[-1][1]):
+                        rows.add(group)
+                        yield from rows.ready()
+                        group = _Group(key, several=full and key == group.key)
                     if is_image(member.name):
-                        row.setdefault("image", f"tar://{member.name}::{place.name}")
-                    elif kind in sidecars and member.size <= MAX_SIDECAR:
+                        group.images.append((member.name, stem))
+                    elif ending in sidecars and member.size <= MAX_SIDECAR:
                         file = tar.extractfile(member)
                         assert file is not None
-                        row[kind] = file.read().decode("utf-8", "replace").strip()
-                    tar.members = []  # type: ignore[attr-defined] # it keeps all headers it has seen
+                        content = file.read().decode("utf-8", "replace").strip()
+                        group.texts.setdefault(stem, {})[ending] = content
         except (tarfile.TarError, EOFError, OSError) as error:
             raise ManifestError(
-                f"manifest {place.shown}: damaged or cut after row {row.get('__key__')!r}: {error}; "
+                f"manifest {place.shown}: damaged or cut after row {group.key!r}: {error}; "
                 "copy the shard again"
             ) from error
-    if row.get("image"):
-        yield row
+    rows.add(group)
+    yield from rows.ready()
+    yield from rows.rest()
+    rows.say_what_is_left()
 
 
 def _split(name: str) -> tuple[str, str, str]:
-    """`a/b.c.jpg` -> (`a/b`, `.`, `c.jpg`)."""
+    """`a/b.c.jpg` -> (`a/b`, `a/b.c`, `jpg`)."""
     folder, slash, last = name.rpartition("/")
-    stem, dot, kind = last.partition(".")
-    return folder + slash + stem, dot, kind.lower()
+    stem, _, ending = last.rpartition(".")
+    return folder + slash + last.partition(".")[0], folder + slash + stem, ending.lower()
 
 
 def _open(raw: BinaryIO) -> tarfile.TarFile:
