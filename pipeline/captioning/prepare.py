@@ -61,4 +61,5 @@ async def present(run: RunContext, row: Row, raw: bytes) -> Item | None:
         height=image.height,
         flags=image.flags,
     )
-    return replace(item, asked=asked, image=image)
+    item = replace(item, asked=asked, image=image)
+    return None if run.same_pictures.waits(item) else item

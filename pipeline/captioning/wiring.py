@@ -8,7 +8,7 @@ the service. A run that has nothing to ask opens no connection at all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from pipeline.captioning.pack_sizes import Packing, measured_of
 from pipeline.captioning.page_links import PageLinks
 from pipeline.captioning.progress import Progress, RunCounters
 from pipeline.captioning.request_shape import RequestShape
+from pipeline.captioning.same_pictures import SamePictures
 from pipeline.captioning.select import Selection
 from pipeline.captioning.sources import Sources
 from pipeline.packsize import auto
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from pipeline.captioning.pack import Pool
     from pipeline.config.job import JobConfig
     from pipeline.manifest.open import Manifest
-    from pipeline.model import Image
+    from pipeline.model import Image, Record, RequestRow
     from pipeline.packsize.limits import PackLimits
     from pipeline.service.endpoint import Endpoint
     from pipeline.store.store import Checkpoint
@@ -59,6 +60,7 @@ class RunContext:
     captioner: Captioner
     sources: Sources
     page_links: PageLinks
+    same_pictures: SamePictures
     pool: Pool
     #: Send bytes (True), or pass http(s) URLs on (False)?
     inline: bool
@@ -157,7 +159,15 @@ async def open_run(
             ),
         )
         stack.callback(progress.close)
-        checkpoint.on_landed = progress.landed
+        same_pictures = SamePictures()
+
+        def landed(
+            before: Sequence[str | None], records: Sequence[Record], row: RequestRow | None
+        ) -> None:
+            progress.landed(before, records, row)
+            same_pictures.landed(records)
+
+        checkpoint.on_landed = landed
         stack.push_async_callback(checkpoint.idle)
         thumbnails = Thumbnails(inputs.output / "_state")
         stack.callback(thumbnails.close)
@@ -230,6 +240,7 @@ async def open_run(
             page_links=PageLinks(
                 inputs.manifest, asked=selection.counts.asked, event=progress.event
             ),
+            same_pictures=same_pictures,
             pool=pool,
             inline=goes_inline(job, endpoint, packed=size > 1, daily=limits.requests_per_day),
             # An answer is on its way to the disk for milliseconds, and each request holds images.

@@ -26,7 +26,7 @@ REQUEST_COLUMNS = (
     *("prompt_tokens", "completion_tokens", "cost_usd", "latency_ms"),
 )
 #: Flags about how a picture was prepared; all others are about the answer and worth a look.
-PREPARED = frozenset({"resized", "first_frame", "end_added", "profile_ignored"})
+PREPARED = frozenset({"resized", "first_frame", "end_added", "profile_ignored", "same_picture"})
 #: Classes of requests that a rate limit or a spent quota turned away, and those that found the
 #: service down. Whatever else an answer is, the service was up.
 LIMITED = frozenset(
