@@ -3,7 +3,6 @@ on disk. The command itself, the service's log and the quota ledger as ground tr
 
 from __future__ import annotations
 
-import os
 import signal
 import sqlite3
 from collections import Counter
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import Table
+from tests.faults.conftest import Table, weekly
 from tests.faults.test_file_faults import shim
 from tests.support.checker import check_whole, published
 from tests.support.command import Server, pipeline, simulator, start, until, write_job
@@ -66,7 +65,7 @@ def finished(folder: Path, job: Path, server: Server, kills: int) -> dict[str, i
 def test_killed_between_two_steps(tmp_path: Path, shim: Path, window: str, table: Table) -> None:
     """Never more sent than spent; at most what was in flight is asked again."""
     file, first, step = WINDOWS[window]
-    kills = 12 if os.environ.get("WEEKLY") else 6
+    kills = weekly(12, 6)
     fired = 0
     with simulator(tmp_path, "latency=[0.005, 0.02]", "rpm=null") as server:
         job = job_on(tmp_path, server)
@@ -85,7 +84,7 @@ def test_killed_between_two_steps(tmp_path: Path, shim: Path, window: str, table
             published(tmp_path / "out")
             assert spent(tmp_path)[0] >= len(server.asked())
         found = finished(tmp_path, job, server, kills)
-    table.add(f"kill: {window}", runs=kills, fired=fired, **found)
+    table.add(f"kill: {window}", runs=kills, of=12, fired=fired, **found)
 
 
 @pytest.mark.faults

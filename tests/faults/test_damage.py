@@ -1,9 +1,9 @@
-"""Damage at every byte: of the journal's last commit, and of a part after its publication."""
+"""Damage at every byte (at every 25th when it is not the weekly run): of the journal's last
+commit, and of a part after its publication."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import shutil
 import sqlite3
@@ -19,7 +19,7 @@ from pipeline.store import tables
 from pipeline.store.journal import Journal
 from pipeline.store.store import open_checkpoint
 from pipeline.store.verify import check_output, repair
-from tests.faults.conftest import Table
+from tests.faults.conftest import Table, weekly
 from tests.support.checker import check_whole
 from tests.support.small_run import append, derive, reply, sent
 
@@ -35,8 +35,8 @@ DAMAGES: dict[str, Callable[[bytes, int, random.Random], bytes]] = {
 }
 
 
-def step_of(weekly: int, otherwise: int) -> int:
-    return weekly if os.environ.get("WEEKLY") else otherwise
+#: Every so manieth byte is damaged.
+STEP = weekly(1, 25)
 
 
 async def two_commits(folder: Path) -> tuple[int, list[tables.Entry]]:
@@ -65,7 +65,7 @@ def test_the_last_commit_damaged_at_every_byte(tmp_path: Path, damage: str, tabl
     assert len(log) - begins > 4_000
     path, rng = tmp_path / "again/journal.db", random.Random(damage)
     found: Counter[str] = Counter()
-    for at in range(begins, len(log), step_of(1, 7)):
+    for at in range(begins, len(log), STEP):
         damaged = DAMAGES[damage](log, at, rng)
         if damaged == log:
             continue  # zeros over zeros
@@ -89,7 +89,7 @@ def test_the_last_commit_damaged_at_every_byte(tmp_path: Path, damage: str, tabl
     # Damage that leaves the commit whole is possible only behind its last frame.
     assert found.pop("unharmed") == 0, "void: the damage did not reach the commit"
     found["fired"] += found.pop("named", 0)
-    table.add(f"last commit {damage}", **found)
+    table.add(f"last commit {damage}", of=(len(log) - begins) if STEP > 1 else 0, **found)
 
 
 @pytest.mark.faults
@@ -104,14 +104,14 @@ def test_a_part_damaged_at_every_byte(tmp_path: Path, table: Table) -> None:
     asyncio.run(run((1, 2)))
     check_whole(tmp_path)
     part, rng = tmp_path / "captions/part-00000001.parquet", random.Random(1)
-    data, step, runs, fired = part.read_bytes(), step_of(1, 5), 0, 0
-    for at in range(0, len(data), step):
+    data, runs, fired = part.read_bytes(), 0, 0
+    for at in range(0, len(data), STEP):
         broken = bytearray(data)
         broken[at] ^= rng.randrange(1, 256)
         part.write_bytes(broken)
         runs += 1
         fired += any(part.name in one.path and not one.mendable for one in check_output(tmp_path))
-        if at % (40 * step) == 0:
+        if at % (40 * STEP) == 0:
             assert repair(tmp_path) == []
             assert part.read_bytes() == broken
             with pytest.raises(OutputError, match=part.name):
@@ -119,7 +119,7 @@ def test_a_part_damaged_at_every_byte(tmp_path: Path, table: Table) -> None:
     part.write_bytes(data)
     asyncio.run(run())
     check_whole(tmp_path)
-    table.add("part damaged", runs=runs, fired=fired)
+    table.add("part damaged", runs=runs, of=len(data), fired=fired)
 
 
 def test_a_copy_of_the_journal_is_what_it_was(tmp_path: Path) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.faults.conftest import Table
+from tests.faults.conftest import Table, weekly
 from tests.support.checker import check_whole, published
 from tests.support.command import Server, pipeline, simulator, start, until, write_job
 from tests.support.pictures import folder_of
@@ -100,8 +99,8 @@ def test_a_second_run_sends_nothing_and_the_next_takes_over(tmp_path: Path, tabl
 
 @pytest.mark.faults
 def test_takeover_again_and_again(tmp_path: Path, table: Table) -> None:
-    """Twenty holders killed one after the other: each next one is let in."""
-    runs = 100 if os.environ.get("WEEKLY") else 20
+    """Holders killed one after the other: each next one is let in."""
+    runs = weekly(100, 8)
     fired = 0
     with simulator(tmp_path, "latency=[3600, 3600]", "rpm=null") as server:
         job = job_on(tmp_path, server, 10)
@@ -112,4 +111,4 @@ def test_takeover_again_and_again(tmp_path: Path, table: Table) -> None:
             assert process.poll() is None, "it was not let in"
             process.kill()
             fired += process.wait() == -signal.SIGKILL
-    table.add("takeover", runs=runs, fired=fired)
+    table.add("takeover", runs=runs, of=100, fired=fired)

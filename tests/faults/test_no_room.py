@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import resource
 from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import Table
+from tests.faults.conftest import Table, weekly
 from tests.support.checker import check_whole, published
 from tests.support.command import pipeline, simulator, start, until, write_job
 from tests.support.pictures import folder_of
@@ -23,7 +22,7 @@ LIMITS = (0, 100_000, 400_000)
 @pytest.mark.parametrize("limit", LIMITS)
 def test_files_that_may_not_grow(tmp_path: Path, limit: int, table: Table) -> None:
     """Exit 73, nothing that was shown as done is lost, asked again at most what was in flight."""
-    runs = 7 if os.environ.get("WEEKLY") else 2
+    runs = weekly(7, 1)
     fired = lost = 0
     for number in range(runs):
         folder = tmp_path / str(number)
@@ -51,4 +50,4 @@ def test_files_that_may_not_grow(tmp_path: Path, limit: int, table: Table) -> No
         assert total - ROWS <= FLIGHT
         fired += code == 73
         lost += ROWS - len(check_whole(folder / "out"))
-    table.add(f"no file above {limit:,} bytes", runs=runs, fired=fired, lost=lost)
+    table.add(f"no file above {limit:,} bytes", runs=runs, of=7, fired=fired, lost=lost)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import shutil
 from collections import Counter
@@ -21,7 +20,7 @@ from pipeline.ratelimit.settings import QuotaSettings
 from pipeline.ratelimit.today import today
 from pipeline.store.bodies import read_bodies
 from pipeline.store.runs import read_runs
-from tests.faults.conftest import Table
+from tests.faults.conftest import Table, weekly
 from tests.faults.test_file_faults import Runs, runs, shim, trouble
 from tests.support.checker import published
 from tests.support.powercut import POLICIES, Call, Disk, Policy, lay_out, read_record
@@ -77,7 +76,7 @@ def bodies_of(out: Path) -> list[tuple[dict[str, object], bytes]]:
 def cuts(
     tmp_path: Path, runs: Runs, policy: Policy, step: int = 1, seed: int = 0
 ) -> dict[str, int]:
-    """Cut the power after each step-th call, open what is left, check."""
+    """Cut the power after each call, open each step-th of the disks that may be left, check."""
     origin = tmp_path / "recorded"
     calls = recorded(origin, runs)
     disk, acks, seen = Disk(origin), b"", set[str]()
@@ -87,13 +86,13 @@ def cuts(
             acks += call.data
         else:
             disk.apply(call)
-        if number % step:
-            continue
         left = disk.after_cut(policy, random.Random(f"{seed} {number}"))
         told = hashlib.sha256(acks + repr(sorted(left.items())).encode()).hexdigest()
         if told in seen:
             continue  # the same disk as after an earlier call
         seen.add(told)
+        if len(seen) % step:
+            continue
         folder = tmp_path / "cut"
         folder.mkdir()
         lay_out(left, folder)
@@ -107,14 +106,14 @@ def cuts(
         shutil.rmtree(folder)
         if found["lost"]:
             break  # one is enough
-    return {**found, "fired": found["runs"]}
+    return {**found, "of": len(seen), "fired": found["runs"]}
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_the_power_goes_at_some_instants(
     tmp_path: Path, runs: Runs, policy: Policy, table: Table
 ) -> None:
-    """Every 23rd call."""
+    """Every 23rd disk."""
     table.add(f"power cut, some: {policy}", **cuts(tmp_path, runs, policy, 23))
 
 
@@ -123,10 +122,10 @@ def test_the_power_goes_at_some_instants(
 def test_the_power_goes_at_every_instant(
     tmp_path: Path, runs: Runs, policy: Policy, table: Table
 ) -> None:
-    """Every call; `random` with three seeds in the weekly run, one here."""
-    seeds = 3 if os.environ.get("WEEKLY") and policy == "random" else 1
+    """Every disk, and `random` with three seeds, in the weekly run; else every fifth."""
+    seeds = weekly(3, 1) if policy == "random" else 1
     total: Counter[str] = Counter()
     for seed in range(seeds):
         (tmp_path / str(seed)).mkdir()
-        total += Counter(cuts(tmp_path / str(seed), runs, policy, seed=seed))
+        total += Counter(cuts(tmp_path / str(seed), runs, policy, weekly(1, 5), seed))
     table.add(f"power cut, every: {policy}", **dict(total))

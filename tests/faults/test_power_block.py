@@ -9,7 +9,6 @@ to lose something. Needs root and loop devices; where they are missing the table
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import subprocess
@@ -22,7 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.faults.conftest import Table
+from tests.faults.conftest import Table, weekly
 from tests.faults.test_file_faults import Runs, runs, shim, trouble
 
 __all__ = ["runs", "shim"]
@@ -117,9 +116,9 @@ def allowed(tmp_path: Path, table: Table) -> None:
 @pytest.mark.faults
 @pytest.mark.usefixtures("allowed")
 def test_nothing_is_lost_when_the_power_goes(tmp_path: Path, runs: Runs, table: Table) -> None:
-    """Ten cuts; 200 in the weekly run."""
-    count = 200 if os.environ.get("WEEKLY") else 10
-    table.add("power cut, loop mount", **cuts(tmp_path, runs, count, "stop"))
+    """At random calls."""
+    count = weekly(200, 10)
+    table.add("power cut, loop mount", of=200, **cuts(tmp_path, runs, count, "stop"))
 
 
 @pytest.mark.faults
