@@ -69,3 +69,12 @@ class Verdict:
     final: bool = False
     #: Most images in a request, where the service named it when it refused more.
     images: int | None = None
+
+
+#: Refusals that may be the image's fault or the service's: which of the two is known from what
+#: else is answered, so a reply alone settles no image (`captioning/attribution.py`).
+OPEN = frozenset(
+    {Kind.BAD_REQUEST, Kind.IMAGE_REJECTED, Kind.TOO_LARGE, Kind.TOO_LONG, Kind.NO_ROOM}
+)
+#: No image's fault: the key, the model or the job.
+FATAL = frozenset({Kind.ACCOUNT_FATAL, Kind.CONFIG_FATAL})

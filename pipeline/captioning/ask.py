@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pipeline.captioning.attribution import Attribution
 from pipeline.captioning.doubted_answers import Attempt, Doubts
 from pipeline.captioning.finalize import unanswered
 from pipeline.captioning.interpret import ReplyOutcome, date_of, failure, stop_reason
 from pipeline.captioning.pack import ALONE_AFTER
-from pipeline.captioning.parse_reply import caption_of
+from pipeline.captioning.parse_reply import caption_of, safe_text
 from pipeline.captioning.prompt_format import (
     pack_instruction,
     pack_label,
@@ -38,7 +39,7 @@ from pipeline.model import Item, Record, Request, Sent
 from pipeline.service.models import Model
 from pipeline.service.preflight import estimate, unasked_price
 from pipeline.values import dataclass
-from pipeline.verdict import Kind, Scope, Verdict
+from pipeline.verdict import OPEN, Kind, Scope, Verdict
 
 if TYPE_CHECKING:
     from pipeline.captioning.pack_sizes import Packing
@@ -87,6 +88,7 @@ class Captioner:
     sources: Sources
     doubts: Doubts
     shape: RequestShape
+    attribution: Attribution
 
     async def settle(self, request: Request) -> RequestResult:
         """Take one request to its end. Images stay unsettled when the run is ending, which the
@@ -101,12 +103,13 @@ class Captioner:
         body = self.body(request)
         audits: tuple[Item, ...] = ()
         before = began = self.clock.monotonic()
+        errors: set[str] = set()
         while True:
             attempt += 1
             before, began = began, self.clock.monotonic()
             items = request.items
             try:
-                sent, told = await self._ask(request, body, attempt)
+                sent, told = await self.ask(request, body, attempt)
             except Stopped:
                 return RequestResult(request=first)
             audits += self.packing.record_result(request, sent, told)
@@ -118,8 +121,12 @@ class Captioner:
             if self.shape.drops_schema(request, verdict):
                 body = self.body(request)
                 continue
+            errors.add(f"{told.row.status} {verdict.message}")
             if verdict.kind is Kind.OK:
                 self.images.fetched(item.image.url for item in items)
+                await self.attribution.answered(self, sent, items[0])
+            elif self.gate.weather.suspicious:
+                await self.attribution.suspect(self)
             if not rest:
                 return RequestResult(request=first, verdict=verdict, audits=audits)
             decision = decide(
@@ -131,13 +138,23 @@ class Captioner:
                 rng=self.rng,
             )
             if decision.action is Action.STOP:
+                if await self.attribution.passes(self, verdict, sent):
+                    continue
                 self.gate.stop(stop_reason(verdict))
                 return RequestResult(request=first)
-            if decision.action in _GIVES_UP and self._blames_service(verdict, request, before):
+            if decision.action in _GIVES_UP and await self.attribution.blames_service(
+                self, verdict, request, before
+            ):
                 decision = replace(decision, action=Action.FAIL)
                 return RequestResult(request=first, left=rest, decision=decision, verdict=verdict)
             if decision.action is Action.FAIL:
+                if verdict.kind in OPEN and len(items) == 1:
+                    record = self._failure(items[0], sent, told)
+                    await self.attribution.refused(self, items[0], record, verdict)
+                    return RequestResult(request=first, verdict=verdict, audits=audits)
                 await self._fail(rest, sent, told)
+                if told.row.status == _EACH_TIME and len(errors) == 1:
+                    self.attribution.lasting(self, len(rest), before)
                 return RequestResult(request=first, verdict=verdict, audits=audits)
             if decision.spends:
                 rest = await self._spend(rest, sent, told)
@@ -157,7 +174,7 @@ class Captioner:
         body, item = self.body(request), request.items[0]
         for attempt in range(1, self.attempts + 1):
             try:
-                _, told = await self._ask(request, body, attempt)
+                _, told = await self.ask(request, body, attempt)
             except Stopped:
                 break
             verdict = told.verdict
@@ -183,7 +200,7 @@ class Captioner:
     def _allowed(self, request: Request, before: float) -> int:
         """Attempts of this request. A pack that fails while others are answered holds an image
         that breaks the reply: it is searched before its attempts are used up."""
-        if len(request.items) > 1 and self.gate.succeeded_since(before):
+        if len(request.items) > 1 and self.gate.weather.answered_since(before):
             return min(self.attempts, ALONE_AFTER)
         return self.attempts
 
@@ -205,7 +222,7 @@ class Captioner:
         """Store records that come from no reply, one an item."""
         await self.checkpoint.settle(records)
 
-    async def _ask(self, request: Request, body: bytes, attempt: int) -> tuple[Sent, ReplyOutcome]:
+    async def ask(self, request: Request, body: bytes, attempt: int) -> tuple[Sent, ReplyOutcome]:
         """One HTTP attempt; returns when its outcome is on disk. Raises Stopped."""
         if (full := self.checkpoint.full()) is not None:
             self.gate.stop(StopReason(exit=full.exit_code, message=str(full), resume_after=None))
@@ -249,6 +266,10 @@ class Captioner:
         finally:
             await self.client.release()
         assert isinstance(told, ReplyOutcome)
+        if told.verdict.forbidden and self.gate.weather.answered:
+            # With the same key others were answered: it is about this image, or it passes.
+            passing = replace(told.verdict, kind=Kind.TRANSIENT, scope=Scope.ITEM, code="refused")
+            told = replace(told, verdict=passing)
         self.doubts.answered(keys)
         completion = told.completion
         used = paid = None
@@ -277,35 +298,22 @@ class Captioner:
             self.gate.report(permit, None, tokens=None, cost_usd=None, images=keys)
         return ReplyOutcome(records=(), row=row, verdict=verdict, completion=None)
 
-    def _blames_service(self, verdict: Verdict, request: Request, before: float) -> bool:
-        """An outage fails no image: attempts are used up, but since the last one but one nobody
-        was answered. Such images are parked until all others are done; then only an outage that
-        many images have shown still speaks for them, and the few that are left otherwise fail,
-        with a code that the next run asks again by itself."""
-        return (
-            verdict.kind is Kind.TRANSIENT
-            and not self.gate.succeeded_since(before)
-            and (not request.parked or self.gate.suspects_outage())
-        )
-
     async def _fail(self, items: Sequence[Item], sent: Sent, told: ReplyOutcome) -> None:
         """Settle images without a caption, durably."""
-        verdict = told.verdict
-        await self.keep(
-            items,
-            [
-                failure(
-                    self,
-                    item,
-                    code=verdict.code
-                    or ("truncated" if verdict.kind is Kind.TRUNCATED else "empty"),
-                    message=verdict.message or "no caption for this image in the reply",
-                    sent=sent,
-                    completion=told.completion,
-                )
-                for item in items
-            ],
+        await self.keep(items, [self._failure(item, sent, told) for item in items])
+
+    def _failure(self, item: Item, sent: Sent, told: ReplyOutcome) -> Record:
+        verdict, completion = told.verdict, told.completion
+        record = failure(
+            self,
+            item,
+            code=verdict.code or ("truncated" if verdict.kind is Kind.TRUNCATED else "empty"),
+            message=verdict.message or "no caption for this image in the reply",
+            sent=sent,
+            completion=completion,
         )
+        thoughts = verdict.kind is Kind.NO_ROOM and completion and safe_text(completion.content)
+        return record._replace(caption_raw=thoughts or None)
 
     async def _spend(
         self, items: Sequence[Item], sent: Sent, told: ReplyOutcome
@@ -363,6 +371,8 @@ class Captioner:
         return False
 
 
+#: A status that one image may cause each time; a busy or absent service has others.
+_EACH_TIME = 500
 #: The attempts are used up.
 _GIVES_UP = frozenset({Action.FAIL, Action.SPLIT})
 

@@ -24,6 +24,9 @@ class RunCounters:
     captioned: int = 0
     #: code -> images that have a failure record.
     failed: dict[str, int] = field(default_factory=dict)
+    #: Images whose failure of this run is of a code that passes, and did not: the same error each
+    #: time, while others were answered.
+    lasting: int = 0
     #: Settled in this run.
     settled: int = 0
     new_captions: int = 0

@@ -3,7 +3,7 @@
 Recovery calls the same function on the stored bytes, so nothing here may look at a clock or at
 what else the run knows. A pack settles the images whose numbered entry is complete and nothing
 else, also when a filter or a broken provider cut the rest off; an image that is asked alone also
-settles by a refusal. An empty caption settles nothing.
+settles by a filter or by the model's own refusal. An empty caption settles nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pipeline.captioning.answer import answer_of
 from pipeline.captioning.parse_reply import caption_of, parse_pack, safe_text, share, suspect_of
 from pipeline.captioning.retry import TABLE, Action
 from pipeline.model import Asked, Completion, Derived, Record, Reply, RequestRow, Sent
-from pipeline.verdict import Kind, Scope, Verdict
+from pipeline.verdict import OPEN, Kind, Scope, Verdict
 
 #: Longest error text kept in a record.
 ERROR_CHARS = 500
@@ -146,11 +146,9 @@ def _records(
         if verdict.kind is Kind.TRUNCATED:
             return [shares.record(0, code="truncated", error="cut before the first word")]
         return []
-    if TABLE[verdict.kind][0] is Action.FAIL:
+    if TABLE[verdict.kind][0] is Action.FAIL and verdict.kind not in OPEN:
         code = verdict.code or _CODES.get(verdict.kind, "refused")
-        thoughts = completion.content if completion and verdict.kind is Kind.NO_ROOM else None
-        error = verdict.message or verdict.kind.value
-        return [shares.record(0, code=code, error=error, raw=thoughts or None)]
+        return [shares.record(0, code=code, error=verdict.message or verdict.kind.value)]
     return []
 
 

@@ -34,6 +34,18 @@ def _item(run: RunContext, row: Row, image: Image, raw: bytes) -> Item:
     return Item(asked, image, prompt, row.image)
 
 
+async def captioned_before(run: RunContext) -> Item | None:
+    """The first picture of the manifest that an earlier run captioned, to ask it again."""
+    if (candidate := run.selection.captioned) is None:
+        return None
+    row, raw = candidate
+    try:
+        image = await run.captioner.images.load(row.image, inline=run.inline)
+    except ImageError:
+        return None
+    return _item(run, row, image, raw)
+
+
 async def present(run: RunContext, row: Row, raw: bytes) -> Item | None:
     """The item of a row; None when the row settled without a request, or waits for the place that
     its image comes from. raw: the row's key."""

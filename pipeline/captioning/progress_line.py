@@ -77,6 +77,11 @@ def events(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     weather = before.get("weather", "open"), after.get("weather", "open")
     if weather == ("open", "closed"):
         found.append("weather closed: nothing succeeds at the service; probing until it does")
+    probe = after.get("next_probe")
+    if probe and probe != before.get("next_probe"):
+        found.append(
+            f"the service's last answer: {after.get('last_error')}; asked again at {utc(probe)}"
+        )
     if weather == ("closed", "open"):
         found.append("weather open: the service answers again, going on")
     if after.get("left") == 0 and before.get("left") != 0:

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 
 from pipeline.captioning.ask import RequestResult
+from pipeline.captioning.attribution import Attribution
 from pipeline.captioning.doubted_answers import Doubts
 from pipeline.captioning.pack import Pool
 from pipeline.model import Item, Request
@@ -28,12 +29,15 @@ class RequestSource:
         items: AsyncGenerator[list[Item], None],
         pool: Pool,
         doubts: Doubts,
+        attribution: Attribution,
         *,
+        undecided: Callable[[], Awaitable[None]],
         stopped: asyncio.Event,
     ) -> None:
         self._items = items
         self._pool = pool
         self._doubts = doubts
+        self._attribution, self._undecided = attribution, undecided
         self._stopped = stopped
         self._in_flight = 0
         self._ended = False
@@ -57,6 +61,9 @@ class RequestSource:
                 elif not self._ended and not self._pool.holding:
                     await self._more()
                 elif self._ended and self._in_flight == 0:
+                    await self._undecided()
+                    if self._back():
+                        continue
                     if not await self._ask_again(last=True) and not self._changed.is_set():
                         return
                 else:
@@ -96,11 +103,19 @@ class RequestSource:
                 self._pool.done(end.request, end.left, end.decision, end.verdict)
                 for item in end.audits:
                     self._pool.audit(item)
+                self._back()
             finally:
                 self._in_flight -= 1
                 self._changed.set()
 
         return act
+
+    def _back(self) -> bool:
+        """Put images that an outage had refused back into the pool, if any."""
+        items = self._attribution.released()
+        for item in items:
+            self._pool.add(item)
+        return bool(items)
 
     async def keep_asking_again(self) -> None:
         """Put the images of answers that become doubtful back into the pool, until cancelled."""

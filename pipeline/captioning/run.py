@@ -15,7 +15,7 @@ from contextlib import aclosing, suppress
 from functools import partial
 
 from pipeline.aio import amap, each, first
-from pipeline.captioning.prepare import at_hand, present
+from pipeline.captioning.prepare import at_hand, captioned_before, present
 from pipeline.captioning.request_source import RequestSource
 from pipeline.captioning.select import Candidate
 from pipeline.captioning.wiring import RunContext
@@ -32,8 +32,15 @@ async def run_job(run: RunContext) -> None:
     """Caption the rows that the selection gives; returns when all is settled or the run was stopped."""
     rows = sorted_out(run, run.sources.candidates(run.selection))
     items = amap(partial(made_ready, run), rows, limit=run.ahead)
+    captioner = run.captioner
+    captioner.attribution.earlier = partial(captioned_before, run)
     request_source = RequestSource(
-        items, run.pool, run.captioner.doubts, stopped=run.captioner.gate.stopped
+        items,
+        run.pool,
+        captioner.doubts,
+        captioner.attribution,
+        undecided=partial(captioner.attribution.finish, captioner),
+        stopped=captioner.gate.stopped,
     )
     settle = request_source.settling(run.captioner.settle)
     work = each(settle, request_source.requests(), limit=run.workers)

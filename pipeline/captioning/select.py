@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable, Container, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -66,6 +66,8 @@ class Selector:
         self._seen = KeyMap()
         self._candidates = 0
         self.counts = Counts()
+        #: The first row whose key has a caption.
+        self.captioned: Candidate | None = None
 
     def choose(self, rows: list[Row], limit: int | None = None) -> list[Candidate]:
         """The rows to ask among these, at most `limit` over all calls."""
@@ -80,6 +82,7 @@ class Selector:
             known = self._state(key)
             if known == "ok":
                 counts.captioned += 1
+                self.captioned = self.captioned or (row, raw)
             elif known is not None:
                 counts.failed[known] = counts.failed.get(known, 0) + 1
             if known is not None and not self._again(key, known):
@@ -168,7 +171,8 @@ class Selection:
     async def close(self) -> None:
         """Stop reading."""
         if self._stream is not None:
-            await self._stream.aclose()
+            with suppress(RuntimeError):  # a reader that was cancelled is still closing it
+                await self._stream.aclose()
 
     async def _choose(self) -> AsyncGenerator[list[Candidate], None]:
         counts = self._selector.counts
@@ -179,6 +183,11 @@ class Selection:
                 if self._limit is not None and counts.asked >= self._limit:
                     return
         self.complete = True
+
+    @property
+    def captioned(self) -> Candidate | None:
+        """A row that was captioned before, if one has been read."""
+        return self._selector.captioned
 
     @property
     def seen(self) -> Counts:

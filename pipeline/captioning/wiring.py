@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.captioning import metrics
 from pipeline.captioning.ask import Captioner
+from pipeline.captioning.attribution import Attribution
 from pipeline.captioning.doubted_answers import Doubts
 from pipeline.captioning.inputs import Environment, JobInputs
 from pipeline.captioning.naming import Naming
@@ -227,6 +228,7 @@ async def open_run(
             sources=sources,
             doubts=doubts,
             shape=shape,
+            attribution=Attribution(),
         )
         yield RunContext(
             job=job,

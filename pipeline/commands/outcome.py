@@ -52,6 +52,7 @@ def unfinished(counters: RunCounters, *, max_failed: int, limited: bool) -> Stop
         words = f"{counters.left:,} images could not be asked; run again"
         return StopReason(exit=Exit.LATER, message=words)
     passing = sum(count for code, count in counters.failed.items() if not CODES.get(code, True))
+    passing = max(0, passing - counters.lasting)
     if passing and counters.failures > max_failed:
         words = f"{passing:,} failed for reasons that pass: run again to ask them again"
         return StopReason(exit=Exit.LATER, message=words)

@@ -31,6 +31,7 @@ from pipeline.ratelimit.ledger_view import Names, names_of
 from pipeline.ratelimit.limits import quota_limits_of
 from pipeline.ratelimit.rulebook import Rulebook
 from pipeline.ratelimit.rules.base import DAY, LIMITED, Ask, Now, Outcome, Permit, Row, Setup
+from pipeline.ratelimit.rules.circuit_breaker import CircuitBreaker
 from pipeline.ratelimit.server_time import ServerTime, Times, Uptime, uptime_of
 from pipeline.ratelimit.settings import QuotaSettings
 from pipeline.ratelimit.wait_queue import LOOK_AGAIN, TICK, WaitQueue
@@ -319,14 +320,14 @@ class Gate:
             self.stopped.set()
             self._changed()
 
-    def succeeded_since(self, monotonic: float) -> bool:
-        """Has the service answered anybody since then?"""
-        return self._rules.weather.last_success >= monotonic
+    @property
+    def weather(self) -> CircuitBreaker:
+        """What is known of outages."""
+        return self._rules.weather
 
-    def suspects_outage(self) -> bool:
-        """So many attempts at so many images failed that the service, not they, is the reason:
-        only probes go."""
-        return self._rules.weather.closed
+    def close(self, words: str, wait: float) -> None:
+        """An outage: from now on only probes go, the first after so many seconds."""
+        self._rules.weather.close(self._times.now(), words, wait)
 
     def snapshot(self) -> dict[str, object]:
         """The state of all limits, for progress and status. Instants are epoch seconds."""

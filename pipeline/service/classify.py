@@ -23,6 +23,7 @@ from pipeline.service.wording import PASSING, finish_kind, status_class
 from pipeline.verdict import Kind, Scope, Verdict
 
 MESSAGE_CHARS = 400
+_DAYS = frozenset({Kind.ACCOUNT_DAY, Kind.MODEL_DAY})
 
 
 def classify(reply: Reply, *, now: float) -> tuple[Verdict, Completion | None]:
@@ -131,7 +132,8 @@ def _of_error(found: Evidence, reply: Reply, now: float) -> Verdict:
     elif (kind, scope, code) == PASSING and found.status in (*range(200, 300), 500):
         # No class of errors says this, and no status: it may be said to every image.
         systemic = bool(found.message) and wording.PASSES.search(found.text) is None
-    wait, until = waits.told(found, reply.headers, now)
+    longest = waits.LONGEST_DAY if kind in _DAYS else waits.LONGEST_WAIT
+    wait, until = waits.told(found, reply.headers, now, longest=longest)
     message = found.message or f"HTTP {reply.status}"
     return Verdict(
         kind=kind,

@@ -14,6 +14,7 @@ from pipeline.service.body import json_of
 from pipeline.service.classify import classify
 from pipeline.service.client import Client
 from pipeline.service.endpoint import Endpoint
+from pipeline.service.error_body import error_in
 from pipeline.service.models import Model, models_of
 from pipeline.verdict import Kind
 
@@ -67,6 +68,8 @@ async def _round(client: Client, endpoint: Endpoint) -> tuple[list[Model], Reply
                 raise Unreachable(words) from None
         else:
             models = models_of(json_of(reply.body))
+            if not models and reply.status == 200 and error_in(json_of(reply.body)) is not None:
+                _answers_error(reply, endpoint, path)
             trouble = reply.status in (408, 429) or reply.status >= 500
             if models or not (trouble or (reply.status == 200 and json_of(reply.body) is None)):
                 break
@@ -79,6 +82,17 @@ async def _round(client: Client, endpoint: Endpoint) -> tuple[list[Model], Reply
         if wait:
             await client.clock.sleep(wait)
     return models, reply
+
+
+def _answers_error(reply: Reply, endpoint: Endpoint, path: str) -> None:
+    """ServiceError for a list that is an error under 200: LM Studio answers so to any path that it
+    does not have. Nothing where the error passes."""
+    verdict, _ = classify(reply, now=reply.at / 1e6)
+    if verdict.kind is not Kind.TRANSIENT or verdict.systemic:
+        raise ServiceError(
+            f"{endpoint.base_url}{path} answers with an error ({verdict.message}): does "
+            "endpoint.base_url end in /v1?"
+        )
 
 
 def refused_key(reply: Reply, endpoint: Endpoint) -> None:

@@ -17,8 +17,9 @@ from pipeline.service.body import json_of
 from pipeline.service.client import Client
 from pipeline.service.endpoint import Endpoint
 from pipeline.service.list_models import list_models, refused_key
-from pipeline.service.models import Model, cheapest_first, named, whole
+from pipeline.service.models import Model, cheapest_first, models_of, named, whole
 from pipeline.service.wire import Capabilities
+from pipeline.verdict import Kind, Verdict
 
 #: Models that were shut down: what a user of the old default reads.
 GONE = {
@@ -162,6 +163,27 @@ async def _key(client: Client, service: Service, warnings: list[str]) -> Service
         used_today=whole(daily.get("used")),
         day_limit=whole(daily.get("limit")),
     )
+
+
+async def confirms(client: Client, endpoint: Endpoint, verdict: Verdict) -> bool:
+    """Do `/key` or `/models`, which are free, say what a fatal answer says: the key is refused, or
+    the model is gone, blind or no longer free?"""
+    fatal = verdict.kind is Kind.ACCOUNT_FATAL
+    path = "/key" if fatal and endpoint.profile.has_key_call else endpoint.profile.models_path
+    if path is None:
+        return False
+    try:
+        reply = await client.get(path)
+        refused_key(reply, endpoint)
+        models = models_of(json_of(reply.body))
+        model = named(models, endpoint.settings.model)
+        if model is not None:
+            _unpaid(model, endpoint)
+    except NoReply:
+        return False
+    except KeyTrouble:
+        return True
+    return not fatal and bool(models) and (model is None or not model.takes_images)
 
 
 def _price(model: Model) -> str:

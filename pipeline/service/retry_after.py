@@ -15,8 +15,10 @@ from typing import Any
 
 from pipeline.service.error_body import Evidence
 
-#: Longest wait in seconds that is believed, and the farthest reset instant.
-LONGEST_WAIT, FARTHEST_RESET = 3600.0, 40 * 86400.0
+#: Longest wait in seconds that is believed, of a day's limit too, and the farthest reset instant.
+LONGEST_WAIT, LONGEST_DAY, FARTHEST_RESET = 3600.0, 48 * 3600.0, 40 * 86400.0
+#: A reset that is past by no more is told: the answer, or its clock, was a little late.
+JUST_PASSED = 5.0
 _DELAY = re.compile(r"^(\d+(?:\.\d+)?)s$")
 #: `retry in 57.2s` (Google), `try again in 7m12s`, `retry after 350ms` (OpenAI).
 _RETRY_IN = re.compile(
@@ -26,11 +28,14 @@ _RETRY_IN = re.compile(
 
 
 def told(
-    found: Evidence, headers: Mapping[str, str], now: float
+    found: Evidence, headers: Mapping[str, str], now: float, *, longest: float = LONGEST_WAIT
 ) -> tuple[float | None, float | None]:
-    """(seconds to wait, epoch instant of the reset), each None when nothing believable is told."""
+    """(seconds to wait, epoch instant of the reset), each None when nothing believable is told.
+
+    longest: of what can be believed here.
+    """
     inner = {str(k).lower(): v for k, v in _mapping(found.metadata.get("headers")).items()}
-    wait = _first(
+    waits = (
         _retry_after(headers.get("retry-after"), now),
         _scaled(headers.get("retry-after-ms")),
         _retry_after(headers.get("llm_provider-retry-after"), now),  # as LiteLLM passes it on
@@ -40,6 +45,7 @@ def told(
         _seconds(_mapping(found.metadata.get("availability")).get("retry_after")),
         *(_retry_info(body) for body in reversed(found.bodies)),
     )
+    wait = _first(*(seconds for seconds in waits if seconds is None or seconds <= longest))
     until = _first(
         _instant(found.resets_at, now),
         _instant(headers.get("x-ratelimit-reset"), now),
@@ -64,7 +70,7 @@ def _seconds(value: Any) -> float | None:
         seconds = float(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    return seconds if math.isfinite(seconds) and 0 <= seconds <= LONGEST_WAIT else None
+    return seconds if math.isfinite(seconds) and 0 <= seconds <= LONGEST_DAY else None
 
 
 def _scaled(value: Any) -> float | None:
@@ -102,7 +108,7 @@ def _retry_info(body: Mapping[str, Any]) -> float | None:
 
 
 def _instant(value: Any, now: float) -> float | None:
-    """A reset instant: epoch milliseconds (or seconds), or ISO 8601; past and absurd are None."""
+    """A reset instant: epoch milliseconds (or seconds), or ISO 8601; long past and absurd are None."""
     instant: float | None = None
     if isinstance(value, str) and "-" in value[1:]:
         from datetime import UTC, datetime
@@ -119,4 +125,8 @@ def _instant(value: Any, now: float) -> float | None:
             return None
         if instant > 1e11:
             instant /= 1000
-    return instant if math.isfinite(instant) and now < instant < now + FARTHEST_RESET else None
+    return (
+        instant
+        if math.isfinite(instant) and now - JUST_PASSED < instant < now + FARTHEST_RESET
+        else None
+    )

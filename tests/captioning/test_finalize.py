@@ -13,7 +13,7 @@ from pipeline.captioning.finalize import ERROR_CHARS, records_of, refined, unans
 from pipeline.captioning.retry import TABLE, Action
 from pipeline.errors import CODES
 from pipeline.model import Completion, Derived, Form, Record
-from pipeline.verdict import Kind, Verdict
+from pipeline.verdict import OPEN, Kind, Verdict
 from tests.captioning.made import REPLY, caption, item, listed, packed, sent
 
 
@@ -143,11 +143,12 @@ def test_an_empty_caption_is_never_a_success(content: str) -> None:
 
 @pytest.mark.parametrize("kind", Kind)
 def test_what_settles_a_single_image_is_the_retry_table(kind: Kind) -> None:
-    """FAIL settles with a code of the closed list; RETRY, RELOAD and STOP settle nothing."""
+    """FAIL settles with a code of the closed list, unless it may be the service's fault; RETRY,
+    RELOAD and STOP settle nothing."""
     found = settled(kind, None, 1, "plain", message="words\x00 of the service" * 99)
 
     assert found.row.class_ == kind.value
-    if TABLE[kind][0] is not Action.FAIL:
+    if TABLE[kind][0] is not Action.FAIL or kind in OPEN:
         assert found.records == ()
         return
     (record,) = found.records
@@ -162,10 +163,10 @@ def test_what_settles_a_single_image_is_the_retry_table(kind: Kind) -> None:
 
 def test_the_verdict_s_own_code_and_words_stand_in_the_record() -> None:
     """A code from the service is kept, and a reason is never blank."""
-    (told_so,) = settled(Kind.BAD_REQUEST, None, 1, "plain", code="too_long", message="w").records
+    (told_so,) = settled(Kind.REFUSED, None, 1, "plain", code="safety", message="w").records
     (silent,) = settled(Kind.SAFETY, None, 1, "plain").records
 
-    assert (told_so.error_code, told_so.error) == ("too_long", "w")
+    assert (told_so.error_code, told_so.error) == ("safety", "w")
     assert (silent.error_code, silent.error) == ("safety", "safety")
 
 

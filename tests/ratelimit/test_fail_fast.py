@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import Exit, StopReason
-from pipeline.ratelimit.rules.fail_fast import IMAGES, REFUSED, FailFast
+from pipeline.ratelimit.rules.base import NEVER
+from pipeline.ratelimit.rules.fail_fast import REQUESTS as IMAGES
+from pipeline.ratelimit.rules.fail_fast import FailFast
+from pipeline.verdict import OPEN as REFUSED
 from pipeline.verdict import Kind
 from tests.ratelimit.rules import Play, setup
 
@@ -29,7 +32,7 @@ def test_ten_images_refused_and_none_answered_end_the_run(kind: Kind) -> None:
     assert isinstance(stop, StopReason)
     assert stop.exit is Exit.SERVICE
     assert "no such field" in stop.message
-    assert "endpoint.params" in stop.message
+    assert kind is Kind.NO_ROOM or "endpoint.params" in stop.message
 
 
 @pytest.mark.parametrize("answer", [Kind.OK, Kind.TRUNCATED, Kind.REFUSED, Kind.SAFETY])
@@ -70,3 +73,25 @@ def test_trouble_of_another_kind_is_for_other_rules(kind: Kind | None) -> None:
         play.once(1.0, kind, images=(f"image {number}",))
 
     assert play.opens(2.0) == 2.0
+
+
+def test_ten_errors_that_nothing_classifies_end_the_run_when_they_say_the_same() -> None:
+    """Numbers in the words aside, and in packs too; not when they differ."""
+    for words, ends in (("no path {0}", True), ("{1} broke", False)):
+        play = Play(FailFast(setup()))
+        for number in range(IMAGES):
+            assert play.opens(50.0) == 50.0
+            said = words.format(number, "abcdefghij"[number])
+            play.once(1.0, Kind.TRANSIENT, images=("a", "b"), message=said, systemic=True)
+        assert isinstance(play.opens(50.0), StopReason) is ends
+
+
+def test_from_the_first_refusal_on_no_more_are_in_flight_than_may_be_refused() -> None:
+    play = Play(FailFast(setup()))
+    permits = [play.take(0.0) for _ in range(IMAGES + 5)]
+    assert play.opens(1.0) == 1.0
+    play.report(permits.pop(), 1.0, Kind.BAD_REQUEST, images=("x",), message="no")
+    assert play.opens(1.0) is NEVER
+    for _ in range(6):
+        play.report(permits.pop(), 1.0, Kind.MODEL_MINUTE)
+    assert play.opens(1.0) == 1.0

@@ -607,8 +607,8 @@ def test_an_outage_closes_the_gate_and_is_told_to_whoever_asks(tmp_path: Path) -
         clock, times = open_.clock, []
         async with open_.gate() as gate:
             done(gate, await gate.permit(tokens=1))
-            assert gate.succeeded_since(0.0)
-            assert not gate.suspects_outage()
+            assert gate.weather.answered_since(0.0)
+            assert not gate.weather.closed
 
             async def worker(name: int) -> None:
                 while True:
@@ -623,8 +623,8 @@ def test_an_outage_closes_the_gate_and_is_told_to_whoever_asks(tmp_path: Path) -
             async with asyncio.TaskGroup() as group:
                 for name in range(4):
                     group.create_task(worker(name))
-            assert not gate.succeeded_since(1.0)
-            assert gate.suspects_outage()
+            assert not gate.weather.answered_since(1.0)
+            assert gate.weather.closed
             return times, gate
 
     times, gate = run(main())

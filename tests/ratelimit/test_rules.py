@@ -313,6 +313,8 @@ def test_a_jobs_own_cap_ends_the_day_for_the_job() -> None:
 def test_a_day_refusal_holds_until_the_reset(told: dict[str, float], resumes: float) -> None:
     """Told instant where it makes sense, else the zone's midnight; and always the margin."""
     play = Play(Daily(setup(per_day=50)))
+    for _ in range(25):
+        play.once(0.0)
     play.once(0.0, Kind.ACCOUNT_DAY, **told)
 
     end = play.opens(0.0)
@@ -323,11 +325,50 @@ def test_a_day_refusal_holds_until_the_reset(told: dict[str, float], resumes: fl
 def test_a_day_refusal_ends_the_day_of_an_endpoint_without_known_limits() -> None:
     """Experimental models tell their limit only by refusing."""
     play = Play(Daily(setup()))
+    for _ in range(40):
+        play.once(0.0)
     play.once(0.0, Kind.MODEL_DAY, limit=80)
 
     end = play.opens(0.0)
     assert isinstance(end, StopReason)
     assert end.message.startswith("quota of 80 spent")
+
+
+@pytest.mark.parametrize("limits", [{"per_day": 50}, {}])
+def test_a_day_that_cannot_be_spent_yet_is_asked_once_more_after_a_pause(
+    limits: dict[str, int],
+) -> None:
+    """What is in flight says nothing new; one probe goes; the same again is believed, an answer
+    ends the doubt."""
+    for answer in (Kind.OK, Kind.MODEL_DAY):
+        play = Play(Daily(setup(**limits)))
+        flying = [play.take(0.0) for _ in range(3)]
+        for permit in flying:
+            play.report(permit, 0.5, Kind.MODEL_DAY)
+        opens = play.opens(0.5)
+        assert 30.0 < opens < 120.0
+        probe = play.take(opens)
+        assert play.opens(opens) == NEVER
+        play.report(probe, opens + 1, answer)
+        spent = isinstance(play.opens(opens + 1), StopReason)
+        assert spent is (answer is Kind.MODEL_DAY)
+        if not spent:
+            play.once(opens + 2, Kind.MODEL_DAY)
+            assert not isinstance(play.opens(opens + 2), StopReason)
+
+
+@pytest.mark.parametrize("wait", [20.0, 432.0, 30_000.0])
+def test_where_no_day_is_known_the_told_wait_is_believed(wait: float) -> None:
+    """A day that rolls begins anew at no midnight."""
+    play = Play(Daily(setup()))
+    play.once(0.0, Kind.MODEL_DAY, wait=wait)
+
+    end = play.opens(0.0)
+    if wait < 60:
+        assert end == pytest.approx(wait + 5.0)
+    else:
+        assert isinstance(end, StopReason)
+        assert end.resume_after == NOON + wait + 5.0
 
 
 @pytest.mark.parametrize(("limit", "allowed"), [(500, 50), (50, 5), (20, 3), (3, 3)])
@@ -573,3 +614,14 @@ def test_a_probe_that_was_not_sent_frees_its_place(lost: Callable[[Play, object]
     lost(play, play.take(play.opens(0.0)))
 
     assert play.opens(60.0) <= 60.0
+
+
+@pytest.mark.parametrize(("reset", "least", "most"), [(-1.0, 1.0, 2.0), (-300.0, 20.0, 23.0)])
+def test_a_reset_that_has_just_passed_is_waited_for_a_second(
+    reset: float, least: float, most: float
+) -> None:
+    """Not for as long as if nothing had been told; one of minutes ago is not believed."""
+    play = Play(Backoff(setup()))
+    play.once(100.0, Kind.MODEL_MINUTE, until=NOON + 100.0 + reset)
+
+    assert 100.0 + least < play.opens(100.0) <= 100.0 + most

@@ -202,6 +202,18 @@ def test_a_403_without_a_word_about_the_key_may_be_about_the_image(
     assert read(403, {"error": {"message": words}})[0].forbidden is forbidden
 
 
+@pytest.mark.parametrize(
+    ("words", "status", "wait"),
+    [
+        ("tokens per day (TPD): Limit 90. Please try again in 7h30m0s.", 429, 27_000.0),
+        ("requests per day (RPD). Please try again in 7m12s.", 429, 432.0),
+        ("tokens per min (TPM): Please try again in 7h30m0s.", 429, None),
+    ],
+)
+def test_a_days_wait_may_be_long(words: str, status: int, wait: float | None) -> None:
+    assert read(status, {"error": {"message": words}})[0].wait == wait
+
+
 @pytest.mark.parametrize(("status", "final"), [(402, True), (401, False), (403, False)])
 def test_only_money_is_final(status: int, final: bool) -> None:
     verdict, _ = read(status, {"error": {"message": "No."}})

@@ -18,6 +18,8 @@ from pipeline.verdict import Kind
 MINUTE_FIRST, MINUTE_CEILING = 20.0, 61.0
 UPSTREAM_FIRST, UPSTREAM_CEILING, UPSTREAM_CEILING_DAILY = 2.0, 60.0, 300.0
 GROWTH = 2.0
+#: A told reset that is past by no more has just been: so long a pause is enough.
+JUST_PASSED, AFTER_RESET = 10.0, 1.0
 #: Told waits beyond these are not believed.
 MINUTE_FURTHEST, UPSTREAM_FURTHEST = 300.0, 3600.0
 
@@ -68,6 +70,8 @@ class Backoff:
         wait = verdict.wait
         if verdict.until is not None:
             wait = verdict.until - now.low
+            if -JUST_PASSED < wait <= 0:
+                wait = AFTER_RESET
         furthest = UPSTREAM_FURTHEST if outcome.kind is Kind.UPSTREAM else MINUTE_FURTHEST
         return wait if wait is not None and 0.0 < wait <= furthest else None
 

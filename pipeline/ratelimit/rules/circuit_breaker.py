@@ -22,7 +22,7 @@ from pipeline.ratelimit.rules.base import (
     Permit,
     Setup,
 )
-from pipeline.verdict import Kind
+from pipeline.verdict import FATAL, OPEN, Kind
 
 #: Attempts without a success, and images among them, that close the gate.
 ATTEMPTS, IMAGES = 20, 5
@@ -30,6 +30,9 @@ PROBE_FIRST, PROBE_GROWTH, PROBE_CEILING = 30.0, 2.0, 300.0
 #: Failures of the service, not of an image.
 FAILURES = frozenset({Kind.TRANSIENT, Kind.EMPTY, Kind.MALFORMED, None})
 LIMITS = MINUTE | DAY
+#: Attempts in a row without a success that make an outage likely enough to ask a control: where
+#: there were answers before, and where there were none.
+SUSPICIOUS, SUSPICIOUS_FIRST = 10, 5
 
 
 class CircuitBreaker:
@@ -50,6 +53,32 @@ class CircuitBreaker:
         #: Number of the permit that probes.
         self._probe: int | None = None
         self._over: StopReason | None = None
+        #: Closed because the service refuses everything, not because it does not answer.
+        self._refusing = False
+        self._words = ""
+
+    @property
+    def answered(self) -> bool:
+        """Was anybody answered in this run?"""
+        return self.last_success > float("-inf")
+
+    def answered_since(self, monotonic: float) -> bool:
+        """Was anybody answered since then?"""
+        return self.last_success >= monotonic
+
+    @property
+    def suspicious(self) -> bool:
+        """Have several images failed in a row, though not enough of them to call it an outage?"""
+        least = SUSPICIOUS if self.answered else SUSPICIOUS_FIRST
+        return not self.closed and self._failed >= least and len(self._images) > 1
+
+    def close(self, now: Now, words: str, wait: float) -> None:
+        """The service refuses what it answered before: only probes go, the first after `wait`."""
+        if not self.closed:
+            self._refusing = True
+            self._since = now.mono
+            self._words = words
+            self._next_probe(now, wait)
 
     @property
     def closed(self) -> bool:
@@ -79,6 +108,9 @@ class CircuitBreaker:
             # The gateway lives, its provider does not: says nothing while the gate is open.
             if probe:
                 self.failed(outcome.images, now, words=_words(outcome), probe=True)
+        elif self._refusing and outcome.kind in OPEN | FATAL:
+            if probe:
+                self.failed(outcome.images, now, words=_words(outcome), probe=True)
         elif self.closed and (probe or outcome.kind not in LIMITS):
             # About one image or one limit: the service is there.
             self._open()
@@ -86,6 +118,7 @@ class CircuitBreaker:
     def failed(self, images: object, now: Now, *, words: str, probe: bool = False) -> None:
         """One more attempt without a success."""
         self._failed += 1
+        self._words = words
         if self._since is None:
             self._since = now.mono
         if len(self._images) < IMAGES and isinstance(images, (list, tuple)):
@@ -114,6 +147,7 @@ class CircuitBreaker:
 
     def _open(self) -> None:
         self._failed, self._since, self._probe_at, self._over = 0, None, None, None
+        self._refusing = False
         self._images.clear()
 
     def give_back(self, permit: Permit, now: Now) -> None:
@@ -121,7 +155,12 @@ class CircuitBreaker:
             self._probe = None
 
     def facts(self, now: Now) -> Mapping[str, object]:
-        return {"weather": "closed" if self.closed else "open", "failed_in_a_row": self._failed}
+        return {
+            "weather": "closed" if self.closed else "open",
+            "failed_in_a_row": self._failed,
+            "last_error": self._words if self.closed else None,
+            "next_probe": now.wall + self._probe_at - now.mono if self._probe_at else None,
+        }
 
 
 def _words(outcome: Outcome) -> str:

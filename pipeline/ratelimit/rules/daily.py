@@ -15,7 +15,18 @@ from dataclasses import dataclass, field
 from pipeline.clock import utc
 from pipeline.errors import Exit, StopReason
 from pipeline.ratelimit.days import MARGIN, day_of, days_touched, end_of, resume_words
-from pipeline.ratelimit.rules.base import DAY, LIMITED, NEVER, Ask, Now, Outcome, Permit, Setup
+from pipeline.ratelimit.rules.base import (
+    DAY,
+    LIMITED,
+    NEVER,
+    SUCCESS,
+    Ask,
+    Now,
+    Outcome,
+    Permit,
+    Setup,
+)
+from pipeline.verdict import Verdict
 
 #: Share of a day that refusals may spend, and so many always.
 REFUSED_SHARE, REFUSED_LEAST = 0.1, 3
@@ -26,8 +37,12 @@ NEARLY = 60.0
 WAIT_JITTER = 20.0
 #: A told reset further off than this is not believed.
 FURTHEST = 48 * 3600.0
-#: A told wait shorter than this says nothing about a day (services give seconds for both).
+#: Where a day's limit and zone are known, a told wait shorter than this says nothing about the day
+#: (Google gives seconds for both); elsewhere a day may roll, and the told wait is all there is.
 DAY_WAIT = 600.0
+#: Share of a day that must have been counted before a service is believed at once that the day is
+#: spent, when it does not say until when; else it is asked once more after so many seconds.
+BELIEVED_SHARE, PROBE_AFTER = 0.5, 61.0
 #: Seconds of doubt about the service's clock from which on nothing is asked: each request would
 #: count on every day in between.
 DOUBT = 2 * 86400.0
@@ -93,6 +108,10 @@ class Daily:
         #: Reservations of this output that never got a reply: of earlier runs, and of this one.
         self.unknown = 0
         self.in_flight = 0
+        #: When the service said that the day is spent and was not believed; until when nothing
+        #: goes; both None when all is well.
+        self._doubted_at: float | None = None
+        self._probe_at = float("-inf")
         #: The days of a span of instants that is surely one day: (start, end, days).
         self._span: tuple[float, float, tuple[str, ...]] = (0.0, 0.0, ())
         self._jitter: dict[float, float] = {}
@@ -156,6 +175,8 @@ class Daily:
             return self._closed(spent, now)
         if self.view.careful and self.in_flight > 0:
             return NEVER
+        if self._doubted_at is not None:
+            return NEVER if self.in_flight > 0 else self._probe_at
         allowed = self._allowed
         if allowed is not None and self.in_flight > 0:
             refused = max((self.view.refused.get(day, 0) for day in self.days(now)), default=0)
@@ -198,27 +219,46 @@ class Daily:
         self.in_flight -= 1
         if outcome.kind is None:
             self.unknown += 1
+        elif outcome.kind in SUCCESS and permit.at > (self._doubted_at or now.mono):
+            self._doubted_at = None
         if outcome.kind not in LIMITED:
             return
         for day in permit.days:
             self.view.refused[day] = self.view.refused.get(day, 0) + 1
         if outcome.kind in DAY:
             assert outcome.verdict is not None
-            self.view.hold_until = max(
-                self.view.hold_until,
-                self.told_reset(outcome.verdict.until, outcome.verdict.wait, now),
-            )
-            if outcome.verdict.limit:
-                self.told_limit = self.view.hold_limit = outcome.verdict.limit
-                self._work_out()
+            self._day_refused(permit, outcome.verdict, now)
 
-    def told_reset(self, until: float | None, wait: float | None, now: Now) -> float:
-        """When a spent day is over, on the service's clock."""
-        if until is None and wait is not None and wait >= DAY_WAIT:
-            until = now.low + wait
-        if until is None or not now.low < until < now.low + FURTHEST:
+    def _day_refused(self, permit: Permit, verdict: Verdict, now: Now) -> None:
+        """The service says that the day is spent."""
+        until = self.told_reset(verdict.until, verdict.wait, now)
+        if until is None and not self._believes(permit, verdict.limit or self.limit, now):
+            return
+        if until is None:
             until = end_of(day_of(now.low, self.zone), self.zone)
-        return until + MARGIN
+        self._doubted_at = None
+        self.view.hold_until = max(self.view.hold_until, until + MARGIN)
+        if verdict.limit:
+            self.told_limit = self.view.hold_limit = verdict.limit
+            self._work_out()
+
+    def told_reset(self, until: float | None, wait: float | None, now: Now) -> float | None:
+        """When a spent day is over by the service's word, on its clock; None when it did not say."""
+        least = 0.0 if self._allowance.per_day is None else DAY_WAIT
+        if until is None and wait is not None and wait > least:
+            until = now.low + wait
+        return until if until is not None and now.low < until < now.low + FURTHEST else None
+
+    def _believes(self, permit: Permit, limit: int | None, now: Now) -> bool:
+        """Is the day spent, though nobody says until when? Where little of it was counted, only
+        when a request after a pause hears the same."""
+        used = max(self.view.used.get(day, 0) for day in self.days(now))
+        if limit is not None and used >= BELIEVED_SHARE * limit:
+            return True
+        if self._doubted_at is None:
+            self._doubted_at, self._probe_at = now.mono, now.mono + PROBE_AFTER
+            return False
+        return permit.at > self._doubted_at
 
     def give_back(self, permit: Permit, now: Now) -> None:
         self.in_flight -= 1

@@ -1,24 +1,29 @@
-"""A service that refuses everything: ten images alone, none answered, and the run ends.
+"""A service that refuses everything: ten requests, none answered, and the run ends.
 
-One image may be at fault, ten in a row hardly: then it is the model (blind), a parameter or a
-field of the job, and a whole manifest would be asked in vain, each image failed for good. Packs
-say nothing here, since one image can spoil a pack. A first answer ends the watch for good.
+One image may be at fault, ten in a row hardly: then it is the model (blind), the address, a
+parameter or a field of the job, and a whole manifest would be asked in vain. Counted are images
+refused alone, and errors that nothing classifies as long as all say the same; packs are counted
+for the latter only, since one image can spoil a pack. From the first refusal on no more are in
+flight than may still be refused. A first answer ends the watch for good.
 """
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping
 
 from pipeline.errors import Exit, StopReason
-from pipeline.ratelimit.rules.base import SUCCESS, Ask, Now, Outcome, Permit, Setup
-from pipeline.verdict import Kind
+from pipeline.ratelimit.rules.base import NEVER, SUCCESS, Ask, Now, Outcome, Permit, Setup
+from pipeline.verdict import OPEN, Kind
 
-#: Images refused alone before anything was answered.
-IMAGES = 10
-#: "No", about this request as it stands.
-REFUSED = frozenset(
-    {Kind.BAD_REQUEST, Kind.IMAGE_REJECTED, Kind.TOO_LARGE, Kind.TOO_LONG, Kind.NO_ROOM}
-)
+#: Requests refused before anything was answered.
+REQUESTS = 10
+_LOOK = {
+    Kind.NO_ROOM: "",
+    Kind.EMPTY: "",
+    Kind.TRANSIENT: ": does endpoint.base_url end in /v1, and does the model take images?",
+}
 
 
 class FailFast:
@@ -28,31 +33,52 @@ class FailFast:
 
     def __init__(self, setup: Setup) -> None:
         self._answered = False
+        self._flying = 0
         self._images: set[str] = set()
+        #: Words without their numbers -> errors that nothing classifies.
+        self._alike: Counter[str] = Counter()
         self._over: StopReason | None = None
 
+    @property
+    def _refused(self) -> int:
+        return max(len(self._images), *self._alike.values(), 0)
+
     def opens_at(self, ask: Ask, now: Now) -> float | StopReason:
-        return self._over or now.mono
+        if self._over is not None:
+            return self._over
+        refused = self._refused
+        return NEVER if refused and refused + self._flying >= REQUESTS else now.mono
+
+    def take(self, permit: Permit, now: Now) -> None:
+        self._flying += 1
 
     def report(self, permit: Permit, outcome: Outcome, now: Now) -> None:
-        if self._answered:
+        self._flying -= 1
+        verdict = outcome.verdict
+        if self._answered or verdict is None:
             return
         if outcome.kind in SUCCESS:
             self._answered, self._over = True, None
             self._images.clear()
-        elif outcome.kind in REFUSED and len(outcome.images) == 1:
+            self._alike.clear()
+            return
+        if verdict.systemic:
+            self._alike[re.sub(r"\d+", "0", verdict.message)] += 1
+        elif outcome.kind in OPEN and len(outcome.images) == 1:
             self._images.update(outcome.images)
-            if len(self._images) >= IMAGES:
-                words = outcome.verdict.message if outcome.verdict is not None else ""
-                self._over = StopReason(
-                    exit=Exit.SERVICE,
-                    message=f"the service has refused each of the first {len(self._images)} "
-                    f"images and answered none ({words}): does the model take images, and are "
-                    "endpoint.params and extra_body right?",
-                )
+        if self._refused >= REQUESTS:
+            look = _LOOK.get(
+                verdict.kind,
+                ": does the model take images, and are endpoint.params and extra_body right?",
+            )
+            self._over = StopReason(
+                exit=Exit.SERVICE,
+                message=f"the service has refused each of the first {self._refused} requests and "
+                f"answered none ({verdict.message}){look}",
+            )
 
     def give_back(self, permit: Permit, now: Now) -> None:
-        pass
+        self._flying -= 1
 
     def facts(self, now: Now) -> Mapping[str, object]:
         return {}
