@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from pipeline.store.parts import part_files, readable
+from pipeline.store.parts import part_files, read_part, relisted
 
 #: The latest parts that are read: at most 50,000 attempts.
 PARTS = 5
@@ -47,10 +46,10 @@ def rates_of(output: Path, model: str, size: int) -> Rates | None:
         "prompt_tokens",
         "completion_tokens",
     ]
-    tables = []
-    for part in part_files(output, "requests")[-PARTS:]:
-        with readable(part), pq.ParquetFile(part) as file:
-            tables.append(file.read(columns=names))
+    tables = relisted(
+        output,
+        lambda: [read_part(part, names) for part in part_files(output, "requests")[-PARTS:]],
+    )
     if not tables:
         return None
     book = pa.concat_tables(tables)

@@ -25,7 +25,7 @@ from pipeline.errors import ImageError, OutputError, PipelineError
 from pipeline.report.facts import RECORD_COLUMNS, REQUEST_COLUMNS, Facts, FactsBuilder
 from pipeline.report.headline import headline_of
 from pipeline.report.page import Card, Extras, card_of, render, with_picture
-from pipeline.store.parts import part_files, read_part
+from pipeline.store.parts import part_files, read_part, relisted
 from pipeline.store.reviews import Decision, read_decisions
 from pipeline.store.runs import read_runs
 from pipeline.store.snapshot import record_batches
@@ -104,8 +104,12 @@ def gather(output: Path, pictures: int) -> Facts:
     with with_unpublished(output, derive) as whole:
         for batch in record_batches(whole, RECORD_COLUMNS):
             builder.add_records(batch)
-    for path in part_files(output, "requests"):
-        for batch in read_part(path, REQUEST_COLUMNS).to_batches():
+    attempts = relisted(
+        output,
+        lambda: [read_part(path, REQUEST_COLUMNS) for path in part_files(output, "requests")],
+    )
+    for table in attempts:
+        for batch in table.to_batches():
             builder.add_requests(batch)
     return builder.facts()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from pipeline.report.page import (
     render_headline,
     with_picture,
 )
-from pipeline.store.parts import part_files, read_part
+from pipeline.store.parts import part_files, read_part, relisted
 from pipeline.store.reviews import read_decisions
 from pipeline.store.snapshot import journaled_records
 from pipeline.store.thumbnails import read_thumbnails
@@ -155,7 +156,10 @@ class Watcher:
             pictures = await thumbnails_of(self._job, self._output, facts, BYTES)
             decisions = await asyncio.to_thread(read_decisions, self._output)
             if self._feed is None:
-                self._feed = Feed(self._output, await asyncio.to_thread(_times, self._output))
+                self._feed = Feed(
+                    self._output,
+                    await asyncio.to_thread(relisted, self._output, partial(_times, self._output)),
+                )
             cards = [
                 with_picture(card, pictures.get(card.key)) for card in cards_of(facts, decisions)
             ]

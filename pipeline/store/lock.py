@@ -21,7 +21,7 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -39,7 +39,9 @@ class Lock:
     """The lock as its holder has it. Made by `locked`."""
 
     def __init__(self, path: Path, holder: str) -> None:
-        self._path, self._state, self._text = path, path.parent, holder
+        #: The holder: pid, host and start, and which process that is.
+        self.text = holder
+        self._path, self._state = path, path.parent
         self._folder = os.open(self._state, _FOLDER)
         self._file = -1
         try:
@@ -54,14 +56,14 @@ class Lock:
     def _lock_file(self) -> None:
         """Lock the file under its name, made anew where it is gone, and name the holder in it."""
         file = os.open(self._path, os.O_RDWR | os.O_CREAT | _FLAGS, fs.PRIVATE_FILE)
-        if not _take(file) or _lives(file):
+        if not _take(file) or lives(_lines(file)):
             os.close(file)
             raise self._refused()
         if self._file >= 0:
             os.close(self._file)
         self._file, self._file_id = file, _identity(os.fstat(file))
         os.ftruncate(file, 0)
-        os.pwrite(file, self._text.encode(), 0)
+        os.pwrite(file, self.text.encode(), 0)
 
     def _refused(self) -> Held:
         return Held(
@@ -114,7 +116,7 @@ def held(path: Path) -> str | None:
         except (FileNotFoundError, NotADirectoryError):
             continue
         try:
-            if not _try(fd, fcntl.LOCK_SH) or (name == path and _lives(fd)):
+            if not _try(fd, fcntl.LOCK_SH) or (name == path and lives(_lines(fd))):
                 return _named(path)
         finally:
             os.close(fd)
@@ -170,10 +172,9 @@ def _named(path: Path) -> str:
     return lines[0].strip() if lines else "it is just starting"
 
 
-def _lives(fd: int) -> bool:
-    """Does the process that the lock file names live, on this machine? A run that ends empties the
+def lives(lines: Sequence[str]) -> bool:
+    """Does the process that a lock file names live, on this machine? A run that ends empties the
     file, so it is one that holds the output where our lock does not reach."""
-    lines = _lines(fd)
     pid = lines[0].split()[1:2] if lines else []
     known = len(lines) > 1 and pid and pid[0].isdecimal() and lines[1]
     return bool(known) and _process(int(pid[0])) == lines[1]

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import sqlite3
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,6 +26,7 @@ import pyarrow.parquet as pq
 
 from pipeline import fs, schema
 from pipeline.errors import OutputError
+from pipeline.store import tables
 from pipeline.store.keys import KeyMap
 from pipeline.store.publish_plan import CAPTIONS, FAILURES, FOLDERS, KEYS, Place, Step
 from pipeline.store.tables import Part
@@ -31,6 +36,9 @@ REPEATED = [
     *("recipe", "status", "error_code", "error", "prompt_id", "model", "served_model"),
     *("provider", "finish_reason", "run_id", "class"),
 ]
+#: How often a reader begins again whose parts were put together, and the pause between.
+_TRIES, _PAUSE = 100, 0.01
+T = TypeVar("T")
 #: Keys loaded at once when an output is opened.
 _KEYS_AT_ONCE = 200_000
 
@@ -171,6 +179,8 @@ def readable(part: Path | str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        if os.path.islink(part):  # noqa: PTH114 - it may be text; the file that a link stands for
+            part = os.path.realpath(part)
         raise OutputError(f"{part}: this part cannot be read ({error}); see verify") from error
 
 
@@ -195,6 +205,31 @@ def rows_of(path: Path) -> int:
     """How many rows a part has, by its footer; OutputError as `read_part`."""
     with readable(path):
         return int(pq.read_metadata(path).num_rows)
+
+
+def relisted(output: Path, read: Callable[[], T]) -> T:
+    """What a reader of all parts comes to, who begins again from the folder's listing when a part
+    went away meanwhile, or when parts are just being put together: a run at its end does that."""
+    for _ in range(_TRIES):
+        try:
+            result = read()
+        except OutputError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+        else:
+            if not _put_together_now(output):
+                return result
+        time.sleep(_PAUSE)
+    return read()
+
+
+def _put_together_now(output: Path) -> bool:
+    path = output / "_state" / "journal.db"
+    try:
+        with closing(tables.look(path)) as db:
+            return tables.merging(db) is not None
+    except sqlite3.Error:
+        return False  # there is none, or this user may not read it
 
 
 def _whole(path: Path, part: Part) -> pa.Table:

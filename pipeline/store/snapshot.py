@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from pipeline.model import Derived, Record, Reply, Sent
 from pipeline.store import codec, tables
-from pipeline.store.parts import part_files, read_part, readable, rows_of
+from pipeline.store.parts import part_files, read_part, readable, relisted, rows_of
 from pipeline.store.publish_plan import CAPTIONS, FAILURES, REQUESTS
 
 _BATCH_ROWS = 10_000
@@ -41,7 +41,11 @@ class State:
 
 
 def read_state(output: Path) -> State:
-    """Count what is published and what waits."""
+    """Count what is published and what waits; also while a run puts parts together."""
+    return relisted(output, lambda: _read_state(output))
+
+
+def _read_state(output: Path) -> State:
     by_code: dict[str, int] = {}
     last: dict[str, str] = {}
     for path in part_files(output, FAILURES):

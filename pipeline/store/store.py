@@ -320,6 +320,7 @@ async def open_checkpoint(
             ) from error
         if store is not None:
             shared = store, await asyncio.to_thread(owner.claim, store, output, now=clock.now())
+            stack.enter_context(owner.holding(store, lock))
         checkpoint = Checkpoint(
             output, lock=lock, derive=derive, clock=clock, min_free=min_free, shared=shared
         )

@@ -1,15 +1,18 @@
 """An output as it would be if everything in its journal were in parts already.
 
-For readers from outside: takes no lock and writes nothing below the output. Where the journal
-holds records, a temporary folder stands for the output: links to the parts, and one part more.
+For readers from outside: takes no lock and writes nothing below the output. A temporary folder
+stands for the output: links to its parts, which are kept open, since a run that ends puts parts
+together and removes the small ones; and one part more for what the journal holds.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,10 +24,12 @@ from pipeline.errors import OutputError
 from pipeline.model import DOUBTED, Derived, Record, Reply, Sent
 from pipeline.store import codec, tables
 from pipeline.store.backlog import Backlog, Waiting
-from pipeline.store.parts import part_files, read_part
+from pipeline.store.parts import part_files, read_part, readable, relisted
 from pipeline.store.publish_plan import CAPTIONS, FAILURES, latest
 
 _AT_ONCE = 200
+#: Of the 1,024 that a process usually has, some are left to what reads and writes.
+_MOST_DESCRIPTORS = 700
 
 
 @contextmanager
@@ -32,12 +37,8 @@ def with_unpublished(output: Path, derive: Callable[[Sent, Reply], Derived]) -> 
     """A folder with all records of an output, those of its journal included."""
     # The journal first: what is published meanwhile is then in both, and not in neither.
     records = unpublished(output / "_state" / "journal.db", derive)
-    if not records.num_rows:
-        yield output
-        return
-    with tempfile.TemporaryDirectory(prefix="caption-pipeline-") as name:
-        _stand_in(Path(name), output, records)
-        yield Path(name)
+    with tempfile.TemporaryDirectory(prefix="caption-pipeline-") as name, ExitStack() as files:
+        yield relisted(output, lambda: _stand_in(Path(name), output, records, files))
 
 
 def unpublished(journal: Path, derive: Callable[[Sent, Reply], Derived]) -> pa.Table:
@@ -66,25 +67,50 @@ def _records(
     return codec.read_records(head) if kind == tables.RECORDS else ()
 
 
-def _stand_in(folder: Path, output: Path, records: pa.Table) -> None:
-    """Links to the parts; those that hold a key of `records` are copied without it."""
+def _stand_in(parent: Path, output: Path, records: pa.Table, files: ExitStack) -> Path:
+    """A folder of links to the parts; those that hold a key of `records` are copied without it."""
+    folder = Path(tempfile.mkdtemp(dir=parent))
+    for name in (CAPTIONS, FAILURES):  # all of them first: meanwhile they may be put together
+        (folder / name).mkdir()
+        for path in part_files(output, name):
+            with readable(path):
+                (folder / name / path.name).symlink_to(_kept_open(path, files))
+    if not records.num_rows:
+        return folder
     ok = pc.equal(records.column("status"), "ok")
     captions, failures = records.filter(ok), records.filter(pc.invert(ok))
     doubted = pc.equal(pc.fill_null(failures.column("error_code"), ""), DOUBTED)
     withdrawn, failures = failures.filter(doubted), failures.filter(pc.invert(doubted))
-    for path in part_files(output, CAPTIONS):
+    for path in part_files(folder, CAPTIONS):
         failures = _without(failures, read_part(path, ["key"]))
     failures = pa.concat_tables([failures, withdrawn])
     gone_captions = pa.concat_tables([captions, withdrawn])
     for name, gone, new in ((CAPTIONS, gone_captions, captions), (FAILURES, records, failures)):
-        (folder / name).mkdir()
-        for path in part_files(output, name):
+        for path in part_files(folder, name):
             keys = read_part(path, ["key"])
-            if _without(keys, gone).num_rows == keys.num_rows:
-                (folder / name / path.name).symlink_to(path.absolute())
-            else:
-                pq.write_table(_without(read_part(path), gone), folder / name / path.name)
+            if _without(keys, gone).num_rows < keys.num_rows:
+                rest = _without(read_part(path), gone)
+                path.unlink()
+                pq.write_table(rest, path)
         pq.write_table(new, folder / name / "part-journal.parquet")
+    return folder
+
+
+def _kept_open(path: Path, files: ExitStack) -> Path:
+    """A name for a part that holds although the part is removed, where the system has such names
+    and enough descriptors are left; else its own."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            return path.absolute()
+        raise
+    name = Path(f"/proc/self/fd/{fd}")
+    if fd > _MOST_DESCRIPTORS or not name.exists():
+        os.close(fd)
+        return path.absolute()
+    files.callback(os.close, fd)
+    return name
 
 
 def _without(table: pa.Table, gone: pa.Table) -> pa.Table:

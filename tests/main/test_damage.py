@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +20,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.captioning.interpret import derive
+from pipeline.store.parts import part_files
+from pipeline.store.snapshot import read_state
+from pipeline.store.unpublished import with_unpublished
 from tests.store.test_store import opened, reply, sent
 from tests.support.checker import check_whole, published
 from tests.support.command import Server, pipeline, simulator, start, until, write_job
+from tests.support.outputs import record, request, write_output
 from tests.support.pictures import folder_of
 
 ROWS = 30
@@ -236,3 +244,33 @@ def test_readers_beside_a_run_see_whole_parts(tmp_path: Path) -> None:
     assert not trouble, trouble[:3]
     assert len(check_whole(tmp_path)) == 40
     assert len(list((tmp_path / "captions").iterdir())) == 1  # put together at the end
+
+
+def test_a_reader_beside_a_run_that_puts_parts_together_begins_again(tmp_path: Path) -> None:
+    """Parts go while they are read, again and again: no reader fails, and an export that has
+    begun reads what it opened."""
+    job = write_output(tmp_path, [record(at) for at in range(4)], [request(1)])
+    out, ended = tmp_path / "out", threading.Event()
+
+    def put_together() -> None:
+        for number in range(2, 100_000):
+            for folder in ("captions", "requests"):
+                (old,) = (out / folder).glob("*.parquet")
+                os.replace(old, old.with_name(f"part-{number:08d}.parquet"))
+            if ended.wait(0.03):
+                return
+
+    thread = threading.Thread(target=put_together)
+    thread.start()
+    try:
+        for _ in range(10):
+            assert read_state(out).captions == 4
+            with with_unpublished(out, derive) as whole:
+                time.sleep(0.005)
+                assert [pq.read_table(p).num_rows for p in part_files(whole, "captions")] == [4]
+        for words in (["status"], ["report"], ["export", job.parent / "d.jsonl"]):
+            done = pipeline(words[0], job, *words[1:])
+            assert done.code == 0, done.err
+    finally:
+        ended.set()
+        thread.join()

@@ -14,18 +14,19 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline import fs
 from pipeline.clock import iso
 from pipeline.errors import Held, OutputError
-from pipeline.store.lock import locked
+from pipeline.store.lock import Lock, lives, locked
 from pipeline.store.publish_plan import FOLDERS
-from pipeline.store.remote.filesystem import Store, put_whole, steadily
+from pipeline.store.remote.filesystem import FolderStore, Store, put_whole, steadily
 
-OWNER = "_state/owner.json"
+OWNER, LOCK = "_state/owner.json", "_state/lock"
 #: The same, in the state folder.
 _MINE = Path("_state", "claim.json")
 
@@ -99,6 +100,27 @@ def claim(store: Store, folder: Path, *, now: float) -> Owner:
     elif held != mine:
         raise refuse(store, held)
     return mine
+
+
+@contextmanager
+def holding(store: Store, lock: Lock) -> Iterator[None]:
+    """Name this run in the lock file of a shared folder, for a run that reaches the folder by
+    another path and takes it for a local one. Held (76) names the one that is there already."""
+    if not isinstance(store, FolderStore):
+        yield
+        return
+    lines = (steadily(store.shown, store.read, LOCK) or b"").decode("utf-8", "replace").splitlines()
+    if lives(lines) and lines[1:] != lock.text.splitlines()[1:]:
+        raise Held(
+            f"{store.shown}: another run holds this output by another path ({lines[0]}); wait for "
+            "it or choose another output.path"
+        )
+    put_whole(store, LOCK, lock.text.encode(), new=False)
+    try:
+        yield
+    finally:
+        with suppress(OutputError):
+            put_whole(store, LOCK, b"", new=False)
 
 
 def confirm(store: Store, mine: Owner) -> None:
