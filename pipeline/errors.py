@@ -160,6 +160,7 @@ CODES: dict[str, bool] = {
     "http_4xx": True,
     "http_5xx": False,
     "blocked_address": True,
+    "blocked_path": True,
     "too_large": True,
     "too_many_pixels": True,
     "unsupported_format": True,

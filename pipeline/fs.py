@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import unicodedata
 from pathlib import Path
 
 PRIVATE_DIR, PRIVATE_FILE = 0o700, 0o600
@@ -100,18 +99,3 @@ def free_bytes(path: Path) -> int:
     """Bytes that this user may still write on the file system of `path`."""
     stat = os.statvfs(path)
     return stat.f_bavail * stat.f_frsize
-
-
-def spelled_otherwise(path: Path) -> Path | None:
-    """The file that a path means whose name is stored in the other Unicode form: a list that was
-    written elsewhere may be in NFC where the names are in NFD, or the reverse."""
-    if str(path).isascii():
-        return None
-    there = Path(path.anchor)
-    for part in path.parts[1 if path.anchor else 0 :]:
-        forms = (part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD")))
-        step = next((there / form for form in forms if (there / form).exists()), None)
-        if step is None:
-            return None
-        there = step
-    return there

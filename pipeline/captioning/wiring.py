@@ -28,6 +28,7 @@ from pipeline.captioning.request_shape import RequestShape
 from pipeline.captioning.same_pictures import SamePictures
 from pipeline.captioning.select import Selection
 from pipeline.captioning.sources import Sources
+from pipeline.local_files import Boundary
 from pipeline.packsize import auto
 from pipeline.packsize.auto import LARGEST
 from pipeline.packsize.sample import pilot_sizes
@@ -82,6 +83,11 @@ class RunContext:
             small = await self.captioner.images.thumbnail(image.data, THUMBNAIL_BYTES)
             if small is not None:
                 self.thumbnails.put(key, small)
+
+
+def boundary_of(job: JobConfig, manifest: Manifest) -> Boundary:
+    """Which local files the manifest may name."""
+    return Boundary(root=job.images.folder, remote=manifest.remote, own=manifest.shards)
 
 
 @asynccontextmanager
@@ -145,7 +151,11 @@ async def open_run(
         )
         images = await stack.enter_async_context(
             open_images(
-                job.images, folder=inputs.manifest.folder, clock=clock, concurrency=concurrency
+                job.images,
+                folder=inputs.manifest.folder,
+                boundary=boundary_of(job, inputs.manifest),
+                clock=clock,
+                concurrency=concurrency,
             )
         )
         progress = Progress(

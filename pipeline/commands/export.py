@@ -16,15 +16,17 @@ from pipeline.captioning.interpret import derive
 from pipeline.captioning.join import joined, joined_schema, record_names
 from pipeline.captioning.output_location import ours
 from pipeline.captioning.reviewed import reviewed
+from pipeline.captioning.wiring import boundary_of
 from pipeline.commands.model_selection import pinned
 from pipeline.commands.other_recipe import naming_by_recipe
-from pipeline.errors import Exit, OutputError, UsageError
+from pipeline.errors import Exit, ImageError, OutputError, UsageError
 from pipeline.export.base import Rows, Written
 from pipeline.export.export import EXPORTS, Counts, export, format_of
 from pipeline.export.options import ExportRequest
 from pipeline.export.ownership import Owned
 from pipeline.export.pictures import Pictures
 from pipeline.export.sidecar import write_beside
+from pipeline.local_files import Boundary
 from pipeline.store.reviews import read_decisions
 from pipeline.store.unpublished import with_unpublished
 
@@ -90,7 +92,10 @@ def rows_of(job: JobConfig, request: ExportRequest, format: str) -> Iterator[Row
     bytes_too = EXPORTS[format].pictures or request.options.images
     shape = manifest.arrow(bytes_too=bytes_too)
     names = record_names(shape, prefix)
-    with with_unpublished(output, derive) as whole, _elsewhere(job) as elsewhere:
+    with (
+        with_unpublished(output, derive) as whole,
+        _elsewhere(job, boundary_of(job, manifest)) as elsewhere,
+    ):
         if request.recipe is not None:
             naming = naming_by_recipe(whole, naming, request.recipe)
         batches = joined(manifest, naming, whole, bytes_too=bytes_too, prefix=prefix)
@@ -107,12 +112,16 @@ def rows_of(job: JobConfig, request: ExportRequest, format: str) -> Iterator[Row
 
 
 def _pictures(job: JobConfig, manifest: Manifest) -> Pictures:
-    root = Path(job.images.root).absolute() if job.images.root else manifest.folder
-    return Pictures(column=manifest.image, root=root, packages=tuple(job.images.packages))
+    return Pictures(
+        column=manifest.image,
+        root=job.images.folder or manifest.folder,
+        boundary=boundary_of(job, manifest),
+        packages=tuple(job.images.packages),
+    )
 
 
 @contextmanager
-def _elsewhere(job: JobConfig) -> Iterator[Callable[[str], bytes | None]]:
+def _elsewhere(job: JobConfig, boundary: Boundary) -> Iterator[Callable[[str], bytes | None]]:
     """Reads members of tar shards, and downloads that `images.cache` keeps."""
     from pipeline.images.cache import Cache
     from pipeline.images.sources.base import Places
@@ -125,11 +134,13 @@ def _elsewhere(job: JobConfig) -> Iterator[Callable[[str], bytes | None]]:
 
     def read(text: str) -> bytes | None:
         if text.startswith("tar://"):
-            return from_tar(text, places)
+            try:
+                return from_tar(text, places)
+            except ImageError as error:
+                raise OutputError(f"picture {text[:200]}: {error.message}") from None
         return cache.get(text) if cache is not None else None
 
-    root = Path(job.images.root) if job.images.root else None
-    places = Places(root=root, packages=(), shards=shards)
+    places = Places(root=job.images.folder, boundary=boundary, packages=(), shards=shards)
     try:
         yield read
     finally:

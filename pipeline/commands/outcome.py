@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _REMEDIES = {
     "bad_uri": "name the column with the pictures in manifest.image",
     "blocked_address": "name the hosts in images.allow if these private addresses are meant",
+    "blocked_path": "set images.root to the folder that the manifest may read",
     "connect": "see whether the host runs, and images.proxy",
     "dns": "see whether the host's name is right, and images.proxy",
     "http_4xx": "see whether the links are still valid",

@@ -22,6 +22,8 @@ from pipeline.clock import SystemClock
 from pipeline.commands.machine_jobs import read_jobs
 from pipeline.commands.status import status_of
 from pipeline.errors import ImageError, OutputError, PipelineError
+from pipeline.local_files import Boundary
+from pipeline.manifest.places import is_remote
 from pipeline.report.facts import RECORD_COLUMNS, REQUEST_COLUMNS, Facts, FactsBuilder
 from pipeline.report.headline import headline_of
 from pipeline.report.page import Card, Extras, card_of, render, with_picture
@@ -202,17 +204,24 @@ async def open_local(job: JobConfig) -> AsyncIterator[LocalPictures]:
 
     cache = Path(job.images.cache).expanduser() if job.images.cache else None
     async with open_images(
-        job.images, folder=_folder(job), clock=SystemClock(), concurrency=8
+        job.images,
+        folder=_folder(job),
+        boundary=Boundary(root=job.images.folder, remote=any(map(is_remote, _paths(job)))),
+        clock=SystemClock(),
+        concurrency=8,
     ) as images:
         yield LocalPictures(images, cache)
+
+
+def _paths(job: JobConfig) -> list[str]:
+    return [job.manifest.path] if isinstance(job.manifest.path, str) else job.manifest.path
 
 
 def _folder(job: JobConfig) -> Path | None:
     """Where relative image paths start; None where that is not known offline."""
     from pipeline.captioning.inputs import inspect_manifest
 
-    paths = job.manifest.path if isinstance(job.manifest.path, list) else [job.manifest.path]
-    if job.images.root or any("://" in str(path) for path in paths):
+    if job.images.root or any("://" in path for path in _paths(job)):
         return None
     try:
         return inspect_manifest(job)[0].folder

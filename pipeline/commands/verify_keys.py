@@ -44,7 +44,7 @@ def check_keys(job: JobConfig, output: Path) -> list[Finding]:
     # A column names its images as it likes: two of them may share one name.
     if not sample or naming.identity.startswith("column:"):
         return []
-    root = Path(job.images.root).absolute() if job.images.root else manifest.folder
+    root = job.images.folder or manifest.folder
     wrong = [record["key"] for record in _wrong(output, sample, root)]
     if not wrong:
         return []

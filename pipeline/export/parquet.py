@@ -22,6 +22,7 @@ from pipeline.export.card import write_card
 from pipeline.export.features import read_features, with_features
 from pipeline.export.names import text_of
 from pipeline.export.parquet_file import parquet_writer
+from pipeline.export.pictures import NO_PICTURE, ending
 
 #: Rows are gathered to row groups of about this size, whatever size the batches have.
 GROUP_ROWS, GROUP_BYTES = 100_000, 64 << 20
@@ -166,6 +167,8 @@ def _few(batch: pa.RecordBatch) -> Iterable[pa.RecordBatch]:
 def _picture(rows: Rows, cell: Any, needed: bool) -> dict[str, Any] | None:
     try:
         content = rows.pictures.read(cell)
+        if not needed and ending(content) == NO_PICTURE:
+            return None  # any file may be named; only pictures are handed on
     except (OutputError, UsageError):
         if needed:
             raise

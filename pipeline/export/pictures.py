@@ -16,7 +16,10 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from pipeline.errors import OutputError, UsageError
+from pipeline.local_files import ANY, Boundary, respelled
 
+#: The ending of what is none.
+NO_PICTURE = ".bin"
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", ".jpg"),
     (b"\x89PNG\r\n", ".png"),
@@ -35,6 +38,8 @@ class Pictures:
     column: str
     #: Base of relative paths; None: there is none (a remote manifest).
     root: Path | None = None
+    #: Which local files may be read at all.
+    boundary: Boundary = ANY
     #: Packages that `package://` may read.
     packages: tuple[str, ...] = ()
     #: Bytes of a `tar://` member or of a download that was kept; None: not here either.
@@ -69,11 +74,18 @@ class Pictures:
         if text.startswith("package://"):
             return self._package(text)
         if text.startswith("file://"):
-            return Path(unquote(urlsplit(text).path))
+            text = unquote(urlsplit(text).path)
+        if "\0" in text:
+            raise OutputError("picture: a NUL byte in its name")
         path = Path(text).expanduser()
         if not path.is_absolute() and self.root is None:
             raise UsageError(f"picture {text[:200]}: a relative path without images.root")
-        return path if path.is_absolute() else (self.root or Path()) / path
+        path = (self.root or Path()) / path
+        if not path.exists():
+            path = respelled(self.root or Path(), text) or path
+        if (refusal := self.boundary.refusal(path)) is not None:
+            raise OutputError(f"picture {text[:200]}: {refusal}")
+        return path
 
     def _package(self, text: str) -> Path:
         """The file inside an installed package, found without importing it."""
@@ -106,4 +118,4 @@ def ending(picture: bytes) -> str:
         return ".webp"
     if picture[4:8] == b"ftyp":
         return ".avif" if b"avif" in picture[8:24] else ".heic"
-    return next((end for magic, end in _SIGNATURES if picture.startswith(magic)), ".bin")
+    return next((end for magic, end in _SIGNATURES if picture.startswith(magic)), NO_PICTURE)

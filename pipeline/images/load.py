@@ -25,6 +25,7 @@ from pipeline.images.sources.remote import EXTRAS, bucket_of
 from pipeline.images.sources.shards import Shards
 from pipeline.images.urls import as_sent, authority_of, parse, place_of
 from pipeline.images.workers import Workers, cores
+from pipeline.local_files import ANY, Boundary
 from pipeline.media import web_url
 from pipeline.memory_budget import MemoryBudget
 from pipeline.model import Image, ImageValue
@@ -203,11 +204,16 @@ async def open_images(
     folder: Path | None,
     clock: Clock,
     concurrency: int,
+    boundary: Boundary = ANY,
     resolver: AbstractResolver | None = None,
 ) -> AsyncIterator[Images]:
     """Images for one run. folder: of the manifest, the default root of relative paths."""
-    root = Path(settings.root).expanduser().absolute() if settings.root else folder
-    places = Places(root=root, packages=tuple(settings.packages), shards=Shards())
+    places = Places(
+        root=settings.folder or folder,
+        boundary=boundary,
+        packages=tuple(settings.packages),
+        shards=Shards(),
+    )
     async with open_fetcher(
         settings, clock=clock, concurrency=concurrency, resolver=resolver
     ) as fetcher:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -45,7 +46,7 @@ class ImageSettings(Settings):
     quality: int = Field(default=85, ge=1, le=95)
     """JPEG quality."""
     root: str | None = None
-    """Where relative image paths start; default: the manifest's folder."""
+    """Where relative image paths start, and outside of which no file is read; default: the manifest's folder."""
     allow: Annotated[list[str], AfterValidator(_allow)] = []
     """Private or loopback places that may be fetched all the same: host, host:port, CIDR."""
     packages: list[str] = []
@@ -58,3 +59,8 @@ class ImageSettings(Settings):
     """Sent to image hosts: User-Agent (some want a contact in it), Referer."""
     timeout: Duration = Field(default=30.0, gt=0, le=3600)
     """Seconds, in total, for one image download."""
+
+    @property
+    def folder(self) -> Path | None:
+        """`root` as a path."""
+        return Path(self.root).expanduser().absolute() if self.root else None

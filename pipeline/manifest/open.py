@@ -108,6 +108,18 @@ class Manifest:
                     "cannot read; use a column of text, numbers or dates"
                 )
 
+    @property
+    def remote(self) -> bool:
+        """Did it, or a part of it, come over the network?"""
+        return any(places.is_remote(file.place.name) for file in self._files)
+
+    @property
+    def shards(self) -> frozenset[str]:
+        """Its own tar files, which its rows name."""
+        if self.format != "webdataset":
+            return frozenset()
+        return frozenset(str(Path(file.place.name)) for file in self._files)
+
     def other_images(self) -> tuple[str, ...]:
         """Columns that look like pictures beside the one that the job takes. Blocking."""
         sample = self._sample(image_column.candidates(self._schema))

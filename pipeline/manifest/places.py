@@ -71,6 +71,11 @@ def is_url(name: str) -> bool:
     return _URL.match(name) is not None
 
 
+def is_remote(name: str) -> bool:
+    """Is this on another machine?"""
+    return is_url(name) and not name.lower().startswith(("file://", "local://"))
+
+
 def unreadable(name: str, error: BaseException) -> ManifestError:
     """One clear line for a file that cannot be opened or read."""
     if isinstance(error, ManifestError):

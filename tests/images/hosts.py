@@ -16,6 +16,7 @@ from pipeline.clock import SystemClock
 from pipeline.errors import ImageError
 from pipeline.images.load import Images, open_images
 from pipeline.images.settings import ImageSettings
+from pipeline.local_files import Boundary
 
 Answer = Callable[["Asked"], bytes | AsyncIterator[bytes]]
 
@@ -124,6 +125,7 @@ async def images(
     *,
     clock: Any = None,
     resolver: AbstractResolver | None = None,
+    boundary: Boundary | None = None,
     **settings: Any,
 ) -> AsyncIterator[Images]:
     """The loader of a run."""
@@ -133,6 +135,7 @@ async def images(
         clock=clock or SystemClock(),
         concurrency=8,
         resolver=resolver,
+        boundary=boundary or Boundary(root=ImageSettings(**settings).folder),
     ) as opened:
         yield opened
 

@@ -47,9 +47,12 @@ def test_each_image_code_is_made_by_its_trouble(tmp_path: Path) -> None:
             values["timeout"] = slow.url()
             values["dns"] = "http://nowhere.example/a.jpg"
             values["blocked_address"] = "http://169.254.169.254/a.jpg"
+            values["blocked_path"] = "../a.jpg"
             values["missing_file"] = "no.jpg"
             values["bad_uri"] = "ftp://example.com/a.jpg"
-            async with images(tmp_path, allow=allow, timeout=2, resolver=Names({})) as loader:
+            async with images(
+                root=str(tmp_path), allow=allow, timeout=2, resolver=Names({})
+            ) as loader:
                 loads = [code_of(loader.load(value, inline=True)) for value in values.values()]
                 return dict(zip(values, await asyncio.gather(*loads), strict=True))
 

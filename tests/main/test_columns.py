@@ -15,13 +15,14 @@ import pytest
 from tests.support.command import RequestResult, pipeline
 from tests.support.pictures import picture
 
-EMBEDDED = ("--set=endpoint.profile=embedded", "--set=endpoint.model=embedded/pixels")
+ENDPOINT = "endpoint: {profile: embedded, model: embedded/pixels}\n"
 
 
 def run(folder: Path, manifest: str, *more: str) -> RequestResult:
     """`run` on a manifest in this folder."""
-    (folder / "job.yaml").write_text(f"manifest: {{path: {manifest}}}\noutput: {{path: out}}\n")
-    return pipeline("run", "job.yaml", *EMBEDDED, *more, cwd=folder)
+    text = f"manifest: {{path: {manifest}}}\noutput: {{path: out}}\n{ENDPOINT}"
+    (folder / "job.yaml").write_text(text)
+    return pipeline("run", "job.yaml", *more, cwd=folder)
 
 
 def dataset(folder: Path) -> list[dict[str, object]]:

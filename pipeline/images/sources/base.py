@@ -9,6 +9,7 @@ from typing import Protocol
 
 from pipeline.errors import ImageError
 from pipeline.images.limits import MAX_BYTES
+from pipeline.local_files import ANY, Boundary
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -29,6 +30,8 @@ class Places:
 
     #: Base of relative paths; None: there is none (a remote manifest).
     root: Path | None
+    #: Which local files may be read at all.
+    boundary: Boundary = ANY
     #: Packages that `package://` may read.
     packages: tuple[str, ...] = ()
     #: Tar files kept open over a run.

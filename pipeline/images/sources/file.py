@@ -11,10 +11,10 @@ from typing import BinaryIO
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from pipeline.errors import ImageError, SourceUnavailable
-from pipeline.fs import spelled_otherwise
 from pipeline.images.limits import MAX_BYTES
 from pipeline.images.outage import place_of_errno
 from pipeline.images.sources.base import Places, brief, check_size
+from pipeline.local_files import respelled
 
 #: Folders that are remembered as having delivered.
 MOST_FOLDERS = 10_000
@@ -35,9 +35,9 @@ def located(text: str, places: Places) -> Path:
     path = Path(os.path.expanduser(text))  # noqa: PTH111
     if path.is_absolute():
         return path
-    if places.root is None:
+    if places.root is None and not places.boundary.remote:
         raise ImageError("bad_uri", "a relative path, and images.root is not set")
-    return places.root / path
+    return (places.root or Path()) / path
 
 
 def _path_of_url(text: str) -> str:
@@ -56,11 +56,13 @@ def from_path(text: str, places: Places) -> bytes:
     """A file's bytes."""
     try:
         path = located(text, places)
+        check_boundary(path, text, places)
         try:
             data = read_file(path)
-        except FileNotFoundError:
-            if (other := spelled_otherwise(path)) is None:
+        except (FileNotFoundError, NotADirectoryError):
+            if (other := respelled(Path("/"), str(path))) is None:
                 raise
+            check_boundary(other, text, places)
             path, data = other, read_file(other)
     except OSError as error:
         raise not_read(error, path, text, places) from None
@@ -68,6 +70,12 @@ def from_path(text: str, places: Places) -> bytes:
         raise ImageError("missing_file", f"{brief(text)}: not a file name here") from None
     remember(path, places)
     return data
+
+
+def check_boundary(path: Path, text: str, places: Places) -> None:
+    """ImageError `blocked_path` for a file that this manifest may not name."""
+    if (refusal := places.boundary.refusal(path)) is not None:
+        raise ImageError("blocked_path", f"{brief(text)}: {refusal}")
 
 
 def remember(path: Path, places: Places) -> None:

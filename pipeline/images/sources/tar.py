@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.errors import ImageError
 from pipeline.images.sources.base import Places, brief, scheme_of
+from pipeline.images.sources.file import check_boundary
 from pipeline.images.sources.remote import EXTRAS
 
 
@@ -19,7 +20,9 @@ def from_tar(text: str, places: Places) -> bytes:
     scheme = scheme_of(shard)
     if scheme == "path":
         try:
-            return places.shards.read(str(_local(shard, places)), member, places)
+            path = _local(shard, places)
+            check_boundary(path, text, places)
+            return places.shards.read(str(path), member, places)
         except UnicodeError:  # a lone surrogate
             raise ImageError("missing_file", f"{brief(shard)}: not a file name here") from None
     if scheme in EXTRAS:
