@@ -17,7 +17,7 @@ from pipeline.model import Completion, Reply
 from pipeline.service import retry_after as waits
 from pipeline.service import wording
 from pipeline.service.body import json_of
-from pipeline.service.completion import completion_of
+from pipeline.service.completion import completion_of, money
 from pipeline.service.error_body import Evidence, error_in, evidence_of
 from pipeline.service.wording import PASSING, finish_kind, status_class
 from pipeline.verdict import Kind, Scope, Verdict
@@ -33,6 +33,9 @@ def classify(reply: Reply, *, now: float) -> tuple[Verdict, Completion | None]:
     """
     value = json_of(reply.body)
     completion = completion_of(value)
+    if completion is not None and completion.cost_usd is None:
+        cost = money(reply.headers.get(COST_HEADER))
+        completion = completion if cost is None else replace(completion, cost_usd=cost)
     if completion is not None and reply.status == 200 and error_in(value) is None:
         return _of_completion(completion), completion
     found = evidence_of(value, reply)
@@ -210,8 +213,11 @@ def headers_kept(headers: Mapping[str, str]) -> dict[str, str]:
     return kept
 
 
+#: LiteLLM tells there what a request has cost.
+COST_HEADER = "x-litellm-response-cost"
 _KEPT = frozenset(
     [
+        COST_HEADER,
         *("retry-after", "retry-after-ms", "llm_provider-retry-after"),
         *("date", "x-generation-id", "content-type", "cf-ray"),
     ]

@@ -31,7 +31,7 @@ def completion_of(value: Any) -> Completion | None:
         refusal=_string(message.get("refusal")),
         prompt_tokens=_count(usage.get("prompt_tokens")),
         completion_tokens=_count(usage.get("completion_tokens")),
-        cost_usd=_money(usage.get("cost")),
+        cost_usd=_cost(usage),
         served_model=_word(value.get("model")),
         provider=_word(provider),
         generation_id=_string(value.get("id")),
@@ -71,12 +71,32 @@ def _word(value: Any) -> str | None:
 
 
 def _count(value: Any) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return int(value) if 0 <= value < 1e12 else None
+    number = _number(value)
+    return int(number) if number is not None and 0 <= number < 1e12 else None
 
 
-def _money(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+def _cost(usage: dict[str, Any]) -> float | None:
+    """OpenRouter tells what it takes itself; with a provider key of one's own (`is_byok`) the
+    provider's bill comes on top."""
+    cost = money(usage.get("cost"))
+    if usage.get("is_byok") is not True:
+        return cost
+    details = usage.get("cost_details")
+    bill = money(details.get("upstream_inference_cost")) if isinstance(details, dict) else None
+    return cost if bill is None else (cost or 0.0) + bill
+
+
+def money(value: Any) -> float | None:
+    """US dollars; None for what is no price."""
+    number = _number(value)
+    return number if number is not None and 0 <= number < 1e6 else None
+
+
+def _number(value: Any) -> float | None:
+    """A number, also as text."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
-    return float(value) if 0 <= value < 1e6 else None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None

@@ -7,6 +7,7 @@ middle; a first run says at once that nobody is there, since the address may be 
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from pipeline.errors import KeyTrouble, NoReply, ServiceError
 from pipeline.model import Reply
@@ -15,7 +16,7 @@ from pipeline.service.classify import classify
 from pipeline.service.client import Client
 from pipeline.service.endpoint import Endpoint
 from pipeline.service.error_body import error_in
-from pipeline.service.models import Model, models_of
+from pipeline.service.models import Model, models_of, with_info
 from pipeline.verdict import Kind
 
 #: Seconds between looks at a service that has a hiccup; the last one is the last look.
@@ -51,7 +52,10 @@ async def list_models(
             await clock.sleep(wait)
             wait = min(2 * wait, OUT_LONGEST)
         else:
-            refused_key(reply, endpoint)
+            if reply.status != 403 or endpoint.profile.tells_prices:
+                refused_key(reply, endpoint)
+            if models and endpoint.profile.info_path is not None:
+                models = with_info(models, await _info(client, endpoint.profile.info_path))
             return models, reply
 
 
@@ -93,6 +97,15 @@ def _answers_error(reply: Reply, endpoint: Endpoint, path: str) -> None:
             f"{endpoint.base_url}{path} answers with an error ({verdict.message}): does "
             "endpoint.base_url end in /v1?"
         )
+
+
+async def _info(client: Client, path: str) -> Any:
+    """What a second path tells of the models; None where it does not answer."""
+    try:
+        reply = await client.get(path)
+    except NoReply:
+        return None
+    return json_of(reply.body) if reply.status == 200 else None
 
 
 def refused_key(reply: Reply, endpoint: Endpoint) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,6 +30,8 @@ class Model:
     parameters: frozenset[str] | None = None
     #: ISO date after which it may be gone.
     expires: str | None = None
+    #: Other names that the service takes for it.
+    aliases: tuple[str, ...] = ()
 
     @property
     def free(self) -> bool:
@@ -38,8 +40,8 @@ class Model:
 
 
 def models_of(value: Any) -> list[Model]:
-    """The entries of a `/models` body; [] when it is none. Never raises."""
-    entries = value.get("data") if isinstance(value, dict) else None
+    """The entries of a `/models` body, a bare list too; [] when it is none. Never raises."""
+    entries = value.get("data", value.get("models")) if isinstance(value, dict) else value
     found = []
     for entry in entries if isinstance(entries, list) else []:
         if not isinstance(entry, dict) or not isinstance(entry.get("id"), str):
@@ -53,17 +55,58 @@ def models_of(value: Any) -> list[Model]:
                 takes_images=_has(architecture, "input_modalities", "image", 0),
                 gives_text=_has(architecture, "output_modalities", "text", 1),
                 prices=prices_of(entry.get("pricing")),
-                context=whole(entry.get("context_length") or entry.get("max_model_len")),
-                max_output=whole(top.get("max_completion_tokens"))
-                if isinstance(top, dict)
-                else None,
+                context=_context(entry),
+                max_output=whole(
+                    top.get("max_completion_tokens")
+                    if isinstance(top, dict)
+                    else entry.get("max_output_tokens")
+                ),
                 parameters=frozenset(map(str, parameters))
                 if isinstance(parameters, list)
                 else None,
                 expires=str(entry["expiration_date"]) if entry.get("expiration_date") else None,
+                aliases=_names(entry.get("aliases")),
             )
         )
     return found
+
+
+def _context(entry: dict[str, Any]) -> int | None:
+    """The context in tokens, in the words of OpenRouter, vLLM, LiteLLM or llama.cpp."""
+    meta = entry.get("meta")
+    told = [entry.get(name) for name in ("context_length", "max_model_len", "max_input_tokens")]
+    told += [meta.get("n_ctx")] if isinstance(meta, dict) else []
+    return next((size for size in map(whole, told) if size), None)
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, list) else ()
+
+
+def with_info(models: list[Model], value: Any) -> list[Model]:
+    """The models with what LiteLLM's `/model/info` tells of prices and limits. Never raises."""
+    entries = value.get("data") if isinstance(value, dict) else None
+    info = {
+        str(entry.get("model_name")): entry["model_info"]
+        for entry in (entries if isinstance(entries, list) else [])
+        if isinstance(entry, dict) and isinstance(entry.get("model_info"), dict)
+    }
+    return [_priced(model, info[model.id]) if model.id in info else model for model in models]
+
+
+def _priced(model: Model, info: dict[str, Any]) -> Model:
+    told = {
+        "prompt": info.get("input_cost_per_token"),
+        "completion": info.get("output_cost_per_token"),
+        "image": info.get("input_cost_per_image"),
+    }
+    prices = None if all(price is None for price in told.values()) else prices_of(told)
+    return replace(
+        model,
+        prices=model.prices or prices,
+        context=model.context or whole(info.get("max_input_tokens")),
+        max_output=model.max_output or whole(info.get("max_output_tokens")),
+    )
 
 
 def named(models: Iterable[Model], wanted: str) -> Model | None:
@@ -73,8 +116,18 @@ def named(models: Iterable[Model], wanted: str) -> Model | None:
     names = [wanted, f"models/{wanted}", f"{wanted}:latest"]
     if not wanted.endswith(":free"):
         names.append(wanted.partition(":")[0])
-    by_id = {model.id: model for model in models}
+    by_id: dict[str, Model] = {}
+    for model in models:
+        for name in (model.id, *model.aliases):
+            by_id.setdefault(name, model)
     return next((by_id[name] for name in names if name in by_id), None)
+
+
+def wildcard(models: Iterable[Model], wanted: str) -> Model | None:
+    """A listed pattern (`*`, `openai/*`) that this name fits: nothing else is known of it."""
+    patterns = [model.id for model in models if model.id.endswith("*")]
+    fits = any(wanted.startswith(pattern[:-1]) for pattern in patterns)
+    return Model(id=wanted) if fits else None
 
 
 def _has(architecture: Any, name: str, wanted: str, side: int) -> bool:
@@ -137,6 +190,8 @@ def _lasts(model: Model, now: float) -> bool:
 
 def whole(value: Any) -> int | None:
     """A count; None for anything else."""
+    if isinstance(value, str) and value.strip().isdecimal() and len(value) < 16:
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return int(value) if 0 <= value < 1e15 else None

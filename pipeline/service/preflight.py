@@ -17,7 +17,7 @@ from pipeline.service.body import json_of
 from pipeline.service.client import Client
 from pipeline.service.endpoint import Endpoint
 from pipeline.service.list_models import list_models, refused_key
-from pipeline.service.models import Model, cheapest_first, models_of, named, whole
+from pipeline.service.models import Model, cheapest_first, models_of, named, whole, wildcard
 from pipeline.service.wire import Capabilities
 from pipeline.verdict import Kind, Verdict
 
@@ -82,7 +82,8 @@ async def look(client: Client, endpoint: Endpoint, *, patience: float = 0.0) -> 
 def _unpaid(model: Model, endpoint: Endpoint) -> None:
     """KeyTrouble for a price that nobody agreed to."""
     price = _price(model)
-    if price and not endpoint.settings.allow_paid and endpoint.profile.tells_prices:
+    tells = endpoint.profile.tells_prices or endpoint.profile.info_path is not None
+    if price and not endpoint.settings.allow_paid and tells:
         other = AGAIN if endpoint.chosen else "choose a free model (caption-pipeline models)"
         raise KeyTrouble(
             f"{model.id} costs money ({price}) and endpoint.allow_paid is false: {other} or set "
@@ -108,9 +109,9 @@ async def _model(
         return unknown, None
     models, reply = await list_models(client, endpoint, patience=patience)
     if not models:
-        warnings.append("the service does not list its models; the model is taken on trust")
+        warnings.append(_unlisted(reply, endpoint))
         return unknown, reply
-    model = named(models, wanted)
+    model = named(models, wanted) or wildcard(models, wanted)
     if model is not None:
         if not model.takes_images:
             raise ServiceError(f"{wanted} does not take images; {_instead(models, endpoint)}")
@@ -118,9 +119,25 @@ async def _model(
         return replace(model, id=wanted), reply
     if not endpoint.profile.tells_prices:
         known = ", ".join(model.id for model in models[:5])
-        raise ServiceError(f"{endpoint.base_url} has no model {wanted!r}; it has: {known}")
+        if endpoint.profile.name == "embedded":
+            raise ServiceError(f"the embedded service has no model {wanted!r}; it has: {known}")
+        warnings.append(
+            f"the service does not list {wanted!r}, which is taken on trust; it lists: {known}"
+        )
+        return unknown, reply
     why = GONE.get(wanted, "the service does not list it any more")
     raise ServiceError(f"the model {wanted} is gone: {why}; {_instead(models, endpoint)}")
+
+
+def _unlisted(reply: Reply, endpoint: Endpoint) -> str:
+    """Why nothing is known of the model, and what to look at."""
+    if reply.status < 400:
+        return "the service does not list its models; the model is taken on trust"
+    line = f"/models answers HTTP {reply.status}; the model is taken on trust"
+    variable = endpoint.settings.api_key_env or endpoint.profile.key_env
+    if endpoint.key is None and variable:
+        line += f"; no key is set: if the service wants one, put it into {variable}"
+    return line
 
 
 def _fallbacks(models: list[Model], endpoint: Endpoint) -> None:

@@ -278,12 +278,12 @@ def test_nobody_there_is_69_at_once() -> None:
 
 
 def test_a_service_that_lists_other_models_says_which() -> None:
-    """A gateway's own names: 69 with those that there are."""
+    """A gateway's own names: a warning with those that there are."""
     service = Scripted({"/models": [(200, {"data": [{"id": "one"}, {"id": "two"}]})]})
-    error = refused(service, profile="litellm", model="three")
+    found = inputs(service, profile="litellm", model="three")
 
-    assert error.exit_code == Exit.SERVICE
-    assert "it has: one, two" in str(error)
+    assert found.model.id == "three"
+    assert any("it lists: one, two" in line for line in found.warnings)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b'{"data": 3}', b'{"data": [3, {"id": 4}]}'])

@@ -172,9 +172,9 @@ def test_a_url_that_the_service_cannot_take_is_sent_as_bytes(name: str) -> None:
     assert classify(replies[0], now=0.0)[0].kind in (Kind.IMAGE_UNREACHABLE, Kind.IMAGE_REJECTED)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["openrouter", "embedded"])
 def test_a_model_that_is_not_there_ends_before_the_first_request(name: str) -> None:
-    """69, and the name that was asked for."""
+    """69, and the name that was asked for, where the list is known to be whole."""
     with pytest.raises(PipelineError, match="no-such/model") as error:
         asked(name, model="no-such/model")
 

@@ -30,3 +30,5 @@ class Profile:
     limits: Limits = field(default_factory=Limits)
     #: Path below the base URL that lists the models; None: none.
     models_path: str | None = "/models"
+    #: Path below the base URL that tells prices and limits of the models; None: none.
+    info_path: str | None = None

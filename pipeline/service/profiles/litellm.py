@@ -7,5 +7,6 @@ LITELLM = Profile(
     base_url="http://127.0.0.1:4000/v1",
     key_env="LITELLM_API_KEY",
     takes_urls=True,
+    info_path="/model/info",
     json_schema="always",
 )
