@@ -123,7 +123,7 @@ def test_the_bill_of_a_provider_key_of_ones_own_counts(tmp_path: Path) -> None:
     )
 
     assert ended.code == 75
-    assert 8 <= len(service.asked) <= 10
+    assert 8 <= len(service.asked) <= 16  # what is in flight counts as estimated
     rows = pq.read_table(tmp_path / "out" / "captions").to_pylist()
     assert {(row["cost_usd"], row["prompt_tokens"]) for row in rows} == {(0.05, 900)}
 
