@@ -77,7 +77,7 @@ def expect(sample: Sample) -> dict[str, Any]:
             "single_pairs": compared.single.pairs,
             "misplaced": compared.misplaced,
             "worse": compared.worse,
-            "words": compared.words(),
+            "words": compared.message(),
         },
         "images_per_request": best,
         "captions_per_request": _rounded(captions),

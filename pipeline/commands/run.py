@@ -346,7 +346,7 @@ async def _work(
                 except OSError as error:
                     _log.warning("what was measured of packs is not kept (%s)", error)
         if (compared := packing.compared()) is not None:
-            _log.log(logging.WARNING if compared.worse else logging.INFO, "%s", compared.words())
+            _log.log(logging.WARNING if compared.worse else logging.INFO, "%s", compared.message())
         return Worked(
             reason=gate.reason,
             quota=quota_of(gate.snapshot()),

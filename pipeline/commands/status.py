@@ -54,7 +54,7 @@ def status_of(job: JobConfig) -> dict[str, Any]:
         "requests": state.requests,
         "unpublished": state.unpublished,
         "last_errors": state.last_errors,
-        "audit": audit.words() if (audit := audits_of(output)) is not None else None,
+        "audit": audit.message() if (audit := audits_of(output)) is not None else None,
         **pace(live if running else None, last),
         "live": live if running else None,
         "cut_off": live if crashed else None,

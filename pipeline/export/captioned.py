@@ -38,12 +38,12 @@ def captioned(
     image = rows.pictures.column
     for batch in slices(rows.batches):
         for at in range(0, batch.num_rows, 256):
-            some = batch.slice(at, 256)
-            captions = some.column(rows.caption).to_pylist()
-            keys = some.column(rows.key).to_pylist()
-            cells = some.column(image).to_pylist() if image in some.schema.names else []
+            piece = batch.slice(at, 256)
+            captions = piece.column(rows.caption).to_pylist()
+            keys = piece.column(rows.key).to_pylist()
+            cells = piece.column(image).to_pylist() if image in piece.schema.names else []
             cells = cells or [None] * len(keys)
-            lines = _json(some, image, name) if columns else [""] * len(keys)
+            lines = _json(piece, image, name) if columns else [""] * len(keys)
             for caption, key, cell, line in zip(captions, keys, cells, lines, strict=True):
                 if caption:
                     yield Captioned(

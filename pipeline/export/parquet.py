@@ -103,20 +103,24 @@ def groups(rows: Rows, *, most: int = 1 << 62, size: int = 1 << 62) -> Iterator[
     pictures = any(field.type == _PICTURE for field in rows.schema)
     limit = min(PICTURE_ROWS if pictures else GROUP_ROWS, most)
     large = min(PICTURE_BYTES if pictures else GROUP_BYTES, size)
-    kept, count, held = list[pa.RecordBatch](), 0, 0
+    kept, count, kept_bytes = list[pa.RecordBatch](), 0, 0
     for batch in rows.batches:
         at, few = 0, max(1, batch.num_rows * large // max(1, batch.nbytes))
         while at < batch.num_rows:
             piece = batch.slice(at, min(few, limit - count))
-            if kept and held + piece.nbytes > large:
+            if kept and kept_bytes + piece.nbytes > large:
                 yield pa.Table.from_batches(kept, rows.schema)
-                kept, count, held = [], 0, 0
+                kept, count, kept_bytes = [], 0, 0
                 continue
             kept.append(piece)
-            at, count, held = at + piece.num_rows, count + piece.num_rows, held + piece.nbytes
+            at, count, kept_bytes = (
+                at + piece.num_rows,
+                count + piece.num_rows,
+                kept_bytes + piece.nbytes,
+            )
             if count == limit:
                 yield pa.Table.from_batches(kept, rows.schema)
-                kept, count, held = [], 0, 0
+                kept, count, kept_bytes = [], 0, 0
     if kept:
         yield pa.Table.from_batches(kept, rows.schema)
 

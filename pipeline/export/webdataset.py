@@ -68,19 +68,19 @@ class WebdatasetExporter:
 
 def _members(rows: Rows) -> Iterator[list[list[tuple[str, bytes]]]]:
     """The members of some rows at a time: pictures are read while others are written."""
-    some = list[list[tuple[str, bytes]]]()
+    members = list[list[tuple[str, bytes]]]()
     for row in captioned(rows, columns=True):
         picture = rows.pictures.read(row.cell)
         name = f"{row.ordinal:09d}"
         columns, caption = row.columns.encode(), row.caption.encode()
-        some.append(
+        members.append(
             [(name + ending(picture), picture), (name + ".txt", caption), (name + ".json", columns)]
         )
-        if len(some) == _TOGETHER:
-            yield some
-            some = []
-    if some:
-        yield some
+        if len(members) == _TOGETHER:
+            yield members
+            members = []
+    if members:
+        yield members
 
 
 @dataclass(slots=True)

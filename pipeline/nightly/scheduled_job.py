@@ -48,10 +48,10 @@ class ScheduledJob:
     @property
     def command(self) -> list[str]:
         """What is run."""
-        words = [str(self.python), "-m", "pipeline", "run", str(self.job)]
+        arguments = [str(self.python), "-m", "pipeline", "run", str(self.job)]
         if self.share is not None:
-            words += ["--set", f"quota.requests_per_day={self.share}"]
-        return words
+            arguments += ["--set", f"quota.requests_per_day={self.share}"]
+        return arguments
 
 
 def unit_name(job: Path) -> str:
@@ -68,13 +68,13 @@ def shares(daily: int, weights: Sequence[int]) -> list[int]:
     """
     total = sum(weights)
     exact = [divmod(daily * weight, total) for weight in weights]
-    found = [whole for whole, _ in exact]
+    counts = [whole for whole, _ in exact]
     by_rest = sorted(range(len(weights)), key=lambda at: -exact[at][1])
-    for at in by_rest[: daily - sum(found)]:
-        found[at] += 1
-    if 0 in found:
+    for at in by_rest[: daily - sum(counts)]:
+        counts[at] += 1
+    if 0 in counts:
         raise JobError(
             f"{daily} requests a day do not go round {len(weights)} jobs by these weights; "
             "name fewer jobs, or weights nearer to each other"
         )
-    return found
+    return counts

@@ -13,7 +13,9 @@ from pipeline.nightly.scheduled_job import AFTER_BOOT, MARGIN, ScheduledJob
 def service(night: ScheduledJob) -> str:
     """The service. It holds no secret: the key stays in the file that is named."""
     program, *arguments = night.command
-    words = " ".join([_quoted(program), *(_quoted(one).replace("$", "$$") for one in arguments)])
+    command = " ".join(
+        [_quoted(program), *(_quoted(argument).replace("$", "$$") for argument in arguments)]
+    )
     system = night.user is not None
     return "\n".join(
         [
@@ -26,7 +28,7 @@ def service(night: ScheduledJob) -> str:
             *([f"User={night.user}"] if system else []),
             f"WorkingDirectory={_plain(str(night.folder))}",
             *([f"EnvironmentFile={_plain(str(night.env_file))}"] if night.env_file else []),
-            f"ExecStart={words}",
+            f"ExecStart={command}",
             "# Stopped with work left: the next night goes on. 143: stopped by systemd.",
             "SuccessExitStatus=75",
             "SuccessExitStatus=143",

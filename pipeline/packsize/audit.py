@@ -42,18 +42,18 @@ def chosen(key: str, share: float) -> bool:
 def words_of(caption: str) -> list[str]:
     """The words of a caption, alike in case and form; each character of scripts that write no
     spaces counts as one."""
-    words: list[str] = []
+    tokens: list[str] = []
     word = ""
     for char in unicodedata.normalize("NFKC", caption).casefold():
         if _stands_alone(char):
-            words += [word, char]
+            tokens += [word, char]
             word = ""
         elif char.isalnum() or unicodedata.category(char).startswith("M"):
             word += char
         else:
-            words.append(word)
+            tokens.append(word)
             word = ""
-    return [one for one in (*words, word) if one]
+    return [token for token in (*tokens, word) if token]
 
 
 def _stands_alone(char: str) -> bool:
@@ -69,9 +69,9 @@ def _stands_alone(char: str) -> bool:
     )
 
 
-def agreement(one: str, other: str) -> Agreement:
+def agreement(caption: str, other: str) -> Agreement:
     """Compare two captions of one image."""
-    first, second = words_of(one), words_of(other)
+    first, second = words_of(caption), words_of(other)
     if not first or not second:
         alike = not first and not second
         return Agreement(overlap=float(alike), length=1.0 if alike else 0.0)
@@ -88,21 +88,21 @@ def misplaced(single: str, own: str, others: Iterable[str]) -> bool:
     not count.
     """
     packed = [words_of(text) for text in (own, *others)]
-    seen = Counter(word for words in packed for word in set(words))
+    seen = Counter(word for tokens in packed for word in set(tokens))
     telling = {word for word, count in seen.items() if 2 * count <= len(packed)}
     alone = _only(telling, words_of(single))
-    fits, *rest = (_overlap(alone, _only(telling, words)) for words in packed)
+    fits, *rest = (_overlap(alone, _only(telling, tokens)) for tokens in packed)
     return any(fit > fits + CLEARLY for fit in rest)
 
 
-def _only(telling: set[str], words: Iterable[str]) -> Counter[str]:
-    return Counter(word for word in words if word in telling)
+def _only(telling: set[str], tokens: Iterable[str]) -> Counter[str]:
+    return Counter(word for word in tokens if word in telling)
 
 
-def _overlap(one: Counter[str], other: Counter[str]) -> float:
+def _overlap(counts: Counter[str], other: Counter[str]) -> float:
     """F1 of shared words; nothing in common with nothing is 0."""
-    every = one.total() + other.total()
-    return 2 * (one & other).total() / every if every else 0.0
+    every = counts.total() + other.total()
+    return 2 * (counts & other).total() / every if every else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +128,7 @@ class Compared:
     #: Packed agrees with single clearly less than single with single, or captions are misplaced.
     worse: bool
 
-    def words(self) -> str:
+    def message(self) -> str:
         """One line for the terminal."""
         packed, single = self.packed, self.single
         line = (

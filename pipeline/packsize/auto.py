@@ -69,10 +69,10 @@ class Measured:
         return asdict(self)
 
     @classmethod
-    def of_plain(cls, held: Mapping[str, object]) -> Measured:
+    def of_plain(cls, stored: Mapping[str, object]) -> Measured:
         """From a JSON file; what it does not hold, or holds wrongly, counts as 0."""
         known = {f.name for f in fields(cls)}
-        return cls(**{k: v for k, v in held.items() if k in known and type(v) is int and v >= 0})
+        return cls(**{k: v for k, v in stored.items() if k in known and type(v) is int and v >= 0})
 
 
 #: Before anything was measured.
@@ -137,11 +137,11 @@ def images_per_request(size: int, refused: float) -> tuple[float, float]:
         clean = passes**half * (1 - passes**rest) / (1 - passes**group)
         after, gained = searches[rest]
         # A single image that is refused when asked is found: no request comes after it.
-        inside, found = searches[half] if half > 1 else (0.0, 0.0)
+        inside, share = searches[half] if half > 1 else (0.0, 0.0)
         searches.append(
             (
                 1 + clean * after + (1 - clean) * inside,
-                clean * (half + gained) + (1 - clean) * found,
+                clean * (half + gained) + (1 - clean) * share,
             )
         )
     whole = passes**size
@@ -222,14 +222,14 @@ def forecasts(
     """
     loses = rates(measured)[1] if measured.packs else 0.0
     most = min(room(limits, measured), LARGEST)
-    found = []
+    results = []
     for share in shares:
         best = size
         if best is None:
             best = max(range(1, most + 1), key=lambda n: (expected(n, share, loses), n))
         captions = expected(best, share, loses)
         day = None if requests_per_day is None else int(captions * requests_per_day)
-        found.append(
+        results.append(
             Forecast(refused=share, size=best, captions_per_request=captions, captions_per_day=day)
         )
-    return tuple(found)
+    return tuple(results)

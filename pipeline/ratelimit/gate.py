@@ -83,15 +83,15 @@ class Gate:
         """Take in what the ledger and the service know already; a spent day ends the run now."""
         now, daily = self._times.now(), self._rules.daily
         days = daily.days(now)
-        told = limits.used_today if len(days) == 1 else None
+        used_today = limits.used_today if len(days) == 1 else None
         if self._kept is not None:
             ledger = self._kept.ledger
-            view, daily.unknown = await ledger.look(days, told)
+            view, daily.unknown = await ledger.look(days, used_today)
             daily.learned(view)
             self.hear_notices(ledger)
             self._keep_clock(now, ledger)
-        elif told is not None:
-            daily.view.used[days[0]] = told
+        elif used_today is not None:
+            daily.view.used[days[0]] = used_today
         end = self._rules.opens_at(Ask(0, 0.0), self._times.now())
         if isinstance(end, StopReason):
             self.stop(end)
@@ -265,8 +265,8 @@ class Gate:
         resume = None
         if verdict.until is not None and verdict.until > now.low:
             resume = verdict.until + MARGIN + max(0.0, now.wall - now.low)
-        words = verdict.message or "the key's budget is spent"
-        message = words if resume is None else f"{words}; {resume_words(resume)}"
+        reason = verdict.message or "the key's budget is spent"
+        message = reason if resume is None else f"{reason}; {resume_words(resume)}"
         self.stop(StopReason(exit=Exit.LATER, message=message, resume_after=resume))
 
     def give_back(

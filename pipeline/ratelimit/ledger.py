@@ -345,14 +345,14 @@ class Ledger:
                 ),
             )
 
-    def correct(self, day: str, told: int) -> None:
+    def correct(self, day: str, stated: int) -> None:
         """The service's own count of today. More than ours: others ask too. Less: it forgives some.
 
         Lowered only to the told count plus what may not have reached it yet.
         """
-        self._on_the_named_file(lambda: self._correct(day, told))
+        self._on_the_named_file(lambda: self._correct(day, stated))
 
-    def _correct(self, day: str, told: int) -> None:
+    def _correct(self, day: str, stated: int) -> None:
         names = self._names
         with self._transaction() as db:
             row = db.execute(
@@ -363,22 +363,22 @@ class Ledger:
                 "SELECT count(*) FROM permits WHERE scope=? AND (uptime>? OR (answered=0 AND uptime>?))",
                 (names.limits, self._uptime.seconds() - 120, self._uptime.seconds() - 1200),
             ).fetchone()[0]
-            correct = told if told >= used else min(used, told + flying)
+            correct = stated if stated >= used else min(used, stated + flying)
             db.execute(
                 "INSERT INTO days(scope, day, used, told) VALUES (?,?,?,?)"
                 " ON CONFLICT DO UPDATE SET used=excluded.used, told=excluded.told",
-                (names.limits, day, correct, told),
+                (names.limits, day, correct, stated),
             )
 
     # Looking
 
-    def look(self, days: Sequence[str], told: int | None) -> tuple[DayView, int]:
+    def look(self, days: Sequence[str], stated: int | None) -> tuple[DayView, int]:
         """The counts, and the reservations of this output that never got a reply.
 
-        told: the service's own count of the (only) day.
+        stated: the service's own count of the (only) day.
         """
-        if told is not None:
-            self.correct(days[0], told)
+        if stated is not None:
+            self.correct(days[0], stated)
         try:
             view = view_of(self._connection, self._names, days, self._loss)
             self._last = _counts(view)

@@ -38,10 +38,10 @@ class LedgerThread:
         """What is known of the service's clock."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._ledger.clock)
 
-    async def look(self, days: Sequence[str], told: int | None) -> tuple[DayView, int]:
+    async def look(self, days: Sequence[str], used: int | None) -> tuple[DayView, int]:
         """See `Ledger.look`."""
         return await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._ledger.look, days, told
+            self._thread, self._ledger.look, days, used
         )
 
     async def reserve(self, claim: ReservationRequest) -> Reservation:

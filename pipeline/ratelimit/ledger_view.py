@@ -65,12 +65,12 @@ def view_of(
     lost_day = None if loss is None else day_of(loss.at, names.zone)
     for day in days:
         record_result = False
-        for scope, used, refused, told in db.execute(
+        for scope, used, refused, stated in db.execute(
             "SELECT scope, used, refused, told FROM days WHERE day=? AND scope IN (?,?)",
             (day, names.limits, names.output),
         ):
             if scope == names.limits:
-                view.used[day], view.refused[day], record_result = used, refused, told is not None
+                view.used[day], view.refused[day], record_result = used, refused, stated is not None
             else:
                 view.used_by_job[day] = used
         view.careful = view.careful or (day == lost_day and not record_result)

@@ -57,8 +57,8 @@ def today(
     view, unknown = _read(state / NAME, names, day)
     used, by_job = view.used.get(day, 0), view.used_by_job.get(day, 0)
     allowed = refusals_allowed(quota_limits.daily)
-    told = view.hold_until > now
-    spent = told or (allowed is not None and view.refused.get(day, 0) >= allowed)
+    stated = view.hold_until > now
+    spent = stated or (allowed is not None and view.refused.get(day, 0) >= allowed)
     left = [
         max(0, limit - counted)
         for limit, counted in ((quota_limits.per_day, used), (quota_limits.per_job, by_job))
@@ -71,7 +71,7 @@ def today(
         unknown=unknown,
         limit=quota_limits.daily,
         left=0 if spent else (min(left) if left else None),
-        resets_at=view.hold_until if told else end_of(day, names.zone) + MARGIN,
+        resets_at=view.hold_until if stated else end_of(day, names.zone) + MARGIN,
         spent=spent,
     )
 

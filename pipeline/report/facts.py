@@ -171,7 +171,7 @@ class FactsBuilder:
     def facts(self) -> Facts:
         """What it came to."""
         failed, flagged = self._failed.table(), self._flagged.table()
-        tables = [one for one in (flagged, failed) if one is not None]
+        tables = [table for table in (flagged, failed) if table is not None]
         plain = self._plain.table()
         if plain is not None:
             tables.insert(0, plain.slice(0, max(0, self.pictures - sum(map(len, tables)))))
@@ -203,7 +203,9 @@ def _counts(column: pa.ChunkedArray) -> dict[Any, int]:
     pairs = pc.value_counts(
         column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     )
-    return {one["values"]: one["counts"] for one in pairs.to_pylist() if one["values"] is not None}
+    return {
+        pair["values"]: pair["counts"] for pair in pairs.to_pylist() if pair["values"] is not None
+    }
 
 
 def _bin(bins: list[int], values: pa.ChunkedArray, ends: Sequence[int]) -> None:
@@ -223,6 +225,6 @@ def _notable(captions: pa.Table) -> pa.Array:
         flags = pa.concat_arrays(flags.chunks) if flags.num_chunks else pa.array([], flags.type)
     flat = pc.list_flatten(flags)
     parents = pc.list_parent_indices(flags)
-    told = pc.invert(pc.is_in(flat, value_set=pa.array(sorted(PREPARED), pa.string())))
-    rows = pc.unique(parents.filter(told))
+    notable = pc.invert(pc.is_in(flat, value_set=pa.array(sorted(PREPARED), pa.string())))
+    rows = pc.unique(parents.filter(notable))
     return pc.is_in(pa.array(range(len(captions)), pa.int64()), value_set=rows.cast(pa.int64()))

@@ -209,8 +209,8 @@ def clip(text: str | None, longest: int = LONGEST) -> str:
 def card_of(row: Mapping[str, Any], review: str = "") -> Card:
     """A gallery item from a record. review: what somebody decided about it."""
     image = row["image"] or ""
-    scheme, found, rest = image.partition("://")
-    host = rest.split("/", 1)[0].rpartition("@")[2] if found and scheme != "package" else ""
+    scheme, separator, rest = image.partition("://")
+    host = rest.split("/", 1)[0].rpartition("@")[2] if separator and scheme != "package" else ""
     return Card(
         key=row["key"],
         image=one_line(image, 160),
@@ -264,7 +264,7 @@ def panels(facts: Facts, extras: Extras) -> list[Panel]:
         _histogram("Length of captions, characters", LENGTHS, facts.lengths, "captions", 1),
         _packs(facts),
     ]
-    return [one for one in made if one is not None]
+    return [panel for panel in made if panel is not None]
 
 
 def _tokens(facts: Facts) -> Panel | None:

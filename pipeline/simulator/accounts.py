@@ -51,21 +51,21 @@ class Accounts:
         self._key_spent: dict[tuple[str, int], float] = {}
         self._generations: OrderedDict[str, Generation] = OrderedDict()
 
-    def authorize(self, who: Who, knobs: Knobs, dialect: Dialect) -> None:
+    def authorize(self, account: Who, knobs: Knobs, dialect: Dialect) -> None:
         """Refused without a key that is good."""
-        if (knobs.needs_key or knobs.keys) and not who.key:
+        if (knobs.needs_key or knobs.keys) and not account.key:
             raise dialect.no_key(knobs)
         known = (*knobs.keys, *knobs.management_keys)
         revoked = knobs.revoked_after is not None and self.counted >= knobs.revoked_after
-        if revoked or (knobs.keys and who.key not in known):
+        if revoked or (knobs.keys and account.key not in known):
             raise dialect.wrong_key(knobs)
 
     def afford(
-        self, who: Who, asked: Asked, model: Model, knobs: Knobs, dialect: Dialect, now: float
+        self, account: Who, asked: Asked, model: Model, knobs: Knobs, dialect: Dialect, now: float
     ) -> None:
         """Refused when the account's credit or the key's limit is spent."""
         broke = knobs.broke_after is not None and self.counted >= knobs.broke_after
-        left = self.left(who, knobs)
+        left = self.left(account, knobs)
         if broke or (left is not None and left < 0):
             raise dialect.no_credit(knobs)
         if not isinstance(dialect, OpenRouter):
@@ -77,23 +77,25 @@ class Accounts:
                 raise dialect.dear(knobs, wanted, can)
         limit = knobs.key_limit_usd
         if limit is not None and model.paid:
-            spent = self._key_spent.get((who.key, _day(knobs, now)), 0.0)
+            spent = self._key_spent.get((account.key, _day(knobs, now)), 0.0)
             if spent >= limit:
                 resets = (now // DAY + 1) * DAY if knobs.key_limit_daily else None
                 raise dialect.key_spent(knobs, limit, spent, resets)
 
-    def left(self, who: Who, knobs: Knobs) -> float | None:
+    def left(self, account: Who, knobs: Knobs) -> float | None:
         """Credit of the account, in US dollars."""
         if knobs.balance_usd is None:
             return None
-        return knobs.balance_usd - self._spent.get(who.account, 0.0)
+        return knobs.balance_usd - self._spent.get(account.account, 0.0)
 
-    def record(self, who: Who, got: Generation, knobs: Knobs) -> None:
+    def record(self, account: Who, got: Generation, knobs: Knobs) -> None:
         """An answer was given: it costs, and it can be looked up."""
         if got.cost:
             day = _day(knobs, got.created)
-            self._spent[who.account] = self._spent.get(who.account, 0.0) + got.cost
-            self._key_spent[who.key, day] = self._key_spent.get((who.key, day), 0.0) + got.cost
+            self._spent[account.account] = self._spent.get(account.account, 0.0) + got.cost
+            self._key_spent[account.key, day] = (
+                self._key_spent.get((account.key, day), 0.0) + got.cost
+            )
         self._generations[got.id] = got
         if len(self._generations) > _REMEMBERED:
             self._generations.popitem(last=False)
@@ -131,14 +133,14 @@ class Accounts:
             "provider_responses": None,
         }
 
-    def credits(self, who: Who, knobs: Knobs) -> dict[str, Any]:
+    def credits(self, account: Who, knobs: Knobs) -> dict[str, Any]:
         """`GET /credits`, for management keys."""
-        spent = self._spent.get(who.account, 0.0)
+        spent = self._spent.get(account.account, 0.0)
         return {"total_credits": knobs.balance_usd or 0.0, "total_usage": spent}
 
-    def key_facts(self, who: Who, knobs: Knobs, used_today: int, now: float) -> dict[str, Any]:
+    def key_facts(self, account: Who, knobs: Knobs, used_today: int, now: float) -> dict[str, Any]:
         """`GET /key`."""
-        spent = self._key_spent.get((who.key, _day(knobs, now)), 0.0)
+        spent = self._key_spent.get((account.key, _day(knobs, now)), 0.0)
         limit = knobs.key_limit_usd
         old = knobs.era == "2024"
         facts: dict[str, Any] = {
@@ -158,7 +160,7 @@ class Accounts:
             "usage_monthly": spent,
             **dict.fromkeys(_BYOK, 0),
             "include_byok_in_limit": False,
-            "is_management_key": who.key in knobs.management_keys,
+            "is_management_key": account.key in knobs.management_keys,
             "is_provisioning_key": False,
             "expires_at": None,
             "budgets": [],

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.simulator import malformed_packs as lies
 from pipeline.simulator.describe import Seen
 from pipeline.simulator.knobs import Knobs
+from pipeline.simulator.malformed_packs import malformed
 from pipeline.simulator.models import Model
 from pipeline.simulator.parse_request import Asked
 from pipeline.simulator.pictures import Fetched, share_of
@@ -85,12 +85,12 @@ def say(asked: Asked, looks: list[Seen | Fetched], model: Model, knobs: Knobs, d
         content = json.dumps({"captions": listed})
         if len(listed) > 1 and draw.lie < knobs.lying:
             lie = one_of(knobs.lies, draw.lie_kind)
-            content = lies.told(lie, listed, draw.rest, knobs.cut_at)
+            content = malformed(lie, listed, draw.rest, knobs.cut_at)
     elif len(looks) == 1:
         content = _single(asked, looks[0], model, knobs)
     else:
         texts = zip(asked.images, looks, strict=True)
-        content = "\n".join(f"Image {part.number}: {_caption(knobs, one)}" for part, one in texts)
+        content = "\n".join(f"Image {part.number}: {_caption(knobs, text)}" for part, text in texts)
     return _limited(asked, model, knobs, content, taken, lie)
 
 
@@ -163,7 +163,7 @@ def _filled(
         return schema["const"]
     kind = schema.get("type")
     kind = kind[0] if isinstance(kind, list) and kind else kind
-    words = list(look.colours) if isinstance(look, Seen) else [look.sha256[:8]]
+    fillers = list(look.colours) if isinstance(look, Seen) else [look.sha256[:8]]
     match kind:
         case "object":
             fields = _inner(schema, "properties").items()
@@ -171,7 +171,7 @@ def _filled(
         case "array":
             items = _inner(schema, "items")
             if items.get("type", "string") == "string" and "enum" not in items:
-                return words
+                return fillers
             return [_filled(items, name, look, caption, depth + 1)]
         case "integer" | "number":
             low = schema.get("minimum", 0)
@@ -181,7 +181,7 @@ def _filled(
             return lot % 2 == 0
         case "null":
             return None
-    return caption if name in ("caption", "") else words[0]
+    return caption if name in ("caption", "") else fillers[0]
 
 
 def _refuse(

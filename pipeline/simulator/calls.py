@@ -28,7 +28,7 @@ class Call:
     body: bytes | None
     #: Arrival, by the server's clock.
     now: float
-    who: Who
+    account: Who
     entry: Logged
     knobs: Knobs
     dialect: Dialect
@@ -45,14 +45,14 @@ def received(
 ) -> Call:
     """A request as it came; the target may begin with a base and hold a query."""
     bare, _, query = target.partition("?")
-    base = next((one for one in BASES if bare.startswith(one + "/")), "")
+    base = next((known for known in BASES if bare.startswith(known + "/")), "")
     given = {name.lower(): value for name, value in headers.items()}
-    who = who_asks(given, knobs)
+    account = who_asks(given, knobs)
     entry = Logged(
         at=now,
         method=method,
         path=_clean(unquote(bare[len(base) :])),
-        key_sha256=who.sha256,
+        key_sha256=account.sha256,
         referer=_said(given, "http-referer"),
         title=_said(given, "x-openrouter-title") or _said(given, "x-title"),
         size=len(body or b""),
@@ -63,7 +63,7 @@ def received(
         query=dict(parse_qsl(query)),
         body=body,
         now=now,
-        who=who,
+        account=account,
         entry=entry,
         knobs=knobs,
         dialect=DIALECTS[knobs.service],

@@ -120,7 +120,7 @@ class Simulator:
     async def _chat(self, call: Call) -> SimResponse:
         knobs, dialect, entry = call.knobs, call.dialect, call.entry
         draw = self._luck.draw(call.body or b"")
-        asked, held = self._read(call)
+        asked, refused = self._read(call)
         looks: list[Look] | None = None
         models: list[Model] = []
         if asked is not None and (knobs.tpm is not None or knobs.endpoint_tpm is not None):
@@ -128,16 +128,16 @@ class Simulator:
         out = self._out(call)
         try:
             if not out:
-                models = self._admit(call, asked, held, looks, draw)
+                models = self._admit(call, asked, refused, looks, draw)
         except Refused as refusal:
-            held = refusal
+            refused = refusal
         if asked is not None and looks is None:
             looks = await self._see(asked, call)
         if out:
             entry.fault = "outage"
             return self._fail(call, draw)
-        if held is not None or asked is None or looks is None:
-            raise held or dialect.bad(knobs, "Bad Request")
+        if refused is not None or asked is None or looks is None:
+            raise refused or dialect.bad(knobs, "Bad Request")
         return self._answer(call, asked, models, looks, draw)
 
     def _read(self, call: Call) -> tuple[Asked | None, Refused | None]:
@@ -162,7 +162,7 @@ class Simulator:
         self,
         call: Call,
         asked: Asked | None,
-        held: Refused | None,
+        refused: Refused | None,
         looks: list[Look] | None,
         draw: Draw,
     ) -> list[Model]:
@@ -170,10 +170,10 @@ class Simulator:
         request.
         """
         knobs, dialect = call.knobs, call.dialect
-        self._accounts.authorize(call.who, knobs, dialect)
+        self._accounts.authorize(call.account, knobs, dialect)
         if asked is None:
-            raise held or dialect.bad(knobs, "Bad Request")
-        good = [one for one in looks or () if not isinstance(one, Trouble)]
+            raise refused or dialect.bad(knobs, "Bad Request")
+        good = [picture for picture in looks or () if not isinstance(picture, Trouble)]
         tokens = prompt_tokens(asked, good, knobs)
         candidates = self._candidates(call, asked)
         for at, model in enumerate(candidates):
@@ -204,11 +204,11 @@ class Simulator:
 
     def _pass(self, call: Call, asked: Asked, model: Model, tokens: int, draw: Draw) -> None:
         """One model's checks: routing, credit, our limits, the provider's."""
-        knobs, dialect, account, now = call.knobs, call.dialect, call.who.account, call.now
+        knobs, dialect, account, now = call.knobs, call.dialect, call.account.account, call.now
         dialect.check(asked, model, knobs)
         if knobs.max_images is not None and len(asked.images) > knobs.max_images:
             raise dialect.many_images(knobs, len(asked.images))
-        self._accounts.afford(call.who, asked, model, knobs, dialect, now)
+        self._accounts.afford(call.account, asked, model, knobs, dialect, now)
         full = self._meters.full(knobs, account, model.id, now, tokens)
         if full is not None:
             if knobs.count_refused:
@@ -253,7 +253,7 @@ class Simulator:
         got = self._generation(call, asked, model, said, delay, draw)
         if is_free(fault):
             got = replace(got, cost=0.0)
-        self._accounts.record(call.who, got, knobs)
+        self._accounts.record(call.account, got, knobs)
         entry.generation, entry.served, entry.cost = got.id, got.slug, got.cost
         entry.prompt_tokens, entry.completion_tokens = said.prompt_tokens, said.completion_tokens
         return deliver(got, _journey(call, draw, delay), fault)

@@ -52,7 +52,7 @@ class Logged:
         return {name: getattr(self, name) for name in _NAMES}
 
 
-_NAMES = tuple(one.name for one in fields(Logged))
+_NAMES = tuple(field.name for field in fields(Logged))
 
 
 class LogFile:

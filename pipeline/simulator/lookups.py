@@ -25,42 +25,42 @@ def look_up(
     if not of_models:
         return _account(call, accounts, meters)
     if not dialect.accounts:
-        accounts.authorize(call.who, knobs, dialect)
+        accounts.authorize(call.account, knobs, dialect)
     if path != "/models":
         return json_response(200, _one_model(call, living))
-    found = listing.chosen(living, call.query)
-    if isinstance(found, str):
-        raise dialect.bad(knobs, found)
-    return json_response(200, dialect.models(found, knobs))
+    models = listing.chosen(living, call.query)
+    if isinstance(models, str):
+        raise dialect.bad(knobs, models)
+    return json_response(200, dialect.models(models, knobs))
 
 
 def _one_model(call: Call, living: tuple[Model, ...]) -> object:
     knobs, dialect = call.knobs, call.dialect
     name = call.path.split("/", 2)[2]
     slug = name.removesuffix("/endpoints")
-    found = next((model for model in living if model.id == dialect.slug(slug)), None)
-    if found is None:
+    match = next((model for model in living if model.id == dialect.slug(slug)), None)
+    if match is None:
         raise dialect.not_found(knobs)
     if not dialect.accounts:
-        return dialect.listed(found)
+        return dialect.listed(match)
     if name.endswith("/endpoints"):
-        return {"data": listing.endpoints(found, knobs.era)}
-    return {"data": listing.listed(found, knobs.era)}
+        return {"data": listing.endpoints(match, knobs.era)}
+    return {"data": listing.listed(match, knobs.era)}
 
 
 def _account(call: Call, accounts: Accounts, meters: Meters) -> SimResponse:
     """Keys, credits, generations."""
-    knobs, dialect, who = call.knobs, call.dialect, call.who
-    accounts.authorize(who, knobs, dialect)
+    knobs, dialect, account = call.knobs, call.dialect, call.account
+    accounts.authorize(account, knobs, dialect)
     if call.path == "/credits":
-        if who.key not in knobs.management_keys:
+        if account.key not in knobs.management_keys:
             message = "Only management keys can perform this operation"
             raise dialect.bad(knobs, message, 403)
-        return json_response(200, {"data": accounts.credits(who, knobs)})
+        return json_response(200, {"data": accounts.credits(account, knobs)})
     if call.path == "/generation":
         facts = accounts.generation(call.query.get("id", ""), knobs, call.now)
         if facts is None:
             raise dialect.bad(knobs, "Generation not found", 404)
         return json_response(200, {"data": facts})
-    used = meters.used_today(knobs, who.account, call.now)
-    return json_response(200, {"data": accounts.key_facts(who, knobs, used, call.now)})
+    used = meters.used_today(knobs, account.account, call.now)
+    return json_response(200, {"data": accounts.key_facts(account, knobs, used, call.now)})

@@ -7,7 +7,9 @@ import random
 from typing import Any
 
 
-def told(lie: str, listed: list[dict[str, Any]], rng: random.Random, cut_at: int | None) -> str:
+def malformed(
+    lie: str, listed: list[dict[str, Any]], rng: random.Random, cut_at: int | None
+) -> str:
     """The reply's text with one lie in it; ValueError for a lie that there is not."""
     entries = [dict(entry) for entry in listed]
     whole = {"captions": entries}
@@ -15,8 +17,8 @@ def told(lie: str, listed: list[dict[str, Any]], rng: random.Random, cut_at: int
         case "drop":
             entries.pop(rng.randrange(len(entries)))
         case "swap":
-            one, two = (entries[at] for at in rng.sample(range(len(entries)), 2))
-            one["image"], two["image"] = two["image"], one["image"]
+            first, second = (entries[at] for at in rng.sample(range(len(entries)), 2))
+            first["image"], second["image"] = second["image"], first["image"]
             entries.sort(key=lambda entry: int(entry["image"]))
         case "repeat":
             # One number twice, with the caption of another image the second time.

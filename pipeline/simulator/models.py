@@ -118,7 +118,7 @@ _ENDPOINT_2026: Mapping[str, Any] = {
 
 def endpoints(model: Model, era: str) -> dict[str, Any]:
     """`GET /models/{author}/{slug}/endpoints`."""
-    one: dict[str, Any] = {
+    endpoint: dict[str, Any] = {
         "name": f"{model.provider} | {model.id}",
         "model_id": model.id,
         "model_name": model.id,
@@ -138,10 +138,10 @@ def endpoints(model: Model, era: str) -> dict[str, Any]:
         "throughput_last_30m": None,
     }
     if era != "2024":
-        one |= _ENDPOINT_2026
+        endpoint |= _ENDPOINT_2026
     facts = listed(model, era)
     kept = {name: facts[name] for name in ("id", "name", "created", "description", "architecture")}
-    return {**kept, "endpoints": [one]}
+    return {**kept, "endpoints": [endpoint]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,16 +157,16 @@ class Page:
 
 def chosen(models: tuple[Model, ...], asked: Mapping[str, str]) -> Page | str:
     """The page that a query asks for, or what is wrong with it. Without offset and limit, all."""
-    found = list(models)
-    words = {name: set(filter(None, text.split(","))) for name, text in asked.items()}
-    if "supported_parameters" in words:
-        found = [m for m in found if words["supported_parameters"] <= set(m.supported)]
-    if "input_modalities" in words:
-        found = [m for m in found if words["input_modalities"] <= set(m.inputs)]
-    if "output_modalities" in words:
-        found = [m for m in found if words["output_modalities"] <= {"text"}]
+    matches = list(models)
+    filters = {name: set(filter(None, text.split(","))) for name, text in asked.items()}
+    if "supported_parameters" in filters:
+        matches = [m for m in matches if filters["supported_parameters"] <= set(m.supported)]
+    if "input_modalities" in filters:
+        matches = [m for m in matches if filters["input_modalities"] <= set(m.inputs)]
+    if "output_modalities" in filters:
+        matches = [m for m in matches if filters["output_modalities"] <= {"text"}]
     if "q" in asked:
-        found = [m for m in found if asked["q"].lower() in m.id.lower()]
+        matches = [m for m in matches if asked["q"].lower() in m.id.lower()]
     numbers = {}
     for name in ("offset", "limit"):
         if name in asked:
@@ -174,6 +174,6 @@ def chosen(models: tuple[Model, ...], asked: Mapping[str, str]) -> Page | str:
                 return f"{name}: a whole number is required"
             numbers[name] = int(asked[name])
     start = numbers.get("offset", 0)
-    size = numbers.get("limit", 500 if numbers else len(found))
-    more = f"offset={start + size}&limit={size}" if start + size < len(found) else None
-    return Page(models=tuple(found[start : start + size]), total=len(found), next=more)
+    size = numbers.get("limit", 500 if numbers else len(matches))
+    more = f"offset={start + size}&limit={size}" if start + size < len(matches) else None
+    return Page(models=tuple(matches[start : start + size]), total=len(matches), next=more)

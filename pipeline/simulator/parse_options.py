@@ -46,7 +46,7 @@ def changed(base: Knobs, changes: Mapping[str, object]) -> Knobs:
     return replace(base, **values)
 
 
-def words(changes: Sequence[str]) -> dict[str, object]:
+def parse_options(changes: Sequence[str]) -> dict[str, object]:
     """`["rpm=20", "faults=[\\"reset\\"]"]` as a mapping; ValueError for a word without `=`."""
     read: dict[str, object] = {}
     for change in changes:
@@ -62,16 +62,16 @@ def words(changes: Sequence[str]) -> dict[str, object]:
 
 def _value(name: str, value: object) -> object:
     if name == "models":
-        return tuple(_model(one) for one in _list(name, value))
+        return tuple(_model(part) for part in _list(name, value))
     fitted = _fit(name, _HINTS[name], value)
     if name in _SHARES and isinstance(fitted, float) and not 0 <= fitted <= 1:
         raise ValueError(f"{name}: a share is between 0 and 1")
     if name in _CHOICES and isinstance(fitted, tuple):
         if not fitted:
             raise ValueError(f"{name}: at least one is needed")
-        for one in fitted:
-            if one not in _CHOICES[name]:
-                raise ValueError(f"{name}: no {one!r}; there are: {', '.join(_CHOICES[name])}")
+        for part in fitted:
+            if part not in _CHOICES[name]:
+                raise ValueError(f"{name}: no {part!r}; there are: {', '.join(_CHOICES[name])}")
     if name == "outage_as" and fitted not in _CHOICES["faults"]:
         raise ValueError(f"{name}: one of {', '.join(_CHOICES['faults'])}")
     if name == "day_zone":

@@ -157,7 +157,7 @@ def _ranges(raw: Mapping[str, Any]) -> None:
     _whole(raw, "seed", None)
     stop = raw.get("stop")
     stops = stop if isinstance(stop, list) else [] if stop is None else [stop]
-    if len(stops) > 4 or not all(isinstance(one, str) for one in stops):
+    if len(stops) > 4 or not all(isinstance(entry, str) for entry in stops):
         raise Bad("stop: expected a string or at most 4 strings")
 
 
@@ -165,7 +165,7 @@ def _fallbacks(raw: Mapping[str, Any]) -> tuple[str, ...]:
     models = raw.get("models")
     if models is None:
         return ()
-    if not isinstance(models, list) or not all(isinstance(one, str) for one in models):
+    if not isinstance(models, list) or not all(isinstance(model, str) for model in models):
         raise Bad("models: expected an array of strings")
     if len(models) > 3:
         raise Bad("'models' array must have 3 items or fewer.")
@@ -223,8 +223,8 @@ def _parts(at: int, content: list[Any], texts: list[str], images: list[Part]) ->
             if not isinstance(text, str):
                 raise Bad(f"messages.{at}.content.{place}.text: expected string")
             texts.append(text)
-            found = _NUMBERED.fullmatch(text)
-            number = int(found[1]) if found else None
+            match = _NUMBERED.fullmatch(text)
+            number = int(match[1]) if match else None
         elif kind == "image_url":
             holder = part.get("image_url")
             url = holder.get("url") if isinstance(holder, dict) else None

@@ -81,10 +81,10 @@ class ImageDecoder:
             self._seen[digest] = await loop.run_in_executor(None, _seen, data, mime, knobs)
             while len(self._seen) > _KEPT:
                 self._seen.popitem(last=False)
-        found = self._seen[digest]
-        if isinstance(found, Seen):
-            return found
-        return Trouble(why=found, part=part, mime=mime, sha256=digest)
+        decoded = self._seen[digest]
+        if isinstance(decoded, Seen):
+            return decoded
+        return Trouble(why=decoded, part=part, mime=mime, sha256=digest)
 
 
 def _opened(part: Part, knobs: Knobs) -> tuple[bytes, str, str] | Trouble:
@@ -99,20 +99,20 @@ def _opened(part: Part, knobs: Knobs) -> tuple[bytes, str, str] | Trouble:
         return Trouble(why="base64", part=part)
     digest = hashlib.sha256(data).hexdigest()
     declared = declared.lower().replace("image/jpg", "image/jpeg")
-    found = magic(data)
-    if "application/pdf" in (found, declared):
+    kind = magic(data)
+    if "application/pdf" in (kind, declared):
         return Trouble(why="extract", part=part, sha256=digest)
     if len(data) > knobs.max_image_bytes:
         return Trouble(why="large", part=part, sha256=digest)
     if declared not in knobs.mimes:
         return Trouble(why="mime", part=part, mime=declared, sha256=digest)
-    if found is None:
+    if kind is None:
         return Trouble(why="process", part=part, sha256=digest)
-    if found not in knobs.mimes:
-        return Trouble(why="mime", part=part, mime=found, sha256=digest)
-    if found != declared and knobs.strict_mime:
-        return Trouble(why="mislabelled", part=part, mime=found, sha256=digest)
-    return data, found, digest
+    if kind not in knobs.mimes:
+        return Trouble(why="mime", part=part, mime=kind, sha256=digest)
+    if kind != declared and knobs.strict_mime:
+        return Trouble(why="mislabelled", part=part, mime=kind, sha256=digest)
+    return data, kind, digest
 
 
 def _seen(data: bytes, mime: str, knobs: Knobs) -> Seen | Why:

@@ -88,8 +88,8 @@ def allows_host(header: str | None, host: str, port: int) -> bool:
     """
     if not header:
         return False
-    name, found, number = header.rpartition(":")
-    if not found or not number.isdigit() or int(number) != port:
+    name, separator, number = header.rpartition(":")
+    if not separator or not number.isdigit() or int(number) != port:
         return False
     name = name.strip("[]").lower()
     if name == host.lower() or (is_loopback(host) and name in LOOPBACK):

@@ -123,9 +123,9 @@ def test_packed_is_called_worse_only_beyond_chance() -> None:
     assert not compare(pairs(0.5, 100)).worse
     assert compare(pairs(0.7, 100), pairs(0.7, 100), misplaced=1).worse
     assert not compare([], []).worse
-    assert "smaller packs" in compare(pairs(0.5, 100), pairs(0.7, 100)).words()
-    assert "another image" in compare(pairs(0.7, 100), misplaced=2).words()
-    assert "single against" not in compare(pairs(0.7, 100)).words()
+    assert "smaller packs" in compare(pairs(0.5, 100), pairs(0.7, 100)).message()
+    assert "another image" in compare(pairs(0.7, 100), misplaced=2).message()
+    assert "single against" not in compare(pairs(0.7, 100)).message()
 
 
 def test_a_summary_of_pairs() -> None:

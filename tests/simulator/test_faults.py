@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.simulator.inprocess import InProcess
 from pipeline.simulator.knobs import FAULTS, LIES, MORE_FAULTS
-from pipeline.simulator.malformed_packs import told
+from pipeline.simulator.malformed_packs import malformed
 from pipeline.simulator.wire import SimResponse
 from tests.simulator.made import FREELY, KEY, MODELS, Service, asked, noise, packed, picture, text
 from tests.support.virtual import run
@@ -245,7 +245,7 @@ def test_a_lie_is_a_lie(lie: str) -> None:
     """No lie leaves the reply as it was, and none changes what it is given."""
     for seed in range(20):
         given = listed(5)
-        content = told(lie, given, random.Random(seed), None)
+        content = malformed(lie, given, random.Random(seed), None)
         assert content != json.dumps({"captions": given}) or lie == "shuffle"
         assert given == listed(5)
 
@@ -255,23 +255,29 @@ def test_what_each_lie_does() -> None:
     rng = random.Random(3)
     right = [(n, f"caption {n}") for n in range(1, 6)]
 
-    assert len(set(by_number(told("drop", listed(5), rng, None))) & set(right)) == 4
-    swapped = by_number(told("swap", listed(5), rng, None))
+    assert len(set(by_number(malformed("drop", listed(5), rng, None))) & set(right)) == 4
+    swapped = by_number(malformed("swap", listed(5), rng, None))
     assert [n for n, _ in swapped] == [1, 2, 3, 4, 5]
     assert sum(one not in right for one in swapped) == 2
-    repeated = by_number(told("repeat", listed(5), rng, None))
+    repeated = by_number(malformed("repeat", listed(5), rng, None))
     assert len(repeated) == 6
     assert len({n for n, _ in repeated}) == 5
-    assert [n for n, _ in by_number(told("zero_based", listed(5), rng, None))] == [0, 1, 2, 3, 4]
+    assert [n for n, _ in by_number(malformed("zero_based", listed(5), rng, None))] == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
     whole = json.dumps({"captions": listed(5)})
     for at in (0, 1, 40, len(whole)):
-        assert told("cut", listed(5), rng, at) == whole[:at]
-    assert "image" not in json.loads(told("one_object", listed(5), rng, None))
-    assert whole in told("prose", listed(5), rng, None)
-    assert told("fences", listed(5), rng, None).startswith("```json\n")
-    assert told("comma", listed(5), rng, None).endswith("},]}")
-    assert sorted(by_number(told("shuffle", listed(5), rng, None))) == right
-    assert by_number(told("extra", listed(5), rng, None))[-1][0] == 6
+        assert malformed("cut", listed(5), rng, at) == whole[:at]
+    assert "image" not in json.loads(malformed("one_object", listed(5), rng, None))
+    assert whole in malformed("prose", listed(5), rng, None)
+    assert malformed("fences", listed(5), rng, None).startswith("```json\n")
+    assert malformed("comma", listed(5), rng, None).endswith("},]}")
+    assert sorted(by_number(malformed("shuffle", listed(5), rng, None))) == right
+    assert by_number(malformed("extra", listed(5), rng, None))[-1][0] == 6
 
 
 def test_only_packs_are_lied_about() -> None:

@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 
 from pipeline.simulator.knobs import PROFILES, Knobs
 from pipeline.simulator.models import Model
-from pipeline.simulator.parse_options import changed, turned, words
+from pipeline.simulator.parse_options import changed, parse_options, turned
 
 
 def test_words_are_json_or_text() -> None:
     """Numbers, lists, null and plain text are read; a list may be written with commas."""
     knobs = turned(
         "embedded",
-        words(["rpm=null", "latency=[1, 2.5]", "faults=reset,blank", "window=sliding", "skew=-5"]),
+        parse_options(
+            ["rpm=null", "latency=[1, 2.5]", "faults=reset,blank", "window=sliding", "skew=-5"]
+        ),
     )
 
     assert knobs.rpm is None

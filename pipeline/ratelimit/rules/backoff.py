@@ -51,15 +51,15 @@ class Backoff:
             return
         if kind not in MINUTE and kind is not Kind.UPSTREAM:
             return
-        told = self._told(outcome, now)
+        stated = self._told(outcome, now)
         if outcome.fresh:
             self._begun = now.mono
             self._step += 1
-            wait = self._own(kind) if told is None else told
+            wait = self._own(kind) if stated is None else stated
             jitter = self._rng.uniform(0.2, 0.5 + 0.05 * wait)
             self.until = max(self.until, now.mono + wait + jitter)
-        elif told is not None and now.mono + told > self.until:
-            self.until = now.mono + told + self._rng.uniform(0.2, 0.5)
+        elif stated is not None and now.mono + stated > self.until:
+            self.until = now.mono + stated + self._rng.uniform(0.2, 0.5)
         if kind is Kind.UPSTREAM:
             self._mind_patience(outcome, now)
 
@@ -88,10 +88,10 @@ class Backoff:
         waited = now.mono - self._upstream_since
         # With a daily limit the tenth of the day that refusals may spend decides instead.
         if not self._daily and waited >= self._patience:
-            words = outcome.verdict.message if outcome.verdict else ""
+            message = outcome.verdict.message if outcome.verdict else ""
             self._over = StopReason(
                 exit=Exit.SERVICE,
-                message=f"the model's provider has been refusing for {waited / 60:.0f} min: {words}",
+                message=f"the model's provider has been refusing for {waited / 60:.0f} min: {message}",
             )
 
     def hold(self, until: float, now: Now) -> None:

@@ -77,7 +77,7 @@ class CircuitBreaker:
         if not self.closed:
             self._refusing = True
             self._since = now.mono
-            self._words = words
+            self._words = message
             self._next_probe(now, wait)
 
     @property
@@ -103,22 +103,22 @@ class CircuitBreaker:
             self.last_success = now.mono
             self._open()
         elif outcome.kind in FAILURES:
-            self.failed(outcome.images, now, words=_words(outcome), probe=probe)
+            self.failed(outcome.images, now, message=_words(outcome), probe=probe)
         elif outcome.kind is Kind.UPSTREAM:
             # The gateway lives, its provider does not: says nothing while the gate is open.
             if probe:
-                self.failed(outcome.images, now, words=_words(outcome), probe=True)
+                self.failed(outcome.images, now, message=_words(outcome), probe=True)
         elif self._refusing and outcome.kind in OPEN | FATAL:
             if probe:
-                self.failed(outcome.images, now, words=_words(outcome), probe=True)
+                self.failed(outcome.images, now, message=_words(outcome), probe=True)
         elif self.closed and (probe or outcome.kind not in LIMITS):
             # About one image or one limit: the service is there.
             self._open()
 
-    def failed(self, images: object, now: Now, *, words: str, probe: bool = False) -> None:
+    def failed(self, images: object, now: Now, *, message: str, probe: bool = False) -> None:
         """One more attempt without a success."""
         self._failed += 1
-        self._words = words
+        self._words = message
         if self._since is None:
             self._since = now.mono
         if len(self._images) < IMAGES and isinstance(images, (list, tuple)):

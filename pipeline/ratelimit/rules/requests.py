@@ -105,9 +105,9 @@ class Requests:
     def report(self, permit: Permit, outcome: Outcome, now: Now) -> None:
         if outcome.kind not in MINUTE or not outcome.fresh:
             return
-        told = outcome.verdict.limit if outcome.verdict else None
-        if told and (self.per_minute is None or told < self.per_minute):
-            self._told = float(told)
+        limit = outcome.verdict.limit if outcome.verdict else None
+        if limit and (self.per_minute is None or limit < self.per_minute):
+            self._told = float(limit)
             self._set(self._told)
         elif self.per_minute is not None and self._grown >= PAD_ENOUGH:
             passed = sum(1 for at in self._log if at > permit.at - MINUTE_LENGTH) - 1

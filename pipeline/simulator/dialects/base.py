@@ -229,16 +229,16 @@ def later(knobs: Knobs) -> dict[str, str]:
 
 def rate_headers(knobs: Knobs, full: Full, now: float, *, body: bool) -> dict[str, str]:
     """What a 429 tells about its limit, in the body or in the HTTP headers."""
-    told: dict[str, str] = {}
+    headers: dict[str, str] = {}
     if knobs.rate_headers in (("body", "both") if body else ("http", "both")):
-        told = {
+        headers = {
             "X-RateLimit-Limit": str(full.count),
             "X-RateLimit-Remaining": "0",
             "X-RateLimit-Reset": str(int(full.resets_at * 1000)),
         }
     if knobs.retry_after and not body:
-        told["Retry-After"] = retry_after(knobs, full.resets_at - now, now)
-    return told
+        headers["Retry-After"] = retry_after(knobs, full.resets_at - now, now)
+    return headers
 
 
 def retry_after(knobs: Knobs, wait: float, now: float) -> str:

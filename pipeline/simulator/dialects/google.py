@@ -174,7 +174,7 @@ class Google(Dialect):
     def pictures(self, knobs: Knobs, troubles: Sequence[Trouble]) -> Refused:
         first = troubles[0]
         place = f"contents[{first.part.place[0]}].parts[{first.part.place[1]}]"
-        words = {
+        messages = {
             "uri": f"Invalid or unsupported file uri: {first.part.url[:200]}",
             "extract": f"Invalid or unsupported file uri: {first.part.url[:200]}",
             "base64": f"Invalid value at '{place}.inline_data.data' (TYPE_BYTES), Base64 decoding "
@@ -182,7 +182,7 @@ class Google(Dialect):
             "mime": f"Unsupported MIME type: {first.mime}",
             "mislabelled": "Provided image is not valid.",
         }.get(first.why, "Unable to process input image. Please retry or report in " + _HELP)
-        return self.refused(knobs, 400, words)
+        return self.refused(knobs, 400, messages)
 
     def server(self, knobs: Knobs, status: int, model: Model) -> Refused:
         known = status if status in (500, 503) else 503

@@ -158,7 +158,7 @@ class OpenRouter(Dialect):
         for name in ("order", "only", "ignore", "quantizations"):
             given = wish.get(name)
             if given is not None and not (
-                isinstance(given, list) and all(isinstance(one, str) for one in given)
+                isinstance(given, list) and all(isinstance(entry, str) for entry in given)
             ):
                 raise self.bad(knobs, f"provider.{name}: expected an array of strings")
         ours = model.provider_slug
@@ -256,8 +256,8 @@ class OpenRouter(Dialect):
 
     def too_many(self, knobs: Knobs, full: Full, model: Model, now: float) -> Refused:
         metadata: dict[str, Any] = {}
-        if told := rate_headers(knobs, full, now, body=True):
-            metadata["headers"] = told
+        if headers := rate_headers(knobs, full, now, body=True):
+            metadata["headers"] = headers
         if full.of == "account":
             message, source = of_account(knobs, full)
             metadata |= {"limit_source": source, "remedy_hint": _REMEDY, "provider_name": None}

@@ -56,24 +56,24 @@ def image_words(trouble: Trouble) -> tuple[str, str]:
     match trouble.why:
         case "base64":
             start = trouble.part.url.partition(",")[2][:40]
-            words = (
+            messages = (
                 f"Invalid value at '{place}.inline_data.data' (TYPE_BYTES), "
                 f'Base64 decoding failed for "{start}"'
             )
             kind = "invalid_image"
         case "mime":
-            words, kind = f"Unsupported MIME type: {trouble.mime}", "unsupported_image_format"
+            messages, kind = f"Unsupported MIME type: {trouble.mime}", "unsupported_image_format"
         case "uri":
-            words = f"Invalid or unsupported file uri: {trouble.part.url[:200]}"
+            messages = f"Invalid or unsupported file uri: {trouble.part.url[:200]}"
             kind = "image_download_failed"
         case "large" | "pixels":
-            words, kind = "The image is too large.", "image_too_large"
+            messages, kind = "The image is too large.", "image_too_large"
         case "mislabelled":
-            words, kind = "Provided image is not valid.", "invalid_image"
+            messages, kind = "Provided image is not valid.", "invalid_image"
         case _:
-            words = (
+            messages = (
                 "Unable to process input image. Please retry or report in "
                 "https://developers.generativeai.google/guide/troubleshooting"
             )
             kind = "invalid_image"
-    return kind, json.dumps(invalid(words), indent=2)
+    return kind, json.dumps(invalid(messages), indent=2)

@@ -33,12 +33,12 @@ class VLLM(Dialect):
     def pictures(self, knobs: Knobs, troubles: Sequence[Trouble]) -> Refused:
         first = troubles[0]
         if first.why in ("extract", "uri"):
-            words = "The URL must be either a HTTP, data or file URL."
+            message = "The URL must be either a HTTP, data or file URL."
             if first.part.url.startswith("http"):
-                words = f"404, message='Not Found', url='{first.part.url[:200]}'"
+                message = f"404, message='Not Found', url='{first.part.url[:200]}'"
         else:
-            words = "cannot identify image file <_io.BytesIO object at 0x7f0000000000>"
-        return self.refused(knobs, 400, words)
+            message = "cannot identify image file <_io.BytesIO object at 0x7f0000000000>"
+        return self.refused(knobs, 400, message)
 
     def many_images(self, knobs: Knobs, count: int) -> Refused:
         return self.refused(
