@@ -72,7 +72,7 @@ class CircuitBreaker:
         least = SUSPICIOUS if self.answered else SUSPICIOUS_FIRST
         return not self.closed and self._failed >= least and len(self._images) > 1
 
-    def close(self, now: Now, words: str, wait: float) -> None:
+    def close(self, now: Now, message: str, wait: float) -> None:
         """The service refuses what it answered before: only probes go, the first after `wait`."""
         if not self.closed:
             self._refusing = True
@@ -135,7 +135,7 @@ class CircuitBreaker:
             self._over = StopReason(
                 exit=Exit.SERVICE,
                 message=f"no answer worth the name for {minutes:.0f} min "
-                f"({self._failed} attempts); last: {words}",
+                f"({self._failed} attempts); last: {message}",
             )
 
     def _next_probe(self, now: Now, wait: float) -> None:
