@@ -1,8 +1,8 @@
 """What a file is: by its first bytes where they are sure, else by its ending.
 
 A folder is a folder of images unless it holds `metadata.csv`, `.jsonl` or `.parquet` (the form
-of Hugging Face's imagefolder), or no image at its top and data files of one format; then those
-are the manifest.
+of Hugging Face's imagefolder), or no image at its top and data files of one format there, or no
+image anywhere and data files further down; then those are the manifest.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pipeline.errors import ManifestError
 from pipeline.manifest import places
 from pipeline.manifest.places import ManifestFile
-from pipeline.manifest.readers.folder import is_image
+from pipeline.manifest.readers.folder import is_image, left_out, pictures
 
 _ENDINGS = {
     "parquet": "parquet", "pq": "parquet", "csv": "csv", "tsv": "tsv", "tab": "tsv",
@@ -37,7 +37,7 @@ def settle(found: Sequence[ManifestFile], format: str) -> tuple[list[ManifestFil
     if other is not None:
         raise ManifestError(
             f"manifest {files[0].shown} is {first}, but {places.shown(other)} is {kinds[other]}; "
-            "one manifest is of one format"
+            "one manifest is of one format: " + _remedy(found, files, kinds)
         )
     return files, first
 
@@ -45,18 +45,61 @@ def settle(found: Sequence[ManifestFile], format: str) -> tuple[list[ManifestFil
 def _inside(folder: ManifestFile, format: str) -> list[ManifestFile]:  # noqa: A002 - the job file's word
     """The data files of a folder, or the folder itself when it is one of images."""
     files = places.children(folder)
+    if format == "auto":
+        files = _data(files)
     metadata = [f for f in files if _last(f).partition(".")[0] == "metadata" and _ending(f)]
     if metadata:
         return metadata
     if format == "auto" and any(is_image(_last(f)) for f in files):
         return [folder]
     wanted = [f for f in files if (_ending(f) if format == "auto" else _ending(f) == format)]
-    wanted = [f for f in wanted if _ending(f) != "txt"] or wanted
+    if tables := [f for f in wanted if _ending(f) != "txt"]:
+        return tables
+    if format == "auto" and folder.path is not None and (below := _below(folder, wanted)):
+        return below
     if wanted:
         return wanted
     if format == "auto":
         return [folder]  # images may be further down; if not, the folder reader says so
     raise ManifestError(f"manifest {folder.shown}: no {format} file in this folder")
+
+
+def _data(files: list[ManifestFile]) -> list[ManifestFile]:
+    """Without what img2dataset leaves beside its shards: statistics, and a table of the same rows."""
+    stems = {_last(f).partition(".")[0] for f in files if _ending(f) == "webdataset"}
+    files = [f for f in files if not _last(f).endswith("_stats.json")]
+    return [f for f in files if not (_ending(f) == "parquet" and _last(f)[:-8] in stems)]
+
+
+def _below(folder: ManifestFile, lists: list[ManifestFile]) -> list[ManifestFile]:
+    """The manifest of a local folder that has neither pictures nor tables at its top."""
+    assert folder.path is not None
+    tables = [
+        path
+        for path in sorted(folder.path.rglob("*"))
+        if path.suffix.lower() in (".parquet", ".tar", ".jsonl", ".csv", ".tsv")
+        and not left_out(path.relative_to(folder.path).as_posix())
+        and path.is_file()
+    ]
+    if any(path.name.startswith("metadata.") for path in tables):
+        name = next(path for path in tables if path.name.startswith("metadata."))
+        raise ManifestError(
+            f"manifest {folder.shown}: its metadata is further down, where its file names start; "
+            f"set manifest.path to one folder of it: {name.parent}"
+        )
+    if any(True for _ in pictures(folder)):
+        return [folder]
+    return [] if lists and not tables else [places.local_place(path) for path in tables]
+
+
+def _remedy(
+    found: Sequence[ManifestFile], files: Sequence[ManifestFile], kinds: dict[str, str]
+) -> str:
+    """How to choose one of several formats."""
+    if len(found) == 1 and found[0].folder:
+        return f"set manifest.format to one of {', '.join(dict.fromkeys(kinds.values()))}"
+    suffix = _last(files[0]).rpartition(".")[2]
+    return f"name the files of one alone in manifest.path, as *.{suffix}"
 
 
 def _kind(place: ManifestFile) -> str:

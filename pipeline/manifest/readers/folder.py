@@ -44,7 +44,7 @@ class FolderReader:
                 f"manifest {place.shown}: not a folder; remove manifest.format: folder"
             )
         digest, rows = hashlib.sha256(), 0
-        for name, path in _images(place):
+        for name, path in pictures(place):
             stat = path.stat(follow_symlinks=False)
             digest.update(os.fsencode(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n"))
             rows += 1
@@ -61,7 +61,7 @@ class FolderReader:
     def _read(self, place: ManifestFile) -> Iterator[pa.RecordBatch]:
         assert place.path is not None
         names: list[str] = []
-        for name, _ in _images(place):
+        for name, _ in pictures(place):
             names.append(name)
             if len(names) >= _ROWS:
                 yield _batch(place.path, names)
@@ -78,7 +78,8 @@ def _batch(folder: Path, names: list[str]) -> pa.RecordBatch:
     )
 
 
-def _images(place: ManifestFile) -> Iterator[tuple[str, Path]]:
+def pictures(place: ManifestFile) -> Iterator[tuple[str, Path]]:
+    """Names from the folder down, and paths, in order."""
     assert place.path is not None
     try:
         yield from _walk(place.path, "")

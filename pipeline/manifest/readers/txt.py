@@ -1,4 +1,4 @@
-"""A plain list: one URL or path a line, blank lines left out. The column is `image`."""
+"""A plain list: one URL or path a line, blank lines and `# comments` left out. The column is `image`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from pipeline.errors import ManifestError
 from pipeline.manifest import text
 from pipeline.manifest.places import ManifestFile
 from pipeline.manifest.readers.base import FileInfo, Want, skip
+from pipeline.manifest.readers.folder import is_image
 
 SCHEMA = pa.schema([pa.field("image", pa.string())])
 _ROWS = 16_384
@@ -38,13 +40,23 @@ class TxtReader:
                     cell = line.decode().strip()
                 except UnicodeDecodeError as error:
                     raise text.not_utf8(place, number) from error
-                if cell:
+                if "\t" in cell:
+                    raise ManifestError(
+                        f"manifest {place.shown}: line {number} holds a tab; a table needs a first "
+                        "line with its column names, as image<TAB>title, and manifest.format: tsv"
+                    )
+                if cell and not _is_comment(cell):
                     cells.append(cell)
                 if len(cells) >= _ROWS:
                     yield _batch(cells)
                     cells = []
         if cells:
             yield _batch(cells)
+
+
+def _is_comment(cell: str) -> bool:
+    """`# words`, but not `#1.png`."""
+    return cell.startswith("#") and (cell[1:2] in ("", " ", "#") or not is_image(cell))
 
 
 def _batch(cells: list[str]) -> pa.RecordBatch:
