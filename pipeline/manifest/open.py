@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -136,7 +136,9 @@ class Manifest:
     def _sample(self, names: Sequence[str]) -> dict[str, list[object]]:
         """The first cells of some columns, of the first file that has rows."""
         for file in self._files:
-            for batch in self._reader.read(file.place, self._want(file, names)):
+            for batch in self._reader.read(
+                file.place, replace(self._want(file, names), first=True)
+            ):
                 if batch.num_rows:
                     head = batch.slice(0, image_column.SAMPLE)
                     return {n: head.column(n).to_pylist() for n in head.schema.names}

@@ -34,6 +34,8 @@ class Want:
     columns: tuple[str, ...]
     #: Struct columns of which only the field `path` is read.
     path_only: frozenset[str] = field(default_factory=frozenset)
+    #: The first rows alone are wanted, soon: a tar's texts that come later may be missing.
+    first: bool = False
     #: Rows at the start of the file to leave out.
     start: int = 0
 

@@ -116,6 +116,8 @@ def _cell(folder: Path, name: str) -> str:
 
 def left_out(name: str) -> bool:
     """Is it hidden, or in a folder of thumbnails, of deleted files or of a Mac's attributes?"""
+    if "/" not in name and name[:1] not in (".", "@", "#", "_", "$", "l"):
+        return False  # nearly every name of a tar
     parts = name.split("/")
     return any((p.startswith(".") and p not in (".", "..")) or p in _OF_SYSTEMS for p in parts)
 

@@ -59,7 +59,10 @@ class WebdatasetReader:
         return FileInfo(schema=SCHEMA)
 
     def read(self, place: ManifestFile, want: Want) -> Iterator[pa.RecordBatch]:
-        return skip(self._read(place, sidecars=set(SIDECARS) & set(want.columns)), want.start)
+        return skip(
+            self._read(place, sidecars=set() if want.first else set(SIDECARS) & set(want.columns)),
+            want.start,
+        )
 
     def _read(self, place: ManifestFile, *, sidecars: set[str]) -> Iterator[pa.RecordBatch]:
         rows: list[_Row] = []
@@ -107,6 +110,10 @@ class _Rows:
 
     def add(self, group: _Group) -> None:
         """Make its pictures rows, and give its texts to whom they belong."""
+        if not self._sidecars and len(group.images) == 1 and not group.several:
+            name = group.images[0][0]  # nothing to look for
+            self._queue.append({"image": f"tar://{name}::{self._place.name}", "__key__": group.key})
+            return
         chosen = group.chosen()
         self._left += len(group.images) - len(chosen)
         if len(chosen) < len(group.images) and not self._beside:
