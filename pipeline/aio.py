@@ -49,13 +49,13 @@ async def each(
                 return
             turn.taken = True
             try:
-                one = await anext(source)
+                item = await anext(source)
             except StopAsyncIteration:
                 ended = True
                 return
             finally:
                 turn.leave()
-            await act(one)
+            await act(item)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -110,11 +110,11 @@ async def amap(
     loop = asyncio.get_running_loop()
     results: asyncio.Queue[tuple[Out, asyncio.Future[None]] | None] = asyncio.Queue()
 
-    async def hand_on(one: In) -> None:
+    async def hand_on(item: In) -> None:
         # Waiting for one's own result to be taken keeps them in order; a full queue does not,
         # since whoever comes first after a place is free has it.
         taken: asyncio.Future[None] = loop.create_future()
-        results.put_nowait((await act(one), taken))
+        results.put_nowait((await act(item), taken))
         await taken
 
     async def drive() -> None:

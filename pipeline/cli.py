@@ -190,7 +190,7 @@ def nightly(
         env_file=env_file,
     )
     wanted = read_jobs(jobs)
-    loaded = [] if remove else [_load(one.path, None)[0] for one in wanted]
+    loaded = [] if remove else [_load(entry.path, None)[0] for entry in wanted]
     raise typer.Exit(nightly_command(wanted, loaded, options, this_environment(_known.environ)))
 
 
@@ -253,9 +253,9 @@ def export(
     options = ExportOptions(
         **flags, keep_lines=keep_lines, shard_size=size_of(shard_size), shard_rows=shard_rows
     )
-    words = {"format": format_, "recipe": recipe, "prefix": prefix, "suffix": suffix}
+    texts = {"format": format_, "recipe": recipe, "prefix": prefix, "suffix": suffix}
     request = ExportRequest(
-        dest=dest, beside=beside, reviewed_only=reviewed_only, options=options, **words
+        dest=dest, beside=beside, reviewed_only=reviewed_only, options=options, **texts
     )
     loaded, _ = _load(job, set_)
     from pipeline.commands.export import export_command

@@ -224,8 +224,8 @@ def as_output_error(error: BaseException, output: Path | None = None) -> BaseExc
     if remedy is None and not ours:
         return error
     where = paths[-1] if paths else output or "the output"
-    words = remedy or "see what happened to the folder and run again"
-    return OutputError(f"{where}: cannot be written ({error.strerror or error}); {words}")
+    advice = remedy or "see what happened to the folder and run again"
+    return OutputError(f"{where}: cannot be written ({error.strerror or error}); {advice}")
 
 
 def heaviest(group: BaseExceptionGroup[BaseException], output: Path | None = None) -> BaseException:
@@ -262,8 +262,8 @@ def stop_reason_of(error: BaseException, output: Path | None = None) -> StopReas
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for one in group.exceptions:
-        if isinstance(one, BaseExceptionGroup):
-            yield from _leaves(one)
+    for inner in group.exceptions:
+        if isinstance(inner, BaseExceptionGroup):
+            yield from _leaves(inner)
         else:
-            yield one
+            yield inner

@@ -127,17 +127,17 @@ def exit_of(error: BaseException, known: Known) -> int:
     if isinstance(error, StdoutLost):
         return _lost(error)
     if isinstance(error, PipelineError):
-        words = str(error)
-        key = _KEY.match(words)
-        return say((known.where(key[1]) if key else "") + words, error.exit_code)
+        message = str(error)
+        key = _KEY.match(message)
+        return say((known.where(key[1]) if key else "") + message, error.exit_code)
     if hasattr(error, "format_message"):
         return _misused(error.format_message(), getattr(error, "ctx", None))
     return _bug(error, known)
 
 
-def say(words: str, code: int) -> int:
+def say(message: str, code: int) -> int:
     """One line on stderr; gives the code back."""
-    print(f"caption-pipeline: {one_line(words)}", file=sys.stderr)  # noqa: T201
+    print(f"caption-pipeline: {one_line(message)}", file=sys.stderr)  # noqa: T201
     return int(code)
 
 
@@ -158,7 +158,7 @@ def leave(code: int) -> NoReturn:
     if code in (Exit.SIGHUP, Exit.SIGINT, Exit.SIGTERM):
         sys.stderr.flush()
         os._exit(code)
-    readers = [one for one in threading.enumerate() if one.name.startswith("reader")]
+    readers = [thread for thread in threading.enumerate() if thread.name.startswith("reader")]
     for reader in readers:
         reader.join(1.0)
     if any(reader.is_alive() for reader in readers):
@@ -173,14 +173,14 @@ def _lost(error: StdoutLost) -> int:
     return say(str(error), Exit.OUTPUT)
 
 
-def _misused(words: str, context: typer.Context | None) -> int:
+def _misused(message: str, context: typer.Context | None) -> int:
     """A mistake on the command line, in the words of typer's parser."""
     if context is None:
-        return say(words, Exit.USAGE)
-    if words == context.get_help():  # no arguments at all
-        print(words, file=sys.stderr)  # noqa: T201
+        return say(message, Exit.USAGE)
+    if message == context.get_help():  # no arguments at all
+        print(message, file=sys.stderr)  # noqa: T201
         return int(Exit.USAGE)
-    return say(f"{words} ({context.command_path} --help)", Exit.USAGE)
+    return say(f"{message} ({context.command_path} --help)", Exit.USAGE)
 
 
 def _bug(error: BaseException, known: Known) -> int:
@@ -188,12 +188,12 @@ def _bug(error: BaseException, known: Known) -> int:
     secrets = spellings(
         value for name, value in known.environ.items() if _SECRET.fullmatch(name) and len(value) > 7
     )
-    told = "".join(traceback.format_exception(error))
+    trace = "".join(traceback.format_exception(error))
     about = (
         f"caption-pipeline {__version__}, Python {platform.python_version()}, {platform.platform()}"
     )
-    text = hidden(f"{about}\n{sys.argv}\n{told}", secrets)
-    words = hidden(f"{type(error).__name__}: {str(error)[:200]}", secrets)
+    text = hidden(f"{about}\n{sys.argv}\n{trace}", secrets)
+    message = hidden(f"{type(error).__name__}: {str(error)[:200]}", secrets)
     for folder in _folders(known):
         try:
             stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
@@ -204,7 +204,7 @@ def _bug(error: BaseException, known: Known) -> int:
             break
         except Exception as next_one:  # noqa: BLE001 - the last resort; the next folder is tried
             where = f"its traceback could not be written ({type(next_one).__name__})"
-    return say(f"this is a bug ({words}); {where}", Exit.BUG)
+    return say(f"this is a bug ({message}); {where}", Exit.BUG)
 
 
 def _folders(known: Known) -> Iterator[Callable[[], Path]]:

@@ -17,10 +17,10 @@ PRIVATE_DIR, PRIVATE_FILE = 0o700, 0o600
 
 def make_dir(path: Path) -> None:
     """Create `path` and its parents, durably: a file in a folder that is gone is gone too."""
-    made = [one for one in (path, *path.parents) if not one.exists()]
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
-    for one in made:
-        sync_dir(one.parent)
+    for folder in made:
+        sync_dir(folder.parent)
 
 
 def make_private_dir(path: Path) -> None:

@@ -8,9 +8,9 @@ import os
 import secrets
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import fs
 from pipeline.captioning.inputs import Environment, inspect_manifest
@@ -43,35 +43,44 @@ class CheckLine:
     what: str
     ok: bool
     #: What was found, or what is wrong and how to mend it.
-    words: str
+    message: str
     exit_code: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The line under the documented keys of `check --json`."""
+        return {
+            "what": self.what,
+            "ok": self.ok,
+            "words": self.message,
+            "exit_code": self.exit_code,
+        }
 
 
 def check_command(
     job: JobConfig, environ: Mapping[str, str], environment: Environment, *, as_json: bool
 ) -> int:
     """Print every line; 0 when all are ok, else the worst one's exit code."""
-    found = [CheckLine(what="job file", ok=True, words=f"{job.name}: read and checked")]
-    found += service_lines(job, environ, environment)
-    found.append(look("manifest", lambda: manifest_words(job)))
-    found.append(look("output", lambda: output_words(job)))
-    found.append(look("disk", lambda: disk_words(job)))
-    found.append(look("state folder", lambda: state_words(environ)))
-    ok = all(line.ok for line in found)
+    lines = [CheckLine(what="job file", ok=True, message=f"{job.name}: read and checked")]
+    lines += service_lines(job, environ, environment)
+    lines.append(look("manifest", lambda: manifest_words(job)))
+    lines.append(look("output", lambda: output_words(job)))
+    lines.append(look("disk", lambda: disk_words(job)))
+    lines.append(look("state folder", lambda: state_words(environ)))
+    ok = all(line.ok for line in lines)
     if as_json:
-        print(json.dumps({"ok": ok, "lines": [asdict(line) for line in found]}))  # noqa: T201
+        print(json.dumps({"ok": ok, "lines": [line.as_json() for line in lines]}))  # noqa: T201
     else:
-        for line in found:
-            print(f"{'ok    ' if line.ok else 'FAILED'} {line.what}: {line.words}")  # noqa: T201
-    return min((line.exit_code for line in found if not line.ok), key=WORST.index, default=0)
+        for line in lines:
+            print(f"{'ok    ' if line.ok else 'FAILED'} {line.what}: {line.message}")  # noqa: T201
+    return min((line.exit_code for line in lines if not line.ok), key=WORST.index, default=0)
 
 
 def look(what: str, act: Callable[[], str]) -> CheckLine:
     """A line from something that gives words or raises a PipelineError."""
     try:
-        return CheckLine(what=what, ok=True, words=act())
+        return CheckLine(what=what, ok=True, message=act())
     except PipelineError as error:
-        return CheckLine(what=what, ok=False, words=str(error), exit_code=int(error.exit_code))
+        return CheckLine(what=what, ok=False, message=str(error), exit_code=int(error.exit_code))
 
 
 def service_lines(
@@ -84,12 +93,12 @@ def service_lines(
     try:
         endpoint = endpoint_of(job.endpoint, environ)
     except PipelineError as error:
-        return [CheckLine(what="key", ok=False, words=str(error), exit_code=int(error.exit_code))]
+        return [CheckLine(what="key", ok=False, message=str(error), exit_code=int(error.exit_code))]
     lines = [
         CheckLine(
             what="key",
             ok=True,
-            words="not needed" if endpoint.key is None else "set in the environment",
+            message="not needed" if endpoint.key is None else "set in the environment",
         )
     ]
     try:
@@ -99,53 +108,55 @@ def service_lines(
         if asked == choice.AUTO:
             how = f"{choice.AUTO} would choose it" if auto else f"chosen for {choice.AUTO} and kept"
         endpoint = replace(endpoint, settings=job.endpoint, chosen=bool(how))
-        found = asyncio.run(service_status(job, endpoint, environment))
+        status = asyncio.run(service_status(job, endpoint, environment))
     except PipelineError as error:
-        words = str(error)
+        message = str(error)
         return [
             *lines,
-            CheckLine(what="model", ok=False, words=words, exit_code=int(error.exit_code)),
+            CheckLine(what="model", ok=False, message=message, exit_code=int(error.exit_code)),
         ]
-    return [*lines, model_line(job, found, how), quota_line(found), *clock_lines(found)]
+    return [*lines, model_line(job, status, how), quota_line(status), *clock_lines(status)]
 
 
-def model_line(job: JobConfig, found: ServiceStatus, how: str) -> CheckLine:
-    model = found.service.model
-    words = [f"{model.id} at {job.endpoint.profile}", *filter(None, [how])]
+def model_line(job: JobConfig, status: ServiceStatus, how: str) -> CheckLine:
+    model = status.service.model
+    parts = [f"{model.id} at {job.endpoint.profile}", *filter(None, [how])]
     if model.prices is not None:
-        words.append("free" if model.free else "costs money, and endpoint.allow_paid is set")
+        parts.append("free" if model.free else "costs money, and endpoint.allow_paid is set")
     if model.context:
-        words.append(f"context {model.context:,}")
-    words += found.service.warnings
-    return CheckLine(what="model", ok=True, words="; ".join(words))
+        parts.append(f"context {model.context:,}")
+    parts += status.service.warnings
+    return CheckLine(what="model", ok=True, message="; ".join(parts))
 
 
-def quota_line(found: ServiceStatus) -> CheckLine:
-    quota_limits, day = found.quota_limits, found.today
-    words = []
+def quota_line(status: ServiceStatus) -> CheckLine:
+    quota_limits, day = status.quota_limits, status.today
+    parts = []
     if quota_limits.per_minute is not None:
         source = quota_limits.sources.get("requests_per_minute", "")
-        words.append(f"{quota_limits.per_minute:g} a minute ({source})")
+        parts.append(f"{quota_limits.per_minute:g} a minute ({source})")
     if quota_limits.daily is not None:
         source = quota_limits.sources.get("requests_per_day", "")
-        words.append(f"{quota_limits.daily} a day ({source})")
+        parts.append(f"{quota_limits.daily} a day ({source})")
     if day is not None and day.left is not None:
-        words.append(f"{day.left} left today, new at {utc(day.resets_at)}")
+        parts.append(f"{day.left} left today, new at {utc(day.resets_at)}")
         if not day.left:
-            spent = "; ".join(words) + "; the day is spent: run after that"
-            return CheckLine(what="quota", ok=False, words=spent, exit_code=int(Exit.LATER))
-    return CheckLine(what="quota", ok=True, words="; ".join(words) or "no limit known")
+            spent = "; ".join(parts) + "; the day is spent: run after that"
+            return CheckLine(what="quota", ok=False, message=spent, exit_code=int(Exit.LATER))
+    return CheckLine(what="quota", ok=True, message="; ".join(parts) or "no limit known")
 
 
-def clock_lines(found: ServiceStatus) -> list[CheckLine]:
+def clock_lines(status: ServiceStatus) -> list[CheckLine]:
     """Is this machine's clock near the service's?"""
-    off = found.service.clock_off
+    off = status.service.clock_off
     if off is None:
         return []
     if abs(off) <= 120:
-        return [CheckLine(what="clock", ok=True, words=f"within {abs(off):.0f} s of the service's")]
-    words = f"{abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} the service's: set it (NTP)"
-    return [CheckLine(what="clock", ok=False, words=words, exit_code=int(Exit.SERVICE))]
+        return [
+            CheckLine(what="clock", ok=True, message=f"within {abs(off):.0f} s of the service's")
+        ]
+    message = f"{abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} the service's: set it (NTP)"
+    return [CheckLine(what="clock", ok=False, message=message, exit_code=int(Exit.SERVICE))]
 
 
 def manifest_words(job: JobConfig) -> str:

@@ -82,32 +82,35 @@ def _section(model: type[BaseModel], above: str, written: dict[str, Any]) -> lis
     """The lines of one section: `key: default  # what it is`, subsections indented."""
     lines: list[tuple[str, str]] = []
     inner: list[str]
-    found: list[str] = []
+    section: list[str] = []
     for key, field in model.model_fields.items():
-        words = _comment(above + key, field.description or "")
+        comment = _comment(above + key, field.description or "")
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             inner = _section(kind, f"{above}{key}.", written)
-            found += _aligned(lines)
+            section += _aligned(lines)
             lines = []
-            found += [f"{key}:  # {words}" if words else f"{key}:", *(f"  {one}" for one in inner)]
+            section += [
+                f"{key}:  # {comment}" if comment else f"{key}:",
+                *(f"  {line}" for line in inner),
+            ]
             continue
         default = field.get_default(call_default_factory=True)
-        lines.append((f"{key}: {_yaml(written.get(above + key, default))}", words))
-    return found + _aligned(lines)
+        lines.append((f"{key}: {_yaml(written.get(above + key, default))}", comment))
+    return section + _aligned(lines)
 
 
-def _comment(key: str, words: str) -> str:
+def _comment(key: str, text: str) -> str:
     """What a key is, and the choices where there are just a few."""
     node = node_at(schema(), tuple(key.split("."))) or {}
-    choices = [str(one) for part in branches(schema(), node) for one in part.get("enum", ())]
+    choices = [str(choice) for part in branches(schema(), node) for choice in part.get("enum", ())]
     listed = f": {', '.join(choices)}" if choices else ""
-    return words.rstrip(".") + listed
+    return text.rstrip(".") + listed
 
 
 def _aligned(lines: list[tuple[str, str]]) -> list[str]:
     column = max([_COLUMN, *(len(line) + 2 for line, _ in lines)])
-    return [f"{line:<{column}}# {words}" if words else line for line, words in lines]
+    return [f"{line:<{column}}# {comment}" if comment else line for line, comment in lines]
 
 
 def _yaml(value: Any) -> str:

@@ -86,10 +86,10 @@ def logging_to(
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, fs.PRIVATE_FILE)
     with _closing(os.fdopen(fd, "a", encoding="utf-8", errors="replace")) as stream:
         file = _File(stream)
-        words = JsonFormatter("%(message)s", secret) if as_json else None
-        file.setFormatter(words or Formatter("%(asctime)s %(levelname)s %(message)s", secret))
+        formatter = JsonFormatter("%(message)s", secret) if as_json else None
+        file.setFormatter(formatter or Formatter("%(asctime)s %(levelname)s %(message)s", secret))
         terminal = _Terminal(environment)
-        terminal.setFormatter(words or Formatter("%(message)s", secret))
+        terminal.setFormatter(formatter or Formatter("%(message)s", secret))
         log.setLevel(logging.INFO)
         log.propagate = False
         log.addHandler(file)

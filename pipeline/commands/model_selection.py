@@ -42,9 +42,11 @@ def pinned(job: JobConfig) -> JobConfig:
 
 async def settled(job: JobConfig, environment: Environment) -> JobConfig:
     """The job with the model that a run would use now; nothing is written. ServiceError 69."""
-    held = pinned(job)
+    model = pinned(job)
     return (
-        _with(held, _best(await _listed(held, environment), environment)) if is_auto(held) else held
+        _with(model, _best(await _listed(model, environment), environment))
+        if is_auto(model)
+        else model
     )
 
 
@@ -57,16 +59,21 @@ async def pin(job: JobConfig, environment: Environment, *, yes: bool) -> JobConf
     if not is_auto(job):
         return job
     output = Path(job.output.path)
-    held = _read(output)
-    if held is not None and not yes:
-        return _with(job, held)
+    before = _read(output)
+    if before is not None and not yes:
+        return _with(job, before)
     models = await _listed(job, environment)
-    if held is not None and (model := named(models, held)) and model.takes_images and model.free:
-        return _with(job, held)
+    if (
+        before is not None
+        and (model := named(models, before))
+        and model.takes_images
+        and model.free
+    ):
+        return _with(job, before)
     best = _best(models, environment)
     _write(output, best, environment)
-    words = f"in place of {held}, which is no longer fit" if held else "and keeps to it"
-    _log.info("%s: %s chose %s %s", job.name, AUTO, best, words)
+    reason = f"in place of {before}, which is no longer fit" if before else "and keeps to it"
+    _log.info("%s: %s chose %s %s", job.name, AUTO, best, reason)
     return _with(job, best)
 
 
@@ -107,8 +114,8 @@ def _read(output: Path) -> str | None:
 
 def _write(output: Path, model: str, environment: Environment) -> None:
     path = output / "_state" / PIN
-    held = {"asked": AUTO, "model": model, "chosen_at": iso(environment.clock.now())}
+    choice = {"asked": AUTO, "model": model, "chosen_at": iso(environment.clock.now())}
     try:
-        fs.write_atomic(path, orjson.dumps(held), private=True)
+        fs.write_atomic(path, orjson.dumps(choice), private=True)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from None

@@ -26,8 +26,8 @@ def models_command(
     job: JobConfig, environ: Mapping[str, str], environment: Environment, *, as_json: bool
 ) -> int:
     """Print the image-capable models, cheapest first; ServiceError 69 when there are none."""
-    found = asyncio.run(listed(job, environ, environment))
-    able = cheapest_first(found)
+    models = asyncio.run(listed(job, environ, environment))
+    able = cheapest_first(models)
     if as_json:
         rows = [
             {
@@ -62,10 +62,10 @@ async def _listed(endpoint: Endpoint, environment: Environment) -> list[Model]:
     async with open_client(
         endpoint, concurrency=1, clock=environment.clock, transport=environment.transport
     ) as client:
-        found, reply = await list_models(client, endpoint)
-    if not found:
+        models, reply = await list_models(client, endpoint)
+    if not models:
         raise ServiceError(f"{endpoint.base_url}: does not list its models (HTTP {reply.status})")
-    return found
+    return models
 
 
 def known_prices(model: Model) -> dict[str, float | None] | None:

@@ -67,19 +67,19 @@ class Wanted:
         return self.path.absolute()
 
 
-def read_jobs(words: Sequence[str]) -> list[Wanted]:
+def read_jobs(texts: Sequence[str]) -> list[Wanted]:
     """`a.yaml:2 b.yaml` -> paths and weights. UsageError (64)."""
-    found = []
-    for word in words:
+    jobs = []
+    for word in texts:
         path, colon, weight = word.rpartition(":")
         if not colon or not weight.isdecimal():
             path, weight = word, "1"
         if int(weight) < 1:
             raise UsageError(f"{word}: a weight is a number of at least 1")
-        found.append(Wanted(path=Path(path), weight=int(weight)))
-    if len({one.absolute for one in found}) < len(found):
+        jobs.append(Wanted(path=Path(path), weight=int(weight)))
+    if len({entry.absolute for entry in jobs}) < len(jobs):
         raise UsageError("a job is named twice; give it one weight")
-    return found
+    return jobs
 
 
 def nightly_command(
@@ -93,7 +93,7 @@ def nightly_command(
     if by_cron is None:
         by_cron = not (options.system or options.only_print or _systemd())
     if options.remove:
-        said = _remove([unit_name(one.absolute) for one in wanted], options, by_cron=by_cron)
+        said = _remove([unit_name(entry.absolute) for entry in wanted], options, by_cron=by_cron)
     else:
         nights = nights_of(wanted, jobs, options, environment)
         if options.only_print:
@@ -103,8 +103,8 @@ def nightly_command(
         else:
             said = _into_systemd(nights, system=options.system)
         for job, night in zip(jobs, nights, strict=True):
-            for words in warnings(job, night, environment.environ):
-                print(f"caption-pipeline: {words}", file=sys.stderr)  # noqa: T201 - for people
+            for warning in warnings(job, night, environment.environ):
+                print(f"caption-pipeline: {warning}", file=sys.stderr)  # noqa: T201 - for people
     print("\n".join(said))  # noqa: T201 - the command's result
     return 0
 
@@ -131,7 +131,7 @@ def nights_of(
                 share[at] = min(part, own) if isinstance(own, int) else part
     return [
         ScheduledJob(
-            job=one.absolute,
+            job=entry.absolute,
             folder=Path.cwd(),
             python=Path(sys.executable),
             zone=PROFILES[job.endpoint.profile].limits.reset_zone,
@@ -140,13 +140,13 @@ def nights_of(
             user=_user() if options.system else None,
             ending=int(job.run.drain) + AFTER_DRAIN,
         )
-        for at, (one, job) in enumerate(zip(wanted, jobs, strict=True))
+        for at, (entry, job) in enumerate(zip(wanted, jobs, strict=True))
     ]
 
 
 def _account(job: JobConfig) -> tuple[str, ...]:
-    one = job.endpoint
-    return one.profile, str(one.base_url), str(one.api_key_env)
+    endpoint = job.endpoint
+    return endpoint.profile, str(endpoint.base_url), str(endpoint.api_key_env)
 
 
 def _daily(job: JobConfig, environment: Environment) -> int:
@@ -156,17 +156,17 @@ def _daily(job: JobConfig, environment: Environment) -> int:
     from pipeline.commands.service_status import service_status
     from pipeline.service.endpoint import endpoint_of
 
-    found = asyncio.run(
+    status = asyncio.run(
         service_status(job, endpoint_of(job.endpoint, environment.environ), environment)
     )
-    if found.quota_limits.daily is not None and found.limits.requests_per_day is None:
-        return found.quota_limits.daily  # the job's own number, where the service tells none
-    if found.limits.requests_per_day is None:
+    if status.quota_limits.daily is not None and status.limits.requests_per_day is None:
+        return status.quota_limits.daily  # the job's own number, where the service tells none
+    if status.limits.requests_per_day is None:
         raise JobError(
             "no daily limit is known that these jobs could share; write --per-day N, or start "
             "each by itself"
         )
-    return found.limits.requests_per_day
+    return status.limits.requests_per_day
 
 
 def warnings(job: JobConfig, night: ScheduledJob, environ: Mapping[str, str]) -> list[str]:
@@ -213,8 +213,8 @@ def _user() -> str:
 def _folder(*, system: bool) -> Path:
     if system:
         return Path("/etc/systemd/system")
-    held = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(held) if held else Path.home() / ".config") / "systemd" / "user"
+    configured = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(configured) if configured else Path.home() / ".config") / "systemd" / "user"
 
 
 def _into_systemd(nights: Sequence[ScheduledJob], *, system: bool) -> list[str]:
@@ -242,8 +242,8 @@ def verify(files: Mapping[str, str]) -> None:
     tool = shutil.which("systemd-analyze")
     if tool is None:
         return  # systemd without its tools: `systemctl enable` says what is wrong
-    with tempfile.TemporaryDirectory() as held:
-        paths = [Path(held) / name for name in files]
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / name for name in files]
         for path in paths:
             path.write_text(files[path.name], encoding="utf-8")
         done = subprocess.run(  # noqa: S603 - a fixed command over our own files
@@ -256,12 +256,12 @@ def verify(files: Mapping[str, str]) -> None:
         raise JobError(f"systemd refuses the units: {done.stderr.strip()}")
 
 
-def _control(system: bool, *words: str) -> bool:
+def _control(system: bool, *arguments: str) -> bool:
     tool = shutil.which("systemctl")
     if tool is None or not _systemd():
         return False
     scope = [] if system else ["--user"]
-    done = subprocess.run([tool, *scope, *words], capture_output=True, check=False)  # noqa: S603 - fixed
+    done = subprocess.run([tool, *scope, *arguments], capture_output=True, check=False)  # noqa: S603 - fixed
     return done.returncode == 0
 
 
@@ -281,8 +281,8 @@ def _crontab(table: str | None = None) -> str:
             "neither systemd nor cron runs here; `nightly --print` shows what to start at night, "
             "docs/nightly.md how other schedulers do it"
         )
-    words = [tool, "-l"] if table is None else [tool, "-"]
-    done = subprocess.run(words, input=table, capture_output=True, text=True, check=False)  # noqa: S603 - fixed
+    command = [tool, "-l"] if table is None else [tool, "-"]
+    done = subprocess.run(command, input=table, capture_output=True, text=True, check=False)  # noqa: S603 - fixed
     if done.returncode and not (table is None and "no crontab" in done.stderr):
         raise OutputError(f"crontab: {done.stderr.strip()}")
     return done.stdout if table is None and not done.returncode else ""

@@ -42,16 +42,19 @@ def naming_by_recipe(output: Path, naming: Naming, recipe: str) -> Naming:
     count: Counter[str] = Counter()
     for batch in record_batches(output, ["recipe"]):
         count.update(
-            {one["values"]: one["counts"] for one in pc.value_counts(batch["recipe"]).to_pylist()}
+            {
+                pair["values"]: pair["counts"]
+                for pair in pc.value_counts(batch["recipe"]).to_pylist()
+            }
         )
     matching = [name for name in count if name.startswith(recipe)]
     if len(matching) != 1:
-        held = ", ".join(f"{name} ({number:,} images)" for name, number in count.most_common(10))
-        raise UsageError(f"--recipe {recipe}: the output holds {held or 'no records'}; name one")
+        recipes = ", ".join(f"{name} ({number:,} images)" for name, number in count.most_common(10))
+        raise UsageError(f"--recipe {recipe}: the output holds {recipes or 'no records'}; name one")
     keys: dict[str, bytes] = {}
     for batch in record_batches(output, ["recipe", "image", "key"]):
-        mine = batch.filter(pc.equal(batch["recipe"], matching[0]))
-        for image, key in zip(mine["image"].to_pylist(), mine["key"].to_pylist(), strict=True):
+        rows = batch.filter(pc.equal(batch["recipe"], matching[0]))
+        for image, key in zip(rows["image"].to_pylist(), rows["key"].to_pylist(), strict=True):
             if keys.setdefault(image, raw := bytes.fromhex(key)) != raw:
                 raise UsageError(
                     f"--recipe {matching[0]}: {image[:200]} has several captions under it, as its "

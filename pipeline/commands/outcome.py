@@ -50,37 +50,39 @@ def unfinished(counters: RunCounters, *, max_failed: int, limited: bool) -> Stop
     """Why a run that nothing stopped has work left for the next run, if it has. limited: the
     user asked for a part of the images."""
     if counters.left and not limited and counters.images - counters.captioned > max_failed:
-        words = f"{counters.left:,} images could not be asked; run again"
-        return StopReason(exit=Exit.LATER, message=words)
+        message = f"{counters.left:,} images could not be asked; run again"
+        return StopReason(exit=Exit.LATER, message=message)
     passing = sum(count for code, count in counters.failed.items() if not CODES.get(code, True))
     passing = max(0, passing - counters.lasting)
     if passing and counters.failures > max_failed:
-        words = f"{passing:,} failed for reasons that pass: run again to ask them again"
-        return StopReason(exit=Exit.LATER, message=words)
+        message = f"{passing:,} failed for reasons that pass: run again to ask them again"
+        return StopReason(exit=Exit.LATER, message=message)
     return None
 
 
-def opening(job: JobConfig, found: Counts, column: str) -> str:
+def opening(job: JobConfig, counts: Counts, column: str) -> str:
     """The first line: what will happen. column: of the images."""
-    if not found.images:
+    if not counts.images:
         return f"{job.name}: the manifest is empty, there is nothing to do"
-    about = "" if found.exact else "about "
-    words = f"{job.name}: {about}{found.images:,} images in {found.rows:,} rows, column {column!r}"
-    if found.captioned:
-        words += f", {found.captioned:,} captioned"
-    if found.failed:
-        words += f", {sum(found.failed.values()):,} failed before"
-    if not found.asked:
-        again = _again(found.failed)
-        return f"{words}; {again or 'nothing left to ask'}, no request is sent"
+    about = "" if counts.exact else "about "
+    message = (
+        f"{job.name}: {about}{counts.images:,} images in {counts.rows:,} rows, column {column!r}"
+    )
+    if counts.captioned:
+        message += f", {counts.captioned:,} captioned"
+    if counts.failed:
+        message += f", {sum(counts.failed.values()):,} failed before"
+    if not counts.asked:
+        again = _again(counts.failed)
+        return f"{message}; {again or 'nothing left to ask'}, no request is sent"
     size = job.packing.images_per_request
     each = size if isinstance(size, int) else FIRST
-    requests = -(-found.asked // each)
+    requests = -(-counts.asked // each)
     if size == "auto":
         model = job.endpoint.model
-        return f"{words}; asking {found.asked:,} in packs of what suits {model}, {each} at first"
-    words += f"; asking {about}{found.asked:,} in {requests:,} requests"
-    return f"{words} of {each} to {job.endpoint.model} ({job.endpoint.profile})"
+        return f"{message}; asking {counts.asked:,} in packs of what suits {model}, {each} at first"
+    message += f"; asking {about}{counts.asked:,} in {requests:,} requests"
+    return f"{message} of {each} to {job.endpoint.model} ({job.endpoint.profile})"
 
 
 def headline(
@@ -96,29 +98,29 @@ def headline(
 
     each: images answered a request as runs have measured it; None: this run's own.
     """
-    words = [reason.message] if reason is not None and reason.exit is not Exit.LATER else []
-    words.append(f"{counters.captioned:,} of {counters.images:,} images captioned")
+    parts = [reason.message] if reason is not None and reason.exit is not Exit.LATER else []
+    parts.append(f"{counters.captioned:,} of {counters.images:,} images captioned")
     if counters.failures:
         codes = ", ".join(f"{code} {count:,}" for code, count in sorted(counters.failed.items()))
-        words.append(f"{counters.failures:,} failed ({codes})")
+        parts.append(f"{counters.failures:,} failed ({codes})")
     if counters.left:
-        words.append(f"{counters.left:,} left")
+        parts.append(f"{counters.left:,} left")
     if asked:
         refused = f" ({counters.refused:,} refused)" if counters.refused else ""
-        words.append(f"{counters.requests:,} requests{refused}, ${counters.cost_usd:.4g}")
+        parts.append(f"{counters.requests:,} requests{refused}, ${counters.cost_usd:.4g}")
     else:
-        words.append("no request sent")
+        parts.append("no request sent")
     if dataset is not None:
-        words.append(dataset)
+        parts.append(dataset)
     if reason is not None and reason.exit is Exit.LATER:
-        words.append(reason.message)
+        parts.append(reason.message)
     if reason is not None and (more := nights(counters, quota, each)):
-        words.append(f"about {more:,} more night{'s' * (more != 1)}")
+        parts.append(f"about {more:,} more night{'s' * (more != 1)}")
     if not counters.captioned and not counters.left and len(counters.failed) == 1:
-        words += [remedy] if (remedy := _REMEDIES.get(next(iter(counters.failed)))) else []
+        parts += [remedy] if (remedy := _REMEDIES.get(next(iter(counters.failed)))) else []
     if reason is None and (again := _again(counters.failed)):
-        words.append(again)
-    return "; ".join(words)
+        parts.append(again)
+    return "; ".join(parts)
 
 
 def _again(failed: Mapping[str, int]) -> str | None:
@@ -129,9 +131,11 @@ def _again(failed: Mapping[str, int]) -> str | None:
 
 def in_short(summary: Mapping[str, Any]) -> str:
     """A run in one line, for those who are told of its end."""
-    words = f"{summary['job']}: {summary['captioned']:,} of {summary['images']:,} images captioned"
-    words += f", {summary['failed']:,} failed, {summary['left']:,} left"
-    return words + (f"; {summary['reason']}" if summary["reason"] else "")
+    message = (
+        f"{summary['job']}: {summary['captioned']:,} of {summary['images']:,} images captioned"
+    )
+    message += f", {summary['failed']:,} failed, {summary['left']:,} left"
+    return message + (f"; {summary['reason']}" if summary["reason"] else "")
 
 
 def nights(counters: RunCounters, quota: Mapping[str, Any], each: float | None) -> int | None:

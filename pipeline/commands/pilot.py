@@ -98,12 +98,12 @@ def expect(sample: Sample) -> dict[str, Any]:
 
 def _of_size(size: int, counts: Measured, sample: Sample) -> dict[str, Any]:
     """What became of the images that went in packs of this size."""
-    found = {"images": counts.settled, "refused": _rounded(_share(counts.refused, counts.settled))}
+    facts = {"images": counts.settled, "refused": _rounded(_share(counts.refused, counts.settled))}
     if size > 1:
-        found["packs"] = counts.packs
-        found["cut"] = _rounded(_share(counts.cut, counts.packed))
-        found["lost"] = _rounded(_share(counts.lost, counts.packed))
-    return found
+        facts["packs"] = counts.packs
+        facts["cut"] = _rounded(_share(counts.cut, counts.packed))
+        facts["lost"] = _rounded(_share(counts.lost, counts.packed))
+    return facts
 
 
 def _share(count: int, of: int) -> tuple[float, float, float]:
@@ -114,50 +114,50 @@ def _rounded(values: Sequence[float]) -> list[float]:
     return [round(value, 4) for value in values]
 
 
-def lines(told: Mapping[str, Any]) -> list[str]:
+def lines(facts: Mapping[str, Any]) -> list[str]:
     """The forecast for people."""
-    said = [f"pilot: {told['images']:,} images settled in {told['requests']:,} requests"]
-    said.append(f"refused: {_percent(told['refused'])}")
-    for size, counts in told["by_size"].items():
-        words = f"  by {size}: {counts['images']:,} images"
+    said = [f"pilot: {facts['images']:,} images settled in {facts['requests']:,} requests"]
+    said.append(f"refused: {_percent(facts['refused'])}")
+    for size, counts in facts["by_size"].items():
+        line = f"  by {size}: {counts['images']:,} images"
         if size > 1:
-            words += (
+            line += (
                 f" in {counts['packs']:,} packs, cut {_percent(counts['cut'])}, "
                 f"left out {_percent(counts['lost'])}"
             )
-        said.append(words)
-    if told["agreement"]:
-        said.append(told["agreement"]["words"])
-    each = told["captions_per_request"]
+        said.append(line)
+    if facts["agreement"]:
+        said.append(facts["agreement"]["words"])
+    each = facts["captions_per_request"]
     said.append(
-        f"best: {told['images_per_request']} images a request, "
+        f"best: {facts['images_per_request']} images a request, "
         f"{each[0]:.1f} captions a request ({each[1]:.1f} to {each[2]:.1f})"
     )
-    if told["nights"]:
-        day, nights = told["captions_per_day"], told["nights"]
+    if facts["nights"]:
+        day, nights = facts["captions_per_day"], facts["nights"]
         said.append(f"captions a day: {day[0]:,} ({day[1]:,} to {day[2]:,})")
         said.append(
-            f"{told['left']:,} images left: {nights[0]:,} nights ({nights[2]:,} to {nights[1]:,})"
+            f"{facts['left']:,} images left: {nights[0]:,} nights ({nights[2]:,} to {nights[1]:,})"
         )
-    elif told["hours"] is not None:
-        said.append(f"{told['left']:,} images left: about {told['hours']:g} hours at this pace")
-    if told["cost_usd"]:
-        cost = told["cost_usd"]
+    elif facts["hours"] is not None:
+        said.append(f"{facts['left']:,} images left: about {facts['hours']:g} hours at this pace")
+    if facts["cost_usd"]:
+        cost = facts["cost_usd"]
         said.append(f"cost of the rest: ${cost[0]:.4g} (${cost[1]:.4g} to ${cost[2]:.4g})")
     return said
 
 
 def _percent(triple: Sequence[float]) -> str:
-    value, low, high = (100 * one for one in triple)
+    value, low, high = (100 * share for share in triple)
     return f"{value:.1f} % ({low:.1f} to {high:.1f})"
 
 
-def write(output: Path, told: Mapping[str, Any], sample: Sample) -> Path:
+def write(output: Path, facts: Mapping[str, Any], sample: Sample) -> Path:
     """Write `pilot.json` and `pilot.html`; returns the page."""
     from pipeline.commands.pilot_page import page
 
-    fs.write_atomic(output / "pilot.json", json.dumps(told, indent=1).encode())
-    alone = {one["key"]: one for one in sample.packing.audits}
+    fs.write_atomic(output / "pilot.json", json.dumps(facts, indent=1).encode())
+    alone = {audit["key"]: audit for audit in sample.packing.audits}
     pictures = sample.packing.pictures
     rows = [
         {
@@ -176,7 +176,7 @@ def write(output: Path, told: Mapping[str, Any], sample: Sample) -> Path:
     # Those asked both ways first, the least alike before the others.
     rows.sort(key=lambda row: (row["alike"] is None, row["alike"], row["image"]))
     final = output / "pilot.html"
-    text = page(lines(told), rows[:SHOWN], more=max(0, len(rows) - SHOWN))
+    text = page(lines(facts), rows[:SHOWN], more=max(0, len(rows) - SHOWN))
     fs.write_atomic(final, text.encode("utf-8", "replace"))
     return final
 
@@ -201,9 +201,9 @@ def records_of_run(output: Path, run_id: str) -> list[dict[str, Any]]:
     from pipeline.store.parts import part_files, read_part
 
     columns = ["key", "image", "caption", "error_code", "error", "pack_size", "cost_usd"]
-    found: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
     for folder in ("captions", "failures"):
         for part in part_files(output, folder):
             rows = read_part(part, (*columns, "run_id")).to_pylist()
-            found += [row for row in rows if row["run_id"] == run_id]
-    return found
+            records += [row for row in rows if row["run_id"] == run_id]
+    return records

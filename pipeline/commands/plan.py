@@ -46,14 +46,14 @@ class Forecast:
 def forecast(
     asked: int,
     size: int,
-    found: ServiceStatus,
+    status: ServiceStatus,
     *,
     now: float,
     concurrency: int,
     rates: Rates | None,
 ) -> Forecast:
     """How long `asked` images take in packs of `size`, at rates that were measured. Pure."""
-    quota_limits, day = found.quota_limits, found.today
+    quota_limits, day = status.quota_limits, status.today
     each = size * (rates.answered if rates else 1.0)
     requests = math.ceil(asked / (rates.each or each if rates else each))
     latency = max(0.001, rates.latency) if rates else LATENCY
@@ -90,10 +90,10 @@ def plan_command(
     if choice.is_auto(job):
         job = asyncio.run(choice.settled(job, environment))
         inputs = under(job, inputs, chosen=True)
-    found = counted(inputs)
+    counts = counted(inputs)
     service = asyncio.run(service_status(job, inputs.endpoint, environment))
-    told = facts(job, found, service, now=environment.clock.now())
-    print(json.dumps(told) if as_json else "\n".join(lines(told)))  # noqa: T201 - the result
+    figures = facts(job, counts, service, now=environment.clock.now())
+    print(json.dumps(figures) if as_json else "\n".join(lines(figures)))  # noqa: T201 - the result
     return 0
 
 
@@ -108,45 +108,45 @@ def counted(inputs: JobInputs) -> Counts:
     return counts
 
 
-def facts(job: JobConfig, found: Counts, service: ServiceStatus, *, now: float) -> dict[str, Any]:
+def facts(job: JobConfig, counts: Counts, service: ServiceStatus, *, now: float) -> dict[str, Any]:
     """The plan with stable keys."""
     model, quota_limits, day = service.service.model, service.quota_limits, service.today
     asked_for = job.packing.images_per_request
-    held = measured_of(Path(job.output.path), job.endpoint.model)
+    measured = measured_of(Path(job.output.path), job.endpoint.model)
     top = limits_for(
         asked_for if isinstance(asked_for, int) else auto.LARGEST,
         context=model.context,
         max_output=model.max_output,
         caption_tokens=cost.caption_tokens(job.endpoint.params.get("max_tokens")),
     )
-    fits = auto.room(top, held)
-    size = min(asked_for, fits) if isinstance(asked_for, int) else auto.choose(top, held)
+    fits = auto.room(top, measured)
+    size = min(asked_for, fits) if isinstance(asked_for, int) else auto.choose(top, measured)
     rates = rates_of(Path(job.output.path), job.endpoint.model, size)
     seen = forecast(
-        found.asked, size, service, now=now, concurrency=job.quota.concurrency, rates=rates
+        counts.asked, size, service, now=now, concurrency=job.quota.concurrency, rates=rates
     )
-    tokens_in = found.asked * 2 * cost.TOKENS_PER_TILE + seen.requests * cost.text_tokens(
+    tokens_in = counts.asked * 2 * cost.TOKENS_PER_TILE + seen.requests * cost.text_tokens(
         job.prompt.text
     )
-    tokens_out = found.asked * cost.CAPTION_TOKENS // 2
+    tokens_out = counts.asked * cost.CAPTION_TOKENS // 2
     if rates is not None and rates.prompt_tokens and rates.completion_tokens:
-        tokens_in = int(found.asked * rates.prompt_tokens)
-        tokens_out = int(found.asked * rates.completion_tokens)
+        tokens_in = int(counts.asked * rates.prompt_tokens)
+        tokens_out = int(counts.asked * rates.completion_tokens)
     prices = model.prices or {}
     money = (
         tokens_in * prices.get("prompt", 0)
         + tokens_out * prices.get("completion", 0)
-        + found.asked * prices.get("image", 0)
+        + counts.asked * prices.get("image", 0)
         + seen.requests * prices.get("request", 0)
     )
     return {
         "job": job.name,
         "model": job.endpoint.model,
-        "rows": found.rows,
-        "images": found.images,
-        "captioned": found.captioned,
-        "failed": sum(found.failed.values()),
-        "to_ask": found.asked,
+        "rows": counts.rows,
+        "images": counts.images,
+        "captioned": counts.captioned,
+        "failed": sum(counts.failed.values()),
+        "to_ask": counts.asked,
         "images_per_request": size,
         "measured": None
         if rates is None
@@ -169,12 +169,12 @@ def facts(job: JobConfig, found: Counts, service: ServiceStatus, *, now: float) 
         "binding_limit": seen.binding,
         "requests_per_day": seen.daily,
         "captions_per_day": {
-            f"{one.refused:g}": one.captions_per_day
-            for one in auto.forecasts(
+            f"{expected.refused:g}": expected.captions_per_day
+            for expected in auto.forecasts(
                 size if isinstance(asked_for, int) else None,
                 requests_per_day=seen.daily,
                 limits=top,
-                measured=held,
+                measured=measured,
             )
         },
         "nights": seen.nights,
@@ -184,36 +184,38 @@ def facts(job: JobConfig, found: Counts, service: ServiceStatus, *, now: float) 
     }
 
 
-def lines(told: dict[str, Any]) -> list[str]:
+def lines(figures: dict[str, Any]) -> list[str]:
     """The plan for people."""
-    limits, day = told["limits"], told["today"]
+    limits, day = figures["limits"], figures["today"]
     names = ("requests_per_minute", "requests_per_day", "tokens_per_minute")
-    words = [
+    text = [
         f"{name.replace('_', ' ')}: {limits[name]:g}"
         + (f" ({limits['sources'][name]})" if name in limits["sources"] else "")
         for name in names
         if limits[name] is not None
     ]
-    money = "not told by this service" if told["cost_usd"] is None else f"${told['cost_usd']:.4g}"
+    money = (
+        "not told by this service" if figures["cost_usd"] is None else f"${figures['cost_usd']:.4g}"
+    )
     said = [
         (
-            f"{told['job']}: {told['images']:,} images in {told['rows']:,} rows; "
-            f"{told['captioned']:,} captioned, {told['failed']:,} failed, {told['to_ask']:,} to ask"
+            f"{figures['job']}: {figures['images']:,} images in {figures['rows']:,} rows; "
+            f"{figures['captioned']:,} captioned, {figures['failed']:,} failed, {figures['to_ask']:,} to ask"
         ),
         (
-            f"{told['requests']:,} requests of {told['images_per_request']} images; about "
-            f"{told['tokens']['prompt'] + told['tokens']['completion']:,} tokens; cost {money}"
+            f"{figures['requests']:,} requests of {figures['images_per_request']} images; about "
+            f"{figures['tokens']['prompt'] + figures['tokens']['completion']:,} tokens; cost {money}"
         ),
-        "limits: " + ("; ".join(words) or "none known"),
+        "limits: " + ("; ".join(text) or "none known"),
     ]
     if day is not None and day["left"] is not None:
         said.append(f"today: {day['used']} used, {day['left']} left, new at {day['resets_at']}")
     rates = ", ".join(
         f"{count:,} at {float(share) * 100:g} % refused"
-        for share, count in told["captions_per_day"].items()
+        for share, count in figures["captions_per_day"].items()
     )
-    said.append(f"captions a day: {rates} (bound by {told['binding_limit'].replace('_', ' ')})")
-    if rates := told["measured"]:
+    said.append(f"captions a day: {rates} (bound by {figures['binding_limit'].replace('_', ' ')})")
+    if rates := figures["measured"]:
         said.append(
             f"measured over {rates['requests']:,} requests: {rates['latency_seconds']:g} s an answer, "
             f"{rates['answered'] * 100:.1f} % of the images asked were answered"
@@ -222,9 +224,9 @@ def lines(told: dict[str, Any]) -> list[str]:
         said.append(
             f"nothing was measured yet: reckoned with {LATENCY:g} s an answer, all answered"
         )
-    if told["to_ask"]:
-        plural = "s" * (told["nights"] != 1)
-        said.append(f"{told['nights']:,} night{plural}, until about {told['ends_at']}")
+    if figures["to_ask"]:
+        plural = "s" * (figures["nights"] != 1)
+        said.append(f"{figures['nights']:,} night{plural}, until about {figures['ends_at']}")
     else:
         said.append("nothing left to ask")
     return said

@@ -94,17 +94,17 @@ def _asked(name: str, act: Callable[[], T]) -> T:
         return act()
     except HfHubHTTPError as error:
         status = error.response.status_code
-        words = " ".join(str(error.server_message or error).split())[:300]
+        message = " ".join(str(error.server_message or error).split())[:300]
         if status in (401, 403):
             raise KeyTrouble(
-                f"push {name}: the hub refuses (HTTP {status}: {words}); {_REMEDY}"
+                f"push {name}: the hub refuses (HTTP {status}: {message}); {_REMEDY}"
             ) from None
         raise ServiceError(
-            f"push {name}: the hub answers HTTP {status}: {words}; push again"
+            f"push {name}: the hub answers HTTP {status}: {message}; push again"
         ) from None
     except (OSError, RuntimeError) as error:
-        words = " ".join(str(error).split())[:300]
-        raise ServiceError(f"push {name}: {words}; push again to go on") from None
+        message = " ".join(str(error).split())[:300]
+        raise ServiceError(f"push {name}: {message}; push again to go on") from None
     except Exception as error:
         # Releases of huggingface_hub speak through requests, httpx and httpx2.
         if type(error).__module__.startswith(("httpx", "requests")):

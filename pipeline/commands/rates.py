@@ -80,6 +80,6 @@ def _filled(book: pa.Table, size: int) -> float | None:
 
 def _each(good: pa.Table, name: str) -> float | None:
     """Tokens an image, over the answers that tell."""
-    told = good.filter(pc.is_valid(good[name]))
-    images = pc.sum(told["images"]).as_py()
-    return pc.sum(told[name]).as_py() / images if images else None
+    known = good.filter(pc.is_valid(good[name]))
+    images = pc.sum(known["images"]).as_py()
+    return pc.sum(known[name]).as_py() / images if images else None

@@ -29,18 +29,18 @@ def with_rejected(options: RunOptions, output: Path) -> RunOptions:
 def rejected_keys(output: Path) -> list[str]:
     """Keys whose caption, as it is now, somebody has rejected."""
     decisions = {
-        key: one
-        for key, one in read_decisions(output).items()
-        if one.decision == "reject" and _KEY.fullmatch(key)
+        key: decision
+        for key, decision in read_decisions(output).items()
+        if decision.decision == "reject" and _KEY.fullmatch(key)
     }
     if not decisions:
         return []
     wanted, keys = pa.array(sorted(decisions), pa.string()), []
     for batch in record_batches(output, ("key", "finished_at", "status")):
         mask = pc.and_(pc.is_in(batch["key"], value_set=wanted), pc.equal(batch["status"], "ok"))
-        some = batch.filter(mask)
-        times = some["finished_at"].cast(pa.int64()).to_pylist()
-        for key, time in zip(some["key"].to_pylist(), times, strict=True):
+        rows = batch.filter(mask)
+        times = rows["finished_at"].cast(pa.int64()).to_pylist()
+        for key, time in zip(rows["key"].to_pylist(), times, strict=True):
             if decisions[key].holds(time):
                 keys.append(key)
     return keys

@@ -91,8 +91,8 @@ def rewrite_dataset(job: JobConfig) -> None:
     except Held:
         return
     except (PipelineError, OSError) as error:
-        words = f"dataset.parquet is as it was, the next run writes it ({error})"
-        print(f"caption-pipeline: {one_line(words)}", file=sys.stderr)  # noqa: T201
+        message = f"dataset.parquet is as it was, the next run writes it ({error})"
+        print(f"caption-pipeline: {one_line(message)}", file=sys.stderr)  # noqa: T201
 
 
 def output_of(job: JobConfig) -> Path:
@@ -214,7 +214,10 @@ def sampled(output: Path, last: Mapping[str, Decision]) -> list[dict[str, Any]]:
         decided.add(table.filter(known))
         undecided.add(table.filter(pc.invert(known)))
     rows = [
-        row for one in (decided, undecided) if (table := one.table()) for row in table.to_pylist()
+        row
+        for sample in (decided, undecided)
+        if (table := sample.table())
+        for row in table.to_pylist()
     ]
     return sorted(rows, key=lambda row: str(row["key"]))
 
@@ -222,13 +225,13 @@ def sampled(output: Path, last: Mapping[str, Decision]) -> list[dict[str, Any]]:
 def item_of(row: Mapping[str, Any], last: Mapping[str, Decision]) -> dict[str, Any]:
     """A caption as the page gets it."""
     caption, review = apply(last, row)
-    one = last.get(row["key"])
+    decision = last.get(row["key"])
     return {
         "key": row["key"],
         "image": one_line(row["image"] or "", 200),
         "caption": caption or "",
         "flags": [one_line(flag, 60) for flag in row["flags"] or () if flag not in PREPARED],
         "review": review or "",
-        "by": one_line(one.by, LONGEST_NAME) if one is not None and review else "",
-        "seen": 0 if one is None else one.at,
+        "by": one_line(decision.by, LONGEST_NAME) if decision is not None and review else "",
+        "seen": 0 if decision is None else decision.at,
     }

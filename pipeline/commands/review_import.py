@@ -38,7 +38,7 @@ def import_command(job: JobConfig, file: Path, name: str | None) -> int:
     finally:
         reviews.close()
         follow(job)
-    counts = {verb: sum(one.decision == verb for one in decisions) for verb in VERBS}
+    counts = {verb: sum(decision.decision == verb for decision in decisions) for verb in VERBS}
     said = (
         ", ".join(f"{count:,} {verb}" for verb, count in counts.items() if count) or "nothing new"
     )
@@ -123,10 +123,10 @@ def read_file(file: Path, prefix: str = "") -> Iterator[dict[str, Any]]:
 
 def _column(name: str, names: list[str]) -> str | None:
     """The record's column: where the manifest has one of the same name, the last `…_new`."""
-    found, number = (name if name in names else None), 1
+    column, number = (name if name in names else None), 1
     while (newer := f"{name}_new{number if number > 1 else ''}") in names:
-        found, number = newer, number + 1
-    return found
+        column, number = newer, number + 1
+    return column
 
 
 def _records(output: Path, keys: set[str]) -> Iterator[Mapping[str, Any]]:

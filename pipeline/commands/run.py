@@ -142,12 +142,12 @@ async def run(
                 job = await choice.pin(job, environment, yes=options.yes)
                 inputs = under(job, inputs, chosen=True)
             selection = await _select(job, inputs, checkpoint, options, environment)
-            found = selection.counts
-            counters.rows, counters.images = found.rows, found.images
-            counters.captioned, counters.failed = found.captioned, dict(found.failed)
+            counts = selection.counts
+            counters.rows, counters.images = counts.rows, counts.images
+            counters.captioned, counters.failed = counts.captioned, dict(counts.failed)
             try:
-                if found.asked and await selection.begin():
-                    _log.info("%s", outcome.opening(job, found, inputs.manifest.image))
+                if counts.asked and await selection.begin():
+                    _log.info("%s", outcome.opening(job, counts, inputs.manifest.image))
                     doors = open_run(
                         job,
                         inputs,
@@ -161,12 +161,12 @@ async def run(
                     )
                     worked = await _work(doors, inputs, hurry, report.signals)
                     reason = worked.reason
-                elif not found.exact:
-                    counters.correct(found, selection.seen)
-                    found = selection.seen
-                    _log.info("%s", outcome.opening(job, found, inputs.manifest.image))
+                elif not counts.exact:
+                    counters.correct(counts, selection.seen)
+                    counts = selection.seen
+                    _log.info("%s", outcome.opening(job, counts, inputs.manifest.image))
                 else:
-                    _log.info("%s", outcome.opening(job, found, inputs.manifest.image))
+                    _log.info("%s", outcome.opening(job, counts, inputs.manifest.image))
             except (PipelineError, OSError, ExceptionGroup) as error:
                 reason = stop_reason_of(error, inputs.output)
                 report.cause = error
@@ -175,7 +175,7 @@ async def run(
             finally:
                 await selection.close()
                 await checkpoint.finish()
-            if not found.exact:
+            if not counts.exact:
                 await _count_exactly(inputs, checkpoint, selection, counters, reason)
             report.signals.finishing()
             checkpoint.settled_all()
@@ -186,14 +186,14 @@ async def run(
                 and (counters.rows <= DATASET_ROWS or not counters.left)
             ):
                 try:
-                    await _dataset(inputs, bool(found.asked), job.output.prefix)
+                    await _dataset(inputs, bool(counts.asked), job.output.prefix)
                     report.dataset = f"{job.output.shown}/dataset.parquet"
                     column = record_names(inputs.manifest.arrow(), job.output.prefix)["caption"]
                 except (ManifestError, OSError) as error:
                     reason = reason or stop_reason_of(error, inputs.output)
                 await checkpoint.finish()
             part_only = any(
-                one is not None for one in (options.limit, options.pilot, options.shard)
+                option is not None for option in (options.limit, options.pilot, options.shard)
             )
             if reason is None and not counters.left:
                 await _note_finished(inputs, checkpoint, counters)
@@ -214,8 +214,8 @@ async def run(
                     daily=quota.get("limit"),
                     seconds=report.seconds,
                 )
-                summary["pilot"] = told = pilot.expect(sample)
-                page = await asyncio.to_thread(pilot.write, inputs.output, told, sample)
+                summary["pilot"] = expected = pilot.expect(sample)
+                page = await asyncio.to_thread(pilot.write, inputs.output, expected, sample)
                 _log.info("pilot: pictures and captions side by side: %s", page)
             await asyncio.to_thread(report.append, summary)
             await asyncio.to_thread(append_job, state_folder(environment.environ), summary)
@@ -233,7 +233,7 @@ async def run(
                     counters,
                     reason,
                     dataset=report.dataset and f"{report.dataset}: captions are in column {column}",
-                    asked=found.asked,
+                    asked=counts.asked,
                     quota=quota,
                     each=each,
                 ),

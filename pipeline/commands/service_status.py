@@ -70,7 +70,7 @@ def spent_today(
 
     state = state_folder(environ)
     rename_account(state, former=endpoint.former_account, account=endpoint.account)
-    found = today(
+    day = today(
         state,
         job.quota,
         limits,
@@ -79,7 +79,7 @@ def spent_today(
         output=str(Path(job.output.path).absolute()),
         now=clock.now(),
     )
-    told = limits.used_today
-    if told is None or told <= found.used or found.left is None:
-        return found
-    return replace(found, used=told, left=max(0, found.left - (told - found.used)))
+    used = limits.used_today
+    if used is None or used <= day.used or day.left is None:
+        return day
+    return replace(day, used=used, left=max(0, day.left - (used - day.used)))

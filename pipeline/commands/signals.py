@@ -82,8 +82,8 @@ class StopSignals:
         again = self.reason is not None
         if not again:
             name = signal.Signals(number).name
-            words = f"stopped by {name}, answers under way were waited for; run again to go on"
-            self.reason = StopReason(exit=_EXITS[signal.Signals(number)], message=words)
+            message = f"stopped by {name}, answers under way were waited for; run again to go on"
+            self.reason = StopReason(exit=_EXITS[signal.Signals(number)], message=message)
         elif not self._forced:
             self._forced = True
             end = threading.Timer(GRACE, self._end_now)

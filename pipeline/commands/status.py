@@ -83,21 +83,21 @@ def pace(live: Mapping[str, Any] | None, last: Mapping[str, Any] | None) -> dict
 
 def pace_words(facts: Mapping[str, Any]) -> list[str]:
     """The lines about the quota and the time it takes; none where there is nothing to tell."""
-    quota, found = facts["quota"], []
+    quota, parts = facts["quota"], []
     if quota["limit"]:
         new = f", new at {utc(at)}" if (at := quota["resets_at"]) is not None else ""
         used = f"{quota['used']:,} of {quota['limit']:,} requests"
         left = f"{quota['left']:,} left" if quota["left"] is not None else ""
-        found.append(", ".join(filter(None, [f"quota: {used} used that day", left])) + new)
+        parts.append(", ".join(filter(None, [f"quota: {used} used that day", left])) + new)
     if (nights := facts["eta_nights"]) is not None:
-        found.append(f"about {nights:,} more night{'s' * (nights != 1)}")
+        parts.append(f"about {nights:,} more night{'s' * (nights != 1)}")
     elif (minutes := facts["eta_minutes"]) is not None:
-        found.append(f"about {minutes:,} minutes to go")
+        parts.append(f"about {minutes:,} minutes to go")
     if (live := facts["live"]) and (until := live["quota"].get("paused_until")):
-        found.append(f"paused until {utc(until)}: the service asks to wait")
+        parts.append(f"paused until {utc(until)}: the service asks to wait")
     if live and live["quota"].get("weather") == "closed":
-        found.append("weather closed: nothing succeeds at the service; probing until it does")
-    return found
+        parts.append("weather closed: nothing succeeds at the service; probing until it does")
+    return parts
 
 
 def crash_words(live: dict[str, Any]) -> list[str]:
@@ -133,34 +133,34 @@ def lines(facts: dict[str, Any]) -> list[str]:
         f"{facts['job']}: {facts['captions']:,} captions, {facts['failures']:,} failures, "
         f"{facts['requests']:,} requests in {facts['output']}"
     )
-    found = [first, f"model: {facts['model']}"]
+    texts = [first, f"model: {facts['model']}"]
     if facts["unpublished"]:
-        found.append(f"{facts['unpublished']:,} answers in the journal, not yet in a part")
+        texts.append(f"{facts['unpublished']:,} answers in the journal, not yet in a part")
     live = facts["live"]
     if facts["running"]:
-        found.append(f"running: {facts['running']}")
+        texts.append(f"running: {facts['running']}")
         if live:
-            found.append(
+            texts.append(
                 f"  {live['settled_this_run']:,} of {live['to_settle']:,} settled, {facts['per_minute']:,.0f} a minute, "
                 f"{live['requests']:,} requests, {live['refused']:,} refused"
             )
-            found += [f"  {words}" for words in pace_words(facts)]
+            texts += [f"  {text}" for text in pace_words(facts)]
     elif facts["crashed"]:
-        found += crash_words(facts["cut_off"])
+        texts += crash_words(facts["cut_off"])
     elif last := facts["last_run"]:
-        found.append(
+        texts.append(
             f"last run {last['run_id']}: exit {last['exit_code']}, {last['captioned']:,} of "
             f"{last['images']:,} captioned, {last['left']:,} left"
             + (f"; {last['reason']}" if last["reason"] else "")
         )
         if last["resume_after"]:
-            found.append(f"resume after {last['resume_after']}")
-        found += pace_words(facts)
+            texts.append(f"resume after {last['resume_after']}")
+        texts += pace_words(facts)
     else:
-        found.append("no run has ended here yet")
+        texts.append("no run has ended here yet")
     for code, count in sorted(facts["by_code"].items(), key=lambda one: -one[1]):
         again = "only with --retry" if CODES.get(code, True) else "asked again by the next run"
-        found.append(f"  {code}: {count:,} ({again}), e.g. {facts['last_errors'].get(code, '')}")
+        texts.append(f"  {code}: {count:,} ({again}), e.g. {facts['last_errors'].get(code, '')}")
     if facts["audit"]:
-        found.append(facts["audit"])
-    return found
+        texts.append(facts["audit"])
+    return texts

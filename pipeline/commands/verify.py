@@ -39,16 +39,16 @@ def verify_command(
         findings += check_shared(output, store)
     findings += check_keys(job, output)
     if as_json:
-        found = [{"path": f.path, "problem": f.words, "mendable": f.mendable} for f in findings]
-        print(json.dumps({"ok": not findings, "findings": found, "repaired": done}))  # noqa: T201
+        problems = [{"path": f.path, "problem": f.words, "mendable": f.mendable} for f in findings]
+        print(json.dumps({"ok": not findings, "findings": problems, "repaired": done}))  # noqa: T201
     else:
-        for words in done:
-            print(words)  # noqa: T201
+        for text in done:
+            print(text)  # noqa: T201
         for finding in findings:
             hint = " (--repair mends this)" if finding.mendable else ""
             print(f"{finding.path}: {finding.words}{hint}")  # noqa: T201
-        words = f"{len(findings)} problems" if findings else "all promises hold"
-        print(f"{job.output.shown}: {words}")  # noqa: T201
+        text = f"{len(findings)} problems" if findings else "all promises hold"
+        print(f"{job.output.shown}: {text}")  # noqa: T201
     return int(Exit.OUTPUT) if findings else 0
 
 

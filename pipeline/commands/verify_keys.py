@@ -48,11 +48,11 @@ def check_keys(job: JobConfig, output: Path) -> list[Finding]:
     wrong = [record["key"] for record in _wrong(output, sample, root)]
     if not wrong:
         return []
-    words = (
+    message = (
         f"{len(wrong):,} records of {len(sample):,} keys looked at belong to another image than their "
         f"key (e.g. {wrong[0]}): ask them again with --redo \"key = '{wrong[0]}'\""
     )
-    return [Finding(path=str(output), words=words)]
+    return [Finding(path=str(output), words=message)]
 
 
 def _wrong(output: Path, sample: dict[str, Row], root: Path | None) -> Iterator[dict[str, Any]]:

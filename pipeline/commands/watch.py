@@ -61,8 +61,8 @@ def serve_command(
         async with serve(site, host=host, port=port) as url:
             print(url, flush=True)  # noqa: T201 - the command's result
             if not is_loopback(host):
-                words = f"--host {host}: everybody who reaches this machine can see the page"
-                print(f"caption-pipeline: warning: {words}", file=sys.stderr)  # noqa: T201
+                warning = f"--host {host}: everybody who reaches this machine can see the page"
+                print(f"caption-pipeline: warning: {warning}", file=sys.stderr)  # noqa: T201
             often = asyncio.create_task(_each_minute(each_minute))
             try:
                 return await until_signal()
@@ -190,11 +190,11 @@ class Watcher:
             except OutputError:
                 return answer({"after": after, "cards": "", "headline": ""})  # just being replaced
             end = self._gone + len(self._cards)
-            some = self._cards[max(0, after - self._gone) :][-KEPT:]
+            cards = self._cards[max(0, after - self._gone) :][-KEPT:]
             return answer(
                 {
                     "after": end,
-                    "cards": render_cards(some[::-1]),
+                    "cards": render_cards(cards[::-1]),
                     "headline": render_headline(headline),
                 }
             )

@@ -49,14 +49,16 @@ MAX_ENV = 1_000_000
 
 def expand(document: Document, environ: Mapping[str, str]) -> dict[str, Any]:
     """The document's values with their variables filled in."""
-    return {key: _expanded(document, one, environ, (key,)) for key, one in document.values.items()}
+    return {
+        key: _expanded(document, entry, environ, (key,)) for key, entry in document.values.items()
+    }
 
 
 def _expanded(document: Document, value: Any, environ: Mapping[str, str], place: Place) -> Any:
     if isinstance(value, dict):
-        return {k: _expanded(document, one, environ, (*place, k)) for k, one in value.items()}
+        return {k: _expanded(document, entry, environ, (*place, k)) for k, entry in value.items()}
     if isinstance(value, list):
-        return [_expanded(document, one, environ, (*place, n)) for n, one in enumerate(value)]
+        return [_expanded(document, entry, environ, (*place, n)) for n, entry in enumerate(value)]
     if not isinstance(value, str) or "${" not in value:
         return value
     try:
@@ -71,8 +73,8 @@ def _expanded(document: Document, value: Any, environ: Mapping[str, str], place:
 def is_secret(name: str) -> bool:
     """Does a variable's name say that it holds a secret? `DB_PASSWORD` and `apiKey` do, `MONKEY`
     and `MAX_TOKENS` do not."""
-    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
-    return not _SECRET_WORDS.isdisjoint(word.upper() for word in words)
+    parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
+    return not _SECRET_WORDS.isdisjoint(word.upper() for word in parts)
 
 
 def _filled(text: str, environ: Mapping[str, str], *, secrets: bool) -> str:
@@ -91,20 +93,20 @@ def _filled(text: str, environ: Mapping[str, str], *, secrets: bool) -> str:
                 f"{name} is the name of a secret, which would go out in requests, records or "
                 "messages; a key is named in endpoint.api_key_env"
             )
-        held = environ.get(name)
-        if not held and default is not None:
+        setting = environ.get(name)
+        if not setting and default is not None:
             return str(default)
-        if held is None:
+        if setting is None:
             raise ValueError(
                 f"the environment has no {name}; set it, or write ${{{name}:-default}}"
             )
-        if looks_like_key(held):
+        if looks_like_key(setting):
             raise ValueError(
                 f"{name} holds a secret, and a key goes only into the request's header; name the "
                 "variable in endpoint.api_key_env"
             )
         try:
-            return fit(held)
+            return fit(setting)
         except ValueError as error:
             raise ValueError(f"in the value of {name}, {error}") from None
 
@@ -131,7 +133,7 @@ def read_env_file(path: Path) -> dict[str, str]:
         raise JobError(f"{path}: cannot be read ({error.strerror}); mend or remove it") from None
     except UnicodeDecodeError:
         raise JobError(f"{path}: not UTF-8 text; save it as UTF-8") from None
-    return dict(found for line in text.splitlines() if (found := _pair(line)) is not None)
+    return dict(pair for line in text.splitlines() if (pair := _pair(line)) is not None)
 
 
 _PAIR = re.compile(

@@ -130,17 +130,17 @@ def _override(document: Document, root: Schema, override: str) -> None:
         value, marks = _typed(kinds(root, node_at(root, place) or {}), text)
     except ValueError as error:
         raise UsageError(f"--set {key}: {error}") from None
-    held = document.values
+    section = document.values
     for depth, name in enumerate(place[:-1], 1):
-        inner = held.setdefault(str(name), {})
+        inner = section.setdefault(str(name), {})
         if not isinstance(inner, dict):
             raise UsageError(f"--set {key}: {'.'.join(map(str, place[:depth]))} is no section")
-        held = inner
+        section = inner
         document.marks.setdefault(place[:depth], Mark(None))
-    held[str(place[-1])] = value
-    for one in [one for one in document.marks if one[: len(place)] == place]:
-        del document.marks[one]
-    document.marks.update({(*place, *one): mark for one, mark in marks.items()})
+    section[str(place[-1])] = value
+    for position in [position for position in document.marks if position[: len(place)] == place]:
+        del document.marks[position]
+    document.marks.update({(*place, *position): mark for position, mark in marks.items()})
 
 
 _JSON: dict[type, str] = {
@@ -185,11 +185,11 @@ def _available(document: Document, job: JobConfig) -> None:
 
 
 def _value_and_default(job: JobConfig, place: tuple[str, ...]) -> tuple[Any, Any]:
-    held: Any = job
+    section: Any = job
     for name in place[:-1]:
-        held = getattr(held, name)
-    field = type(held).model_fields[place[-1]]
-    return getattr(held, place[-1]), field.get_default(call_default_factory=True)
+        section = getattr(section, name)
+    field = type(section).model_fields[place[-1]]
+    return getattr(section, place[-1]), field.get_default(call_default_factory=True)
 
 
 __all__ = ["NOT_YET", "JobConfig", "environment", "load_job", "read_and_check", "schema"]

@@ -42,26 +42,26 @@ def _without_ref(node: Schema) -> Schema:
 
 
 def _inner(root: Schema, node: Schema, name: str | int) -> Schema | None:
-    for one in branches(root, node):
-        if isinstance(name, int) and "items" in one:
-            return _resolved(root, one["items"])
-        if isinstance(name, str) and name in one.get("properties", {}):
-            return _resolved(root, one["properties"][name])
-        if isinstance(name, str) and one.get("additionalProperties"):
-            free = one["additionalProperties"]
+    for branch in branches(root, node):
+        if isinstance(name, int) and "items" in branch:
+            return _resolved(root, branch["items"])
+        if isinstance(name, str) and name in branch.get("properties", {}):
+            return _resolved(root, branch["properties"][name])
+        if isinstance(name, str) and branch.get("additionalProperties"):
+            free = branch["additionalProperties"]
             return _resolved(root, free) if isinstance(free, dict) else {}
     return None
 
 
 def branches(root: Schema, node: Schema) -> list[Schema]:
     """The alternatives of a schema: itself when there is just one."""
-    return [_resolved(root, one) for one in node.get("anyOf", [node])]
+    return [_resolved(root, branch) for branch in node.get("anyOf", [node])]
 
 
 def kinds(root: Schema, node: Schema) -> set[str]:
     """The JSON types that a place accepts; empty: any."""
-    found = {_kind(one) for one in branches(root, node)}
-    return set() if "" in found else found
+    names = {_kind(branch) for branch in branches(root, node)}
+    return set() if "" in names else names
 
 
 def _kind(node: Schema) -> str:
@@ -72,22 +72,22 @@ def _kind(node: Schema) -> str:
 
 def wanted(root: Schema, node: Schema) -> str:
     """What to write: `an integer from 1 to 4096`, `auto, url or inline`, `a number above 0 or null`."""
-    words = [_words(one) for one in branches(root, node)]
+    choices = [_words(branch) for branch in branches(root, node)]
     if "examples" in node:
-        nothing = ["null"] if "null" in words else []
+        nothing = ["null"] if "null" in choices else []
         return f"something like {_either([*map(str, node['examples']), *nothing])}"
-    return _either(words)
+    return _either(choices)
 
 
-def _either(words: Sequence[str]) -> str:
-    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+def _either(choices: Sequence[str]) -> str:
+    return " or ".join([", ".join(choices[:-1]), choices[-1]] if len(choices) > 1 else choices)
 
 
 def _words(node: Schema) -> str:
     """The words of one alternative."""
     kind = _kind(node)
     if "const" in node or "enum" in node:
-        return _either([str(one) for one in node.get("enum", [node.get("const")])])
+        return _either([str(value) for value in node.get("enum", [node.get("const")])])
     if kind in ("integer", "number"):
         return ("an integer" if kind == "integer" else "a number") + _range(node)
     if kind == "string":
@@ -111,7 +111,7 @@ def _range(node: Schema) -> str:
     return f" of at least {low:g}" if high is None else f" from {low:g} to {high:g}"
 
 
-def found(value: Any, mark: Mark) -> str:
+def shown(value: Any, mark: Mark) -> str:
     """What stands there, as it was written: `the text 'many'`, `no, which YAML reads as false`."""
     text = mark.text
     if text is None:
@@ -129,14 +129,14 @@ def found(value: Any, mark: Mark) -> str:
 
 def refusal(document: Document, root: Schema, error: ValidationError) -> PipelineError:
     """The first thing that is wrong, in the order of the file, as one line."""
-    told = [
-        (_place(document, one["loc"], one["type"]), one)
-        for one in error.errors(include_url=False, include_context=False)
+    lines = [
+        (_place(document, problem["loc"], problem["type"]), problem)
+        for problem in error.errors(include_url=False, include_context=False)
     ]
-    place, first = min(told, key=lambda one: document.mark(one[0]).line or 0)
-    words = _one(document, root, place, first)
-    more = len({one for one, _ in told}) - 1
-    return document.error(place, words + (f" (errors in all: {more + 1})" if more else ""))
+    place, first = min(lines, key=lambda problem: document.mark(problem[0]).line or 0)
+    message = _one(document, root, place, first)
+    more = len({problem for problem, _ in lines}) - 1
+    return document.error(place, message + (f" (errors in all: {more + 1})" if more else ""))
 
 
 def _place(document: Document, loc: tuple[str | int, ...], kind: str) -> Place:
@@ -145,10 +145,10 @@ def _place(document: Document, loc: tuple[str | int, ...], kind: str) -> Place:
     place: Place = ()
     for name in loc:
         if isinstance(value, dict):
-            held = name in value
+            present = name in value
         else:
-            held = isinstance(value, list) and isinstance(name, int) and name < len(value)
-        if not held:
+            present = isinstance(value, list) and isinstance(name, int) and name < len(value)
+        if not present:
             return (*place, name) if kind == "missing" and name == loc[-1] else place
         value = value[name]
         place = (*place, name)
@@ -168,20 +168,20 @@ def _one(document: Document, root: Schema, place: Place, error: ErrorDetails) ->
     own = error["msg"].removeprefix("Value error, ") if kind == "value_error" else ""
     if own and isinstance(value, dict | list):
         return own
-    words = f"found {found(value, mark)}; {own or 'write ' + wanted(root, node)}"
+    message = f"found {shown(value, mark)}; {own or 'write ' + wanted(root, node)}"
     if "examples" in node and kind.startswith(("greater_than", "less_than")):
-        return f"{words}: {error['msg'].removeprefix('Input should be ')}"
-    return words + _hint(branches(root, node), value, mark)
+        return f"{message}: {error['msg'].removeprefix('Input should be ')}"
+    return message + _hint(branches(root, node), value, mark)
 
 
 def unknown(root: Schema, place: Place) -> str:
     """`unknown key, did you mean max_side?`, or where such a key lives, or the keys there are."""
     name = str(place[-1])
     holder = node_at(root, place[:-1]) or {}
-    known = [key for one in branches(root, holder) for key in one.get("properties", {})]
+    known = [key for branch in branches(root, holder) for key in branch.get("properties", {})]
     if near := difflib.get_close_matches(name, known, 1):
         return f"unknown key, did you mean {near[0]}?"
-    elsewhere = [one for one in places(root) if one[-1] == name]
+    elsewhere = [branch for branch in places(root) if branch[-1] == name]
     if elsewhere:
         return f"unknown key here, did you mean {dotted(elsewhere[0])}?"
     return f"unknown key; there are {', '.join(known)}"
@@ -190,12 +190,12 @@ def unknown(root: Schema, place: Place) -> str:
 def places(root: Schema, place: Place = ()) -> list[tuple[str, ...]]:
     """Every key of the schema, sections and their keys alike."""
     node = node_at(root, place) or {}
-    held = []
+    result = []
     for name, inner in node.get("properties", {}).items():
-        held.append((*place, name))
+        result.append((*place, name))
         if _resolved(root, inner).get("properties"):
-            held += places(root, (*place, name))
-    return held
+            result += places(root, (*place, name))
+    return result
 
 
 def _value(value: Any, place: Place) -> Any:
@@ -206,12 +206,12 @@ def _value(value: Any, place: Place) -> Any:
 
 def _hint(nodes: Sequence[Schema], value: Any, mark: Mark) -> str:
     """What people who wrote this most likely meant."""
-    text, numeric = mark.text or "", {"integer", "number"} & {_kind(one) for one in nodes}
+    text, numeric = mark.text or "", {"integer", "number"} & {_kind(node) for node in nodes}
     if isinstance(value, str) and numeric:
         if "${" in text:
             return "; ${…} gives text: use --set for a number"
         return _meant(text, quoted=mark.quoted)
-    free = any(one.get("type") == "string" and not {"const", "enum"} & set(one) for one in nodes)
+    free = any(node.get("type") == "string" and not {"const", "enum"} & set(node) for node in nodes)
     if free and not numeric and isinstance(value, bool | int | float):
         return f": '{text[:_LONGEST]}' in quotes is text"
     return ""

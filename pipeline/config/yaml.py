@@ -55,15 +55,17 @@ class Document:
 
     def mark(self, place: Place) -> Mark:
         """The mark of a place, or of what holds it."""
-        held = (self.marks[place[:n]] for n in range(len(place), -1, -1) if place[:n] in self.marks)
-        return next(held, Mark(1))
+        marks = (
+            self.marks[place[:n]] for n in range(len(place), -1, -1) if place[:n] in self.marks
+        )
+        return next(marks, Mark(1))
 
-    def error(self, place: Place, words: str) -> PipelineError:
+    def error(self, place: Place, message: str) -> PipelineError:
         """One line: `configs/job.yaml:12: images.max_side: …`, or `--set images.max_side: …`."""
         line, key = self.mark(place).line, dotted(place)
         if line is None:
-            return UsageError(f"--set {key}: {words}")
-        return JobError(f"{self.path}:{line}: {key + ': ' if key else ''}{words}")
+            return UsageError(f"--set {key}: {message}")
+        return JobError(f"{self.path}:{line}: {key + ': ' if key else ''}{message}")
 
     def where(self, key: str) -> str:
         """`configs/job.yaml:12: ` for a key that stands in the file, `--set ` for one of `--set`."""
@@ -75,15 +77,15 @@ class Document:
 
 def dotted(place: Place) -> str:
     """`images.max_side`."""
-    return ".".join(one_line(str(one), 80) for one in place)
+    return ".".join(one_line(str(part), 80) for part in place)
 
 
 class _Refused(Exception):
     """Something at a line that a job file must not hold."""
 
-    def __init__(self, line: int, words: str, place: Place = ()) -> None:
-        super().__init__(words)
-        self.line, self.words, self.place = line, words, place
+    def __init__(self, line: int, message: str, place: Place = ()) -> None:
+        super().__init__(message)
+        self.line, self.words, self.place = line, message, place
 
 
 class _Loader(yaml.SafeLoader):
@@ -115,8 +117,8 @@ def read_job(path: Path) -> Document:
     except FileNotFoundError:
         raise JobError(f"{path}: no such job file; `init {path}` writes one") from None
     except (OSError, ValueError) as error:
-        words = getattr(error, "strerror", None) or "not a file name"
-        raise JobError(f"{path}: cannot be read ({words})") from None
+        reason = getattr(error, "strerror", None) or "not a file name"
+        raise JobError(f"{path}: cannot be read ({reason})") from None
     if len(data) > MAX_BYTES:
         raise JobError(f"{path}: larger than 1 MB; this is not a job file")
     try:
@@ -180,8 +182,8 @@ _PLAIN = {
 
 def _problem(error: yaml.MarkedYAMLError) -> str:
     """PyYAML's words, with a remedy for what people really meet."""
-    words = error.problem or "it cannot be read"
-    return next((plain for told, plain in _PLAIN.items() if told in words), words)
+    problem = error.problem or "it cannot be read"
+    return next((plain for wording, plain in _PLAIN.items() if wording in problem), problem)
 
 
 def _built(node: yaml.Node, place: Place, marks: dict[Place, Mark]) -> Any:
@@ -197,7 +199,7 @@ def _built(node: yaml.Node, place: Place, marks: dict[Place, Mark]) -> Any:
             built[key] = _built(inner, (*place, key), marks)
         return built
     if isinstance(node, yaml.SequenceNode):
-        return [_built(one, (*place, index), marks) for index, one in enumerate(node.value)]
+        return [_built(child, (*place, index), marks) for index, child in enumerate(node.value)]
     assert isinstance(node, yaml.ScalarNode)
     value = _scalar(node, line, place)
     marks[place] = Mark(marks[place].line, node.value, quoted=node.style is not None)

@@ -214,7 +214,7 @@ def _eight_bits(picture: Pil.Image) -> Pil.Image:
         assert isinstance(high, int | float)
         # The format does not say what white is: 1, 255, 65535, or else the brightest that is there.
         tops = (1.0, 255.0, 65535.0) if picture.mode == "F" else (255.0, 65535.0)
-        top = next((one for one in tops if high <= one), float(high))
+        top = next((value for value in tops if high <= value), float(high))
     return picture.convert("F").point(lambda v: v * (255.0 / top) + 0.5).convert("L")
 
 

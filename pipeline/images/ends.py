@@ -56,7 +56,9 @@ def _scans_missing(data: bytes) -> bool:
             named = body[1 : 1 + 2 * count : 2]
             first, last, bits = body[-3], body[-2], body[-1] & 15
             if not bits:
-                whole.update((one, at) for one in named for at in range(first, last + 1))
+                whole.update(
+                    (component, at) for component in named for at in range(first, last + 1)
+                )
     return not components or len(whole) < 64 * len(components)
 
 

@@ -26,9 +26,9 @@ def decode(
         return None
     # Only halves: in between (7/8…) the library is slower, and lines come out visibly coarser.
     by = next(
-        one
-        for one in (8, 4, 2, 1)
-        if all(w // one >= s for w, s in zip(whole, size, strict=True)) or one == 1
+        factor
+        for factor in (8, 4, 2, 1)
+        if all(w // factor >= s for w, s in zip(whole, size, strict=True)) or factor == 1
     )
     try:
         pixels = simplejpeg.decode_jpeg(

@@ -121,7 +121,9 @@ class Fetcher:
         for _ in range(MAX_HOPS + 1):
             headers = dict(self.settings.headers) if url.host == first else {}
             if cookies := jar.filter_cookies(url):
-                headers["Cookie"] = "; ".join(f"{one.key}={one.value}" for one in cookies.values())
+                headers["Cookie"] = "; ".join(
+                    f"{cookie.key}={cookie.value}" for cookie in cookies.values()
+                )
             got = await self._one(url, headers, jar, reading)
             if isinstance(got, bytes):
                 return got

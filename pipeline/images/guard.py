@@ -61,10 +61,12 @@ class Allowed:
     def address(self, address: _Address, port: int) -> bool:
         """Is this address opened, by itself or by a network?"""
         plain = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-        one = plain or address
-        if self.host(str(one), port):
+        plain_address = plain or address
+        if self.host(str(plain_address), port):
             return True
-        return any(one.version == net.version and one in net for net in self.networks)
+        return any(
+            plain_address.version == net.version and plain_address in net for net in self.networks
+        )
 
     def opens(self, host: str, port: int) -> bool:
         """Is this host of a URL opened, be it a name or an address?"""

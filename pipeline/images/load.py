@@ -73,8 +73,10 @@ class Images:
 
     async def _load(self, value: ImageValue, *, inline: bool) -> Image:
         if isinstance(value, Mapping):
-            held = value.get("bytes")
-            value = held if isinstance(held, bytes) and held else str(value.get("path") or "")
+            content = value.get("bytes")
+            value = (
+                content if isinstance(content, bytes) and content else str(value.get("path") or "")
+            )
         if isinstance(value, bytes):
             return await self._encode(value)
         if not value:

@@ -157,7 +157,9 @@ class Outages(Generic[T]):
     def _failure(self, trouble: SourceUnavailable, key: bytes, now: float) -> _Circuit[T]:
         if len(self._circuits) >= MOST_CIRCUITS and trouble.place not in self._circuits:
             self._circuits = {
-                place: one for place, one in self._circuits.items() if one.open or one.waiting
+                place: state
+                for place, state in self._circuits.items()
+                if state.open or state.waiting
             }
         circuit = self._circuits.setdefault(trouble.place, _Circuit())
         if not circuit.failures:
@@ -197,7 +199,7 @@ class Outages(Generic[T]):
     def _patience_for(self, place: str) -> float:
         """Seconds without a success after which the images of a place are left."""
         inside = place.rstrip("/") + "/"
-        delivered = (one == place or one.startswith(inside) for one in self._alive)
+        delivered = (alive == place or alive.startswith(inside) for alive in self._alive)
         return self._patience if place == MACHINE or any(delivered) else self._patience_new
 
     @property

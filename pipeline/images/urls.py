@@ -26,8 +26,8 @@ def parse(text: str) -> URL:
     """A URL that may be fetched; ImageError `bad_uri` says why not. Never shows its query."""
     text = web_url(text) or text.strip()
     check_text(text)
-    found = _PLACE.match(text)
-    place = found[0] if found else text
+    match = _PLACE.match(text)
+    place = match[0] if match else text
     try:
         url = URL(place)
         port = url.port
@@ -46,8 +46,8 @@ def parse(text: str) -> URL:
 
 def as_sent(text: str) -> str:
     """A URL as a server should get it, its host as written."""
-    found = _PLACE.match(text)
-    return text if found is None else found[0] + _rest(text, found.end())
+    match = _PLACE.match(text)
+    return text if match is None else match[0] + _rest(text, match.end())
 
 
 def _rest(text: str, start: int) -> str:
@@ -78,13 +78,13 @@ def place_of(text: str) -> str | None:
 
     None for any other text. ImageError as `check_text`.
     """
-    found = _PLACE.match(text)
-    if found is None:
+    match = _PLACE.match(text)
+    if match is None:
         return None
     # Printable text has no odd letter but this one.
     if len(text) > MAX_URL or "\\" in text or not text.isprintable():
         check_text(text)
-    return found[0]
+    return match[0]
 
 
 def authority_of(url: URL) -> str:

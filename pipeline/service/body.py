@@ -33,8 +33,8 @@ def unpacked(data: bytes, encoding: str, most: int) -> bytes:
             continue  # some say it is packed when it is not
         if name not in ENCODINGS:
             shown = name[:20] if name.isalnum() else "something unknown"
-            words = f"the answer is compressed with {shown}, which was not asked for"
-            raise NoReply("server_error", words, sent=True)
+            message = f"the answer is compressed with {shown}, which was not asked for"
+            raise NoReply("server_error", message, sent=True)
         data = _inflated(data, ENCODINGS[name], most)
     return data
 

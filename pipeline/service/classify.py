@@ -38,22 +38,24 @@ def classify(reply: Reply, *, now: float) -> tuple[Verdict, Completion | None]:
         completion = completion if cost is None else replace(completion, cost_usd=cost)
     if completion is not None and reply.status == 200 and error_in(value) is None:
         return _of_completion(completion), completion
-    found = evidence_of(value, reply)
+    evidence = evidence_of(value, reply)
     if 300 <= reply.status < 400:
-        words = f"HTTP {reply.status}: the service redirects; set endpoint.base_url to its address"
-        return Verdict(kind=Kind.CONFIG_FATAL, scope=Scope.MODEL, message=words), None
-    if reply.status >= 400 or found.is_error:
+        message = (
+            f"HTTP {reply.status}: the service redirects; set endpoint.base_url to its address"
+        )
+        return Verdict(kind=Kind.CONFIG_FATAL, scope=Scope.MODEL, message=message), None
+    if reply.status >= 400 or evidence.is_error:
         if completion is not None and finish_kind(completion.native_finish_reason) is Kind.SAFETY:
             return replace(
-                _of_error(found, reply, now), kind=Kind.SAFETY, scope=Scope.ITEM, code="safety"
+                _of_error(evidence, reply, now), kind=Kind.SAFETY, scope=Scope.ITEM, code="safety"
             ), completion
-        return _of_error(found, reply, now), completion
+        return _of_error(evidence, reply, now), completion
     if completion is None:
-        return _unreadable(value, reply, found), None
+        return _unreadable(value, reply, evidence), None
     return _of_completion(completion), completion
 
 
-def _unreadable(value: Any, reply: Reply, found: Evidence) -> Verdict:
+def _unreadable(value: Any, reply: Reply, evidence: Evidence) -> Verdict:
     """A 200 without a completion and without an error: padding, a cut body, HTML, no choices."""
     if isinstance(value, dict):
         return Verdict(
@@ -61,12 +63,12 @@ def _unreadable(value: Any, reply: Reply, found: Evidence) -> Verdict:
         )
     text = reply.body.strip()
     if not text:
-        words = "the answer is blank"
+        message = "the answer is blank"
     elif text[:1] == b"<":
-        words = "the answer is a web page"
+        message = "the answer is a web page"
     else:
-        words = "the answer is not whole JSON"
-    return Verdict(kind=Kind.MALFORMED, scope=Scope.ITEM, code="malformed", message=words)
+        message = "the answer is not whole JSON"
+    return Verdict(kind=Kind.MALFORMED, scope=Scope.ITEM, code="malformed", message=message)
 
 
 def _of_completion(completion: Completion) -> Verdict:
@@ -123,21 +125,21 @@ def _plain(word: str) -> str:
     return "".join(c if c.isalnum() or c in "_-.:" else "_" for c in word.strip().lower())[:40]
 
 
-def _of_error(found: Evidence, reply: Reply, now: float) -> Verdict:
+def _of_error(evidence: Evidence, reply: Reply, now: float) -> Verdict:
     """The class of an error, from the most telling evidence to the least."""
-    kind, scope, code = _told_class(found, reply) or _worded(found.text) or _typed(found)
+    kind, scope, code = _told_class(evidence, reply) or _worded(evidence.text) or _typed(evidence)
     final = forbidden = systemic = False
-    if kind in (Kind.CONFIG_FATAL, Kind.BAD_REQUEST) and found.retryable:
+    if kind in (Kind.CONFIG_FATAL, Kind.BAD_REQUEST) and evidence.retryable:
         kind, scope, code = PASSING
     elif kind is Kind.ACCOUNT_FATAL:
-        final = found.status == 402 or any(word in found.text for word in wording.NO_CREDIT)
-        forbidden = found.status == 403 and wording.KEY_WORDS.search(found.text) is None
-    elif (kind, scope, code) == PASSING and found.status in (*range(200, 300), 500):
+        final = evidence.status == 402 or any(word in evidence.text for word in wording.NO_CREDIT)
+        forbidden = evidence.status == 403 and wording.KEY_WORDS.search(evidence.text) is None
+    elif (kind, scope, code) == PASSING and evidence.status in (*range(200, 300), 500):
         # No class of errors says this, and no status: it may be said to every image.
-        systemic = bool(found.message) and wording.PASSES.search(found.text) is None
+        systemic = bool(evidence.message) and wording.PASSES.search(evidence.text) is None
     longest = waits.LONGEST_DAY if kind in _DAYS else waits.LONGEST_WAIT
-    wait, until = waits.told(found, reply.headers, now, longest=longest)
-    message = found.message or f"HTTP {reply.status}"
+    wait, until = waits.told_wait(evidence, reply.headers, now, longest=longest)
+    message = evidence.message or f"HTTP {reply.status}"
     return Verdict(
         kind=kind,
         scope=scope,
@@ -145,47 +147,47 @@ def _of_error(found: Evidence, reply: Reply, now: float) -> Verdict:
         message=" ".join(message.split())[:MESSAGE_CHARS],
         wait=wait,
         until=until,
-        limit=found.limit,
+        limit=evidence.limit,
         final=final,
         forbidden=forbidden,
         systemic=systemic,
     )
 
 
-def _told_class(found: Evidence, reply: Reply) -> wording.Class | None:
+def _told_class(evidence: Evidence, reply: Reply) -> wording.Class | None:
     """The class that a field of the error tells by itself."""
-    if found.zero_limit:
+    if evidence.zero_limit:
         return Kind.CONFIG_FATAL, Scope.MODEL, None
-    if found.per_day:
+    if evidence.per_day:
         return Kind.MODEL_DAY, Scope.MODEL, None
-    if found.per_minute:
+    if evidence.per_minute:
         return Kind.MODEL_MINUTE, Scope.MODEL, None
-    if found.resets_at is not None and found.status in (402, 403, 429):
+    if evidence.resets_at is not None and evidence.status in (402, 403, 429):
         return Kind.BUDGET, Scope.ACCOUNT, None
     return None
 
 
 def _worded(text: str) -> wording.Class | None:
     """The class of words that mean the same with every status."""
-    for words, kind, scope, code in wording.TEXT:
-        if any(word in text for word in words):
+    for patterns, kind, scope, code in wording.TEXT:
+        if any(word in text for word in patterns):
             return kind, scope, code
     if wording.BLIND.search(text):
         return Kind.CONFIG_FATAL, Scope.MODEL, None
     return None
 
 
-def _typed(found: Evidence) -> wording.Class:
+def _typed(evidence: Evidence) -> wording.Class:
     """The class by type, status and whatever the words add to them."""
-    status, text = found.status, found.text
-    if found.moderated:
+    status, text = evidence.status, evidence.text
+    if evidence.moderated:
         return Kind.SAFETY, Scope.ITEM, "safety"
-    if found.is_page and status in (403, 429):
+    if evidence.is_page and status in (403, 429):
         # The edge in front of the service blocks a burst; it is not the service's own word.
         return PASSING
-    if status == 429 and found.gateway_limit:
+    if status == 429 and evidence.gateway_limit:
         return Kind.ACCOUNT_MINUTE, Scope.ACCOUNT, None
-    typed = wording.TYPES.get(found.error_type)
+    typed = wording.TYPES.get(evidence.error_type)
     if status == 429:
         if typed is not None and typed[0] is Kind.ACCOUNT_FATAL:
             return typed

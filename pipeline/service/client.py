@@ -118,21 +118,21 @@ class HttpTransport:
                     raise TooLong
             return status, sent_back, data
         except Doubled:
-            words = "more than one answer came on the connection; which is ours cannot be known"
-            raise NoReply("server_error", words, sent=True) from None
+            message = "more than one answer came on the connection; which is ours cannot be known"
+            raise NoReply("server_error", message, sent=True) from None
         except TooLong:
-            words = f"the answer is larger than {MAX_BODY >> 20} MB"
-            raise NoReply("server_error", words, sent=True) from None
+            message = f"the answer is larger than {MAX_BODY >> 20} MB"
+            raise NoReply("server_error", message, sent=True) from None
         except LineTooLong:
-            words = f"a header of the answer is longer than {HEADER_BYTES >> 10} KiB"
-            raise NoReply("server_error", words, sent=True) from None
+            message = f"a header of the answer is longer than {HEADER_BYTES >> 10} KiB"
+            raise NoReply("server_error", message, sent=True) from None
         except _NOT_CONNECTED as error:
-            words = f"no connection ({_why(error)})"
-            raise NoReply("server_error", words, sent=False) from None
+            message = f"no connection ({_why(error)})"
+            raise NoReply("server_error", message, sent=False) from None
         except (aiohttp.ClientError, OSError) as error:
             # The text of client errors can hold headers: only the type is told.
-            words = f"the connection broke ({type(error).__name__})"
-            raise NoReply("server_error", words, sent=True) from None
+            message = f"the connection broke ({type(error).__name__})"
+            raise NoReply("server_error", message, sent=True) from None
 
     async def _exchange(
         self,
@@ -159,11 +159,13 @@ class HttpTransport:
     def doubted(self) -> list[Callable[[], None]]:
         """See `Poster.doubted`."""
         self.doubt.clear()
-        return [one for poster in self._posters.values() for one in poster.doubted()]
+        return [request for poster in self._posters.values() for request in poster.doubted()]
 
     async def last_look(self) -> list[Callable[[], None]]:
         """See `Poster.last_look`."""
-        return [one for poster in self._posters.values() for one in await poster.last_look()]
+        return [
+            request for poster in self._posters.values() for request in await poster.last_look()
+        ]
 
     def close(self) -> None:
         """Let go of the connections; before the session is closed."""
@@ -252,7 +254,7 @@ class Client:
         self._deadline = Deadline(endpoint.settings.timeout)
         key = endpoint.key.reveal() if endpoint.key is not None else ""
         self._spelled = [
-            one.encode() for one in (spellings([key]) if len(key) >= SECRET_CHARS else ())
+            spelling.encode() for spelling in (spellings([key]) if len(key) >= SECRET_CHARS else ())
         ]
 
     async def send(self, body: bytes, written: Callable[[], None] = _nothing) -> Reply:
@@ -302,8 +304,8 @@ class Client:
                 )
             )
         except TimeoutError:
-            words = f"no whole answer within {self.endpoint.settings.timeout:g} s"
-            raise NoReply("timeout_service", words, sent=True) from None
+            message = f"no whole answer within {self.endpoint.settings.timeout:g} s"
+            raise NoReply("timeout_service", message, sent=True) from None
         return Reply(
             status=status,
             headers=self._without_key(headers_kept(headers)),
@@ -321,8 +323,8 @@ class Client:
         return data
 
     def _without_key(self, headers: dict[str, str]) -> dict[str, str]:
-        held = "\n".join(headers.values()).encode()
-        if not any(spelled in held for spelled in self._spelled):
+        joined = "\n".join(headers.values()).encode()
+        if not any(spelled in joined for spelled in self._spelled):
             return headers
         return {name: self._hidden(text.encode()).decode() for name, text in headers.items()}
 

@@ -136,7 +136,7 @@ def _said(value: Any, depth: int = _DEPTH) -> str:
         text = value.strip()
         return (_said(_parsed(text), depth - 1) if depth else "") or text
     if depth and isinstance(value, list):
-        return "; ".join(filter(None, (_said(one, depth - 1) for one in value[:_ENTRIES])))
+        return "; ".join(filter(None, (_said(entry, depth - 1) for entry in value[:_ENTRIES])))
     if not depth or not isinstance(value, dict):
         return ""
     said = next(filter(None, (_said(value.get(name), depth - 1) for name in _SAID)), "")
@@ -176,13 +176,13 @@ def _zero(detail: Any) -> bool:
 
 def _words(said: list[str]) -> str:
     """The message for people: the service's own, and the upstream's if that says more."""
-    unique = list(dict.fromkeys(one.strip() for one in said if one.strip()))
+    unique = list(dict.fromkeys(text.strip() for text in said if text.strip()))
     return ": ".join(unique)
 
 
 def _title(page: str) -> str:
-    found = re.search(r"<title>([^<]*)</title>", page, re.IGNORECASE)
-    return f"a web page instead of an answer ({found[1].strip()[:100]})" if found else "a web page"
+    match = re.search(r"<title>([^<]*)</title>", page, re.IGNORECASE)
+    return f"a web page instead of an answer ({match[1].strip()[:100]})" if match else "a web page"
 
 
 def _dict(value: Any) -> Mapping[str, Any]:

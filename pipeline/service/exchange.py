@@ -238,8 +238,8 @@ class Poster:
 
     def doubted(self) -> list[Callable[[], None]]:
         """The requests (what was `written`) whose answers became doubtful since the last call."""
-        found, self._doubted = self._doubted, []
-        return found
+        requests, self._doubted = self._doubted, []
+        return requests
 
     async def last_look(self) -> list[Callable[[], None]]:
         """`doubted` after a moment in which what is on its way can come; looks at every idle

@@ -68,8 +68,8 @@ async def _round(client: Client, endpoint: Endpoint) -> tuple[list[Model], Reply
         except NoReply as lost:
             if not lost.sent or lost.code == "timeout_service" or not wait:
                 where = endpoint.base_url
-                words = f"{where}: {lost.message}; is the address right and the service up?"
-                raise Unreachable(words) from None
+                message = f"{where}: {lost.message}; is the address right and the service up?"
+                raise Unreachable(message) from None
         else:
             models = models_of(json_of(reply.body))
             if not models and reply.status == 200 and error_in(json_of(reply.body)) is not None:

@@ -42,14 +42,14 @@ class Model:
 def models_of(value: Any) -> list[Model]:
     """The entries of a `/models` body, a bare list too; [] when it is none. Never raises."""
     entries = value.get("data", value.get("models")) if isinstance(value, dict) else value
-    found = []
+    models = []
     for entry in entries if isinstance(entries, list) else []:
         if not isinstance(entry, dict) or not isinstance(entry.get("id"), str):
             continue
         architecture = entry.get("architecture")
         top = entry.get("top_provider")
         parameters = entry.get("supported_parameters")
-        found.append(
+        models.append(
             Model(
                 id=entry["id"],
                 takes_images=_has(architecture, "input_modalities", "image", 0),
@@ -68,15 +68,15 @@ def models_of(value: Any) -> list[Model]:
                 aliases=_names(entry.get("aliases")),
             )
         )
-    return found
+    return models
 
 
 def _context(entry: dict[str, Any]) -> int | None:
     """The context in tokens, in the words of OpenRouter, vLLM, LiteLLM or llama.cpp."""
     meta = entry.get("meta")
-    told = [entry.get(name) for name in ("context_length", "max_model_len", "max_input_tokens")]
-    told += [meta.get("n_ctx")] if isinstance(meta, dict) else []
-    return next((size for size in map(whole, told) if size), None)
+    sizes = [entry.get(name) for name in ("context_length", "max_model_len", "max_input_tokens")]
+    sizes += [meta.get("n_ctx")] if isinstance(meta, dict) else []
+    return next((size for size in map(whole, sizes) if size), None)
 
 
 def _names(value: Any) -> tuple[str, ...]:
@@ -95,12 +95,12 @@ def with_info(models: list[Model], value: Any) -> list[Model]:
 
 
 def _priced(model: Model, info: dict[str, Any]) -> Model:
-    told = {
+    priced = {
         "prompt": info.get("input_cost_per_token"),
         "completion": info.get("output_cost_per_token"),
         "image": info.get("input_cost_per_image"),
     }
-    prices = None if all(price is None for price in told.values()) else prices_of(told)
+    prices = None if all(price is None for price in priced.values()) else prices_of(priced)
     return replace(
         model,
         prices=model.prices or prices,

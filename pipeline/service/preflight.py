@@ -154,8 +154,8 @@ def _instead(models: list[Model], endpoint: Endpoint) -> str:
     """The remedy: up to five models that take images, cheapest first, then largest context."""
     able = [model for model in cheapest_first(models) if model.prices is not None]
     names = ", ".join(m.id + (" (free)" if m.free else "") for m in able[:5])
-    words = "set endpoint.model to one that takes images" + (f", such as {names}" if names else "")
-    return f"{AGAIN}, or {words}" if endpoint.chosen else words
+    advice = "set endpoint.model to one that takes images" + (f", such as {names}" if names else "")
+    return f"{AGAIN}, or {advice}" if endpoint.chosen else advice
 
 
 async def _key(client: Client, service: Service, warnings: list[str]) -> Service:
@@ -166,8 +166,8 @@ async def _key(client: Client, service: Service, warnings: list[str]) -> Service
         warnings.append(f"/key did not answer ({lost.message}); today's use is not known")
         return service
     refused_key(reply, client.endpoint)
-    held = json_of(reply.body)
-    facts = held.get("data") if isinstance(held, dict) else None
+    value = json_of(reply.body)
+    facts = value.get("data") if isinstance(value, dict) else None
     if reply.status != 200 or not isinstance(facts, dict):
         warnings.append("/key told nothing; today's use is not known")
         return service
@@ -205,18 +205,18 @@ async def confirms(client: Client, endpoint: Endpoint, verdict: Verdict) -> bool
 
 def _price(model: Model) -> str:
     """The prices above zero, in words."""
-    words = []
+    parts = []
     for name, price in (model.prices or {}).items():
         if price == math.inf:
-            words.append(f"a {name} price that is not told")
+            parts.append(f"a {name} price that is not told")
         elif price:
             per_million = name in ("prompt", "completion")
-            words.append(
+            parts.append(
                 f"${price * 1e6:.4g} per million {name} tokens"
                 if per_million
                 else f"${price:.4g} {'an' if name == 'image' else 'a'} {name}"
             )
-    return ", ".join(words)
+    return ", ".join(parts)
 
 
 def limits_of(endpoint: Endpoint, service: Service) -> Limits:
@@ -228,12 +228,12 @@ def limits_of(endpoint: Endpoint, service: Service) -> Limits:
         day = service.day_limit or (
             FREE_PER_DAY_BOUGHT if service.free_tier is False else FREE_PER_DAY
         )
-        told = "told by /key" if service.day_limit else "OpenRouter's free limit"
+        origin = "told by /key" if service.day_limit else "OpenRouter's free limit"
         return Limits(
             requests_per_minute=FREE_PER_MINUTE,
             requests_per_day=day,
             used_today=service.used_today,
-            sources={"requests_per_minute": "OpenRouter's free limit", "requests_per_day": told},
+            sources={"requests_per_minute": "OpenRouter's free limit", "requests_per_day": origin},
         )
     if model.id.endswith("-exp") or (model.free and not model.id.endswith(":free")):
         source = "seen for experimental models"

@@ -27,27 +27,27 @@ _RETRY_IN = re.compile(
 )
 
 
-def told(
-    found: Evidence, headers: Mapping[str, str], now: float, *, longest: float = LONGEST_WAIT
+def told_wait(
+    evidence: Evidence, headers: Mapping[str, str], now: float, *, longest: float = LONGEST_WAIT
 ) -> tuple[float | None, float | None]:
     """(seconds to wait, epoch instant of the reset), each None when nothing believable is told.
 
     longest: of what can be believed here.
     """
-    inner = {str(k).lower(): v for k, v in _mapping(found.metadata.get("headers")).items()}
+    inner = {str(k).lower(): v for k, v in _mapping(evidence.metadata.get("headers")).items()}
     waits = (
         _retry_after(headers.get("retry-after"), now),
         _scaled(headers.get("retry-after-ms")),
         _retry_after(headers.get("llm_provider-retry-after"), now),  # as LiteLLM passes it on
         _retry_after(inner.get("retry-after"), now),
-        _seconds(found.metadata.get("retry_after_seconds_raw")),
-        _seconds(found.metadata.get("retry_after_seconds")),
-        _seconds(_mapping(found.metadata.get("availability")).get("retry_after")),
-        *(_retry_info(body) for body in reversed(found.bodies)),
+        _seconds(evidence.metadata.get("retry_after_seconds_raw")),
+        _seconds(evidence.metadata.get("retry_after_seconds")),
+        _seconds(_mapping(evidence.metadata.get("availability")).get("retry_after")),
+        *(_retry_info(body) for body in reversed(evidence.bodies)),
     )
     wait = _first(*(seconds for seconds in waits if seconds is None or seconds <= longest))
     until = _first(
-        _instant(found.resets_at, now),
+        _instant(evidence.resets_at, now),
         _instant(headers.get("x-ratelimit-reset"), now),
         _instant(inner.get("x-ratelimit-reset"), now),
     )

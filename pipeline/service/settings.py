@@ -43,7 +43,7 @@ def _merged(value: dict[str, Any]) -> dict[str, Any]:
     defaults = dict(PARAMS)
     if value.get("max_completion_tokens") is not None:
         del defaults["max_tokens"]
-    return {name: told for name, told in {**defaults, **value}.items() if told is not None}
+    return {name: setting for name, setting in {**defaults, **value}.items() if setting is not None}
 
 
 Params = Annotated[Body, AfterValidator(_merged)]

@@ -54,7 +54,7 @@ MUTANTS = {
     ),
     "new folders are not synced into their parents": Mutant(
         file="fs.py",
-        old="        sync_dir(one.parent)\n",
+        old="        sync_dir(folder.parent)\n",
         new="        pass\n",
         killer=f"{POWER}[none]",
     ),

@@ -50,8 +50,8 @@ def scheme_of(text: str) -> str:
     """The kind of a text value: a key of `SOURCES`, or an unknown scheme."""
     if text[:5].lower() == "data:":
         return "data"
-    found = _SCHEME.match(text)
-    return found[1].lower() if found else "path"
+    match = _SCHEME.match(text)
+    return match[1].lower() if match else "path"
 
 
 def check_size(name: str, size: int) -> None:

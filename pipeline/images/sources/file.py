@@ -141,7 +141,7 @@ def _known(folder: Path, places: Places) -> bool:
     root, inside = places.root, f"{folder}{os.sep}"
     if root is not None and (folder == root or folder in root.parents):
         return True
-    return any(one == str(folder) or one.startswith(inside) for one in list(places.delivered))
+    return any(known == str(folder) or known.startswith(inside) for known in list(places.delivered))
 
 
 def read_file(path: Path) -> bytes:

@@ -19,10 +19,10 @@ def from_package(text: str, places: Places) -> bytes:
     if not inner or any(part in ("", ".", "..") or "\0" in part for part in parts):
         raise ImageError("bad_uri", f"{brief(inner)!r} is not a path inside a package")
     try:
-        found = importlib.util.find_spec(name)
+        spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):
-        found = None
-    folders = list(found.submodule_search_locations or ()) if found else []
+        spec = None
+    folders = list(spec.submodule_search_locations or ()) if spec else []
     if not folders:
         raise ImageError(
             "missing_file", f"package {name} is not installed (pip install it, then run again)"

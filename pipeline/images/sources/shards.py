@@ -142,22 +142,22 @@ def _not_read(name: str, error: Exception, places: Places) -> ImageError:
 
 def _index(file: IO[bytes]) -> dict[str, tuple[int, int]]:
     """Where every plain member lies. What follows a damaged header is not reached."""
-    found: dict[str, tuple[int, int]] = {}
+    index: dict[str, tuple[int, int]] = {}
     file.seek(0)
     with tarfile.open(fileobj=file, mode="r:") as tar:
         for member in tar:
             # A sparse member's bytes do not lie in one piece.
             if member.isreg() and not member.issparse():
-                found[member.name] = (member.offset_data, member.size)
+                index[member.name] = (member.offset_data, member.size)
             tar.members = []  # type: ignore[attr-defined] # it keeps all headers it has seen
-    return found
+    return index
 
 
 def _unpacked(name: str, file: IO[bytes]) -> IO[bytes]:
     """The file itself, or what it unpacks to."""
     head = file.read(6)
     file.seek(0)
-    opener = next((one for magic, one in _PACKED if head.startswith(magic)), None)
+    opener = next((packer for magic, packer in _PACKED if head.startswith(magic)), None)
     if opener is None:
         return file
     with ExitStack() as stack:
