@@ -131,8 +131,21 @@ async def amap(
             yield result[0]
         await driver
     finally:
-        driver.cancel()
-        await asyncio.wait([driver])
+        await end(driver)
+
+
+async def end(task: asyncio.Future[Any]) -> None:
+    """Cancel a task and wait until it has ended, also when this is cancelled meanwhile: what the
+    task reads from cannot be closed before."""
+    task.cancel()
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
 
 
 #: A timer that fires so many seconds late shows that the process stood still; what came

@@ -253,6 +253,40 @@ def test_closing_closes_the_source_too() -> None:
     run(main())
 
 
+def test_one_who_is_cancelled_while_closing_leaves_nobody_at_the_source() -> None:
+    """As a run that drains does: it has stopped by itself, and is ended before all is closed."""
+    closed = []
+
+    async def source() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+            await asyncio.sleep(1000)
+        finally:
+            await asyncio.sleep(1)
+            closed.append(True)
+
+    async def act(number: int) -> int:
+        return number
+
+    async def main() -> None:
+        numbers = source()
+
+        async def work() -> None:
+            async with aclosing(amap(act, amap(act, numbers, limit=2), limit=2)) as results:
+                await anext(results)
+
+        working = asyncio.create_task(work())
+        await asyncio.sleep(0.5)
+        assert working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working
+        assert closed == [True]
+        assert len(asyncio.all_tasks()) == 1
+        await numbers.aclose()
+
+    run(main())
+
+
 def test_each_does_all_and_closes_what_it_reads() -> None:
     """No results are kept; a failing one is raised as itself and the source is closed."""
     done: list[int] = []

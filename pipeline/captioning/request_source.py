@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 
+from pipeline.aio import end
 from pipeline.captioning.ask import RequestResult
 from pipeline.captioning.attribution import Attribution
 from pipeline.captioning.doubted_answers import Doubts
@@ -89,8 +90,7 @@ class RequestSource:
             yield
         finally:
             if self._coming is not None:
-                self._coming.cancel()
-                await asyncio.wait([self._coming])
+                await end(self._coming)
 
     def settling(
         self, settle: Callable[[Request], Awaitable[RequestResult]]

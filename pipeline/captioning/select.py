@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable, Container, Iterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -171,8 +171,7 @@ class Selection:
     async def close(self) -> None:
         """Stop reading."""
         if self._stream is not None:
-            with suppress(RuntimeError):  # a reader that was cancelled is still closing it
-                await self._stream.aclose()
+            await self._stream.aclose()
 
     async def _choose(self) -> AsyncGenerator[list[Candidate], None]:
         counts = self._selector.counts
