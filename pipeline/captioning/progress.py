@@ -10,6 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,7 +18,7 @@ from tqdm import tqdm
 
 from pipeline import fs
 from pipeline.captioning.counters import RunCounters
-from pipeline.captioning.progress_line import events, fitted, words_of
+from pipeline.captioning.progress_line import events, fitted, progress_parts
 from pipeline.clock import Clock
 from pipeline.model import Record, RequestRow
 
@@ -28,7 +29,7 @@ NARROW = 80
 
 
 class Progress:
-    """Keeps the tally and shows it."""
+    """Keeps the counters and shows them."""
 
     def __init__(
         self,
@@ -76,9 +77,9 @@ class Progress:
         for state, record in zip(before, records, strict=True):
             self.counters.settle(state, record)
 
-    def event(self, words: str) -> None:
+    def event(self, message: str) -> None:
         """Something worth a line of its own; does not tear the progress line."""
-        self._log.info(words)
+        self._log.info(message)
 
     async def keep_showing(self) -> None:
         """Show the state every two seconds, until cancelled."""
@@ -93,7 +94,7 @@ class Progress:
             self._draw()
         elif self._plain and now - self._lined >= LINE_EVERY:
             self._lined = now
-            self._log.info("%s", ", ".join(self._words()))
+            self._log.info("%s", ", ".join(self._parts()))
         if self._each_minute is not None and now - self._minute >= LINE_EVERY:
             self._minute = now
             self._each_minute()
@@ -102,8 +103,8 @@ class Progress:
     def _hear(self) -> None:
         """Say what happened to the quota since the last look."""
         quota = self._quota()
-        for words in events(self._seen, quota):
-            self.event(words)
+        for line in events(self._seen, quota):
+            self.event(line)
         self._seen = dict(quota)
 
     def _draw(self) -> None:
@@ -113,11 +114,12 @@ class Progress:
                 width = os.get_terminal_size(self._bar.fp.fileno()).columns or NARROW
             except OSError:  # it went away, or is none after all
                 width = NARROW
-            self._bar.set_description_str(fitted(self._words(), width - 1))
+            self._bar.set_description_str(fitted(self._parts(), width - 1))
 
-    def _words(self) -> list[str]:
+    def _parts(self) -> list[str]:
         minutes = (self._clock.monotonic() - self._started) / 60
-        return words_of(self.counters, self._total, self._quota(), minutes)
+        now = datetime.fromtimestamp(self._clock.now(), UTC).astimezone()
+        return progress_parts(self.counters, self._total, self._quota(), minutes, now)
 
     def write_live(self, *, closed: bool = False) -> None:
         """Rewrite `live.json` (renamed into place, not synced: it is only for looking)."""

@@ -1,42 +1,55 @@
-"""The words of the progress line, and the events worth a line of their own. Pure."""
+"""The progress line, part by part, and the events worth a line of their own. Pure."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from pipeline.captioning.counters import RunCounters
 from pipeline.clock import utc
 
 
-def words_of(
-    counters: RunCounters, total: int, quota: Mapping[str, Any], minutes: float
+def progress_parts(
+    counters: RunCounters, total: int, quota: Mapping[str, Any], minutes: float, now: datetime
 ) -> list[str]:
-    """The parts of the line, what matters most first. minutes: since the run began."""
+    """The parts of the line, what matters most first.
+
+    total: images to settle in this run; minutes: since it began; now: in the reader's zone.
+    """
+    done = counters.captioned + counters.failures
+    images = max(counters.images, done)
+    parts = [f"{done:,} of {images:,} images ({100 * done // max(images, 1)}%)"]
     left = max(0, total - counters.settled)
-    words = [f"{counters.settled}/{total}", f"{left} left"]
-    words.append(f"{counters.new_captions / max(minutes, 1e-9):.0f}/min")
-    words.append(f"{counters.requests} req")
-    if quota.get("limit"):
-        words.append(f"{quota.get('used', 0)}/{quota['limit']} today")
-    if counters.failures:
-        words.append(f"{counters.failures} failed")
-    if counters.refused:
-        words.append(f"{counters.refused}x 429")
-    if eta := eta_words(counters, left, quota, minutes):
-        words.append(eta)
-    if quota.get("in_flight"):
-        words.append(f"{quota['in_flight']} in flight")
-    return words
-
-
-def eta_words(counters: RunCounters, left: int, quota: Mapping[str, Any], minutes: float) -> str:
-    """`4 more nights` where the day's rest does not do, else `12 min`; nothing before an answer."""
     nights, rest = eta(counters.settled, counters.requests, left, quota, minutes)
     if nights is not None:
-        return f"{nights} more night{'s' * (nights != 1)}"
-    return f"{rest} min" if rest is not None else ""
+        parts.append(f"{nights:,} more night{'s' * (nights != 1)}")
+    elif rest is not None:
+        parts.append(ends_at(now, rest))
+    parts.append(f"{counters.new_captions / max(minutes, 1e-9):.0f} captions/min")
+    if quota.get("limit") and quota.get("left") is not None:
+        parts.append(f"{quota['left']:,} requests left today")
+    if counters.failures:
+        parts.append(f"{counters.failures:,} failed")
+    if counters.refused:
+        parts.append(f"{counters.refused:,}x 429")
+    if counters.cost_usd:
+        parts.append(f"${counters.cost_usd:.2f}")
+    if quota.get("in_flight"):
+        parts.append(f"{quota['in_flight']} in flight")
+    return parts
+
+
+def ends_at(now: datetime, minutes: int) -> str:
+    """`ends 14:20`, `ends tonight 02:10`, `ends tomorrow 09:10`, `ends Tue 1 Dec 09:10`."""
+    end = now + timedelta(minutes=minutes)
+    days = (end.date() - now.date()).days
+    if days == 0:
+        return f"ends {end:%H:%M}"
+    if days == 1:
+        return f"ends {'tonight' if end.hour < 6 else 'tomorrow'} {end:%H:%M}"
+    return f"ends {end:%a} {end.day} {end:%b %H:%M}"
 
 
 def eta(
@@ -55,11 +68,11 @@ def eta(
     return None, math.ceil(left * minutes / settled)
 
 
-def fitted(words: Sequence[str], width: int) -> str:
+def fitted(parts: Sequence[str], width: int) -> str:
     """The parts in one line of at most `width` columns; from the first that does not fit, none."""
     line = ""
-    for word in words:
-        longer = f"{line}, {word}" if line else word
+    for part in parts:
+        longer = f"{line}, {part}" if line else part
         if len(longer) > width:
             break
         line = longer
@@ -68,24 +81,26 @@ def fitted(words: Sequence[str], width: int) -> str:
 
 def events(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """What changed between two looks at the quota and is worth a line."""
-    found = []
+    lines = []
     paused = after.get("paused_until")
     if paused and not before.get("paused_until"):
-        found.append(f"paused until {utc(paused)}: the service asks to wait")
+        lines.append(f"paused until {utc(paused)}: the service asks to wait")
     if not paused and before.get("paused_until"):
-        found.append("the pause is over, going on")
+        lines.append("the pause is over, going on")
     weather = before.get("weather", "open"), after.get("weather", "open")
     if weather == ("open", "closed"):
-        found.append("weather closed: nothing succeeds at the service; probing until it does")
+        lines.append(
+            "outage: nothing succeeds at the service; probing until it does (circuit open)"
+        )
     probe = after.get("next_probe")
     if probe and probe != before.get("next_probe"):
-        found.append(
+        lines.append(
             f"the service's last answer: {after.get('last_error')}; asked again at {utc(probe)}"
         )
     if weather == ("closed", "open"):
-        found.append("weather open: the service answers again, going on")
+        lines.append("the outage is over: the service answers again, going on")
     if after.get("left") == 0 and before.get("left") != 0:
         resets = after.get("resets_at")
         new = f", new at {utc(resets)}" if isinstance(resets, int | float) else ""
-        found.append(f"the day's quota of {after.get('limit')} is spent{new}")
-    return found
+        lines.append(f"the day's quota of {after.get('limit')} is spent{new}")
+    return lines

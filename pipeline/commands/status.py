@@ -96,7 +96,9 @@ def pace_words(facts: Mapping[str, Any]) -> list[str]:
     if (live := facts["live"]) and (until := live["quota"].get("paused_until")):
         parts.append(f"paused until {utc(until)}: the service asks to wait")
     if live and live["quota"].get("weather") == "closed":
-        parts.append("weather closed: nothing succeeds at the service; probing until it does")
+        parts.append(
+            "outage: nothing succeeds at the service; probing until it does (circuit open)"
+        )
     return parts
 
 

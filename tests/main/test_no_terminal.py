@@ -16,7 +16,7 @@ from tests.main.test_nights import FREE, job_of
 from tests.support.environment import world_of
 from tests.support.virtual import VirtualClock, run
 
-A_MINUTE = re.compile(r"^\d+/\d+, \d+ left, \d+/min, \d+ req")
+A_MINUTE = re.compile(r"^\d+ of \d+ images \(\d+%\), ends .*\d\d:\d\d, \d+ captions/min")
 
 
 def said(job: Path, **knobs: Any) -> tuple[list[str], float]:
@@ -60,7 +60,10 @@ def test_weather_and_the_spent_day(tmp_path: Path) -> None:
     lines, _ = said(job_of(tmp_path, 300), rpd=120, outage=(60.0, 900.0))
 
     in_order(
-        lines, "weather closed", "weather open", "the day's quota of 120 is spent, new at 2026-"
+        lines,
+        "outage: nothing",
+        "the outage is over",
+        "the day's quota of 120 is spent, new at 2026-",
     )
     assert "resume after 2026-11-24 00:00:05 UTC" in lines[-1]
 

@@ -67,7 +67,7 @@ LIVE = {
     [
         ({}, ["about 3 minutes to go"]),
         ({"limit": 50, "left": 40, "resets_at": 86_400.0}, ["new at 1970-01-02 00:00:00 UTC"]),
-        ({"weather": "closed"}, ["weather closed"]),
+        ({"weather": "closed"}, ["outage: nothing"]),
         ({"paused_until": 60.0}, ["paused until 1970-01-01 00:01:00 UTC"]),
     ],
 )

@@ -10,18 +10,20 @@ import select
 import struct
 import subprocess
 import termios
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from pipeline.captioning.counters import RunCounters
-from pipeline.captioning.progress_line import events, fitted, words_of
+from pipeline.captioning.progress_line import ends_at, events, fitted, progress_parts
 from tests.support.command import command, environment, simulator, write_job
 from tests.support.pictures import folder_of
 
 FRAME = re.compile(
-    r"\d+/60, \d+ left, \d+/min, \d+ req(, \d+/45 today)?(, \d+ failed)?(, \d+x 429)?"
-    r"(, (\d+ more nights?|\d+ min))?(, \d+ in flight)?"
+    r"\d+ of 60 images \(\d+%\)(, (\d+ more nights?|ends (tonight |tomorrow )?\d\d:\d\d))?"
+    r"(, \d+ captions/min)?(, \d+ requests left today)?(, \d+ failed)?(, \d+x 429)?"
+    r"(, \$\d+\.\d\d)?(, \d+ in flight)?"
 )
 
 
@@ -74,10 +76,10 @@ def test_the_line_is_whole_at_every_width(tmp_path: Path, columns: int) -> None:
     for frame in frames:
         assert FRAME.fullmatch(frame), frame
         assert len(frame) < columns, frame
-    assert any("45/45 today" in frame for frame in frames), frames
+    assert any("more night" in frame for frame in frames), frames
     if columns >= 100:
+        assert any("0 requests left today" in frame for frame in frames), frames
         assert any("in flight" in frame for frame in frames), frames
-        assert any("more night" in frame for frame in frames), frames
     assert "60 images" in logged[0]
     assert "asking 60" in logged[0]
     assert "45 of 60 images captioned" in logged[-1]
@@ -93,8 +95,8 @@ QUIET = {"limit": 50, "used": 10, "left": 40, "in_flight": 4, "weather": "open"}
         ({}, QUIET, []),
         (QUIET, {**QUIET, "paused_until": 0.5}, ["paused until"]),
         ({**QUIET, "paused_until": 5.0}, QUIET, ["going on"]),
-        (QUIET, {**QUIET, "weather": "closed"}, ["weather closed"]),
-        ({**QUIET, "weather": "closed"}, QUIET, ["weather open"]),
+        (QUIET, {**QUIET, "weather": "closed"}, ["outage: nothing"]),
+        ({**QUIET, "weather": "closed"}, QUIET, ["outage is over"]),
         (QUIET, {**QUIET, "left": 0, "resets_at": 86_400.0}, ["50 is spent, new at 1970-01-02"]),
         ({**QUIET, "left": 0}, {**QUIET, "left": 0}, []),
     ],
@@ -109,15 +111,42 @@ def test_each_event_is_said_once(
     assert all(word in line for word, line in zip(words, found, strict=True))
 
 
+EVENING = datetime(2026, 11, 28, 23, 30, tzinfo=UTC)
+
+
 def test_everything_is_in_the_line() -> None:
-    """Images done and left, captions a minute, requests, quota, failures, 429s, nights, flight."""
+    """Images done of all, the end, captions a minute, requests left, failures, 429s, money."""
     counters = RunCounters(
-        settled=400, new_captions=390, requests=40, refused=2, failed={"dns": 10}
+        images=4_000,
+        captioned=1_390,
+        settled=400,
+        new_captions=390,
+        requests=40,
+        refused=2,
+        failed={"dns": 10},
+        cost_usd=0.421,
     )
 
-    assert fitted(words_of(counters, 3_000, QUIET, 2.0), 200) == (
-        "400/3000, 2600 left, 195/min, 40 req, 10/50 today, 10 failed, 2x 429, 5 more nights, "
-        "4 in flight"
+    assert fitted(progress_parts(counters, 3_000, QUIET, 2.0, EVENING), 200) == (
+        "1,400 of 4,000 images (35%), 5 more nights, 195 captions/min, 40 requests left today, "
+        "10 failed, 2x 429, $0.42, 4 in flight"
     )
-    assert fitted(words_of(counters, 3_000, {}, 2.0), 30) == "400/3000, 2600 left, 195/min"
-    assert words_of(counters, 410, QUIET, 2.0)[-2] == "1 min"
+    assert fitted(progress_parts(counters, 3_000, {}, 2.0, EVENING), 50) == (
+        "1,400 of 4,000 images (35%), ends 23:43"
+    )
+    assert progress_parts(RunCounters(images=9), 9, {}, 0.0, EVENING)[0] == "0 of 9 images (0%)"
+
+
+@pytest.mark.parametrize(
+    ("minutes", "words"),
+    [
+        (0, "ends 23:30"),
+        (29, "ends 23:59"),
+        (160, "ends tonight 02:10"),
+        (580, "ends tomorrow 09:10"),
+        (2_020, "ends Mon 30 Nov 09:10"),
+    ],
+)
+def test_the_end_is_told_by_the_clock(minutes: int, words: str) -> None:
+    """Today by the hour, before six as tonight, later with its day."""
+    assert ends_at(EVENING, minutes) == words
