@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pipeline.captioning.wiring import RunContext
 
 _NOTHING = Image()
+#: Letters of a cell of no use that its record keeps.
+MAX_SHOWN = 200
 
 
 def at_hand(run: RunContext, row: Row, raw: bytes) -> Item | None:
@@ -51,6 +53,8 @@ async def present(run: RunContext, row: Row, raw: bytes) -> Item | None:
     its image comes from. raw: the row's key."""
     item = _item(run, row, _NOTHING, raw)
     if row.bad is not None:
+        shown = item.asked.image[:MAX_SHOWN]
+        item = replace(item, asked=replace(item.asked, image=shown))
         await run.captioner.keep(
             [item], [failure(run.captioner, item, code="bad_row", message=row.bad)]
         )

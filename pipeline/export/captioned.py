@@ -12,6 +12,7 @@ import pyarrow as pa
 from pipeline.celltext import rows_json
 from pipeline.export.base import Rows
 from pipeline.export.slices import slices
+from pipeline.picture_cell import NotOnePicture, picture_of
 
 _BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
 
@@ -41,8 +42,7 @@ def captioned(
             piece = batch.slice(at, 256)
             captions = piece.column(rows.caption).to_pylist()
             keys = piece.column(rows.key).to_pylist()
-            cells = piece.column(image).to_pylist() if image in piece.schema.names else []
-            cells = cells or [None] * len(keys)
+            cells = picture_cells(piece, image)
             lines = _json(piece, image, name) if columns else [""] * len(keys)
             for caption, key, cell, line in zip(captions, keys, cells, lines, strict=True):
                 if caption:
@@ -50,6 +50,20 @@ def captioned(
                         ordinal=ordinal, cell=cell, key=key or "", caption=caption, columns=line
                     )
                 ordinal += 1
+
+
+def picture_cells(batch: pa.RecordBatch, image: str) -> list[Any]:
+    """The image cells with what they wrap taken out; None for what is no picture."""
+    if image not in batch.schema.names:
+        return [None] * batch.num_rows
+    return [_picture_of(cell) for cell in batch.column(image).to_pylist()]
+
+
+def _picture_of(cell: object) -> object:
+    try:
+        return picture_of(cell)
+    except NotOnePicture:
+        return None
 
 
 def _json(batch: pa.RecordBatch, image: str, name: Callable[[str], str]) -> list[str]:

@@ -39,8 +39,8 @@ def with_features(
         if field.name == images:
             features[field.name] = IMAGE
         elif (feature := declared.get(field.name)) is not None:
-            pictures = isinstance(feature, dict) and feature.get("_type") == "Image"
-            if not pictures or pa.types.is_struct(field.type):
+            pictures = json.dumps(IMAGE) in json.dumps(feature)  # in a list, too
+            if not pictures or pa.types.is_nested(field.type):
                 features[field.name] = feature
     if not features:
         return schema

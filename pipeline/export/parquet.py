@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import OutputError, UsageError
 from pipeline.export.base import Rows, Written
-from pipeline.export.captioned import holds_bytes
+from pipeline.export.captioned import holds_bytes, picture_cells
 from pipeline.export.card import write_card
 from pipeline.export.features import read_features, with_features
 from pipeline.export.names import text_of
@@ -149,7 +149,7 @@ def with_pictures(rows: Rows) -> Rows:
 def _embedded(rows: Rows, schema: pa.Schema, name: str) -> Iterator[pa.RecordBatch]:
     for batch in rows.batches:
         for piece in _few(batch):
-            cells = piece.column(rows.pictures.column).to_pylist()
+            cells = picture_cells(piece, rows.pictures.column)
             captions = piece.column(rows.caption).to_pylist()
             pictures = [
                 _picture(rows, cell, bool(caption))

@@ -1,12 +1,12 @@
 """From Arrow batches to rows, and what makes a row bad.
 
-The verdict is computed on whole columns, in one place, so that rows built in Python and keys
-computed in SQL agree on which rows are bad. A bad row is a value: it settles as `bad_row`
-without a request.
+What a cell wraps is taken out here: the one picture of a list, base64 without a head, JSON text.
+A bad row is a value: it settles as `bad_row` without a request.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -15,10 +15,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.celltext import as_text
-from pipeline.manifest.columns import is_text, prompt_type
+from pipeline.manifest.columns import (
+    is_image_struct,
+    is_list,
+    is_text,
+    listed,
+    only_elements,
+    path_only,
+    prompt_type,
+)
 from pipeline.manifest.image_column import stored_type
 from pipeline.media import MAX_DATA_URI
 from pipeline.model import Row
+from pipeline.picture_cell import MAY_WRAP, NotOnePicture, picture_of
 
 MAX_URL = 8_192
 #: Bytes of the id.
@@ -29,44 +38,101 @@ MAX_CELL = 1 << 20
 _SPACES = [chr(code) for code in range(0x3001) if chr(code).isspace()]
 #: Of rows whose prompt names none; one for all of them.
 _NO_COLUMNS: Mapping[str, object] = MappingProxyType({})
+#: Rows, and why they are bad.
+_Troubles = list[tuple[pa.Array, str]]
 
 
-def prepared(batch: pa.RecordBatch, *, image: str, columns: Sequence[str]) -> pa.RecordBatch:
-    """The batch with its image and prompt columns in the types in which they are handed on."""
-    arrays = []
-    for field, array in zip(batch.schema, batch.columns, strict=True):
-        kind = stored_type(field.type) if field.name == image else field.type
-        if field.name in columns and field.name != image:
-            kind = prompt_type(field.type) or field.type
-        if array.type != kind:
-            array = as_text(array) if kind == pa.string() else array.cast(kind)
-        arrays.append(array)
-    return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
-
-
-def verdicts(
-    batch: pa.RecordBatch, *, image: str, id_column: str | None, columns: Sequence[str]
-) -> pa.Array | None:
-    """Why each row is bad (null: it is not); None when none is. Takes a prepared batch."""
-    found: list[tuple[Any, str]] = _image_trouble(batch.column(image), image)
+def rows(
+    batch: pa.RecordBatch,
+    *,
+    image: str,
+    id_column: str | None,
+    columns: Sequence[str],
+) -> list[Row]:
+    """Rows of a batch as it was read."""
+    images, troubles, not_one = _images(batch.column(image), image)
+    cells = {name: _prompt_cells(batch.column(name), name == image) for name in columns}
+    ids: list[str | None] = [None] * len(images)
     if id_column is not None:
-        long = pc.greater(_size(batch.column(id_column)), MAX_ID)
-        found.append((long, f"column {id_column!r}: an id longer than {MAX_ID} bytes"))
-    for name in columns:
-        column = batch.column(name)
-        if name != image and is_text(column.type):
-            long = pc.greater(_size(column), MAX_CELL)
-            found.append((long, f"column {name!r}: a cell longer than {MAX_CELL >> 20} MiB"))
-    found = [(mask, words) for mask, words in found if pc.any(mask).as_py()]
-    if not found:
-        return None
-    return pc.case_when(
-        pc.make_struct(*(pc.fill_null(mask, False) for mask, _ in found)),
-        *(pa.scalar(words) for _, words in found),
-    )
+        texts = as_text(_prompt_cells(batch.column(id_column), id_column == image))
+        long = pc.greater(pc.binary_length(texts), MAX_ID)
+        troubles.append((long, f"column {id_column!r}: an id longer than {MAX_ID} bytes"))
+        # One that is too long is cut, its row being bad.
+        ids = [None if text is None else text[:MAX_ID] for text in texts.to_pylist()]
+    for name, column in cells.items():
+        if is_text(column.type):
+            long = pc.greater(pc.binary_length(column), MAX_CELL)
+            troubles.append((long, f"column {name!r}: a cell longer than {MAX_CELL >> 20} MiB"))
+    reasons = _reasons(len(images), troubles, not_one)
+    if not columns:
+        return [
+            Row(cell, i, _NO_COLUMNS, b) for cell, i, b in zip(images, ids, reasons, strict=True)
+        ]
+    named = [column.to_pylist() for column in cells.values()]
+    return [
+        Row(cell, i, dict(zip(cells, values, strict=True)), b)
+        for cell, i, b, *values in zip(images, ids, reasons, *named, strict=True)
+    ]
 
 
-def _image_trouble(column: pa.Array, name: str) -> list[tuple[Any, str]]:
+def _prompt_cells(column: pa.Array, is_image: bool) -> pa.Array:
+    """A column as prompts and ids read it: integers and booleans as such, the rest as its text. A
+    picture in a struct is its path, as in exports."""
+    if path_only(column.type) or (is_image and is_image_struct(listed(column.type))):
+        column = only_elements(column) if is_list(column.type) else column
+        at = column.type.get_field_index("path")
+        column = pc.struct_field(column, [at]) if at >= 0 else pa.nulls(len(column))
+    kind = prompt_type(column.type)
+    if column.type == kind:
+        return column
+    return as_text(column) if kind == pa.string() else column.cast(kind)
+
+
+def _reasons(count: int, troubles: _Troubles, not_one: Mapping[int, str]) -> list[str | None]:
+    """Why each row is bad, by the first trouble that it has; None: it is not."""
+    reasons: list[str | None] = [None] * count
+    for mask, text in reversed(troubles):
+        for at in pc.indices_nonzero(pc.fill_null(mask, False)).to_pylist():
+            reasons[at] = text
+    for at, text in not_one.items():
+        reasons[at] = text
+    return reasons
+
+
+def _images(column: pa.Array, name: str) -> tuple[list[Any], _Troubles, dict[int, str]]:
+    """The images of a column, which rows have none of use, and why lists are not of one picture."""
+    lists = column if is_list(column.type) else None
+    column = column if lists is None else only_elements(column)
+    kind = stored_type(column.type)
+    if column.type != kind:
+        column = as_text(column) if kind == pa.string() else column.cast(kind)
+    images, not_one = column.to_pylist(), dict[int, str]()
+    wrapped = []
+    if pa.types.is_string(kind):
+        wraps = pc.fill_null(pc.match_substring_regex(column, MAY_WRAP), False)
+        wrapped = [(at, images[at]) for at in pc.indices_nonzero(wraps).to_pylist()]
+    if lists is not None:
+        lengths = pc.fill_null(pc.list_value_length(lists), 1)
+        odd = pc.indices_nonzero(pc.not_equal(lengths, 1)).to_pylist()
+        wrapped += [(at, lists[at].as_py()) for at in odd]
+    for at, cell in wrapped:
+        try:
+            picture = picture_of(cell)
+        except NotOnePicture as error:
+            not_one[at] = f"column {name!r}: {error}"
+            paths = [p.get("path") if isinstance(p, Mapping) else p for p in cell]
+            picture = cell if isinstance(cell, str) else json.dumps(paths, default=len)
+        if isinstance(picture, Mapping):
+            picture = picture.get("bytes") or picture.get("path")
+        images[at] = picture
+    if wrapped and pa.types.is_string(kind):
+        # Bytes in hand are judged as a data URI is: neither empty nor too long.
+        texts = ["data:" if isinstance(image, bytes) else image for image in images]
+        column = pa.array(texts, kind)
+    return images, _image_trouble(column, name), not_one
+
+
+def _image_trouble(column: pa.Array, name: str) -> _Troubles:
     empty = (_empty(column), f"column {name!r}: no image")
     if not pa.types.is_string(column.type):
         return [empty]
@@ -97,40 +163,3 @@ def _empty(column: pa.Array) -> pa.Array:
         if pc.any(pc.is_in(first, pa.array(_SPACES))).as_py():
             column = pc.utf8_trim_whitespace(column)
     return pc.fill_null(pc.equal(pc.binary_length(column), 0), True)
-
-
-def _size(column: pa.Array) -> pa.Array:
-    """Bytes that each cell takes as text; 0 for null."""
-    if not is_text(column.type):
-        return pa.array([0] * len(column), pa.int32())
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    return pc.fill_null(pc.binary_length(column), 0)
-
-
-def rows(
-    batch: pa.RecordBatch,
-    *,
-    image: str,
-    id_column: str | None,
-    columns: Sequence[str],
-) -> list[Row]:
-    """Rows of a prepared batch."""
-    bad = verdicts(batch, image=image, id_column=id_column, columns=columns)
-    images = batch.column(image).to_pylist()
-    ids = _texts(batch.column(id_column)) if id_column is not None else [None] * len(images)
-    reasons = bad.to_pylist() if bad is not None else [None] * len(images)
-    if not columns:
-        return [
-            Row(cell, i, _NO_COLUMNS, b) for cell, i, b in zip(images, ids, reasons, strict=True)
-        ]
-    named = [batch.column(name).to_pylist() for name in columns]
-    return [
-        Row(cell, i, dict(zip(columns, cells, strict=True)), b)
-        for cell, i, b, *cells in zip(images, ids, reasons, *named, strict=True)
-    ]
-
-
-def _texts(column: pa.Array) -> list[str | None]:
-    """The id column as text; one that is too long is cut, its row being bad."""
-    return [None if cell is None else cell[:MAX_ID] for cell in as_text(column).to_pylist()]

@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.errors import ManifestError
 
@@ -94,25 +95,44 @@ def is_image_struct(kind: pa.DataType) -> bool:
     )
 
 
+def is_list(kind: pa.DataType) -> bool:
+    """A list in any of Arrow's forms."""
+    return bool(
+        pa.types.is_list(kind)
+        or pa.types.is_large_list(kind)
+        or pa.types.is_fixed_size_list(kind)
+        or pa.types.is_list_view(kind)
+        or pa.types.is_large_list_view(kind)
+    )
+
+
+def listed(kind: pa.DataType) -> pa.DataType:
+    """What a list holds; another type itself."""
+    return kind.value_type if is_list(kind) else kind
+
+
+def only_elements(column: pa.Array) -> pa.Array:
+    """Of each list its one element; null where it has none or several."""
+    lengths = pc.fill_null(pc.list_value_length(column), 0)
+    starts = pc.subtract(pc.cumulative_sum(lengths), lengths)
+    return column.flatten().take(pc.if_else(pc.equal(lengths, 1), starts, None))
+
+
 def holds_images(kind: pa.DataType) -> bool:
-    """May a column of this type be the image column?"""
+    """May a column of this type be the image column? Lists too, of one picture each."""
+    kind = listed(kind)
     return is_text(kind) or is_bytes(kind) or is_image_struct(kind) or bool(pa.types.is_null(kind))
 
 
-def prompt_type(kind: pa.DataType) -> pa.DataType | None:
-    """The type in which a prompt reads such a column; None if it cannot.
-
-    Text, integers and booleans stay; other single values become text the way Arrow writes them,
-    which is the same for Python and SQL.
-    """
+def prompt_type(kind: pa.DataType) -> pa.DataType:
+    """The type in which a prompt reads such a column: integers and booleans stay, all else becomes
+    text (`celltext`)."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if isinstance(kind, pa.BaseExtensionType):
         return pa.string()
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
         return kind
-    if is_bytes(kind) or pa.types.is_nested(kind):
-        return None
     return pa.string()
 
 

@@ -22,10 +22,17 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from pipeline.errors import ManifestError
-from pipeline.manifest.columns import holds_images, is_bytes, is_image_struct, nearest
+from pipeline.manifest.columns import (
+    holds_images,
+    is_bytes,
+    is_image_struct,
+    listed,
+    nearest,
+)
+from pipeline.picture_cell import NotOnePicture, picture_of
 
 NAMES: tuple[str, ...] = (
-    "image_url", "url", "image", "image_path", "path", "file_name", "filename", "filepath",
+    "image_url", "url", "image", "images", "image_path", "path", "file_name", "filename", "filepath",
     "file_path", "img", "img_url", "img_path", "image_uri", "image_file", "imageurl", "photo",
     "photo_image_url", "photo_url", "picture", "picture_url", "uri", "src", "link", "image_bytes",
     "file", "jpg", "jpeg", "png", "webp",
@@ -72,6 +79,14 @@ def choose(schema: pa.Schema, sample: Mapping[str, Sequence[object]], shown: str
         f"manifest {shown}: no column of images found; set manifest.image to its name"
         + nearest("image", schema.names)
     )
+
+
+def unwrapped(cell: object) -> object:
+    """A cell as the rule looks at it; a list of several pictures stays a list, which looks like none."""
+    try:
+        return picture_of(cell)
+    except NotOnePicture:
+        return cell
 
 
 def others(
@@ -159,12 +174,13 @@ def check(schema: pa.Schema, name: str, shown: str) -> None:
     if not holds_images(kind):
         raise ManifestError(
             f"manifest {shown}: column {name!r} is {kind}, an unsupported type for images; it must "
-            "hold text (URL or path), bytes, or {bytes, path}"
+            "hold text (URL or path), bytes, {bytes, path}, or lists of one of these"
         )
 
 
 def stored_type(kind: pa.DataType) -> pa.DataType:
-    """The one of three types in which image cells are handed on."""
+    """The one of three types in which image cells, or those of its lists, are handed on."""
+    kind = listed(kind)
     if is_image_struct(kind):
         inner = {"bytes": pa.binary(), "path": pa.string()}
         return pa.struct([pa.field(f.name, inner[f.name]) for f in kind])

@@ -22,8 +22,11 @@ from pipeline.manifest.columns import (
     fitted,
     is_bytes,
     is_image_struct,
+    is_list,
+    is_text,
+    listed,
     nearest,
-    prompt_type,
+    only_elements,
     union,
 )
 from pipeline.manifest.formats import settle
@@ -101,12 +104,6 @@ class Manifest:
                     f"manifest {self.path}: no column {name!r}, which the job names"
                     + nearest(name, self.names)
                 )
-            kind = self._schema.field(name).type
-            if prompt_type(kind) is None and name != self.image:
-                raise JobError(
-                    f"manifest {self.path}: column {name!r} is {kind}, which a prompt or identity "
-                    "cannot read; use a column of text, numbers or dates"
-                )
 
     @property
     def remote(self) -> bool:
@@ -126,7 +123,7 @@ class Manifest:
         return image_column.others(self._schema, sample, self.image)
 
     def _without_paths(self) -> bool:
-        if not is_image_struct(self._schema.field(self.image).type):
+        if not is_image_struct(listed(self._schema.field(self.image).type)):
             return False
         cells = self._sample([self.image]).get(self.image, [])
         return bool(cells) and not any(
@@ -141,7 +138,10 @@ class Manifest:
             ):
                 if batch.num_rows:
                     head = batch.slice(0, image_column.SAMPLE)
-                    return {n: head.column(n).to_pylist() for n in head.schema.names}
+                    return {
+                        n: [image_column.unwrapped(cell) for cell in head.column(n).to_pylist()]
+                        for n in head.schema.names
+                    }
         return {}
 
     def fingerprint(self) -> str:
@@ -191,11 +191,6 @@ class Manifest:
             yield from self._rows(batch)
 
     def _rows(self, batch: pa.RecordBatch) -> Iterator[list[Row]]:
-        batch = cells.prepared(
-            batch.select([n for n in batch.schema.names if n in self._needed]),
-            image=self.image,
-            columns=self.columns,
-        )
         for at in range(0, batch.num_rows, ROWS):
             yield cells.rows(
                 batch.slice(at, ROWS),
@@ -203,9 +198,6 @@ class Manifest:
                 id_column=self.settings.id,
                 columns=self.columns,
             )
-
-    def _image_type(self) -> pa.DataType:
-        return image_column.stored_type(self._schema.field(self.image).type)
 
     def arrow(self, *, bytes_too: bool = False) -> pa.Schema:
         """The columns of `tables`: all but image bytes; `{bytes, path}` is its path, as text, where
@@ -215,8 +207,10 @@ class Manifest:
         """
         fields = []
         for field in self._schema:
+            if field.name == self.image and not is_text(listed(field.type)):
+                field = field.with_type(listed(field.type))
             if bytes_too and field.name == self.image:
-                fields.append(pa.field(field.name, self._image_type()))
+                fields.append(pa.field(field.name, image_column.stored_type(field.type)))
             elif field.name == self.image and (is_bytes(field.type) or self._pathless):
                 continue
             elif self._is_image_struct(field):
@@ -235,6 +229,8 @@ class Manifest:
             arrays = []
             for field in schema:
                 column = batch.column(field.name)
+                if is_list(column.type) and not is_list(field.type):
+                    column = only_elements(column)
                 if pa.types.is_struct(column.type) and pa.types.is_string(field.type):
                     column = _path_of(column)
                 elif pa.types.is_null(field.type):

@@ -126,7 +126,7 @@ def _kind(value: object) -> str:
             return "float"
         case str():
             return "text"
-        case {"path": str(), **rest} if not rest or set(rest) == {"bytes"}:
+        case {"path": str(), **rest} if not rest or rest == {"bytes": None}:
             return "reference"
         case _:
             return "nested"

@@ -200,13 +200,18 @@ def _is_long(kind: pa.DataType) -> bool:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """The type without views, and without extensions but those of Arrow itself."""
+    """The type without views, in lists and structs too (nothing takes single ones out of them in
+    pyarrow 26), and without extensions but those of Arrow itself."""
     if isinstance(kind, pa.BaseExtensionType):
         return kind if kind.extension_name in _EXTENSIONS else _plain(kind.storage_type)
     if pa.types.is_string_view(kind):
         return pa.string()
     if pa.types.is_binary_view(kind):
         return pa.binary()
+    if pa.types.is_struct(kind):
+        return pa.struct([f.with_type(_plain(f.type)) for f in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_plain(kind.value_type)))
     return kind
 
 
