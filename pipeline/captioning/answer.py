@@ -20,7 +20,7 @@ _OPENS = re.compile(rf"\s*{_OPENING}", re.IGNORECASE)
 #: A mark in quotes is something that is seen in a picture.
 _CLOSES = re.compile(rf"(?<![\"'`“‘«]){_CLOSING}|{_CLOSING}(?![\"'`”’»])", re.IGNORECASE)
 #: Channels of gpt-oss: `<|channel|>analysis<|message|>`, then `final`.
-_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*<\|message\|>", re.IGNORECASE)
+_CHANNEL = re.compile(r"<\|channel\|>\s*(\w++)[^<]*<\|message\|>", re.IGNORECASE)
 #: Marks around an answer, of which the inside is the answer.
 _WRAPPED = re.compile(
     r"\s*(?:<answer>(?P<answer>.*?)(?:</answer>|\Z)"
@@ -37,7 +37,9 @@ _CONTROL = (
     r"|<turn\|>|<\|turn>|\[EOS\]|\[/INST\])"
 )
 _LEADING = re.compile(rf"(?:\s*{_CONTROL}(?:(?:assistant|model)(?=[\s<]))?)+\s*", re.IGNORECASE)
-_TRAILING = re.compile(rf"(?:\s*{_CONTROL})+\s*\Z", re.IGNORECASE)
+_TRAILING = re.compile(rf"{_CONTROL}\Z", re.IGNORECASE)
+#: No control token has more characters.
+_LONGEST_CONTROL = 32
 #: "Sure! Here is a caption for the image:" and what it announces.
 _AGREES = r"(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok|gladly|understood|got it)"
 _NAMES_IT = (
@@ -49,8 +51,8 @@ _ANNOUNCES = re.compile(
     rf"|\s*{_AGREES}[!.]\s*\n\s*",
     re.IGNORECASE,
 )
-#: Without one of these there is nothing to take off but an opening.
-_MARKS = re.compile(r"[<◁]|\[/?(?:THINK|EOS|INST)\]", re.IGNORECASE)
+#: Without one of these, `<` or `◁` there is nothing to take off but an opening.
+_BRACKETED = re.compile(r"\[/?(?:THINK|EOS|INST)\]", re.IGNORECASE)
 _OPENING_LETTERS = frozenset("scoaghbutSCOAGHBUT")
 
 
@@ -65,7 +67,8 @@ class Answer:
 
 def answer_of(content: str) -> Answer:
     """The answer in a model's text. Never raises."""
-    if _MARKS.search(content) is None:
+    # Two searches for a character take a hundredth of the time of one pattern for all.
+    if "<" not in content and "◁" not in content and _BRACKETED.search(content) is None:
         return Answer(text=_unannounced(content))
     if content.lstrip()[:1] in ("{", "[") and _is_json(content):
         return Answer(text=content)  # what its strings hold is for the caption to say
@@ -74,7 +77,7 @@ def answer_of(content: str) -> Answer:
         return Answer(text="", unfinished=True)
     text = _BOX.sub("", text)
     text = _LEADING.sub("", text, count=1) if _LEADING.match(text) else text
-    text = _TRAILING.sub("", text)
+    text = _without_trailing(text)
     if (wrapped := _WRAPPED.fullmatch(text)) is not None:
         text = next(inside for inside in wrapped.groups() if inside is not None)
     return Answer(text=_unannounced(text))
@@ -94,6 +97,19 @@ def _after_thoughts(text: str) -> str | None:
     rest = text[closed[-1].end() :]
     # A further thought that was begun after the last one that ended.
     return None if _OPENS.match(rest) else rest
+
+
+def _without_trailing(text: str) -> str:
+    """The text without control tokens at its end, taken off from there: a pattern that is looked
+    for from the start takes the square of a run of blanks, which models are known to write."""
+    end, cut = len(text), False
+    while True:
+        while end and text[end - 1].isspace():
+            end -= 1
+        last = _TRAILING.search(text, max(0, end - _LONGEST_CONTROL), end)
+        if last is None:
+            return text[:end] if cut else text
+        end, cut = last.start(), True
 
 
 def _unannounced(text: str) -> str:

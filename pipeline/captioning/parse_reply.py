@@ -25,7 +25,9 @@ MAX_CHARS = 1_000_000
 #: Places where JSON may begin that are tried in vain before the rest is given up.
 MAX_FALSE_STARTS = 1_000
 
-_FENCE = re.compile(r"^```[\w-]*[^\S\n]*\n?(.*?)\n?[^\S\n]*```$", re.DOTALL)
+_FENCE = "```"
+#: After an opening fence: its language, and the rest of its line where that is blank.
+_LANGUAGE = re.compile(r"[\w-]*[^\S\n]*\n?")
 #: C0 and C1 controls but tab, newline and carriage return; and lone surrogates, which neither
 #: UTF-8, SQLite nor Arrow can hold.
 _UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -44,7 +46,7 @@ _PLACEHOLDERS = frozenset({"…", "..."})
 
 _START = re.compile(r"[{\[]")
 #: A JSON string (perhaps cut), or a comma before a closing bracket.
-_TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*(?:"|\Z))|,(?=\s*[}\]])', re.DOTALL)
+_TRAILING_COMMA = re.compile(r'("(?:[^"\\]++|\\.)*+(?:"|\\?\Z))|,(?=\s*[}\]])', re.DOTALL)
 _NUMBER = re.compile(r"\s*(?:image)?\s*#?\s*(\d{1,6})\s*[:.]?\s*", re.IGNORECASE)
 _LABEL = re.compile(r"\**image\s*#?(\d{1,6})\s*\**:\**\s*", re.IGNORECASE)
 _LABEL_BEGINS = frozenset("*iIıİ")
@@ -68,8 +70,10 @@ def clean_caption(content: str) -> str:
     ):
         return content  # most are: nothing here would change it
     text = safe_text(content).strip(_EDGES)
-    if text.startswith("```") and (fenced := _FENCE.match(text)):
-        text = fenced[1].strip(_EDGES)
+    if text.startswith(_FENCE) and text.endswith(_FENCE) and len(text) >= 2 * len(_FENCE):
+        inside = text[len(_FENCE) : -len(_FENCE)]
+        language = _LANGUAGE.match(inside)
+        text = inside[language.end() if language else 0 :].strip(_EDGES)
     if len(text) > 1 and _QUOTES.get(text[0]) == text[-1] and text[0] not in text[1:-1]:
         text = text[1:-1].strip(_EDGES)
     return text

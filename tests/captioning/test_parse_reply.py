@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 import random
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.captioning.parse_reply import clean_caption, parse_pack, safe_text, share, suspect_of
+from pipeline.captioning.parse_reply import (
+    caption_of,
+    clean_caption,
+    parse_pack,
+    safe_text,
+    share,
+    suspect_of,
+)
 from tests.captioning.liar import dressed, lied
 from tests.captioning.made import caption, listed, packed
 
@@ -311,3 +319,30 @@ def test_an_unknown_total_has_unknown_shares() -> None:
     """None is not 0."""
     assert share(None, 3) == [None, None, None]
     assert share(0, 2) == [0, 0]
+
+
+#: What models write when they run away, so many times: blanks, marks, fences, backslashes.
+RUNAWAYS = {
+    "blanks after a mark": lambda n: "A <b>red</b> square." + " " * n + "x",
+    "line feeds after a mark": lambda n: "A <b>red</b> square." + "\n" * n + "x",
+    "blanks after a fence": lambda n: "```" + " " * n + "x",
+    "letters after a fence": lambda n: "```" + "a" * n,
+    "a fence that never ends": lambda n: "```json\n" + "x \n" * n,
+    "the name of a channel": lambda n: "<|channel|>" + "a" * n,
+    "tokens at the end": lambda n: "A red square." + "<|im_end|> " * n,
+    "backslashes": lambda n: '"\\' * n,
+}
+
+
+@pytest.mark.parametrize("name", RUNAWAYS)
+def test_a_text_that_runs_away_takes_time_in_proportion(name: str) -> None:
+    """Four times the text may not take sixteen times as long: 20 KB of blanks took 15 seconds."""
+
+    def seconds(size: int) -> float:
+        text = RUNAWAYS[name](size)
+        begun = time.process_time()
+        caption_of(text)
+        parse_pack(text, 3)
+        return time.process_time() - begun
+
+    assert min(seconds(8_000) for _ in range(3)) < 8 * min(seconds(2_000) for _ in range(3)) + 0.01
