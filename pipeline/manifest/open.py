@@ -29,6 +29,7 @@ from pipeline.manifest.columns import (
     only_elements,
     union,
 )
+from pipeline.manifest.dotted import InnerColumn, inner_column
 from pipeline.manifest.formats import settle
 from pipeline.manifest.places import ManifestFile, resolve
 from pipeline.manifest.readers import READERS
@@ -71,9 +72,13 @@ class Manifest:
             self.folder = (first.path if first.folder else first.path.parent).absolute()
         self.format = format
         self._schema = union([(f.place.shown, f.look.schema) for f in files])
-        #: All columns.
+        #: All columns of the files.
         self.names: tuple[str, ...] = tuple(self._schema.names)
         self._where = Predicate(settings.where, self._schema) if settings.where else None
+        #: Values inside columns that the job names with dots; they stand in the schema, too.
+        self._inner = dict(self._inner_columns((settings.image, settings.id, *job_columns)))
+        for name, inner in self._inner.items():
+            self._schema = self._schema.append(pa.field(name, inner.kind))
         #: The column of the images.
         self.image = settings.image
         if settings.image == "auto":
@@ -81,7 +86,7 @@ class Manifest:
             self.image = image_column.choose(self._schema, self._sample(able), self.path)
         else:
             image_column.check(self._schema, settings.image, self.path)
-        if settings.id is not None and settings.id not in self.names:
+        if settings.id is not None and settings.id not in self._schema.names:
             raise ManifestError(
                 f"manifest {self.path}: no column {settings.id!r} (manifest.id)"
                 + nearest(settings.id, self.names)
@@ -99,11 +104,23 @@ class Manifest:
 
     def _check_columns(self) -> None:
         for name in self.columns:
-            if name not in self.names:
+            if name not in self._schema.names:
                 raise JobError(
                     f"manifest {self.path}: no column {name!r}, which the job names"
                     + nearest(name, self.names)
                 )
+
+    def _inner_columns(self, names: Sequence[str | None]) -> Iterator[tuple[str, InnerColumn]]:
+        for name in dict.fromkeys(names):
+            if name is None or name in self.names:
+                continue
+            inner = inner_column(self._schema, name)
+            if inner is None:
+                continue
+            head = self._head([inner.column])
+            # A text is taken for JSON when one of its first cells has such a value.
+            if head is None or inner.taken(head.column(inner.column)).null_count < head.num_rows:
+                yield name, inner
 
     @property
     def remote(self) -> bool:
@@ -131,18 +148,24 @@ class Manifest:
         )
 
     def _sample(self, names: Sequence[str]) -> dict[str, list[object]]:
-        """The first cells of some columns, of the first file that has rows."""
+        """The first cells of some columns."""
+        head = self._head(names)
+        if head is None:
+            return {}
+        return {
+            n: [image_column.unwrapped(cell) for cell in head.column(n).to_pylist()]
+            for n in head.schema.names
+        }
+
+    def _head(self, names: Sequence[str]) -> pa.RecordBatch | None:
+        """The first rows of the first file that has any."""
         for file in self._files:
             for batch in self._reader.read(
                 file.place, replace(self._want(file, names), first=True)
             ):
                 if batch.num_rows:
-                    head = batch.slice(0, image_column.SAMPLE)
-                    return {
-                        n: [image_column.unwrapped(cell) for cell in head.column(n).to_pylist()]
-                        for n in head.schema.names
-                    }
-        return {}
+                    return batch.slice(0, image_column.SAMPLE)
+        return None
 
     def fingerprint(self) -> str:
         """32 hex that change whenever a file or a setting that matters does. Cheap."""
@@ -207,6 +230,8 @@ class Manifest:
         """
         fields = []
         for field in self._schema:
+            if field.name in self._inner and field.name != self.image:
+                continue
             if field.name == self.image and not is_text(listed(field.type)):
                 field = field.with_type(listed(field.type))
             if bytes_too and field.name == self.image:
@@ -253,17 +278,21 @@ class Manifest:
         """
         wanted = [n for n in self.names if n in names]
         extra = self._where.columns if self._where else ()
-        reading = [n for n in self.names if n in names or n in extra]
+        inner = {n: c for n, c in self._inner.items() if n in names}
+        outer = {c.column for c in inner.values()}
+        reading = [n for n in self.names if n in names or n in extra or n in outer]
         without = frozenset[str]()
         if path_only:
             structs = (f.name for f in self._schema if columns.path_only(f.type))
-            without = frozenset(n for n in structs if n not in extra and n != self.image)
+            without = frozenset(n for n in structs if n not in {*extra, *outer, self.image})
         for file in self._files:
             batches = self._unchanged(file, self._want(file, reading, without))
             fit = self._fit(batches, reading, without)
             for batch in self._where.kept(fit) if self._where else fit:
                 if batch.num_rows:
-                    yield batch.select(wanted)
+                    for name, column in inner.items():
+                        batch = batch.append_column(name, column.taken(batch.column(column.column)))
+                    yield batch.select([*wanted, *inner])
         self.check_unchanged()
 
     def _unchanged(self, file: _File, want: Want) -> Iterator[pa.RecordBatch]:

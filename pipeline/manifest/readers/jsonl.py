@@ -1,4 +1,4 @@
-"""JSON lines, and a JSON array of objects; told apart by the first character.
+"""JSON lines, and a JSON array of objects, also inside one object; told apart by how they begin.
 
 Columns and types come from the first 4 MiB: numbers stay numbers, text stays text, a column of
 several types or of nested values becomes JSON text, except `{"path": …}`, which stays an image
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -21,8 +22,11 @@ from pipeline.errors import ManifestError
 from pipeline.manifest import text
 from pipeline.manifest.places import ManifestFile
 from pipeline.manifest.readers.base import MAX_COLUMNS, FileInfo, Want, skip
+from pipeline.manifest.readers.quotes import IMAGE_CELL
 
 _LOOK_BYTES = 4 << 20
+#: Bytes of an object that wraps its rows.
+_WRAPPED_BYTES = 16 << 20
 _ROWS = 8192
 _REFERENCE = pa.struct([pa.field("path", pa.string())])
 #: What stands between the elements of an array.
@@ -148,7 +152,77 @@ def _type(kinds: set[str]) -> pa.DataType:
 def _objects(place: ManifestFile) -> _Objects:
     """(line or element number from 1, object) of either form."""
     first = text.head_of(place, 1 << 16).lstrip()[:1]
-    return _elements(place) if first == b"[" else _lines(place)
+    if first == b"[":
+        return _elements(place)
+    rows = _wrapped_rows(place)
+    return _lines(place) if rows is None else iter(rows)
+
+
+def _wrapped_rows(place: ManifestFile) -> list[tuple[int, dict[str, Any]]] | None:
+    """The rows of a file that is one object around their list; None for JSON lines. ManifestError
+    for an object of columns, and where several lists could be the rows."""
+    with text.lines(place) as source:
+        first = source.readline(text.MAX_LINE + 1)
+        with suppress(orjson.JSONDecodeError):
+            orjson.loads(first)
+            if any(line.strip() for line in iter(lambda: source.readline(text.MAX_LINE), b"")):
+                return None
+        content = first + source.read(_WRAPPED_BYTES)
+        if source.read(1):
+            if first.rstrip(b"\n") == first or first.rstrip().endswith(b"}"):
+                return None  # lines, the first of which is too long or damaged
+            raise ManifestError(
+                f"manifest {place.shown}: one object of more than {_WRAPPED_BYTES >> 20} MiB; write "
+                "the list of the rows as a file of its own"
+            )
+    try:
+        whole = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(whole, dict):
+        return None
+    if _is_of_columns(whole):
+        raise ManifestError(
+            f"manifest {place.shown}: one object of columns, not of rows; write it with "
+            'DataFrame.to_json(orient="records")'
+        )
+    lists = {name: value for name, value in whole.items() if _is_list_of_rows(value)}
+    has_image = any(
+        isinstance(value, str) and IMAGE_CELL.search(value.strip().encode(errors="replace"))
+        for value in whole.values()
+    )
+    if not lists or has_image:
+        return None
+    if len(lists) > 1:
+        raise ManifestError(
+            f"manifest {place.shown}: one object with the lists {', '.join(map(repr, lists))}; "
+            "write the list of the rows as a file of its own"
+        )
+    return list(enumerate(next(iter(lists.values())), 1))
+
+
+def _is_list_of_rows(value: object) -> bool:
+    """Objects that are more than a picture each."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(row, dict) and not row.keys() <= {"bytes", "path"} for row in value)
+    )
+
+
+def _is_of_columns(whole: dict[str, Any]) -> bool:
+    """`{"image": {"0": …}}`, `{"image": […]}`, `{"0": {"image": …}}` or columns, index and data."""
+    values = list(whole.values())
+    if whole.keys() == {"columns", "index", "data"}:
+        return True
+    if values and all(isinstance(value, dict) and value for value in values):
+        keys = {key for value in values for key in value}
+        return all(key.isdigit() for key in keys) or all(key.isdigit() for key in whole)
+    plain = all(
+        isinstance(value, list) and not any(isinstance(cell, dict) for cell in value)
+        for value in values
+    )
+    return plain and len({len(value) for value in values}) == 1 and len(values[0]) > 1
 
 
 def _lines(place: ManifestFile) -> _Objects:
