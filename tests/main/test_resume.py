@@ -155,7 +155,7 @@ def test_a_signal_drains(tmp_path: Path, name: str, code: int) -> None:
 def test_a_second_run_is_refused_while_the_first_holds_the_output(tmp_path: Path) -> None:
     """76, naming the holder, nothing sent."""
     images = folder_of(tmp_path, 40)
-    with simulator(tmp_path, "latency=[0.5, 0.6]", "rpm=null") as server:
+    with simulator(tmp_path, "latency=[2, 3]", "rpm=null") as server:
         job = write_job(tmp_path, server.base, images, quota={"concurrency": 2})
         process = start("run", job)
         until(lambda: len(server.asked()) >= 1)
