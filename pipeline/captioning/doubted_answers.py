@@ -116,6 +116,8 @@ class Doubts:
         image = item.image
         if image.url is None:
             image = await self.images.load(item.source, inline=True)
+            if image.sha256 != item.asked.image_sha256:
+                raise ImageError("missing_file", "the picture is another one now")
         return replace(item, image=image, asked=replace(item.asked, attempts=1))
 
     def _say(self, images: int) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from pipeline.captioning import identity
+from pipeline.captioning.contents import NAME as CONTENTS
+from pipeline.captioning.contents import Contents
 from pipeline.captioning.naming import Naming
 from pipeline.captioning.prompt import compile_prompt
 from pipeline.clock import Clock, SystemClock, utc
@@ -76,11 +78,16 @@ def inspect_manifest(job: JobConfig) -> tuple[Manifest, Naming]:
     columns = list(prompt.columns)
     if job.images.identity.startswith("column:"):
         columns.append(job.images.identity.removeprefix("column:"))
-    return open_manifest(job.manifest, columns=columns), naming_of(job)
+    manifest = open_manifest(job.manifest, columns=columns)
+    return manifest, naming_of(job, manifest)
 
 
-def naming_of(job: JobConfig) -> Naming:
+def naming_of(job: JobConfig, manifest: Manifest) -> Naming:
     """What rows are called under this job and its model."""
+    contents = None
+    if job.images.identity == "content":
+        root = job.images.folder or manifest.folder
+        contents = Contents(Path(job.output.path) / "_state" / CONTENTS, root)
     return Naming(
         recipe=identity.recipe(
             model=job.endpoint.model,
@@ -93,10 +100,11 @@ def naming_of(job: JobConfig) -> Naming:
         prompt=compile_prompt(job.prompt),
         system=job.prompt.system,
         identity=job.images.identity,
+        contents=contents,
     )
 
 
 def under(job: JobConfig, inputs: JobInputs, *, chosen: bool) -> JobInputs:
     """The same look with the model that the job has now. chosen: by this program."""
     endpoint = replace(inputs.endpoint, settings=job.endpoint, chosen=chosen)
-    return replace(inputs, endpoint=endpoint, naming=naming_of(job))
+    return replace(inputs, endpoint=endpoint, naming=naming_of(job, inputs.manifest))

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from pipeline.captioning import identity
+from pipeline.captioning.contents import Contents, data_uri_sha256
 from pipeline.captioning.prompt import Prompt, as_text
 from pipeline.model import Asked, Row
 from pipeline.values import dataclass
+
+#: Identities of cells that hold the bytes themselves, or nothing.
+_IN_HAND = ("sha256:", "bad:")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,14 +23,33 @@ class Naming:
     system: str | None
     #: `images.identity` of the job.
     identity: str
+    #: What is known of the pictures' bytes, with `content`.
+    contents: Contents | None = None
 
     def key(self, row: Row) -> str:
-        """The key of one row. Pure."""
+        """The key of one row; under `content`, that of its place while its bytes are not known."""
         return self.raw(row).hex()
 
     def raw(self, row: Row) -> bytes:
         """The 16 bytes of the row's key."""
         return identity.raw_key(self.recipe, self._image(row), self.prompt.render(row.columns))
+
+    def raw_of(self, row: Row, digest: bytes) -> bytes:
+        """The key of a row whose picture has this SHA-256."""
+        image = identity.content_identity(digest.hex())
+        return identity.raw_key(self.recipe, image, self.prompt.render(row.columns))
+
+    async def stamp(self, row: Row) -> str | None:
+        """The stamp of a row's place, to be kept with what is read after it; None: not kept."""
+        image = identity.image_identity(row.image)
+        if self.contents is None or image.startswith(_IN_HAND):
+            return None
+        return await asyncio.to_thread(self.contents.stamp, image)
+
+    def keep(self, row: Row, stamp: str | None, digest: bytes) -> None:
+        """Remember what a row's place held. stamp: from before the read."""
+        if self.contents is not None and stamp is not None:
+            self.contents.put(identity.image_identity(row.image), stamp, digest)
 
     def asked(self, row: Row, raw: bytes) -> tuple[Asked, str]:
         """What is asked about a row, and in what words. raw: the row's key."""
@@ -41,5 +66,13 @@ class Naming:
         if row.bad is not None:
             return identity.bad_identity(row.image)
         if not self.identity.startswith("column:"):
-            return identity.image_identity(row.image)
+            image = identity.image_identity(row.image)
+            return image if self.contents is None else self._content(row, image, self.contents)
         return f"id:{as_text(row.columns.get(self.identity.removeprefix('column:')))}"
+
+    def _content(self, row: Row, image: str, contents: Contents) -> str:
+        if isinstance(row.image, str) and row.image[:5].lower() == "data:":
+            sha256 = data_uri_sha256(row.image)
+        else:
+            sha256 = None if image.startswith(_IN_HAND) else contents.sha256(image)
+        return image if sha256 is None else identity.content_identity(sha256)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+from pipeline.captioning.contents import AlreadyAsked
 from pipeline.captioning.interpret import failure
 from pipeline.errors import ImageError
 from pipeline.model import Image, Item, Row
@@ -59,15 +61,21 @@ async def present(run: RunContext, row: Row, raw: bytes) -> Item | None:
             [item], [failure(run.captioner, item, code="bad_row", message=row.bad)]
         )
         return None
+    stamp = await run.naming.stamp(row)
+    arrived = partial(run.arrivals.read, row, raw, stamp)
     try:
-        image = await run.sources.load((row, raw), inline=run.inline)
+        image = await run.sources.load((row, raw), inline=run.inline, arrived=arrived)
+    except AlreadyAsked:
+        return None
     except ImageError as error:
+        item = _item(run, row, _NOTHING, run.arrivals.key(raw))
         await run.page_links.loaded(error)
         record = failure(run.captioner, item, code=error.code, message=error.message)
         await run.captioner.keep([item], [record])
         return None
     if image is None:
         return None
+    item = _item(run, row, _NOTHING, run.arrivals.key(raw))
     await run.page_links.loaded(None)
     await run.keep_thumbnail(item.asked.key, image)
     asked = replace(

@@ -69,12 +69,17 @@ class Selector:
         #: The first row whose key has a caption.
         self.captioned: Candidate | None = None
 
-    def choose(self, rows: list[Row], limit: int | None = None) -> list[Candidate]:
+    def named(self, batches: Iterator[list[Row]]) -> Iterator[list[Candidate]]:
+        """The rows with their keys. Blocking: of pictures known by their bytes, files are looked
+        at."""
+        for rows in batches:
+            yield [(row, self._naming.raw(row)) for row in rows]
+
+    def choose(self, rows: list[Candidate], limit: int | None = None) -> list[Candidate]:
         """The rows to ask among these, at most `limit` over all calls."""
         counts, chosen = self.counts, []
         counts.rows += len(rows)
-        for row in rows:
-            raw = self._naming.raw(row)
+        for row, raw in rows:
             key = raw.hex()
             if self._seen.set(key, "") is not None:
                 continue
@@ -95,12 +100,19 @@ class Selector:
                 chosen.append((row, raw))
         return chosen
 
-    def among(self, rows: list[Row], keys: KeyMap) -> list[Candidate]:
+    def takes(self, raw: bytes) -> bool:
+        """Is a chosen row to be asked whose bytes gave it this key?"""
+        key = raw.hex()
+        if self._seen.set(key, "") is not None:
+            return False
+        known = self._state(key)
+        return known is None or self._again(key, known)
+
+    def among(self, rows: list[Candidate], keys: KeyMap) -> list[Candidate]:
         """The rows whose keys are among these and have not come before."""
-        named = ((row, self._naming.raw(row)) for row in rows)
         return [
             (row, raw)
-            for row, raw in named
+            for row, raw in rows
             if keys.get(raw.hex()) == "" and not keys.set(raw.hex(), "came")
         ]
 
@@ -122,7 +134,7 @@ def count(
     batches: Iterator[list[Row]], selector: Selector, *, limit: int | None, most: int | None = None
 ) -> Counts | None:
     """One pass over the manifest; None when it has more than `most` rows. Blocking."""
-    for rows in batches:
+    for rows in selector.named(batches):
         selector.choose(rows, limit)
         if most is not None and selector.counts.rows > most:
             return None
@@ -164,9 +176,16 @@ class Selection:
 
     async def again(self, keys: KeyMap) -> AsyncGenerator[list[Candidate], None]:
         """The rows with these keys, once each, by another pass over the manifest."""
-        async with aclosing(from_thread(self._manifest.batches)) as batches:
+        async with aclosing(from_thread(self._named)) as batches:
             async for rows in batches:
                 yield self._selector.among(rows, keys)
+
+    def takes(self, raw: bytes) -> bool:
+        """Is a chosen row to be asked whose bytes gave it this key?"""
+        return self._selector.takes(raw)
+
+    def _named(self) -> Iterator[list[Candidate]]:
+        return self._selector.named(self._manifest.batches())
 
     async def close(self) -> None:
         """Stop reading."""
@@ -175,7 +194,7 @@ class Selection:
 
     async def _choose(self) -> AsyncGenerator[list[Candidate], None]:
         counts = self._selector.counts
-        async with aclosing(from_thread(self._manifest.batches)) as batches:
+        async with aclosing(from_thread(self._named)) as batches:
             async for rows in batches:
                 if chosen := self._selector.choose(rows, self._limit):
                     yield chosen
@@ -219,6 +238,8 @@ async def open_selection(
     elif options.pilot is not None:
         places = spread_places(counts.asked, options.pilot, rng)
         counts.asked = len(places)
+    if naming.contents is not None and counts.asked:
+        counts.exact = False  # pictures to be read may have a caption, or be copies
     selection = Selection(counts, selector(places), manifest)
     selection.limit_to(counts.asked if counts.exact else options.limit)
     return selection

@@ -11,10 +11,11 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 
+from pipeline.captioning.contents import AlreadyAsked
 from pipeline.captioning.select import Candidate, Selection
 from pipeline.clock import Clock
 from pipeline.errors import Exit, ImageError, SourceUnavailable, StopReason
-from pipeline.images.load import Images
+from pipeline.images.load import Arrived, Images
 from pipeline.images.outage import MACHINE, MOST_WAITING, Outages
 from pipeline.model import Image
 from pipeline.store.keys import KeyMap
@@ -86,11 +87,14 @@ class Sources:
         self._under_way -= 1
         self._changed.set()
 
-    async def load(self, candidate: Candidate, *, inline: bool) -> Image | None:
-        """The image of a candidate; None: it waits for its place. ImageError: its own fault."""
+    async def load(
+        self, candidate: Candidate, *, inline: bool, arrived: Arrived | None = None
+    ) -> Image | None:
+        """The image of a candidate; None: it waits for its place. ImageError: its own fault;
+        AlreadyAsked by `arrived`."""
         (row, key), now = candidate, self._clock.monotonic
         try:
-            image = await self._images.load(row.image, inline=inline)
+            image = await self._images.load(row.image, inline=inline, arrived=arrived)
         except SourceUnavailable as trouble:
             out = self._outages.open_place(trouble.place)
             error = self._outages.failed(trouble, candidate, key, now())
@@ -102,7 +106,7 @@ class Sources:
             if error is not None:
                 raise error from None
             return None
-        except ImageError:
+        except (ImageError, AlreadyAsked):
             self._succeeded(candidate)
             raise
         self._succeeded(candidate)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from pipeline.captioning import metrics
 from pipeline.captioning.ask import Captioner
 from pipeline.captioning.attribution import Attribution
+from pipeline.captioning.contents import Arrivals
 from pipeline.captioning.doubted_answers import Doubts
 from pipeline.captioning.inputs import Environment, JobInputs
 from pipeline.captioning.naming import Naming
@@ -61,6 +62,8 @@ class RunContext:
     progress: Progress
     captioner: Captioner
     sources: Sources
+    #: Keys by the pictures' bytes.
+    arrivals: Arrivals
     page_links: PageLinks
     same_pictures: SamePictures
     pool: Pool
@@ -182,6 +185,8 @@ async def open_run(
         stack.push_async_callback(checkpoint.idle)
         thumbnails = Thumbnails(inputs.output / "_state")
         stack.callback(thumbnails.close)
+        if inputs.naming.contents is not None:
+            stack.callback(inputs.naming.contents.flush)
         for warning in service.warnings:
             progress.event(warning)
         model, capabilities = service.model, preflight.capabilities_of(endpoint, service.model)
@@ -249,6 +254,7 @@ async def open_run(
             progress=progress,
             captioner=captioner,
             sources=sources,
+            arrivals=Arrivals(inputs.naming, selection),
             page_links=PageLinks(
                 inputs.manifest, asked=selection.counts.asked, event=progress.event
             ),
@@ -292,8 +298,11 @@ def goes_inline(job: JobConfig, endpoint: Endpoint, *, packed: bool, daily: int 
     """`images.send`: bytes inside the request, or URLs passed on.
 
     auto: bytes wherever a request is scarce (a daily limit, a pack), since a URL that the service
-    cannot fetch costs one; else URLs where the service is known to fetch them.
+    cannot fetch costs one; else URLs where the service is known to fetch them. Pictures known by
+    their bytes are read anyway.
     """
+    if job.images.identity == "content":
+        return True
     if job.images.send != "auto":
         return job.images.send == "inline"
     return packed or daily is not None or not endpoint.profile.takes_urls

@@ -25,9 +25,9 @@ NAME = "finished.json"
 
 async def mark_of(inputs: JobInputs, checkpoint: Checkpoint) -> str | None:
     """What the note holds for; None when nothing tells whether the manifest has changed."""
-    if not inputs.manifest.trusted:
-        return None
     naming = inputs.naming
+    if not inputs.manifest.trusted or naming.contents is not None:
+        return None  # a picture may change, and the manifest stay the same
     facts = [
         inputs.manifest.fingerprint(),
         *(naming.recipe, naming.system, naming.identity),

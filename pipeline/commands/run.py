@@ -275,7 +275,7 @@ async def _count_exactly(
     reason: StopReason | None,
 ) -> None:
     """Replace the estimates of a long manifest, unless the run has to end now."""
-    if selection.complete:
+    if selection.complete and inputs.naming.contents is None:
         counters.correct(selection.counts, selection.seen)
     elif reason is None or reason.exit not in (*_SIGNALS, Exit.MANIFEST):
         selector = Selector(inputs.naming, checkpoint.state, lambda _key, _state: False)

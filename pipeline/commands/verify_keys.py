@@ -45,7 +45,8 @@ def check_keys(job: JobConfig, output: Path) -> list[Finding]:
     if not sample or naming.identity.startswith("column:"):
         return []
     root = job.images.folder or manifest.folder
-    wrong = [record["key"] for record in _wrong(output, sample, root)]
+    by_content = naming.contents is not None
+    wrong = [record["key"] for record in _wrong(output, sample, root, by_content=by_content)]
     if not wrong:
         return []
     message = (
@@ -55,13 +56,16 @@ def check_keys(job: JobConfig, output: Path) -> list[Finding]:
     return [Finding(path=str(output), words=message)]
 
 
-def _wrong(output: Path, sample: dict[str, Row], root: Path | None) -> Iterator[dict[str, Any]]:
-    """The records of the sample whose image is not that of their row."""
+def _wrong(
+    output: Path, sample: dict[str, Row], root: Path | None, *, by_content: bool
+) -> Iterator[dict[str, Any]]:
+    """The records of the sample whose image is not that of their row. by_content: a row may have
+    the record of a copy, which has another name."""
     pictures, keys = SAMPLE_PICTURES, pa.array(sorted(sample), pa.string())
     for batch in record_batches(output, ["key", "image", "image_sha256", "finished_at"]):
         for record in batch.filter(pc.is_in(batch["key"], value_set=keys)).to_pylist():
             row = sample[record["key"]]
-            if record["image"] != shown_image(row.image):
+            if not by_content and record["image"] != shown_image(row.image):
                 yield record
             elif pictures and record["image_sha256"] and isinstance(row.image, str) and root:
                 pictures -= 1

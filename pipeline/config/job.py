@@ -77,7 +77,6 @@ def schema() -> Schema:
 #: What the contract has and this version does not do yet. `key`: refused when set to anything but
 #: the default; `key=pattern`: refused when the value matches. Deleting a line makes it available.
 NOT_YET: dict[str, str] = {
-    "images.identity=content": "identity by content",
     "endpoints": "a list of endpoints",
     "reply.fields": "a reply with typed fields",
     "run.engine": "running on Ray",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
@@ -34,6 +34,8 @@ from pipeline.model import Image, ImageValue
 READERS = 8
 #: URLs of one host in a row that the service cannot fetch, until its images go as bytes.
 UNFETCHED = 3
+#: Is given the bytes of an image before they are decoded; what it raises ends the load.
+Arrived = Callable[[bytes], Awaitable[None]]
 #: Places (scheme, host, port) that are remembered.
 PLACES = 10_000
 
@@ -56,14 +58,16 @@ class Images:
         #: What is known of a place; a manifest of millions names few.
         self._place = lru_cache(PLACES)(self._look_at)
 
-    async def load(self, value: ImageValue, *, inline: bool) -> Image:
+    async def load(
+        self, value: ImageValue, *, inline: bool, arrived: Arrived | None = None
+    ) -> Image:
         """The image of a cell.
 
         inline: False passes an http(s) URL on as it is, not downloaded, unless its host goes
-        inline. ImageError otherwise names what is wrong; nothing was sent to the service.
+        inline. arrived: is given the bytes that were read. ImageError otherwise names what is wrong; nothing was sent to the service.
         """
         try:
-            return await self._load(value, inline=inline)
+            return await self._load(value, inline, arrived)
         except MemoryError:
             raise machine_trouble("out of memory") from None
         except RuntimeError as error:
@@ -71,14 +75,14 @@ class Images:
                 raise
             raise machine_trouble(str(error)) from None
 
-    async def _load(self, value: ImageValue, *, inline: bool) -> Image:
+    async def _load(self, value: ImageValue, inline: bool, arrived: Arrived | None) -> Image:
         if isinstance(value, Mapping):
             content = value.get("bytes")
             value = (
                 content if isinstance(content, bytes) and content else str(value.get("path") or "")
             )
         if isinstance(value, bytes):
-            return await self._encode(value)
+            return await self._encode(value, arrived)
         if not value:
             raise ImageError("bad_uri", "the cell is empty")
         if (url := web_url(value)) is not None:
@@ -86,7 +90,7 @@ class Images:
             if not inline and (passed := self.pass_on(value)) is not None:
                 return passed
             async with self._budget.hold() as hold:
-                return await self._encode(await self._fetcher.get(value, hold))
+                return await self._encode(await self._fetcher.get(value, hold), arrived)
         scheme = scheme_of(value)
         source = SOURCES.get(scheme)
         if source is None:
@@ -96,7 +100,7 @@ class Images:
             async with self._reading:  # what was read and has no room yet is little
                 data = await loop.run_in_executor(self._threads, source, value, self._places)
                 await hold.grow(len(data))
-            return await self._encode(data)
+            return await self._encode(data, arrived)
 
     def pass_on(self, value: ImageValue) -> Image | None:
         """The image of a cell whose URL the service fetches itself; None where bytes have to go.
@@ -174,9 +178,11 @@ class Images:
             raise ImageError("blocked_address", f"{host} is not a public address")
         return False, host
 
-    async def _encode(self, data: bytes) -> Image:
+    async def _encode(self, data: bytes, arrived: Arrived | None) -> Image:
         from pipeline.images.encode import encode  # with Pillow, which most URL runs never need
 
+        if arrived is not None:
+            await arrived(data)
         settings = self._settings
         return await self._workers.run(
             encode, data, settings.max_side, settings.quality, settings.max_pixels

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from pipeline.images.guard import allowed
 from pipeline.images.limits import MAX_PIXELS
@@ -38,7 +38,7 @@ class ImageSettings(Settings):
         pattern=r"^(auto|content|column:.+)$",
         examples=["auto", "content", "column:NAME"],
     )
-    """What makes an image the same image: auto, content, or column:NAME."""
+    """What makes an image the same image: auto (its URL or path), content (its bytes), or column:NAME."""
     max_side: int = Field(default=768, ge=16, le=8192)
     """Longest side in pixels; larger images are shrunk before they are sent."""
     max_pixels: int = Field(default=MAX_PIXELS, ge=1_000_000, le=400_000_000)
@@ -59,6 +59,15 @@ class ImageSettings(Settings):
     """Sent to image hosts: User-Agent (some want a contact in it), Referer."""
     timeout: Duration = Field(default=30.0, gt=0, le=3600)
     """Seconds, in total, for one image download."""
+
+    @field_validator("identity")
+    @classmethod
+    def _read(cls, identity: str, info: ValidationInfo) -> str:
+        if identity == "content" and info.data.get("send") == "url":
+            raise ValueError(
+                "content reads every picture and sends those bytes: not with send: url"
+            )
+        return identity
 
     @property
     def folder(self) -> Path | None:

@@ -262,7 +262,8 @@ def test_rows_with_one_key_are_chosen_once(tmp_path: Path) -> None:
         return record and (record.error_code or "ok")
 
     selector = Selector(NAMING, state, lambda _key, known: known == "dns")
-    chosen = [one for rows in manifest.batches() for one in selector.choose(rows)]
+    named = selector.named(manifest.batches())
+    chosen = [one for rows in named for one in selector.choose(rows)]
 
     expected = [key for key in keys if state(key) in (None, "dns")]
     assert [raw.hex() for _, raw in chosen] == expected

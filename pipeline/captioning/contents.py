@@ -1,0 +1,172 @@
+"""`images.identity: content`: which bytes the places of a manifest's pictures hold.
+
+A row's key is made from the SHA-256 of its picture. Reading all pictures again to join, verify or
+rerun would take as long as the run, so `_state/contents.db` keeps the hash of each place that was
+read. A local file is believed while its size and times are the same, and when it is gone; another
+place (a URL, an object) is believed once it has been read. What is not known yet is chosen under
+the key of its place and gets its own with its bytes, which are then sent: one read of each picture.
+
+Places stand there as hashes, since a URL may hold a secret. What is lost here is read again and
+costs no request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline import fs
+from pipeline.errors import ImageError, OutputError
+from pipeline.images.sources.base import Places, scheme_of
+from pipeline.images.sources.data_uri import from_data_uri
+from pipeline.images.sources.file import located
+from pipeline.local_files import respelled
+
+if TYPE_CHECKING:
+    from pipeline.captioning.naming import Naming
+    from pipeline.captioning.select import Selection
+    from pipeline.model import Row
+
+NAME = "contents.db"
+#: Hashes that are written at once.
+WRITTEN_AT_ONCE = 256
+#: Seconds to wait for another process that reads or writes.
+BUSY = 10.0
+_TABLE = """CREATE TABLE IF NOT EXISTS contents
+            (place BLOB PRIMARY KEY, stamp TEXT NOT NULL, sha256 BLOB NOT NULL) WITHOUT ROWID"""
+#: The stamp of a local file that is not there.
+_GONE = "gone"
+_log = logging.getLogger("pipeline")
+
+
+class Contents:
+    """The hashes of an output. Read from any thread; written by its one run."""
+
+    def __init__(self, path: Path, root: Path | None) -> None:
+        """root: where relative paths start."""
+        self._path, self._places = path, Places(root=root)
+        #: Not yet written: place -> its stamp and hash.
+        self._fresh: dict[bytes, tuple[str, bytes]] = {}
+        self._lock = threading.Lock()
+        self._db: sqlite3.Connection | None = None
+
+    def sha256(self, image: str) -> str | None:
+        """The hash of the picture at a place; None: it has to be read. image: `path:…` or `url:…`.
+
+        OutputError when the file that holds it is damaged.
+        """
+        noted = self._noted(_name(image))
+        if noted is None or self.stamp(image) not in (noted[0], _GONE):
+            return None
+        return noted[1].hex()
+
+    def stamp(self, image: str) -> str:
+        """What changes when a local file does; empty where nothing tells."""
+        text = image.partition(":")[2]
+        if scheme_of(text) == "tar":
+            text = text.partition("::")[2]
+        if scheme_of(text) not in ("path", "file"):
+            return ""
+        try:
+            path = located(text, self._places)
+            try:
+                facts = os.stat(path)
+            except (FileNotFoundError, NotADirectoryError):
+                facts = os.stat(respelled(Path("/"), str(path)) or path)
+        except (OSError, ValueError, ImageError):
+            return _GONE
+        return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}"
+
+    def put(self, image: str, stamp: str, digest: bytes) -> None:
+        """Remember what was read. stamp: as it was before the read."""
+        self._fresh[_name(image)] = stamp, digest
+        if len(self._fresh) >= WRITTEN_AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is not written yet. What cannot be written is read again by the next run."""
+        with self._lock:
+            if not self._fresh:
+                return
+            rows = [(place, *noted) for place, noted in self._fresh.items()]
+            try:
+                flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+                os.close(os.open(self._path, flags, fs.PRIVATE_FILE))
+                with closing(sqlite3.connect(self._path, timeout=BUSY)) as db, db:
+                    db.execute(_TABLE)
+                    db.executemany("INSERT OR REPLACE INTO contents VALUES (?, ?, ?)", rows)
+            except (OSError, sqlite3.Error) as error:
+                _log.warning("%s: cannot be written (%s)", self._path, error)
+                return
+            self._fresh.clear()
+
+    def _noted(self, place: bytes) -> tuple[str, bytes] | None:
+        with self._lock:
+            if (fresh := self._fresh.get(place)) is not None:
+                return fresh
+            try:
+                if self._db is None:
+                    if not self._path.exists() or not self._path.stat().st_size:
+                        return None
+                    address = f"{self._path.absolute().as_uri()}?mode=ro"
+                    self._db = sqlite3.connect(
+                        address, uri=True, timeout=BUSY, check_same_thread=False
+                    )
+                sql = "SELECT stamp, sha256 FROM contents WHERE place = ?"
+                noted: tuple[str, bytes] | None = self._db.execute(sql, (place,)).fetchone()
+            except (OSError, sqlite3.Error) as error:
+                raise OutputError(
+                    f"{self._path}: cannot be read ({error}); remove it and run again: all pictures "
+                    "are read once more, and none that was asked is asked again"
+                ) from None
+            return noted
+
+
+def _name(image: str) -> bytes:
+    return hashlib.sha256(image.encode("utf-8", "surrogatepass")).digest()[:16]
+
+
+def data_uri_sha256(text: str) -> str | None:
+    """The hash of the bytes in a data URI; None when it holds none."""
+    try:
+        return hashlib.sha256(from_data_uri(text, Places(root=None))).hexdigest()
+    except ImageError:
+        return None
+
+
+class AlreadyAsked(Exception):
+    """The bytes of this picture have a result, or are asked about in this run."""
+
+
+class Arrivals:
+    """Gives chosen rows the keys of their bytes, as these arrive. One a run."""
+
+    def __init__(self, naming: Naming, selection: Selection) -> None:
+        self._naming, self._selection = naming, selection
+        #: Key that a row was chosen under -> the key of its bytes, until it is done with.
+        self._keys: dict[bytes, bytes] = {}
+
+    async def read(self, row: Row, chosen: bytes, stamp: str | None, data: bytes) -> None:
+        """The bytes of a row were read. stamp: of its place, before that. AlreadyAsked when they
+        need not be decoded."""
+        if self._naming.contents is None:
+            return
+        digest = (await asyncio.to_thread(hashlib.sha256, data)).digest()
+        self._naming.keep(row, stamp, digest)
+        key = self._naming.raw_of(row, digest)
+        if key == chosen or self._keys.get(chosen) == key:
+            return
+        if not self._selection.takes(key):
+            raise AlreadyAsked
+        self._keys[chosen] = key
+
+    def key(self, chosen: bytes) -> bytes:
+        """The key of a row that is done with loading."""
+        return self._keys.pop(chosen, chosen)
