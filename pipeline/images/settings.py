@@ -65,7 +65,7 @@ class ImageSettings(Settings):
     def _read(cls, identity: str, info: ValidationInfo) -> str:
         if identity == "content" and info.data.get("send") == "url":
             raise ValueError(
-                "content reads every picture and sends those bytes: not with send: url"
+                "it cannot go with images.send: url, as each picture is read and its bytes are sent"
             )
         return identity
 
