@@ -12,7 +12,6 @@ costs no request.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 import os
@@ -20,7 +19,6 @@ import sqlite3
 import threading
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipeline import fs
 from pipeline.errors import ImageError, OutputError
@@ -28,11 +26,6 @@ from pipeline.images.sources.base import Places, scheme_of
 from pipeline.images.sources.data_uri import from_data_uri
 from pipeline.images.sources.file import located
 from pipeline.local_files import respelled
-
-if TYPE_CHECKING:
-    from pipeline.captioning.naming import Naming
-    from pipeline.captioning.select import Selection
-    from pipeline.model import Row
 
 NAME = "contents.db"
 #: Hashes that are written at once.
@@ -139,34 +132,3 @@ def data_uri_sha256(text: str) -> str | None:
         return hashlib.sha256(from_data_uri(text, Places(root=None))).hexdigest()
     except ImageError:
         return None
-
-
-class AlreadyAsked(Exception):
-    """The bytes of this picture have a result, or are asked about in this run."""
-
-
-class Arrivals:
-    """Gives chosen rows the keys of their bytes, as these arrive. One a run."""
-
-    def __init__(self, naming: Naming, selection: Selection) -> None:
-        self._naming, self._selection = naming, selection
-        #: Key that a row was chosen under -> the key of its bytes, until it is done with.
-        self._keys: dict[bytes, bytes] = {}
-
-    async def read(self, row: Row, chosen: bytes, stamp: str | None, data: bytes) -> None:
-        """The bytes of a row were read. stamp: of its place, before that. AlreadyAsked when they
-        need not be decoded."""
-        if self._naming.contents is None:
-            return
-        digest = (await asyncio.to_thread(hashlib.sha256, data)).digest()
-        self._naming.keep(row, stamp, digest)
-        key = self._naming.raw_of(row, digest)
-        if key == chosen or self._keys.get(chosen) == key:
-            return
-        if not self._selection.takes(key):
-            raise AlreadyAsked
-        self._keys[chosen] = key
-
-    def key(self, chosen: bytes) -> bytes:
-        """The key of a row that is done with loading."""
-        return self._keys.pop(chosen, chosen)

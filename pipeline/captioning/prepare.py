@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pipeline.captioning.contents import AlreadyAsked
+from pipeline.captioning.arrivals import AlreadyAsked
 from pipeline.captioning.interpret import failure
 from pipeline.errors import ImageError
 from pipeline.model import Image, Item, Row

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 
-from pipeline.captioning.contents import AlreadyAsked
+from pipeline.captioning.arrivals import AlreadyAsked
 from pipeline.captioning.select import Candidate, Selection
 from pipeline.clock import Clock
 from pipeline.errors import Exit, ImageError, SourceUnavailable, StopReason

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.captioning import metrics
+from pipeline.captioning.arrivals import Arrivals
 from pipeline.captioning.ask import Captioner
 from pipeline.captioning.attribution import Attribution
-from pipeline.captioning.contents import Arrivals
 from pipeline.captioning.doubted_answers import Doubts
 from pipeline.captioning.inputs import Environment, JobInputs
 from pipeline.captioning.naming import Naming
