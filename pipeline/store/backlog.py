@@ -17,6 +17,8 @@ from pipeline.model import Record, RequestRow
 
 #: Rows that are turned at once, in one or two milliseconds.
 TOGETHER = 512
+#: Or bytes of their texts, about: a Python string may take four times what a column takes.
+TOGETHER_BYTES = 4 << 20
 
 
 class Waiting(NamedTuple):
@@ -66,16 +68,15 @@ class Backlog:
 
     def add(self, one: Waiting) -> None:
         """Take what an entry brings."""
-        self._records.add(one.records)
         if one.row is not None:
             self._requests.add((one.row,))
         if one.keep:
             self._kept.append(one.seq)
         size = max(1, len(one.records))
         self._last, self._size, self.size = one.seq, self._size + size, self.size + size
-        for record in one.records:
-            text = len(record.caption or "") + len(record.caption_raw or "")
-            self._text, self.text = self._text + text, self.text + text
+        text = sum(len(each.caption or "") + len(each.caption_raw or "") for each in one.records)
+        self._records.add(one.records, text)
+        self._text, self.text = self._text + text, self.text + text
 
     def all(self) -> tuple[Portion, ...]:
         """Everything that waits now."""
@@ -101,10 +102,12 @@ class _Columns:
         self._make, self._shape = make, shape
         self._tables: list[pa.Table] = [shape.empty_table()]
         self._rows: list[Any] = []
+        self._text = 0
 
-    def add(self, rows: Sequence[Any]) -> None:
+    def add(self, rows: Sequence[Any], text: int = 0) -> None:
         self._rows += rows
-        if len(self._rows) >= TOGETHER:
+        self._text += text
+        if len(self._rows) >= TOGETHER or self._text >= TOGETHER_BYTES:
             self._turn()
 
     def whole(self) -> pa.Table:
@@ -120,7 +123,7 @@ class _Columns:
             fitted = [_fitted(row, self._shape) for row in self._rows]
             table = pa.Table.from_pylist(fitted, schema=self._shape)
         self._tables.append(table)
-        self._rows = []
+        self._rows, self._text = [], 0
 
 
 def _fitted(row: Record | RequestRow, shape: pa.Schema) -> dict[str, object]:

@@ -28,7 +28,7 @@ from pipeline import fs, schema
 from pipeline.errors import OutputError
 from pipeline.store import tables
 from pipeline.store.keys import KeyMap
-from pipeline.store.publish_plan import CAPTIONS, FAILURES, FOLDERS, KEYS, Place, Step
+from pipeline.store.publish_plan import CAPTIONS, FAILURES, FOLDERS, KEYS, PART_ROWS, Place, Step
 from pipeline.store.tables import Part
 
 #: Columns whose values repeat; the others are not worth a dictionary.
@@ -205,6 +205,20 @@ def rows_of(path: Path) -> int:
     """How many rows a part has, by its footer; OutputError as `read_part`."""
     with readable(path):
         return int(pq.read_metadata(path).num_rows)
+
+
+def bytes_of(path: Path) -> int:
+    """How many bytes a part takes in memory, about, by its footer: long texts may take a hundredth
+    of that on disk. OutputError as `read_part`."""
+    with readable(path):
+        file = pq.read_metadata(path)
+        return sum(file.row_group(number).total_byte_size for number in range(file.num_row_groups))
+
+
+def sizes_of(output: Path, published: Sequence[Part]) -> dict[Place, int]:
+    """`bytes_of` each part that is not full."""
+    small = [part.place for part in published if part.rows < PART_ROWS]
+    return {place: bytes_of(path_of(output, place)) for place in small}
 
 
 def relisted(output: Path, read: Callable[[], T]) -> T:

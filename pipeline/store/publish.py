@@ -236,7 +236,9 @@ class Publisher:
         if self._replica is not None:
             return
         async with self._one:
-            for place, old in merges(await self._journal.call(tables.parts)):
+            published = await self._journal.call(tables.parts)
+            sizes = await self.aside(parts.sizes_of, self._output, published)
+            for place, old in merges(published, sizes):
                 new = await self.aside(parts.stage_merged, self._output, place, old)
                 await self._journal.call(tables.plan_merge, new, old)
                 await self.confirm()

@@ -24,7 +24,7 @@ from pipeline.values import dataclass
 
 #: Rows of a full part. Twice as many take 20 MB more while they wait and are written.
 PART_ROWS = 5_000
-#: Bytes of parts that are put together: they are read into memory for it.
+#: Bytes of a part in memory, where its texts are long: it is written and put together whole.
 PART_BYTES = 64 * 2**20
 CAPTIONS, FAILURES, REQUESTS = "captions", "failures", "requests"
 #: Decisions of people, which have a journal of their own (`reviews.py`).
@@ -122,14 +122,20 @@ def make_plan(
 
 def _add(changes: dict[str, _Change], fresh: pa.Table, number: int) -> None:
     """Put fresh rows into new parts, from a number on."""
-    for start in range(0, len(fresh), PART_ROWS):
-        changes[name_of(number)] = _Change(rows=[fresh.slice(start, PART_ROWS)])
+    rows = max(1, min(PART_ROWS, PART_BYTES * len(fresh) // max(1, fresh.nbytes)))
+    for start in range(0, len(fresh), rows):
+        changes[name_of(number)] = _Change(rows=[fresh.slice(start, rows)])
         number += 1
 
 
-def merges(published: Iterable[Part]) -> Iterator[tuple[Place, list[Part]]]:
+def merges(
+    published: Iterable[Part], sizes: Mapping[Place, int]
+) -> Iterator[tuple[Place, list[Part]]]:
     """Parts to put together, and the name of the one that takes their records: neighbours, but
-    for full parts between them, as many as fit. Afterwards two of them never fit into one."""
+    for full parts between them, as many as fit. Afterwards two of them never fit into one.
+
+    sizes: bytes in memory of those that are not full.
+    """
     every = sorted(published, key=lambda part: part.place)
     for folder in FOLDERS:
         number = next_number(every, folder)
@@ -138,7 +144,7 @@ def merges(published: Iterable[Part]) -> Iterator[tuple[Place, list[Part]]]:
             whole = [*group, part]
             if (
                 sum(each.rows for each in whole) > PART_ROWS
-                or sum(each.size for each in whole) > PART_BYTES
+                or sum(sizes[each.place] for each in whole) > PART_BYTES
             ):
                 if len(group) > 1:
                     yield (folder, name_of(number)), group

@@ -20,11 +20,13 @@ import pyarrow.compute as pc
 
 from pipeline import schema
 from pipeline.store.keys import column, raw_keys, taken
-from pipeline.store.parts import part_files, read_part, rows_of
+from pipeline.store.parts import bytes_of, part_files, read_part, rows_of
 from pipeline.store.publish_plan import CAPTIONS, FAILURES
 
 #: Parts with fewer records are read several at once.
 GROUP = 5_000
+#: … but no more bytes than this; and bytes of records that are looked up or handed on at once.
+GROUP_BYTES = 32 << 20
 #: Keys for each group of parts that is read, at least, where that can be had …
 KEYS_A_GROUP = 1_000
 #: … without looking up more than this share of all records at once.
@@ -111,6 +113,8 @@ class RecordLookup:
         self._shape = pa.schema(list(fields))
         self._groups: list[list[Path]] = []
         self._size = 0
+        #: Keys that are looked up at once: by the part with the longest records.
+        self._step = HANDED
         #: Made when it is first needed.
         self._index: Index | None = None
         self._held: dict[int, tuple[pa.Table, pa.Array]] = {}
@@ -118,14 +122,16 @@ class RecordLookup:
         self._next = 0
         for folder in (CAPTIONS, FAILURES):
             paths: list[Path] = []
-            rows = 0
+            rows = size = 0
             for path in part_files(output, folder):
                 paths.append(path)
-                rows += (here := rows_of(path))
-                self._size += here
-                if rows >= GROUP:
+                here, long = rows_of(path), bytes_of(path)
+                rows, size, self._size = rows + here, size + long, self._size + here
+                if here:
+                    self._step = max(1, min(self._step, GROUP_BYTES * here // long))
+                if rows >= GROUP or size >= GROUP_BYTES:
                     self._groups.append(paths)
-                    paths, rows = [], 0
+                    paths, rows, size = [], 0, 0
             if paths:
                 self._groups.append(paths)
 
@@ -147,7 +153,7 @@ class RecordLookup:
         """
         most = len(self) // PASSES
         raw, groups = b"", list[tuple[int, ...]]()
-        for some in keys:
+        for some in self._stepped(keys):
             if some == FLUSH:
                 if groups:
                     yield from self._taken(raw, groups)
@@ -160,11 +166,23 @@ class RecordLookup:
                 self._index = self._made_index()
             raw += some
             groups += self._index.find(some)
-            if len(groups) >= min(most, KEYS_A_GROUP * len(set(groups))):
+            enough = self._step if self._step < HANDED else most
+            if len(groups) >= min(enough, KEYS_A_GROUP * len(set(groups))):
                 yield from self._taken(raw, groups)
                 raw, groups = b"", []
         if groups:
             yield from self._taken(raw, groups)
+
+    def _stepped(self, keys: Iterable[bytes]) -> Iterator[bytes]:
+        """The keys as they come, fewer at once where records are long."""
+        if self._step == HANDED:
+            yield from keys
+            return
+        for some in keys:
+            if some == FLUSH:
+                yield some
+            for start in range(0, len(some), 16 * self._step):
+                yield some[start : start + 16 * self._step]
 
     def _near(self, raw: bytes) -> pa.RecordBatch | None:
         """The records of some keys, if all stand in the parts just read or in the next ones."""

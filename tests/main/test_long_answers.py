@@ -63,6 +63,23 @@ def test_a_caption_above_the_limit_is_too_long_and_its_answer_is_kept(tmp_path: 
     assert peak < 600 * MB
 
 
+def test_long_captions_that_are_kept_take_bounded_memory(tmp_path: Path) -> None:
+    """48 captions of 4 MB, which take little on disk: parts are put together and joined by the
+    bytes that they take in memory (before: all of them several times)."""
+    text = "A red square on a green ground. " * (4 * MB // 32)
+    with gateway(lambda to, _: to.sendall(reply(text))) as service:
+        code, peak = run(job(tmp_path, service.base, ", max_reply: 5MB", images=48))
+
+    assert code == 0
+    file = pq.ParquetFile(tmp_path / "out" / "dataset.parquet")
+    assert file.metadata.num_rows == 48
+    groups = [file.metadata.row_group(n).total_byte_size for n in range(file.num_row_groups)]
+    assert max(groups) < 64 * MB
+    for batch in file.iter_batches(4, columns=["caption"]):
+        assert set(batch.column(0).to_pylist()) == {text.strip()}
+    assert peak < 520 * MB
+
+
 @pytest.mark.parametrize(("text", "fits"), [("é" * 50, True), ("é" * 51, False), ("x" * 100, True)])
 def test_the_limit_is_counted_in_bytes(tmp_path: Path, text: str, fits: bool) -> None:
     with gateway(lambda to, _: to.sendall(reply(text))) as service:
