@@ -45,12 +45,12 @@ def looks_like_key(text: str) -> bool:
 
 def without_controls(text: str) -> str:
     r"""Control characters as `\x1b`; tabs and line feeds stay."""
-    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def fit_to_print(text: str) -> str:
     r"""What may go to the terminal: control characters as `\u202e`, but colours and `\r`."""
-    return _NEVER.sub(lambda found: ascii(found[0])[1:-1], text)
+    return _NEVER.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def spellings(secrets: Iterable[str]) -> list[str]:

@@ -114,6 +114,27 @@ def test_no_module_imports_itself_by_a_detour() -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=shown)
+def test_variables_say_what_they_are(path: Path) -> None:
+    """No variable, parameter or function bears a name that could be anything's."""
+    vague = {"told", "found", "held", "words", "one", "mine", "who", "some"}
+    names = {
+        name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (
+            name := getattr(node, "id", None)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+            else getattr(node, "arg", None)
+            if isinstance(node, ast.arg)
+            else getattr(node, "name", None)
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            else None
+        )
+    }
+
+    assert names & vague == set()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=shown)
 def test_modules_stay_readable(path: Path) -> None:
     """No module is longer than 400 lines; the page that tells the run is at most 120."""
     lines = len(path.read_text().splitlines())

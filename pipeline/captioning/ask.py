@@ -109,19 +109,19 @@ class Captioner:
             before, began = began, self.clock.monotonic()
             items = request.items
             try:
-                sent, told = await self.ask(request, body, attempt)
+                sent, outcome = await self.ask(request, body, attempt)
             except Stopped:
                 return RequestResult(request=first)
-            audits += self.packing.record_result(request, sent, told)
+            audits += self.packing.record_result(request, sent, outcome)
             rest: tuple[Item, ...] = ()
-            if len(told.records) < len(items):
-                settled = {record.key for record in told.records}
+            if len(outcome.records) < len(items):
+                settled = {record.key for record in outcome.records}
                 rest = tuple(item for item in items if item.asked.key not in settled)
-            verdict = told.verdict
+            verdict = outcome.verdict
             if self.shape.drops_schema(request, verdict):
                 body = self.body(request)
                 continue
-            errors.add(f"{told.row.status} {verdict.message}")
+            errors.add(f"{outcome.row.status} {verdict.message}")
             if verdict.kind is Kind.OK:
                 self.images.fetched(item.image.url for item in items)
                 await self.attribution.answered(self, sent, items[0])
@@ -149,15 +149,15 @@ class Captioner:
                 return RequestResult(request=first, left=rest, decision=decision, verdict=verdict)
             if decision.action is Action.FAIL:
                 if verdict.kind in OPEN and len(items) == 1:
-                    record = self._failure(items[0], sent, told)
+                    record = self._failure(items[0], sent, outcome)
                     await self.attribution.refused(self, items[0], record, verdict)
                     return RequestResult(request=first, verdict=verdict, audits=audits)
-                await self._fail(rest, sent, told)
-                if told.row.status == _EACH_TIME and len(errors) == 1:
+                await self._fail(rest, sent, outcome)
+                if outcome.row.status == _EACH_TIME and len(errors) == 1:
                     self.attribution.lasting(self, len(rest), before)
                 return RequestResult(request=first, verdict=verdict, audits=audits)
             if decision.spends:
-                rest = await self._spend(rest, sent, told)
+                rest = await self._spend(rest, sent, outcome)
             if decision.action is Action.RELOAD:
                 rest = await self._reload(rest)
             elif len(items) > 1 and (decision.action is Action.SPLIT or not _whole(verdict)):
@@ -174,12 +174,12 @@ class Captioner:
         body, item = self.body(request), request.items[0]
         for attempt in range(1, self.attempts + 1):
             try:
-                _, told = await self.ask(request, body, attempt)
+                _, outcome = await self.ask(request, body, attempt)
             except Stopped:
                 break
-            verdict = told.verdict
-            if verdict.kind is Kind.OK and told.completion is not None:
-                again = self.packing.audited(item, caption_of(told.completion.content))
+            verdict = outcome.verdict
+            if verdict.kind is Kind.OK and outcome.completion is not None:
+                again = self.packing.audited(item, caption_of(outcome.completion.content))
                 return RequestResult(
                     request=request, verdict=verdict, audits=(item,) if again else ()
                 )
@@ -262,16 +262,18 @@ class Captioner:
                 raise
             if (date := date_of(reply)) is not None:
                 self.gate.heard_date(date, permit)
-            told, _ = await self.checkpoint.reply(sent, reply)
+            outcome, _ = await self.checkpoint.reply(sent, reply)
         finally:
             await self.client.release()
-        assert isinstance(told, ReplyOutcome)
-        if told.verdict.forbidden and self.gate.weather.answered:
+        assert isinstance(outcome, ReplyOutcome)
+        if outcome.verdict.forbidden and self.gate.weather.answered:
             # With the same key others were answered: it is about this image, or it passes.
-            passing = replace(told.verdict, kind=Kind.TRANSIENT, scope=Scope.ITEM, code="refused")
-            told = replace(told, verdict=passing)
+            passing = replace(
+                outcome.verdict, kind=Kind.TRANSIENT, scope=Scope.ITEM, code="refused"
+            )
+            outcome = replace(outcome, verdict=passing)
         self.doubts.answered(keys)
-        completion = told.completion
+        completion = outcome.completion
         used = paid = None
         if completion is not None:
             paid = completion.cost_usd
@@ -279,8 +281,8 @@ class Captioner:
                 used = completion.prompt_tokens + (completion.completion_tokens or 0)
             if price := unasked_price(self.endpoint, completion):
                 self.gate.stop(StopReason(exit=Exit.KEY, message=price, resume_after=None))
-        self.gate.report(permit, told.verdict, tokens=used, cost_usd=paid, images=keys)
-        return sent, told
+        self.gate.report(permit, outcome.verdict, tokens=used, cost_usd=paid, images=keys)
+        return sent, outcome
 
     async def _lost(
         self, permit: Permit, sent: Sent, lost: NoReply, keys: list[str]
@@ -298,12 +300,12 @@ class Captioner:
             self.gate.report(permit, None, tokens=None, cost_usd=None, images=keys)
         return ReplyOutcome(records=(), row=row, verdict=verdict, completion=None)
 
-    async def _fail(self, items: Sequence[Item], sent: Sent, told: ReplyOutcome) -> None:
+    async def _fail(self, items: Sequence[Item], sent: Sent, outcome: ReplyOutcome) -> None:
         """Settle images without a caption, durably."""
-        await self.keep(items, [self._failure(item, sent, told) for item in items])
+        await self.keep(items, [self._failure(item, sent, outcome) for item in items])
 
-    def _failure(self, item: Item, sent: Sent, told: ReplyOutcome) -> Record:
-        verdict, completion = told.verdict, told.completion
+    def _failure(self, item: Item, sent: Sent, outcome: ReplyOutcome) -> Record:
+        verdict, completion = outcome.verdict, outcome.completion
         record = failure(
             self,
             item,
@@ -316,12 +318,12 @@ class Captioner:
         return record._replace(caption_raw=thoughts or None)
 
     async def _spend(
-        self, items: Sequence[Item], sent: Sent, told: ReplyOutcome
+        self, items: Sequence[Item], sent: Sent, outcome: ReplyOutcome
     ) -> tuple[Item, ...]:
         """Count an attempt for each image; those that have none left fail. Returns the others."""
         over = [item for item in items if item.asked.attempts >= self.attempts]
         if over:
-            await self._fail(over, sent, told)
+            await self._fail(over, sent, outcome)
         return tuple(_again(item) for item in items if item.asked.attempts < self.attempts)
 
     async def _reload(self, items: Sequence[Item]) -> tuple[Item, ...]:
@@ -353,11 +355,11 @@ class Captioner:
 
     async def _as_bytes(self, items: Sequence[Item]) -> tuple[Item, ...]:
         """Load images whose host went inline while they waited; the others stay as they are."""
-        found: list[Item] = []
+        items_ready: list[Item] = []
         for item in items:
             stale = self.images.turned_inline(item.image.url)
-            found += await self._reload([item]) if stale else [item]
-        return tuple(found)
+            items_ready += await self._reload([item]) if stale else [item]
+        return tuple(items_ready)
 
     async def _pause(self, seconds: float) -> bool:
         """Wait out a backoff; False when the run is ending."""

@@ -97,7 +97,7 @@ class Attribution:
         """A caption came: what was refused before its request left is the images' own fault."""
         self.control, self._fatal = item, 0
         if self._open:
-            before = [key for key, one in self._open.items() if one.at <= sent.at]
+            before = [key for key, refusal in self._open.items() if refusal.at <= sent.at]
             await self._settle(captioner, before)
 
     async def refused(
@@ -123,11 +123,11 @@ class Attribution:
             return
         if await self._decide(captioner, "") is not None or not self._open:
             return
-        words = {one.record.error for one in self._open.values()}
-        if not captioner.gate.weather.answered and len(self._open) >= SHARED and len(words) == 1:
+        messages = {refusal.record.error for refusal in self._open.values()}
+        if not captioner.gate.weather.answered and len(self._open) >= SHARED and len(messages) == 1:
             message = (
                 f"the service has refused all {len(self._open)} images with the same words "
-                f"({words.pop()}): are endpoint.model, params and extra_body right?"
+                f"({messages.pop()}): are endpoint.model, params and extra_body right?"
             )
             captioner.gate.stop(StopReason(exit=Exit.SERVICE, message=message))
         else:
@@ -185,7 +185,7 @@ class Attribution:
             captioner.gate.close(verdict.message, FATAL_WAIT)
             return True
 
-    async def _decide(self, captioner: Captioner, words: str) -> bool | None:
+    async def _decide(self, captioner: Captioner, message: str) -> bool | None:
         """Ask the control, and act on its answer; None when there is none."""
         async with self._lock:
             if not self._open:
@@ -195,14 +195,16 @@ class Attribution:
             if answers:
                 await self._settle(captioner, keys)
             elif answers is False:
-                captioner.gate.close(words, PROBE_FIRST)
-                self._released += [one.item for one in self._open.values()]
+                captioner.gate.close(message, PROBE_FIRST)
+                self._released += [refusal.item for refusal in self._open.values()]
                 self._open.clear()
             return answers
 
     async def _settle(self, captioner: Captioner, keys: Sequence[str]) -> None:
-        settled = [one for key in keys if (one := self._open.pop(key, None)) is not None]
-        await captioner.keep([one.item for one in settled], [one.record for one in settled])
+        settled = [refusal for key in keys if (refusal := self._open.pop(key, None)) is not None]
+        await captioner.keep(
+            [refusal.item for refusal in settled], [refusal.record for refusal in settled]
+        )
 
     async def _control_answers(self, captioner: Captioner) -> bool | None:
         """Ask the control once more. None: there is none, or the run is ending."""

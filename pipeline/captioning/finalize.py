@@ -189,15 +189,15 @@ class _Shares:
         self._output = share(completion.completion_tokens if completion else None, count)
         cost = completion.cost_usd if completion else None
         self._cost = None if cost is None else cost / count
-        told = completion or Completion(content="")
+        usage = completion or Completion(content="")
         #: From `model` to `finish_reason`.
         self._service = (
             sent.model,
-            told.served_model,
-            told.provider,
+            usage.served_model,
+            usage.provider,
             sent.request_id,
-            told.generation_id,
-            told.finish_reason,
+            usage.generation_id,
+            usage.finish_reason,
         )
 
     def record(

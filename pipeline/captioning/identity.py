@@ -119,8 +119,8 @@ def image_identity(
     if settings_identity.startswith(_COLUMN):
         return f"id:{as_text(column_value)}"
     if isinstance(value, Mapping):
-        held = value.get("bytes")
-        value = held if isinstance(held, bytes) and held else str(value.get("path") or "")
+        content = value.get("bytes")
+        value = content if isinstance(content, bytes) and content else str(value.get("path") or "")
     if isinstance(value, bytes):
         return content_identity(hashlib.sha256(value).hexdigest())
     if not value:

@@ -72,22 +72,22 @@ def _epoch(date: str) -> float | None:
 
 def stop_reason(verdict: Verdict) -> StopReason:
     """Why a verdict ends the whole run."""
-    words = verdict.message or verdict.kind.value
+    message = verdict.message or verdict.kind.value
     if verdict.kind is Kind.BUDGET:
         return StopReason(
             exit=Exit.LATER,
-            message=f"the key's budget is spent: {words}",
+            message=f"the key's budget is spent: {message}",
             resume_after=verdict.until,
         )
     if verdict.kind is Kind.ACCOUNT_FATAL:
         return StopReason(
             exit=Exit.KEY,
-            message=f"the service refuses this key: {words}",
+            message=f"the service refuses this key: {message}",
             resume_after=None,
         )
     return StopReason(
         exit=Exit.SERVICE,
-        message=f"the service cannot serve this model or request: {words}",
+        message=f"the service cannot serve this model or request: {message}",
         resume_after=None,
     )
 

@@ -151,20 +151,20 @@ def joined(
 def _groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
     """Batches put together to row groups. Each is held until it is whole, and the file's footer
     holds what it tells of each until the end: so groups grow with the file."""
-    held, count, size, before = list[pa.RecordBatch](), 0, 0, 0
+    group, count, size, before = list[pa.RecordBatch](), 0, 0, 0
     for batch in batches:
-        held.append(batch)
+        group.append(batch)
         count, size = count + batch.num_rows, size + batch.nbytes
         if count >= max(SLICE, before // 200) or size >= GROUP_BYTES:
-            yield pa.Table.from_batches(held)
-            held, count, size, before = [], 0, 0, before + count
-    if held:
-        yield pa.Table.from_batches(held)
+            yield pa.Table.from_batches(group)
+            group, count, size, before = [], 0, 0, before + count
+    if group:
+        yield pa.Table.from_batches(group)
 
 
 def dataset_mark(output: Path, manifest: Manifest, prefix: str) -> bytes:
     """What dataset.parquet was made from, beside the records."""
-    last = max((one.at for one in read_decisions(output).values()), default="")
+    last = max((decision.at for decision in read_decisions(output).values()), default="")
     return " ".join(f"{manifest.fingerprint()} {prefix} {last}".split()).encode()
 
 
@@ -172,10 +172,10 @@ def is_stale(path: Path, mark: bytes) -> bool:
     """Was a dataset made from something else, or is it not to be read any more?"""
     try:
         with readable(path):
-            held = pq.read_schema(path).metadata or {}
+            metadata = pq.read_schema(path).metadata or {}
     except OutputError:
         return True
-    return held.get(b"caption_pipeline.manifest") != mark
+    return metadata.get(b"caption_pipeline.manifest") != mark
 
 
 def write_dataset(

@@ -24,9 +24,9 @@ def metrics_text(
     """The file. exit_code: None while the run is going on."""
     label = f'job="{_escaped(job)}"'
     lines: list[str] = []
-    for name, words, samples in _metrics(counters, quota, now, exit_code):
+    for name, description, samples in _metrics(counters, quota, now, exit_code):
         full = f"caption_pipeline_{name}"
-        lines += [f"# HELP {full} {words}", f"# TYPE {full} gauge"]
+        lines += [f"# HELP {full} {description}", f"# TYPE {full} gauge"]
         for more, value in samples:
             number = repr(value) if value % 1 else str(int(value))
             lines.append(f"{full}{{{label}{more}}} {number}")
@@ -42,7 +42,7 @@ def _metrics(
     codes = [(f',code="{_escaped(code)}"', float(n)) for code, n in sorted(counters.failed.items())]
     if codes:
         yield "failed_images", "Images without a caption by error code.", codes
-    for name, words, value in (
+    for name, description, value in (
         ("run_requests", "HTTP attempts of this run.", counters.requests),
         ("run_refused_requests", "Attempts of this run that a limit refused.", counters.refused),
         ("run_captions", "Captions that this run brought.", counters.new_captions),
@@ -50,7 +50,7 @@ def _metrics(
         ("run_completion_tokens", "Completion tokens of this run.", counters.completion_tokens),
         ("run_cost_dollars", "Cost of this run in US dollars.", counters.cost_usd),
     ):
-        yield name, words, [("", float(value))]
+        yield name, description, [("", float(value))]
     for name in ("limit", "used"):
         if isinstance(count := quota.get(name), int):
             yield f"quota_{name}_requests", f"Requests of the day: {name}.", [("", float(count))]

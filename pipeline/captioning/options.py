@@ -28,10 +28,10 @@ class RunOptions:
     def chosen(self) -> str | None:
         """SQL predicate on the captions to ask again: `--redo`, and those that were cut for
         `--retry truncated`."""
-        words = [in_parentheses(self.redo)] if self.redo else []
+        conditions = [in_parentheses(self.redo)] if self.redo else []
         if "truncated" in self.retry:
-            words.append("list_contains(flags, 'truncated')")
-        return " OR ".join(words) or None
+            conditions.append("list_contains(flags, 'truncated')")
+        return " OR ".join(conditions) or None
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:

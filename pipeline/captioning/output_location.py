@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 def state_folder(environ: Mapping[str, str]) -> Path:
     """The user's state folder: CAPTION_PIPELINE_STATE, or the platform's (XDG)."""
-    if held := environ.get("CAPTION_PIPELINE_STATE"):
-        return Path(held)
+    if configured := environ.get("CAPTION_PIPELINE_STATE"):
+        return Path(configured)
     home = environ.get("XDG_STATE_HOME")
     return (Path(home) if home else Path.home() / ".local" / "state") / "caption-pipeline"
 

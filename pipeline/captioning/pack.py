@@ -223,8 +223,8 @@ class Pool:
         elif kind in _TOO_MUCH or (kind in _CUT and len(left) == len(request.items)):
             self._too_much(request, tuple(left), kind)
         else:
-            self._ready += _apart([one for one in left if one.asked.attempts >= ALONE_AFTER])
-            self._back(one for one in left if one.asked.attempts < ALONE_AFTER)
+            self._ready += _apart([item for item in left if item.asked.attempts >= ALONE_AFTER])
+            self._back(item for item in left if item.asked.attempts < ALONE_AFTER)
 
     def _back(self, items: Iterable[Item]) -> None:
         """Images about which nothing is known: they travel with the fresh ones, before them."""
@@ -347,7 +347,7 @@ def _halves(group: tuple[Item, ...]) -> list[tuple[Item, ...]]:
 def _apart(missed: list[Item]) -> list[tuple[Item, ...]]:
     """Images that packs keep missing: each alone. A whole pack that was missed twice in a row is
     more likely bad luck than all of its images' fault: it first goes in quarters."""
-    crowd = len(missed) >= CROWD and all(one.asked.attempts == ALONE_AFTER for one in missed)
+    crowd = len(missed) >= CROWD and all(item.asked.attempts == ALONE_AFTER for item in missed)
     size = len(missed) // 4 if crowd else 1
     return [tuple(missed[at : at + size]) for at in range(0, len(missed), size)]
 

@@ -54,12 +54,12 @@ class Packing:
         *,
         automatic: bool,
         audit: float,
-        held: Measured,
+        measured: Measured,
         pictures: bool = False,
     ) -> None:
         """pictures: keep the images that were asked, for a page that shows them."""
         self._pool, self._limits, self._automatic = pool, limits, automatic
-        self._share, self._held = audit, held
+        self._share, self._held = audit, measured
         self._waiting: dict[str, PendingAudit] = {}
         self._thought = 0
         #: Images settled alone, and those of them that were refused.
@@ -87,20 +87,22 @@ class Packing:
             return self._limits.images
         return auto.choose(self._limits, self._held + self.measured)
 
-    def record_result(self, request: Request, sent: Sent, told: ReplyOutcome) -> tuple[Item, ...]:
+    def record_result(
+        self, request: Request, sent: Sent, outcome: ReplyOutcome
+    ) -> tuple[Item, ...]:
         """Learn from a reply; returns the images that are to be asked again alone."""
-        completion, size = told.completion, len(request.items)
+        completion, size = outcome.completion, len(request.items)
         if size == 1 and not self._pictures:
             # Most jobs ask one image at a time, and many thousand times: two counts are enough.
-            for record in told.records:
+            for record in outcome.records:
                 refused = record.error_code in auto.REFUSED
                 self._refused += refused
                 self._settled += refused or record.status == "ok"
             return ()
         counts = auto.measure(
             sent,
-            told.verdict.kind,
-            told.records,
+            outcome.verdict.kind,
+            outcome.records,
             prompt_tokens=completion.prompt_tokens if completion else None,
             completion_tokens=completion.completion_tokens if completion else None,
             raw_bytes=sum(cost.item_bytes(item.image) for item in request.items),
@@ -109,16 +111,18 @@ class Packing:
             self.pictures |= {item.asked.key: item.image for item in request.items}
         self.by_size[size] = self.by_size.get(size, Measured()) + counts
         if self._automatic:
-            settled = sum(one.settled for one in self.by_size.values())
+            settled = sum(of_size.settled for of_size in self.by_size.values())
             if settled - self._thought >= THINK_EVERY:
                 self._thought = settled
                 self._pool.allow(self.size)
-        if self._share and size > 1 and told.verdict.kind in (Kind.OK, Kind.TRUNCATED):
-            return self._choose(request, told)
+        if self._share and size > 1 and outcome.verdict.kind in (Kind.OK, Kind.TRUNCATED):
+            return self._choose(request, outcome)
         return ()
 
-    def _choose(self, request: Request, told: ReplyOutcome) -> tuple[Item, ...]:
-        captions = {one.key: one.caption for one in told.records if one.caption is not None}
+    def _choose(self, request: Request, outcome: ReplyOutcome) -> tuple[Item, ...]:
+        captions = {
+            record.key: record.caption for record in outcome.records if record.caption is not None
+        }
         picked = []
         for item in request.items:
             key = item.asked.key
@@ -161,20 +165,20 @@ class Packing:
         """Write what was learned beside the output's state."""
         state = output / "_state"
         if self.measured != Measured():
-            held = _read(state / MEASURED)
-            held[model] = (measured_of(output, model) + self.measured).to_plain()
-            text = json.dumps(held, indent=1, sort_keys=True)
+            stored = _read(state / MEASURED)
+            stored[model] = (measured_of(output, model) + self.measured).to_plain()
+            text = json.dumps(stored, indent=1, sort_keys=True)
             fs.write_atomic(state / MEASURED, text.encode(), private=True)
         if self.audits:
             before = (state / AUDIT).read_bytes() if (state / AUDIT).exists() else b""
-            lines = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in self.audits)
+            lines = "".join(json.dumps(audit, ensure_ascii=False) + "\n" for audit in self.audits)
             fs.write_atomic(state / AUDIT, before + lines.encode(), private=True)
 
 
 def measured_of(output: Path, model: str) -> Measured:
     """What runs of this output have measured with a model so far; zeros where nothing was."""
-    held = _read(output / "_state" / MEASURED).get(model)
-    return Measured.of_plain(held) if isinstance(held, dict) else Measured()
+    stored = _read(output / "_state" / MEASURED).get(model)
+    return Measured.of_plain(stored) if isinstance(stored, dict) else Measured()
 
 
 def audits_of(output: Path) -> Compared | None:
@@ -201,18 +205,18 @@ def sum_up(audits: Iterable[dict[str, Any]]) -> Compared | None:
     audits = list(audits)
     if not audits:
         return None
-    packed = [Agreement(**one["packed"]) for one in audits]
-    single = [Agreement(**one["single"]) for one in audits if one["single"]]
-    return compare(packed, single, misplaced=sum(bool(one["misplaced"]) for one in audits))
+    packed = [Agreement(**audit["packed"]) for audit in audits]
+    single = [Agreement(**audit["single"]) for audit in audits if audit["single"]]
+    return compare(packed, single, misplaced=sum(bool(audit["misplaced"]) for audit in audits))
 
 
 def _read(path: Path) -> dict[str, Any]:
     """A JSON object; empty when it is not there or does not read: it is only statistics."""
     try:
-        held = json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
-    return held if isinstance(held, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 __all__ = ["Packing", "audits_of", "measured_of", "sum_up"]

@@ -97,8 +97,8 @@ class ParsedPack:
 
 def parse_pack(content: str, count: int) -> ParsedPack:
     """Read a packed reply for images 1 … count. Never raises, never guesses."""
-    found = _read(answer_of(content[:MAX_CHARS]).text)
-    entries, trouble = found.entries, ([] if found.whole else ["broken"])
+    read = _read(answer_of(content[:MAX_CHARS]).text)
+    entries, trouble = read.entries, ([] if read.whole else ["broken"])
     if _renumbered({number for number, _ in entries}, count):
         return ParsedPack(trouble=(*trouble, "renumbered"))
     kept: dict[int, str] = {}
@@ -113,7 +113,7 @@ def parse_pack(content: str, count: int) -> ParsedPack:
             dropped.add(number)
         else:
             kept[number] = text
-    if found.cut:
+    if read.cut:
         # What would have contradicted an entry out of turn may be what was cut off.
         trouble.append("cut")
         dropped |= kept.keys() - _leading(number for number, _ in entries)
@@ -134,9 +134,9 @@ def suspect_of(content: str, count: int) -> int | None:
     It is the entry that was begun and not finished, or else the one after those that are
     complete, provided they are the first ones without a gap.
     """
-    found = parse_pack(content, count)
-    done = len(found.captions)
-    if "renumbered" in found.trouble or sorted(found.captions) != list(range(1, done + 1)):
+    pack = parse_pack(content, count)
+    done = len(pack.captions)
+    if "renumbered" in pack.trouble or sorted(pack.captions) != list(range(1, done + 1)):
         return None
     begun = [int(number) for number in _ENTRY_BEGUN.findall(answer_of(content).text)]
     if not begun or done >= count or begun[-1] not in (done, done + 1):
@@ -190,12 +190,12 @@ def _read(content: str) -> _Read:
     """The entries of a text; trailing commas are mended where that brings more to light."""
     if (entries := _exact(content)) is not None:
         return _Read(entries, True, cut=False)
-    found = _scan(content)
-    if not found.whole:
+    read = _scan(content)
+    if not read.whole:
         mended = _scan(_TRAILING_COMMA.sub(lambda match: match[1] or "", content))
-        if mended.whole or len(mended.entries) > len(found.entries):
+        if mended.whole or len(mended.entries) > len(read.entries):
             return mended
-    return found
+    return read
 
 
 def _exact(content: str) -> list[tuple[int, str]] | None:
@@ -203,22 +203,22 @@ def _exact(content: str) -> list[tuple[int, str]] | None:
     try:
         value = orjson.loads(content)
         (entries,) = value.values()
-        found = []
-        for one in entries:
-            number, text = one["image"], one["caption"]
-            if type(number) is not int or type(text) is not str or len(one) != 2:
+        numbered = []
+        for entry in entries:
+            number, text = entry["image"], entry["caption"]
+            if type(number) is not int or type(text) is not str or len(entry) != 2:
                 return None
-            found.append((number, text))
+            numbered.append((number, text))
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
     exact = (
         "captions" in value
-        and bool(found)
+        and bool(numbered)
         # No name is given twice, which orjson would not tell.
-        and content.count('"image"') == content.count('"caption"') == len(found)
+        and content.count('"image"') == content.count('"caption"') == len(numbered)
         and content.count('"captions"') == 1
     )
-    return found if exact else None
+    return numbered if exact else None
 
 
 def _scan(content: str) -> _Read:
@@ -262,27 +262,28 @@ def _of_value(value: object) -> Iterator[tuple[int, str]]:
     """Entries anywhere in a JSON value: {image, caption} objects, or a map of number to caption."""
     waiting = [value]
     while waiting:
-        one = waiting.pop()
-        if isinstance(one, list):
-            waiting += reversed(one)
-        elif isinstance(one, dict):
-            if "image" in one or "caption" in one:
-                number, text = _number(one.get("image")), one.get("caption")
+        value_here = waiting.pop()
+        if isinstance(value_here, list):
+            waiting += reversed(value_here)
+        elif isinstance(value_here, dict):
+            if "image" in value_here or "caption" in value_here:
+                number, text = _number(value_here.get("image")), value_here.get("caption")
                 if number is not None and isinstance(text, str):
                     yield number, text
-            elif one and all(
-                isinstance(text, str) and _number(name) is not None for name, text in one.items()
+            elif value_here and all(
+                isinstance(text, str) and _number(name) is not None
+                for name, text in value_here.items()
             ):
-                yield from ((_number(name) or 0, text) for name, text in one.items())
+                yield from ((_number(name) or 0, text) for name, text in value_here.items())
             else:
-                waiting += reversed(one.values())
+                waiting += reversed(value_here.values())
 
 
 def _number(value: object) -> int | None:
     """An image's number: 3, 3.0, "3" or "Image 3"."""
     if isinstance(value, str):
-        found = _NUMBER.fullmatch(value)
-        return int(found[1]) if found else None
+        match = _NUMBER.fullmatch(value)
+        return int(match[1]) if match else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return int(value) if value == value // 1 else None

@@ -52,10 +52,10 @@ class Prompt:
         """The prompt of one row."""
         if not self.places:
             return self.pieces[0]
-        words = [self.pieces[0]]
+        parts = [self.pieces[0]]
         for place, piece in zip(self.places, self.pieces[1:], strict=True):
-            words += (as_text(columns.get(place)), piece)
-        return "".join(words)
+            parts += (as_text(columns.get(place)), piece)
+        return "".join(parts)
 
 
 def compile_prompt(settings: PromptSettings) -> Prompt:

@@ -89,10 +89,10 @@ def decide(
         if attempts >= allowed:
             # One image may be what breaks every reply: a pack is searched, an image fails.
             return RetryDecision(action=Action.SPLIT if packed else Action.FAIL, spends=not packed)
-        told = verdict.wait or 0.0
+        wait = verdict.wait or 0.0
         pause = verdict.kind is not Kind.OK
         return RetryDecision(
-            action=action, delay=max(told, backoff(attempts, rng)) if pause else 0.0
+            action=action, delay=max(wait, backoff(attempts, rng)) if pause else 0.0
         )
     # The search for a culprit is no attempt of its neighbours: nothing was asked of them alone.
     return RetryDecision(action=action, spends=spends and action is not Action.SPLIT)

@@ -21,10 +21,10 @@ def apply(
 ) -> tuple[str | None, str | None]:
     """(caption, decision) of a record: an edited text wins; a decision about a caption that was
     asked again later is none. row: key, caption, finished_at (µs)."""
-    one = decisions.get(row["key"])
-    if one is None or not one.holds(row["finished_at"]):
+    decision = decisions.get(row["key"])
+    if decision is None or not decision.holds(row["finished_at"]):
         return row["caption"], None
-    return (row["caption"] if one.after is None else one.after), one.decision
+    return (row["caption"] if decision.after is None else decision.after), decision.decision
 
 
 def reviewed(

@@ -92,12 +92,12 @@ async def sorted_out(
         run.captioner.gate.stop(StopReason(exit=Exit.MANIFEST, message=str(error)))
 
 
-async def made_ready(run: RunContext, some: Candidate | list[Item]) -> list[Item]:
+async def made_ready(run: RunContext, candidate: Candidate | list[Item]) -> list[Item]:
     """Items to ask: those that are at hand, or the one of a row, unless it settled."""
-    if isinstance(some, list):
-        return some
+    if isinstance(candidate, list):
+        return candidate
     try:
-        item = await present(run, *some)
+        item = await present(run, *candidate)
     finally:
         run.sources.ends()
     return [] if item is None else [item]

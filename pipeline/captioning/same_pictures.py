@@ -77,7 +77,7 @@ class SamePictures:
 
     def sentences(self) -> list[str]:
         """Which images are one picture: `10 images of HOST are one picture`."""
-        groups = sorted(self._repeated.values(), key=lambda one: -len(one.others))
+        groups = sorted(self._repeated.values(), key=lambda group: -len(group.others))
         groups = [picture for picture in groups if picture.others]
         named = [_sentence([picture.first, *picture.others]) for picture in groups[:NAMED]]
         more = sum(len(picture.others) + 1 for picture in groups[NAMED:])

@@ -118,8 +118,8 @@ async def open_run(
     from pipeline.service.wire import Wire
 
     clock, concurrency = environment.clock, job.quota.concurrency
-    told = job.packing.images_per_request
-    size = told if isinstance(told, int) and not pilot else LARGEST
+    configured = job.packing.images_per_request
+    size = configured if isinstance(configured, int) and not pilot else LARGEST
     async with AsyncExitStack() as stack:
         endpoint = inputs.endpoint
         if endpoint.profile.name == "embedded":
@@ -211,9 +211,9 @@ async def open_run(
         packing = Packing(
             pool,
             pack,
-            automatic=told == "auto" and not pilot,
+            automatic=configured == "auto" and not pilot,
             audit=max(job.packing.audit, PILOT_AUDIT) if pilot else job.packing.audit,
-            held=measured_of(inputs.output, job.endpoint.model),
+            measured=measured_of(inputs.output, job.endpoint.model),
             pictures=pilot,
         )
         sources = Sources(

@@ -19,7 +19,7 @@ from pipeline.clock import utc
 from pipeline.commands import model_selection as choice
 from pipeline.commands.service_status import ServiceStatus, service_status
 from pipeline.errors import Exit, Held, OutputError, PipelineError
-from pipeline.store.lock import held
+from pipeline.store.lock import holder_of
 from pipeline.store.remote.filesystem import put_whole
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def manifest_words(job: JobConfig) -> str:
 def output_words(job: JobConfig) -> str:
     """Can it be written? Tried with a temporary file in the nearest folder that is there."""
     output = Path(job.output.path)
-    if holder := held(output / "_state" / "lock"):
+    if holder := holder_of(output / "_state" / "lock"):
         raise Held(f"{output}: a run is going on ({holder}); `status` shows it")
     ours(job)
     there = nearest(output)

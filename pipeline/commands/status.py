@@ -17,7 +17,7 @@ from pipeline.captioning.progress_line import eta
 from pipeline.clock import utc
 from pipeline.commands.model_selection import pinned
 from pipeline.errors import CODES
-from pipeline.store.lock import held
+from pipeline.store.lock import holder_of
 from pipeline.store.runs import read_runs
 from pipeline.store.snapshot import read_state
 
@@ -37,7 +37,7 @@ def status_of(job: JobConfig) -> dict[str, Any]:
     ours(job)
     output = Path(job.output.path)
     runs = read_runs(output)
-    running = held(output / "_state" / "lock")
+    running = holder_of(output / "_state" / "lock")
     live = _live(output)
     state = read_state(output)
     last = runs[-1] if runs else None
@@ -160,7 +160,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
         texts += pace_words(facts)
     else:
         texts.append("no run has ended here yet")
-    for code, count in sorted(facts["by_code"].items(), key=lambda one: -one[1]):
+    for code, count in sorted(facts["by_code"].items(), key=lambda pair: -pair[1]):
         again = "only with --retry" if CODES.get(code, True) else "asked again by the next run"
         texts.append(f"  {code}: {count:,} ({again}), e.g. {facts['last_errors'].get(code, '')}")
     if facts["audit"]:

@@ -11,7 +11,7 @@ from pipeline.captioning.output_location import ours, shared
 from pipeline.clock import SystemClock
 from pipeline.commands.verify_keys import check_keys
 from pipeline.errors import Exit, Held, OutputError, UsageError
-from pipeline.store.lock import held, locked
+from pipeline.store.lock import holder_of, locked
 from pipeline.store.remote.verify import check_shared, repair_shared
 from pipeline.store.repair import make_state, mend
 from pipeline.store.verify import check_output, repair
@@ -31,7 +31,7 @@ def verify_command(
     output, store = Path(job.output.path), shared(job)
     if not (make_state(output) if repair else (output / "_state").exists()):
         raise OutputError(f"{job.output.shown}: nothing here yet; run the job first")
-    if holder := held(output / "_state" / "lock"):
+    if holder := holder_of(output / "_state" / "lock"):
         raise Held(f"{output}: a run is going on ({holder}); verify when it has ended")
     done = _repaired(output, store, forget) if repair else []
     findings = check_output(output)
@@ -39,14 +39,16 @@ def verify_command(
         findings += check_shared(output, store)
     findings += check_keys(job, output)
     if as_json:
-        problems = [{"path": f.path, "problem": f.words, "mendable": f.mendable} for f in findings]
+        problems = [
+            {"path": f.path, "problem": f.problem, "mendable": f.mendable} for f in findings
+        ]
         print(json.dumps({"ok": not findings, "findings": problems, "repaired": done}))  # noqa: T201
     else:
         for text in done:
             print(text)  # noqa: T201
         for finding in findings:
             hint = " (--repair mends this)" if finding.mendable else ""
-            print(f"{finding.path}: {finding.words}{hint}")  # noqa: T201
+            print(f"{finding.path}: {finding.problem}{hint}")  # noqa: T201
         text = f"{len(findings)} problems" if findings else "all promises hold"
         print(f"{job.output.shown}: {text}")  # noqa: T201
     return int(Exit.OUTPUT) if findings else 0

@@ -53,7 +53,7 @@ def check_keys(job: JobConfig, output: Path) -> list[Finding]:
         f"{len(wrong):,} records of {len(sample):,} keys looked at belong to another image than their "
         f"key (e.g. {wrong[0]}): ask them again with --redo \"key = '{wrong[0]}'\""
     )
-    return [Finding(path=str(output), words=message)]
+    return [Finding(path=str(output), problem=message)]
 
 
 def _wrong(

@@ -34,9 +34,9 @@ def union(schemas: Sequence[tuple[str, pa.Schema]]) -> pa.Schema:
     return whole
 
 
-def _agree(one: pa.Field, other: pa.Field) -> bool:
+def _agree(field: pa.Field, other: pa.Field) -> bool:
     try:
-        pa.unify_schemas([pa.schema([one]), pa.schema([other])], promote_options="permissive")
+        pa.unify_schemas([pa.schema([field]), pa.schema([other])], promote_options="permissive")
     except pa.ArrowException:
         return False
     return True

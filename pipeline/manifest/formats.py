@@ -22,12 +22,14 @@ _ENDINGS = {
 _SQUEEZED = {"gz", "gzip", "zst", "bz2", "xz"}
 
 
-def settle(found: Sequence[ManifestFile], format: str) -> tuple[list[ManifestFile], str]:  # noqa: A002 - the job file's word
+def settle(files_below: Sequence[ManifestFile], format: str) -> tuple[list[ManifestFile], str]:  # noqa: A002 - the job file's word
     """The files to read and their one format."""
     if format == "folder":
-        return list(found), format
+        return list(files_below), format
     files = [
-        file for place in found for file in (_inside(place, format) if place.folder else [place])
+        file
+        for place in files_below
+        for file in (_inside(place, format) if place.folder else [place])
     ]
     if format != "auto":
         return files, format
@@ -37,7 +39,7 @@ def settle(found: Sequence[ManifestFile], format: str) -> tuple[list[ManifestFil
     if other is not None:
         raise ManifestError(
             f"manifest {files[0].shown} is {first}, but {places.shown(other)} is {kinds[other]}; "
-            "one manifest is of one format: " + _remedy(found, files, kinds)
+            "one manifest is of one format: " + _remedy(files_below, files, kinds)
         )
     return files, first
 
@@ -93,10 +95,10 @@ def _below(folder: ManifestFile, lists: list[ManifestFile]) -> list[ManifestFile
 
 
 def _remedy(
-    found: Sequence[ManifestFile], files: Sequence[ManifestFile], kinds: dict[str, str]
+    files_below: Sequence[ManifestFile], files: Sequence[ManifestFile], kinds: dict[str, str]
 ) -> str:
     """How to choose one of several formats."""
-    if len(found) == 1 and found[0].folder:
+    if len(files_below) == 1 and files_below[0].folder:
         return f"set manifest.format to one of {', '.join(dict.fromkeys(kinds.values()))}"
     suffix = _last(files[0]).rpartition(".")[2]
     return f"name the files of one alone in manifest.path, as *.{suffix}"
@@ -127,7 +129,7 @@ def _last(place: ManifestFile) -> str:
 
 def _ending(place: ManifestFile) -> str | None:
     """The format that the name's ending stands for, compression left aside."""
-    words = _last(place).lower().split(".")
-    if len(words) > 2 and words[-1] in _SQUEEZED:
-        words.pop()
-    return _ENDINGS.get(words[-1]) if len(words) > 1 else None
+    parts = _last(place).lower().split(".")
+    if len(parts) > 2 and parts[-1] in _SQUEEZED:
+        parts.pop()
+    return _ENDINGS.get(parts[-1]) if len(parts) > 1 else None

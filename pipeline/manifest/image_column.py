@@ -121,7 +121,7 @@ def _less_vague(first: str, able: Sequence[str], sample: Mapping[str, Sequence[o
     ]
     by_ending = [name for name in urls if _looks(sample[name], by_name=False)]
     by_name = [name for name in urls if _PICTURE.search(_plain(name))]
-    return next((some[0] for some in (by_ending, by_name) if len(some) == 1), first)
+    return next((names[0] for names in (by_ending, by_name) if len(names) == 1), first)
 
 
 def _all_match(pattern: re.Pattern[str], cells: Sequence[object]) -> bool:
@@ -156,8 +156,8 @@ def _looks_like_image(cell: object, *, by_name: bool) -> bool:
     if isinstance(cell, bytes):
         return cell.startswith(_MAGIC) or cell[4:12] in (b"ftypavif", b"ftypheic", b"ftypmif1")
     if isinstance(cell, Mapping):
-        held, path = cell.get("bytes"), cell.get("path")
-        return bool(held or path)
+        content, path = cell.get("bytes"), cell.get("path")
+        return bool(content or path)
     if not isinstance(cell, str):
         return False
     text = cell.strip()

@@ -342,7 +342,7 @@ def open_manifest(settings: ManifestSettings, *, columns: Sequence[str] = ()) ->
     columns: those that the prompt and the identity name. Raises ManifestError (65) when it
     cannot be read or has no image column, JobError (78) when the job names what it lacks.
     """
-    found, format_ = settle(resolve(settings.path), settings.format)
+    matches, format_ = settle(resolve(settings.path), settings.format)
     reader = READERS[format_]
-    files = [_File(place, reader.look(place)) for place in found]
+    files = [_File(place, reader.look(place)) for place in matches]
     return Manifest(settings, format_, files, columns)

@@ -91,8 +91,8 @@ def unreadable(name: str, error: BaseException) -> ManifestError:
             return ManifestError(
                 f"manifest {name}: needs an extra; pip install 'caption-pipeline[{extra}]'"
             )
-    words = " ".join(str(error).split())[:200] or type(error).__name__
-    return ManifestError(f"manifest {name}: cannot be read: {shown(words)}")
+    message = " ".join(str(error).split())[:200] or type(error).__name__
+    return ManifestError(f"manifest {name}: cannot be read: {shown(message)}")
 
 
 def resolve(path: str | list[str]) -> list[ManifestFile]:
@@ -103,12 +103,12 @@ def resolve(path: str | list[str]) -> list[ManifestFile]:
     places: list[ManifestFile] = []
     for name in names:
         try:
-            found = list(_remote(name) if is_url(name) else _local(name))
+            files = list(_remote(name) if is_url(name) else _local(name))
         except Exception as error:
             raise unreadable(name, error) from error
-        if not found:
+        if not files:
             raise ManifestError(f"manifest {shown(name)}: no file matches; check manifest.path")
-        places += found
+        places += files
     return places
 
 
@@ -145,8 +145,10 @@ def _remote(name: str) -> Iterable[ManifestFile]:
     fs, inner = fsspec.core.url_to_fs(name)
     globbed = _GLOB.search(inner.partition("?")[0] if name.startswith("http") else inner)
     inners = sorted(fs.glob(inner)) if globbed else [inner]
-    for one in inners:
-        yield _remote_place(fs, name if one == inner else str(fs.unstrip_protocol(one)), one)
+    for inner_name in inners:
+        yield _remote_place(
+            fs, name if inner_name == inner else str(fs.unstrip_protocol(inner_name)), inner_name
+        )
 
 
 def _remote_place(fs: Any, name: str, inner: str) -> ManifestFile:

@@ -325,9 +325,9 @@ class Gate:
         """What is known of outages."""
         return self._rules.weather
 
-    def close(self, words: str, wait: float) -> None:
+    def close(self, message: str, wait: float) -> None:
         """An outage: from now on only probes go, the first after so many seconds."""
-        self._rules.weather.close(self._times.now(), words, wait)
+        self._rules.weather.close(self._times.now(), message, wait)
 
     def snapshot(self) -> dict[str, object]:
         """The state of all limits, for progress and status. Instants are epoch seconds."""

@@ -310,7 +310,9 @@ def _uptime(facts: Facts) -> Panel | None:
     last = datetime.strptime(hours[-1], "%Y-%m-%d %H").replace(tzinfo=UTC)
     span = [f"{last - timedelta(hours=back):%Y-%m-%d %H}" for back in range(HOURS - 1, -1, -1)]
     span = span[next(at for at, hour in enumerate(span) if hour in everything) :]
-    names = sorted(facts.uptime, key=lambda one: (one != "", -_asked(facts, one)))[: PROVIDERS + 1]
+    names = sorted(facts.uptime, key=lambda name: (name != "", -_asked(facts, name)))[
+        : PROVIDERS + 1
+    ]
     rows = [(name or "all", [facts.uptime[name].get(hour) for hour in span]) for name in names]
     title = f"Uptime by hour, {span[0]}:00 to {span[-1]}:59 UTC"
     table = []

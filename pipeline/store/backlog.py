@@ -66,16 +66,16 @@ class Backlog:
     def __bool__(self) -> bool:
         return self.size > 0
 
-    def add(self, one: Waiting) -> None:
+    def add(self, entry: Waiting) -> None:
         """Take what an entry brings."""
-        if one.row is not None:
-            self._requests.add((one.row,))
-        if one.keep:
-            self._kept.append(one.seq)
-        size = max(1, len(one.records))
-        self._last, self._size, self.size = one.seq, self._size + size, self.size + size
-        text = sum(len(each.caption or "") + len(each.caption_raw or "") for each in one.records)
-        self._records.add(one.records, text)
+        if entry.row is not None:
+            self._requests.add((entry.row,))
+        if entry.keep:
+            self._kept.append(entry.seq)
+        size = max(1, len(entry.records))
+        self._last, self._size, self.size = entry.seq, self._size + size, self.size + size
+        text = sum(len(each.caption or "") + len(each.caption_raw or "") for each in entry.records)
+        self._records.add(entry.records, text)
         self._text, self.text = self._text + text, self.text + text
 
     def all(self) -> tuple[Portion, ...]:
@@ -131,7 +131,7 @@ def _fitted(row: Record | RequestRow, shape: pa.Schema) -> dict[str, object]:
 
     Text that is no Unicode gets replacement characters; a number out of range becomes null.
     """
-    found: dict[str, object] = {}
+    fitted: dict[str, object] = {}
     for field in shape:
         value = getattr(row, field.name, None)
         if field.name == "class":
@@ -142,5 +142,5 @@ def _fitted(row: Record | RequestRow, shape: pa.Schema) -> dict[str, object]:
             pa.scalar(value, field.type)
         except (OverflowError, TypeError, ValueError, pa.ArrowException):
             value = None
-        found[field.name] = value
-    return found
+        fitted[field.name] = value
+    return fitted

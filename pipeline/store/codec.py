@@ -49,39 +49,39 @@ def _spelled(sent: Sent) -> dict[str, object]:
         "wait_ms": sent.wait_ms,
         "items": [
             {
-                "key": one.key,
-                "id": one.id,
-                "image": one.image,
-                "prompt_id": one.prompt_id,
-                "ordinal": one.ordinal,
-                "image_sha256": one.image_sha256,
-                "width": one.width,
-                "height": one.height,
-                "flags": one.flags,
-                "attempts": one.attempts,
+                "key": item.key,
+                "id": item.id,
+                "image": item.image,
+                "prompt_id": item.prompt_id,
+                "ordinal": item.ordinal,
+                "image_sha256": item.image_sha256,
+                "width": item.width,
+                "height": item.height,
+                "flags": item.flags,
+                "attempts": item.attempts,
             }
-            for one in sent.items
+            for item in sent.items
         ],
     }
 
 
 def reply_head(sent: Sent, reply: Reply) -> bytes:
     """The head of a reply entry."""
-    told = {
+    head = {
         "status": reply.status,
         "headers": dict(reply.headers),
         "latency_ms": reply.latency_ms,
         "at": reply.at,
     }
-    return write({"sent": _spelled(sent), "reply": told})
+    return write({"sent": _spelled(sent), "reply": head})
 
 
 def read_reply(head: bytes, body: bytes | None) -> tuple[Sent, Reply]:
     """A reply entry back as values."""
-    held = read(head)
-    sent = held["sent"]
-    sent["items"] = tuple(Asked(**_flags(one)) for one in sent["items"])
-    return Sent(**sent), Reply(**held["reply"], body=body or b"")
+    fields = read(head)
+    sent = fields["sent"]
+    sent["items"] = tuple(Asked(**_flags(item)) for item in sent["items"])
+    return Sent(**sent), Reply(**fields["reply"], body=body or b"")
 
 
 def row_head(sent: Sent, row: RequestRow) -> bytes:
@@ -101,8 +101,8 @@ def records_head(records: Sequence[Record]) -> bytes:
 
 def read_records(head: bytes) -> tuple[Record, ...]:
     """Those records back."""
-    return tuple(Record(**_flags(one)) for one in read(head))
+    return tuple(Record(**_flags(record)) for record in read(head))
 
 
-def _flags(held: dict[str, Any]) -> dict[str, Any]:
-    return {**held, "flags": tuple(held["flags"])}
+def _flags(fields: dict[str, Any]) -> dict[str, Any]:
+    return {**fields, "flags": tuple(fields["flags"])}

@@ -134,19 +134,19 @@ class Journal:
         self._gathering = None
         group, self._waiting = self._waiting, []
         loop = asyncio.get_running_loop()
-        entries = [one.entry for one in group]
+        entries = [waiting.entry for waiting in group]
         committed = loop.run_in_executor(self._thread, self._commit, entries)
         committed.add_done_callback(partial(self._landed, group))
 
     def _landed(self, group: list[JournaledResult], done: asyncio.Future[None]) -> None:
         error = done.exception()
-        for one in group:
-            _tell(one, error)
+        for waiting in group:
+            _tell(waiting, error)
         if error is not None:
             self._lost = True
             stranded, self._waiting = self._waiting, []
-            for one in stranded:
-                _tell(one, error)
+            for waiting in stranded:
+                _tell(waiting, error)
         if not self._waiting:
             self._idle.set()
         elif len(self._waiting) >= ENOUGH:
@@ -260,17 +260,17 @@ class Journal:
             self._reserve.unlink(missing_ok=True)
 
 
-def _tell(one: JournaledResult, error: BaseException | None) -> None:
+def _tell(waiting: JournaledResult, error: BaseException | None) -> None:
     """Let a waiter know how its entry fared; its own `landed` may fail too, and only for it."""
     result = None
     if error is None:
         try:
-            result = one.landed(one.entry[0])
+            result = waiting.landed(waiting.entry[0])
         except Exception as bug:  # noqa: BLE001 - whoever waits hears of it, the others go on
             error = bug
-    if one.future.done():
+    if waiting.future.done():
         return
     if error is None:
-        one.future.set_result(result)
+        waiting.future.set_result(result)
     else:
-        one.future.set_exception(error)
+        waiting.future.set_exception(error)

@@ -169,11 +169,11 @@ class _Leaf:
 
     def part(self, start: int, end: int, size: int) -> _Leaf:
         """A leaf with some of the keys of this one, which is in order."""
-        found = _Leaf(size)
-        found.used = found.ordered = end - start
-        found.room[: found.used * _SLOT] = self.room[start * _SLOT : end * _SLOT]
-        found.words += self.words[start:end]
-        return found
+        leaf = _Leaf(size)
+        leaf.used = leaf.ordered = end - start
+        leaf.room[: leaf.used * _SLOT] = self.room[start * _SLOT : end * _SLOT]
+        leaf.words += self.words[start:end]
+        return leaf
 
     def bring_into_order(self) -> None:
         """Sort what came by the column among the others."""

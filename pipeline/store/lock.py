@@ -108,7 +108,7 @@ def locked(path: Path, *, now: float) -> Iterator[Lock]:
         lock.release()
 
 
-def held(path: Path) -> str | None:
+def holder_of(path: Path) -> str | None:
     """Who holds the lock of file `path` right now, or None."""
     for name, flags in ((path.parent, _FOLDER), (path, os.O_RDONLY | _FLAGS)):
         try:

@@ -60,12 +60,12 @@ def stage(output: Path, step: Step, base: Part | None) -> Part:
     final = output / step.folder / step.name
     pieces = list(step.rows)
     if base is not None:
-        held = _whole(final, base)
+        standing = _whole(final, base)
         if step.drop:
             names = pa.array(sorted(step.drop), pa.string())
-            column = held.column(KEYS[step.folder])
-            held = held.filter(pc.invert(pc.is_in(column, value_set=names)))
-        pieces.insert(0, held)
+            column = standing.column(KEYS[step.folder])
+            standing = standing.filter(pc.invert(pc.is_in(column, value_set=names)))
+        pieces.insert(0, standing)
     elif final.exists():
         raise OutputError(f"{final}: this part is not one that the journal knows; move it away")
     return _written(output, (step.folder, step.name), pa.concat_tables(pieces))
@@ -272,16 +272,18 @@ def locate(
     output: Path, published: Sequence[Part], wanted: Mapping[Place, AbstractSet[str]]
 ) -> dict[Place, set[str]]:
     """Which of the wanted keys (request ids) stand in which parts: place -> keys."""
-    found: dict[Place, set[str]] = {}
+    places: dict[Place, set[str]] = {}
     for part in published:
         names = wanted.get(part.place)
         if names and part.rows:
             column = KEYS[part.folder]
-            held = read_part(path_of(output, part.place), [column]).column(column)
-            here = held.filter(pc.is_in(held, value_set=pa.array(sorted(names), pa.string())))
+            keys_here = read_part(path_of(output, part.place), [column]).column(column)
+            here = keys_here.filter(
+                pc.is_in(keys_here, value_set=pa.array(sorted(names), pa.string()))
+            )
             if len(here):
-                found[part.place] = set(here.to_pylist())
-    return found
+                places[part.place] = set(here.to_pylist())
+    return places
 
 
 def part_files(output: Path, folder: str) -> list[Path]:
@@ -291,29 +293,29 @@ def part_files(output: Path, folder: str) -> list[Path]:
 
 def states(output: Path) -> KeyMap:
     """key -> `ok` or its failure's code, of all published records."""
-    found = KeyMap()
+    states_of = KeyMap()
     for folder, columns in ((CAPTIONS, ["key"]), (FAILURES, ["key", "error_code"])):
         tables: list[pa.Table] = []
         for path in part_files(output, folder):
             tables.append(read_part(path, columns))
             if sum(table.num_rows for table in tables) >= _KEYS_AT_ONCE:
-                _load(found, tables)
+                _load(states_of, tables)
                 tables = []
-        _load(found, tables)
-    return found
+        _load(states_of, tables)
+    return states_of
 
 
-def _load(found: KeyMap, tables: list[pa.Table]) -> None:
+def _load(key_map: KeyMap, tables: list[pa.Table]) -> None:
     if not tables:
         return
     table = pa.concat_tables(tables)
     if "error_code" not in table.column_names:
-        found.load(table.column("key").combine_chunks(), "ok")
+        key_map.load(table.column("key").combine_chunks(), "ok")
         return
     codes = table.column("error_code")
     for code in codes.unique().to_pylist():
-        mine = pc.is_null(codes) if code is None else pc.equal(codes, code)
-        found.load(table.column("key").filter(mine).combine_chunks(), str(code))
+        matching = pc.is_null(codes) if code is None else pc.equal(codes, code)
+        key_map.load(table.column("key").filter(matching).combine_chunks(), str(code))
 
 
 # --- opening -----------------------------------------------------------------------------------
@@ -368,18 +370,18 @@ def tidy(output: Path, published: Sequence[Part]) -> None:
 
 def leftovers(output: Path) -> list[Path]:
     """Temporary files of a publication that a crash cut short."""
-    found = [path for folder in FOLDERS for path in (output / folder).glob(".part-*.parquet.tmp")]
-    return sorted(path for path in found if stat.S_ISREG(path.lstat().st_mode))
+    paths = [path for folder in FOLDERS for path in (output / folder).glob(".part-*.parquet.tmp")]
+    return sorted(path for path in paths if stat.S_ISREG(path.lstat().st_mode))
 
 
 def strangers(output: Path, known: AbstractSet[Place]) -> list[Path]:
     """Parquet files in our folders that are none of our parts."""
-    found = []
+    names = []
     for folder in FOLDERS:
         with suppress(FileNotFoundError):
-            found += [
+            names += [
                 path
                 for path in sorted((output / folder).iterdir())
                 if path.suffix == ".parquet" and (folder, path.name) not in known
             ]
-    return found
+    return names

@@ -267,7 +267,7 @@ class Publisher:
         suspects = {part.place for part in await self._journal.call(tables.parts, "planned")}
         published = await self._journal.call(tables.parts)
         steps = await self.aside(_plan, self._output, taken, published, marks, suspects)
-        await self._keep_bodies([seq for one in taken for seq in one.kept])
+        await self._keep_bodies([seq for portion in taken for seq in portion.kept])
         known = {part.place: part for part in published}
         named = []
         for step in steps:
@@ -287,8 +287,8 @@ class Publisher:
             file = await self.aside(bodies.BodyFile, self._bodies, now=now, number=left[0])
             try:
                 while left and file.size < bodies.FILE_BYTES:
-                    some, left = left[:_BODIES_AT_ONCE], left[_BODIES_AT_ONCE:]
-                    await self.aside(file.add, await self._journal.call(tables.some_bodies, some))
+                    batch, left = left[:_BODIES_AT_ONCE], left[_BODIES_AT_ONCE:]
+                    await self.aside(file.add, await self._journal.call(tables.some_bodies, batch))
             finally:
                 await self.aside(file.close)
             await self.aside(bodies.prune, self._bodies, now=now)

@@ -56,11 +56,11 @@ class _Change:
 
 def news_of(portions: Sequence[Portion]) -> dict[str, pa.Table]:
     """Folder -> its new rows, one for each key."""
-    records = latest(pa.concat_tables([one.records for one in portions]))
+    records = latest(pa.concat_tables([portion.records for portion in portions]))
     captioned = pc.equal(records.column("status"), "ok")
     return {
         FAILURES: _where(records, pc.invert(captioned)),
-        REQUESTS: _once(pa.concat_tables([one.requests for one in portions]), "request_id"),
+        REQUESTS: _once(pa.concat_tables([portion.requests for portion in portions]), "request_id"),
         CAPTIONS: _where(records, captioned),
     }
 
@@ -96,26 +96,28 @@ def _once(
 
 
 def make_plan(
-    news: Mapping[str, pa.Table], published: Sequence[Part], held: Mapping[Place, AbstractSet[str]]
+    news: Mapping[str, pa.Table],
+    published: Sequence[Part],
+    keys_of: Mapping[Place, AbstractSet[str]],
 ) -> list[Step]:
     """The files to write, in order.
 
-    held: which of the new keys (request ids) already stand in which published parts. There they
+    keys_of: which of the new keys (request ids) already stand in which published parts. There they
     are replaced, or, where the new record belongs into another folder, taken out.
     """
     steps: list[Step] = []
     for folder in FOLDERS:
         fresh = news[folder]
         changes: dict[str, _Change] = {}
-        for (where, name), keys in held.items():
+        for (where, name), keys in keys_of.items():
             if where == folder and keys:
-                mine = pc.is_in(fresh.column(KEYS[folder]), pa.array(sorted(keys), pa.string()))
-                changes[name] = _Change(drop=frozenset(keys), rows=[_where(fresh, mine)])
-                fresh = _where(fresh, pc.invert(mine))
+                in_part = pc.is_in(fresh.column(KEYS[folder]), pa.array(sorted(keys), pa.string()))
+                changes[name] = _Change(drop=frozenset(keys), rows=[_where(fresh, in_part)])
+                fresh = _where(fresh, pc.invert(in_part))
         _add(changes, fresh, next_number(published, folder))
         steps += [
-            Step(folder=folder, name=name, drop=one.drop, rows=tuple(one.rows))
-            for name, one in changes.items()
+            Step(folder=folder, name=name, drop=change.drop, rows=tuple(change.rows))
+            for name, change in changes.items()
         ]
     return sorted(steps, key=lambda step: not (step.folder == CAPTIONS and step.drop))
 
@@ -140,7 +142,7 @@ def merges(
     for folder in FOLDERS:
         number = next_number(every, folder)
         group: list[Part] = []
-        for part in [one for one in every if one.folder == folder and one.rows < PART_ROWS]:
+        for part in [small for small in every if small.folder == folder and small.rows < PART_ROWS]:
             whole = [*group, part]
             if (
                 sum(each.rows for each in whole) > PART_ROWS

@@ -67,12 +67,12 @@ class Index:
         order = pc.sort_indices(column(pa.uint8(), raw[::16]))
         halves = memoryview(column(pa.uint64(), _halves(raw)).take(order).buffers()[1])
         firsts = bytes(column(pa.uint8(), raw[::16]).take(order).buffers()[1])[:count]
-        mine, start = array(self._code, [number]).tobytes(), 0
+        codes, start = array(self._code, [number]).tobytes(), 0
         while start < count:
             first = firsts[start]
             end = start + firsts.count(first, start)
             self._halves[first] += halves[start * _HALF : end * _HALF]
-            self._numbers[first] += mine * (end - start)
+            self._numbers[first] += codes * (end - start)
             start = end
 
     def sort(self) -> None:
@@ -85,14 +85,14 @@ class Index:
 
     def find(self, raw: bytes) -> list[tuple[int, ...]]:
         """For each key of a column its numbers; () where it has none."""
-        found: list[tuple[int, ...]] = []
+        places: list[tuple[int, ...]] = []
         for first, half in zip(raw[::16], memoryview(_halves(raw)).cast("Q"), strict=True):
             halves, numbers = self._runs[first]
             at = end = bisect_left(halves, half)
             while end < len(halves) and halves[end] == half:
                 end += 1
-            found.append(tuple(numbers[at:end]))
-        return found
+            places.append(tuple(numbers[at:end]))
+        return places
 
 
 def _halves(raw: bytes) -> bytes:
@@ -153,19 +153,19 @@ class RecordLookup:
         """
         most = len(self) // PASSES
         raw, groups = b"", list[tuple[int, ...]]()
-        for some in self._stepped(keys):
-            if some == FLUSH:
+        for chunk in self._stepped(keys):
+            if chunk == FLUSH:
                 if groups:
                     yield from self._taken(raw, groups)
                     raw, groups = b"", []
                 continue
             if self._index is None:
-                if (batch := self._near(some)) is not None:
+                if (batch := self._near(chunk)) is not None:
                     yield batch
                     continue
                 self._index = self._made_index()
-            raw += some
-            groups += self._index.find(some)
+            raw += chunk
+            groups += self._index.find(chunk)
             enough = self._step if self._step < HANDED else most
             if len(groups) >= min(enough, KEYS_A_GROUP * len(set(groups))):
                 yield from self._taken(raw, groups)
@@ -178,16 +178,16 @@ class RecordLookup:
         if self._step == HANDED:
             yield from keys
             return
-        for some in keys:
-            if some == FLUSH:
-                yield some
-            for start in range(0, len(some), 16 * self._step):
-                yield some[start : start + 16 * self._step]
+        for chunk in keys:
+            if chunk == FLUSH:
+                yield chunk
+            for start in range(0, len(chunk), 16 * self._step):
+                yield chunk[start : start + 16 * self._step]
 
     def _near(self, raw: bytes) -> pa.RecordBatch | None:
         """The records of some keys, if all stand in the parts just read or in the next ones."""
         keys = column(_KEY, raw)
-        found, rows, left, first = list[pa.Table](), list[pa.Array](), len(keys), self._next
+        tables, rows, left, first = list[pa.Table](), list[pa.Array](), len(keys), self._next
         ahead = min(self._next + _AHEAD + len(keys) // GROUP, len(self._groups))
         for number in [*reversed(self._held), *range(self._next, ahead)]:
             if number not in self._held:
@@ -200,7 +200,7 @@ class RecordLookup:
                 # What precedes the middle of a group may have been overtaken by the group before.
                 early = pc.min(at).as_py() < len(known) // 2
                 first = min(first, number - early)
-                found.append(table.take(at.drop_null()))
+                tables.append(table.take(at.drop_null()))
                 rows.append(pc.indices_nonzero(at.is_valid()))
             if not left:
                 break
@@ -212,7 +212,7 @@ class RecordLookup:
             return None  # one key twice and one not at all: an output that does not verify
         for number in [number for number in self._held if number < first]:
             del self._held[number]
-        (batch,) = pa.concat_tables(found).combine_chunks().take(order).to_batches()
+        (batch,) = pa.concat_tables(tables).combine_chunks().take(order).to_batches()
         return batch
 
     def _taken(self, raw: bytes, groups: Sequence[tuple[int, ...]]) -> Iterator[pa.RecordBatch]:
@@ -225,32 +225,34 @@ class RecordLookup:
         nothing = pa.Table.from_arrays(
             [pa.nulls(1, field.type) for field in self._shape], schema=self._shape
         )
-        found, size = [nothing], 1
+        tables, size = [nothing], 1
         place = array("q", bytes(8 * len(groups)))
-        for number, mine in rows.items():
+        for number, wanted in rows.items():
             table, known = self._group(number)
-            at = pc.index_in(keys.take(pa.array(mine)), value_set=known)
-            found.append(table.take(at))
-            for offset, (row, here) in enumerate(zip(mine, at.is_valid().to_pylist(), strict=True)):
+            at = pc.index_in(keys.take(pa.array(wanted)), value_set=known)
+            tables.append(table.take(at))
+            for offset, (row, here) in enumerate(
+                zip(wanted, at.is_valid().to_pylist(), strict=True)
+            ):
                 if here:
                     place[row] = size + offset
-            size += len(mine)
+            size += len(wanted)
         for number in [number for number in self._held if number not in rows]:
             del self._held[number]
         places = column(pa.int64(), place.tobytes())
-        whole = pa.concat_tables(found).combine_chunks()
-        found.clear()  # many keys are megabytes, and this was their second copy
+        whole = pa.concat_tables(tables).combine_chunks()
+        tables.clear()  # many keys are megabytes, and this was their second copy
         for start in range(0, len(places), HANDED):
             (batch,) = whole.take(places.slice(start, HANDED)).to_batches()
             yield batch
 
     def _group(self, number: int) -> tuple[pa.Table, pa.Array]:
         """The records of some parts, and their keys. The last ones read are kept."""
-        held = self._held.pop(number, None) or self._read(number)
-        self._held[number] = held
+        cached = self._held.pop(number, None) or self._read(number)
+        self._held[number] = cached
         while len(self._held) > _KEPT:
             del self._held[next(iter(self._held))]
-        return held
+        return cached
 
     def _read(self, number: int) -> tuple[pa.Table, pa.Array]:
         columns = list(dict.fromkeys([*self._columns, "key"]))

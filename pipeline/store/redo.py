@@ -23,12 +23,12 @@ def chosen(output: Path, predicate: str) -> KeyMap:
     with duckdb.connect() as db:
         for path in part_files(output, CAPTIONS):
             try:
-                found = db.read_parquet(str(path)).filter(predicate).project("key").fetchall()
+                rows = db.read_parquet(str(path)).filter(predicate).project("key").fetchall()
             except duckdb.IOException as error:
                 raise OutputError(f"{path}: {_first_line(error)}") from None
             except duckdb.Error as error:
                 raise UsageError(f"--redo: {_first_line(error)}") from None
-            keys.load(pa.array([key for (key,) in found], pa.string()), "ok")
+            keys.load(pa.array([key for (key,) in rows], pa.string()), "ok")
     return keys
 
 

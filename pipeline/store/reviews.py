@@ -98,12 +98,12 @@ class Reviews:
                 self._refresh()
                 seq = max(tables.last(self._db), 0)
                 entries: list[tables.Entry] = []
-                for one in new:
-                    last = self._last.get(one.key)
+                for decision in new:
+                    last = self._last.get(decision.key)
                     before = 0 if last is None else last.at
-                    if before != seen.get(one.key, before):
+                    if before != seen.get(decision.key, before):
                         raise Outdated(last)
-                    kept = one if one.at > before else _later(one, before + 1)
+                    kept = decision if decision.at > before else _later(decision, before + 1)
                     seq += 1
                     entries.append((seq, REVIEW, json.dumps(asdict(kept)).encode(), None))
                     stored.append(kept)
@@ -115,7 +115,7 @@ class Reviews:
                 "room or mend the disk"
             ) from error
         self._known = seq
-        self._last.update((one.key, one) for one in stored)
+        self._last.update((decision.key, decision) for decision in stored)
         return stored
 
     def publish(self) -> int:
@@ -125,8 +125,8 @@ class Reviews:
         try:
             with locked(self._output / "_state" / LOCK, now=0.0):
                 self._settle_planned()
-                while some := self._publish_some():
-                    done += some
+                while number := self._publish_some():
+                    done += number
                 while tables.forget_entries(self._db, 1000):
                     pass
         except Held:
@@ -188,7 +188,7 @@ class Reviews:
 
 def reviews_table(decisions: Iterable[Decision]) -> pa.Table:
     """Decisions as a table of `reviews/`."""
-    return pa.Table.from_pylist([asdict(one) for one in decisions], schema=schema.REVIEWS)
+    return pa.Table.from_pylist([asdict(decision) for decision in decisions], schema=schema.REVIEWS)
 
 
 def new_decision(
@@ -217,8 +217,8 @@ def read_decisions(output: Path) -> dict[str, Decision]:
         except tables.ERRORS as error:
             raise OutputError(f"{path}: the reviews cannot be read ({error})") from error
     last = _of_parts(output)
-    for one in waiting:
-        _add(last, one)
+    for decision in waiting:
+        _add(last, decision)
     return last
 
 
@@ -233,16 +233,16 @@ def _of_parts(output: Path) -> dict[str, Decision]:
     return last
 
 
-def _add(last: dict[str, Decision], one: Decision) -> None:
-    known = last.get(one.key)
-    if known is None or known.at <= one.at:
-        last[one.key] = one
+def _add(last: dict[str, Decision], decision: Decision) -> None:
+    known = last.get(decision.key)
+    if known is None or known.at <= decision.at:
+        last[decision.key] = decision
 
 
 def _read(head: bytes) -> Decision:
     return Decision(**json.loads(head))
 
 
-def _later(one: Decision, at: int) -> Decision:
+def _later(decision: Decision, at: int) -> Decision:
     """The same decision at a time of its own: the machine's clock may have been set back."""
-    return Decision(**{**asdict(one), "at": at})
+    return Decision(**{**asdict(decision), "at": at})

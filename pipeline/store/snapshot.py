@@ -50,13 +50,13 @@ def _read_state(output: Path) -> State:
     last: dict[str, str] = {}
     for path in part_files(output, FAILURES):
         table = read_part(path, ["error_code", "error"])
-        found = table.group_by("error_code", use_threads=False).aggregate(
+        counts = table.group_by("error_code", use_threads=False).aggregate(
             [("error", "count", pc.CountOptions(mode="all")), ("error", "last")]
         )
-        for one in found.to_pylist():
-            code = str(one["error_code"])
-            by_code[code] = by_code.get(code, 0) + one["error_count"]
-            last[code] = one["error_last"] or ""
+        for pair in counts.to_pylist():
+            code = str(pair["error_code"])
+            by_code[code] = by_code.get(code, 0) + pair["error_count"]
+            last[code] = pair["error_last"] or ""
     return State(
         captions=_rows(output, CAPTIONS),
         failures=sum(by_code.values()),

@@ -97,10 +97,10 @@ class Checkpoint:
         records the state of its key before. OutputError if it cannot be stored."""
 
         def landed(seq: int) -> tuple[Derived, States]:
-            told = self._derive(sent, reply)
-            before = self._take(seq, told.records, told.row, asked=len(sent.items))
-            self.on_landed(before, told.records, told.row)
-            return told, before
+            derived = self._derive(sent, reply)
+            before = self._take(seq, derived.records, derived.row, asked=len(sent.items))
+            self.on_landed(before, derived.records, derived.row)
+            return derived, before
 
         head = codec.reply_head(sent, reply)
         return await self._journal.append(tables.REPLY, head, reply.body, landed)
@@ -229,16 +229,16 @@ class Checkpoint:
         await self._publisher.open()
         self._settled = await self._publisher.aside(parts.states, self._output)
         after = 0
-        while some := await self._journal.call(tables.some_entries, after, _RECOVERED_AT_ONCE):
-            for seq, kind, head, body in some:
+        while entries := await self._journal.call(tables.some_entries, after, _RECOVERED_AT_ONCE):
+            for seq, kind, head, body in entries:
                 self._read(seq, kind, head, body)
-            after = some[-1][0]
+            after = entries[-1][0]
 
     def _read(self, seq: int, kind: int, head: bytes, body: bytes | None) -> None:
         if kind == tables.REPLY:
             sent, reply = codec.read_reply(head, body)
-            told = self._derive(sent, reply)
-            self._take(seq, told.records, told.row, asked=len(sent.items))
+            derived = self._derive(sent, reply)
+            self._take(seq, derived.records, derived.row, asked=len(sent.items))
         elif kind == tables.RECORDS:
             self._take(seq, codec.read_records(head))
         else:
@@ -307,11 +307,11 @@ async def open_checkpoint(
     with ExitStack() as stack:
         try:
             if store is not None and take_over:
-                words = await asyncio.to_thread(
+                problem = await asyncio.to_thread(
                     owner.take_over, store, output, now=clock.now(), pull=pull
                 )
-                if words is not None:
-                    _log.warning("%s", words)
+                if problem is not None:
+                    _log.warning("%s", problem)
             _make_folders(output)
             lock = stack.enter_context(locked(output / "_state" / "lock", now=clock.now()))
         except OSError as error:

@@ -83,10 +83,10 @@ def read_thumbnails(state: Path, keys: Iterable[str]) -> dict[str, bytes]:
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2)
         try:
             for start in range(0, len(wanted), 500):
-                some = wanted[start : start + 500]
-                marks = ", ".join("?" * len(some))
+                batch = wanted[start : start + 500]
+                marks = ", ".join("?" * len(batch))
                 sql = f"SELECT key, data FROM thumbnails WHERE key IN ({marks})"  # noqa: S608 - marks
-                kept.update(db.execute(sql, some).fetchall())
+                kept.update(db.execute(sql, batch).fetchall())
         finally:
             db.close()
     except sqlite3.Error:

@@ -48,11 +48,11 @@ def unpublished(journal: Path, derive: Callable[[Sent, Reply], Derived]) -> pa.T
         try:
             with closing(tables.look(journal)) as db:
                 after = 0
-                while some := tables.some_entries(db, after, _AT_ONCE):
-                    for seq, kind, head, body in some:
+                while entries := tables.some_entries(db, after, _AT_ONCE):
+                    for seq, kind, head, body in entries:
                         records = _records(kind, head, body, derive)
                         backlog.add(Waiting(seq, records, None))
-                    after = some[-1][0]
+                    after = entries[-1][0]
         except sqlite3.Error as error:
             raise OutputError(f"{journal}: cannot be read ({error}); see verify") from error
     waiting = [portion.records for portion in backlog.all()]

@@ -32,7 +32,7 @@ class Finding:
     """One thing that is not as promised."""
 
     path: str
-    words: str
+    problem: str
     #: Can `--repair` mend it?
     mendable: bool = False
 
@@ -55,15 +55,15 @@ def check_output(output: Path) -> list[Finding]:
     """Every promise that the disk can tell about; [] when all hold."""
     path = output / "_state" / "journal.db"
     if not path.exists():
-        words = "has no journal: is this the output of a job?"
-        return [Finding(path=str(output), words=words, mendable=True)]
+        problem = "has no journal: is this the output of a job?"
+        return [Finding(path=str(output), problem=problem, mendable=True)]
     if tables.log_is_lost(path):
         log = tables.log_of(path)
-        return [Finding(path=str(log), words="is missing, with answers in it", mendable=True)]
+        return [Finding(path=str(log), problem="is missing, with answers in it", mendable=True)]
     try:
         known = _known(path)
     except (sqlite3.Error, OutputError) as error:
-        return [Finding(path=str(path), words=f"cannot be read: {error}")]
+        return [Finding(path=str(path), problem=f"cannot be read: {error}")]
     return [*_files(output, known), *_records(output), *_requests(output), *_modes(output)]
 
 
@@ -104,15 +104,15 @@ def _files(output: Path, known: _Known) -> Iterator[Finding]:
             digest = fs.sha256_file(path)
         except FileNotFoundError:
             if base is not None and place not in known.going:
-                yield Finding(path=str(path), words=f"is missing ({base.rows:,} rows)")
+                yield Finding(path=str(path), problem=f"is missing ({base.rows:,} rows)")
             continue
         if all(digest != part.sha256 for part in may_be):
-            words = f"has changed since it was published (SHA-256 was {may_be[0].sha256})"
-            yield Finding(path=str(path), words=words)
+            problem = f"has changed since it was published (SHA-256 was {may_be[0].sha256})"
+            yield Finding(path=str(path), problem=problem)
     for path in strangers(output, set(known.places)):
-        yield Finding(path=str(path), words="is no part that the journal knows")
+        yield Finding(path=str(path), problem="is no part that the journal knows")
     for path in leftovers(output):
-        yield Finding(path=str(path), words="was left over by a crash", mendable=True)
+        yield Finding(path=str(path), problem="was left over by a crash", mendable=True)
 
 
 def _records(output: Path) -> Iterator[Finding]:
@@ -150,8 +150,8 @@ def _requests(output: Path) -> Iterator[Finding]:
 def _of_requests(path: Path, seen: KeyMap) -> Iterator[Finding]:
     table = _table(path, schema.REQUESTS, ["request_id", "class"])
     ids = [
-        hashlib.blake2b(one.encode(), digest_size=16).hexdigest()
-        for one in table["request_id"].to_pylist()
+        hashlib.blake2b(request_id.encode(), digest_size=16).hexdigest()
+        for request_id in table["request_id"].to_pylist()
     ]
     classes = pa.array([*(kind.value for kind in Kind), "unknown"])
     yield from _counted(
@@ -166,8 +166,8 @@ class _Differs(Exception):
 
 
 def _table(path: Path, wanted: pa.Schema, columns: list[str]) -> pa.Table:
-    held = pq.read_schema(path)
-    if held.equals(wanted) and (held.metadata or {}).items() >= schema.METADATA.items():
+    stored = pq.read_schema(path)
+    if stored.equals(wanted) and (stored.metadata or {}).items() >= schema.METADATA.items():
         return read_part(path, columns)
     raise _Differs
 
@@ -178,9 +178,9 @@ def _guarded(path: Path, findings: Iterator[Finding]) -> Iterator[Finding]:
         with readable(path):
             yield from findings
     except _Differs:
-        yield Finding(path=str(path), words="has another schema than it should have")
+        yield Finding(path=str(path), problem="has another schema than it should have")
     except OutputError as error:
-        yield Finding(path=str(path), words=f"cannot be read ({error.__cause__})")
+        yield Finding(path=str(path), problem=f"cannot be read ({error.__cause__})")
 
 
 def _again(seen: KeyMap, keys: list[str]) -> int:
@@ -196,15 +196,15 @@ def _count(mask: pa.ChunkedArray) -> int:
     return pc.sum(mask).as_py() or 0
 
 
-def _counted(path: Path, *found: tuple[int, str]) -> Iterator[Finding]:
-    for count, words in found:
+def _counted(path: Path, *counts: tuple[int, str]) -> Iterator[Finding]:
+    for count, problem in counts:
         if count:
-            yield Finding(path=str(path), words=f"{count:,} {words}")
+            yield Finding(path=str(path), problem=f"{count:,} {problem}")
 
 
 def _modes(output: Path) -> Iterator[Finding]:
     for path in _open_to_others(output):
-        yield Finding(path=str(path), words="is readable by others", mendable=True)
+        yield Finding(path=str(path), problem="is readable by others", mendable=True)
 
 
 def _open_to_others(output: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import Held, OutputError
-from pipeline.store.lock import Lock, held, locked
+from pipeline.store.lock import Lock, holder_of, locked
 from pipeline.store.remote.filesystem import FolderStore
 from pipeline.store.remote.owner import holding
 from tests.support.command import ROOT, command, environment, simulator, start, until, write_job
@@ -22,12 +22,12 @@ def test_a_removed_lock_file_lets_no_second_run_in(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with locked(path, now=0.0) as lock:
         path.unlink()
-        assert held(path) is not None
+        assert holder_of(path) is not None
         with pytest.raises(Held), locked(path, now=0.0):
             pass
         lock.confirm()
         assert path.exists()
-    assert held(path) is None
+    assert holder_of(path) is None
 
 
 def test_a_removed_folder_is_said_before_the_next_publication(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_run_through_another_mount_keeps_a_local_one_out(tmp_path: Path, kille
         holding(FolderStore(tmp_path / "out"), Stranger(lock.text)),
     ):
         pass
-    assert held(path) is None
+    assert holder_of(path) is None
 
 
 class Stranger(Lock):

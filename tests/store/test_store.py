@@ -318,7 +318,7 @@ def test_a_part_that_leads_nowhere_is_found(tmp_path: Path) -> None:
     part.unlink()
     part.symlink_to(tmp_path / "gone")
 
-    found = [one.words for one in check_output(tmp_path / "out") if one.path == str(part)]
+    found = [one.problem for one in check_output(tmp_path / "out") if one.path == str(part)]
     assert [words.partition(" (")[0] for words in found] == ["is missing", "cannot be read"]
     with pytest.raises(OutputError, match=part.name):
         list(record_batches(tmp_path / "out"))

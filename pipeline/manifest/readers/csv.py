@@ -113,12 +113,12 @@ class DelimitedReader:
         return replace(header, names=_checked(place, header.names), quoting=rule)
 
     def _first_row(self, place: ManifestFile, rule: Quoting) -> _Header:
-        found = self._found(place, _HEAD, rule) or self._found(place, text.MAX_LINE, rule)
-        if found is None:
+        first = self._found(place, _HEAD, rule) or self._found(place, text.MAX_LINE, rule)
+        if first is None:
             raise ManifestError(
                 f"manifest {place.shown}: is empty; the first line must name the columns"
             )
-        return found
+        return first
 
     def _found(self, place: ManifestFile, size: int, rule: Quoting) -> _Header | None:
         """The header in the first bytes of a file; None when it does not end there."""
@@ -177,8 +177,8 @@ class DelimitedReader:
                     f"of {len(row[widest]) / 1e6:.1f} MB; a row may hold "
                     f"{text.MAX_LINE >> 20} MiB. Put images into files or a Parquet column"
                 )
-        words = " ".join(str(error).split())[:200]
-        return ManifestError(f"manifest {place.shown}: cannot be read as CSV: {words}")
+        message = " ".join(str(error).split())[:200]
+        return ManifestError(f"manifest {place.shown}: cannot be read as CSV: {message}")
 
 
 class _rows(Iterator[list[str]]):  # noqa: N801 - used like the function csv.reader

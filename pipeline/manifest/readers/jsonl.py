@@ -41,9 +41,9 @@ class JsonReader:
     def look(self, place: ManifestFile) -> FileInfo:
         kinds: dict[str, set[str]] = {}
         size = 0
-        for number, one in _objects(place):
-            size += 64 + 16 * len(one)
-            for name, value in one.items():
+        for number, row in _objects(place):
+            size += 64 + 16 * len(row)
+            for name, value in row.items():
                 kinds.setdefault(name, set()).add(_kind(value))
                 size += len(value) if isinstance(value, str) else 0
             if size > _LOOK_BYTES:
@@ -66,9 +66,9 @@ class JsonReader:
         wanted = pa.schema([f for f in schema if f.name in want.columns])
         objects = _objects(place)
         while rows := _some(objects):
-            for number, one in rows:
-                if not one.keys() <= known:
-                    new = next(iter(one.keys() - known))
+            for number, row in rows:
+                if not row.keys() <= known:
+                    new = next(iter(row.keys() - known))
                     raise ManifestError(
                         f"manifest {place.shown}: line {number}: key {new!r} does not occur at the "
                         "start of the file; give the first line all keys, null where it has none"
@@ -79,9 +79,9 @@ class JsonReader:
 def _some(objects: _Objects) -> list[tuple[int, dict[str, Any]]]:
     """Up to a batch of rows; fewer when they are long."""
     rows, size = [], 0
-    for number, one in islice(objects, _ROWS):
-        rows.append((number, one))
-        size += sum(len(v) for v in one.values() if isinstance(v, str))
+    for number, row in islice(objects, _ROWS):
+        rows.append((number, row))
+        size += sum(len(v) for v in row.values() if isinstance(v, str))
         if size > 8 << 20:
             break
     return rows
@@ -92,13 +92,13 @@ def _batch(
 ) -> pa.RecordBatch:
     arrays = []
     for field in schema:
-        values = [one.get(field.name) for _, one in rows]
+        values = [row.get(field.name) for _, row in rows]
         if field.type == pa.string():
             values = [v if v is None or isinstance(v, str) else _json(v) for v in values]
         try:
             arrays.append(pa.array(values, field.type))
         except (pa.ArrowException, TypeError, OverflowError, ValueError) as error:
-            bad = next(n for n, one in rows if not _fits(one.get(field.name), field.type))
+            bad = next(n for n, row in rows if not _fits(row.get(field.name), field.type))
             raise ManifestError(
                 f"manifest {place.shown}: line {bad}: {field.name!r} is not {field.type} as in the "
                 "rows before; write it as text in all rows"
@@ -235,7 +235,7 @@ def _lines(place: ManifestFile) -> _Objects:
             if not line.strip():
                 continue
             try:
-                one = orjson.loads(line)
+                row = orjson.loads(line)
             except orjson.JSONDecodeError as error:
                 try:
                     line.decode()
@@ -244,16 +244,16 @@ def _lines(place: ManifestFile) -> _Objects:
                 raise ManifestError(
                     f"manifest {place.shown}: line {number} is not JSON: {error}"
                 ) from error
-            yield number, _object(place, number, one)
+            yield number, _object(place, number, row)
 
 
-def _object(place: ManifestFile, number: int, one: object) -> dict[str, Any]:
-    if not isinstance(one, dict):
+def _object(place: ManifestFile, number: int, value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
         raise ManifestError(
             f"manifest {place.shown}: row {number} is not an object; write "
             '{"image": "…"} for each row'
         )
-    return one
+    return value
 
 
 def _elements(place: ManifestFile) -> _Objects:
@@ -269,7 +269,7 @@ def _elements(place: ManifestFile) -> _Objects:
             if buffer[at : at + 1] == "]":
                 return
             try:
-                one, at = decoder.raw_decode(buffer, at)
+                element, at = decoder.raw_decode(buffer, at)
             except json.JSONDecodeError as error:
                 buffer, at = buffer[at:], 0
                 piece = source.read(1 << 18)
@@ -281,7 +281,7 @@ def _elements(place: ManifestFile) -> _Objects:
                 buffer += _whole(place, source, piece, number)
                 continue
             number += 1
-            yield number, _object(place, number, one)
+            yield number, _object(place, number, element)
 
 
 def _whole(place: ManifestFile, source: Any, piece: bytes, number: int) -> str:

@@ -123,9 +123,9 @@ def _damage(place: ManifestFile) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, MemoryError, ValueError, OverflowError) as error:
-        words = " ".join(str(error).split())[:200]
+        message = " ".join(str(error).split())[:200]
         raise ManifestError(
-            f"manifest {place.shown}: damaged Parquet file ({words}); copy the file again"
+            f"manifest {place.shown}: damaged Parquet file ({message}); copy the file again"
         ) from error
 
 

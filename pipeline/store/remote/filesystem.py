@@ -54,11 +54,11 @@ class Store(Protocol):
 
 def scheme_of(address: str) -> str | None:
     """The scheme of an address, None for a folder; JobError (78) for one that cannot be written."""
-    scheme, found, _ = address.partition("://")
-    if found and scheme not in SCHEMES:
-        known = ", ".join(f"{one}://" for one in SCHEMES)
+    scheme, separator, _ = address.partition("://")
+    if separator and scheme not in SCHEMES:
+        known = ", ".join(f"{name}://" for name in SCHEMES)
         raise JobError(f"output.path: {scheme}:// cannot be written; a folder or {known}")
-    return scheme if found else None
+    return scheme if separator else None
 
 
 def store_of(address: str) -> Store:
@@ -102,12 +102,12 @@ class FolderStore:
             return None
 
     def sizes(self, folder: str) -> dict[str, int]:
-        found = {}
+        sizes = {}
         with suppress(FileNotFoundError):
             for path in (self._folder / folder).iterdir():
                 if path.is_file() and not path.name.startswith("."):
-                    found[path.name] = path.stat().st_size
-        return found
+                    sizes[path.name] = path.stat().st_size
+        return sizes
 
     def remove(self, name: str) -> None:
         (self._folder / name).unlink(missing_ok=True)
@@ -131,9 +131,9 @@ class ObjectStore:
                 address.rstrip("/"), use_listings_cache=False, skip_instance_cache=True
             )
         except ImportError:
-            words = f"{scheme}:// needs the extra {SCHEMES[scheme]}"
+            message = f"{scheme}:// needs the extra {SCHEMES[scheme]}"
             raise JobError(
-                f"output.path: {words}: pip install 'caption-pipeline[{SCHEMES[scheme]}]'"
+                f"output.path: {message}: pip install 'caption-pipeline[{SCHEMES[scheme]}]'"
             ) from None
 
     def put(self, name: str, data: bytes, *, new: bool) -> None:
@@ -158,11 +158,11 @@ class ObjectStore:
 
     def sizes(self, folder: str) -> dict[str, int]:
         try:
-            found = self._ask(self._files.ls, self._at(folder), detail=True)
+            entries = self._ask(self._files.ls, self._at(folder), detail=True)
         except FileNotFoundError:
             return {}
-        files = [one for one in found if one["type"] == "file"]
-        names = {one["name"].rpartition("/")[2]: one["size"] for one in files}
+        files = [entry for entry in entries if entry["type"] == "file"]
+        names = {entry["name"].rpartition("/")[2]: entry["size"] for entry in files}
         return {name: size for name, size in names.items() if name and name[0] != "."}
 
     def remove(self, name: str) -> None:
@@ -209,10 +209,10 @@ def put_whole(store: Store, name: str, data: bytes, *, new: bool) -> None:
             raise
         except (Taken, OSError) as error:
             trouble = error  # or so it says: an earlier try may have come through
-        held = store.read(name)
-        if held == data:
+        stored = store.read(name)
+        if stored == data:
             return
-        if new and held is not None:
+        if new and stored is not None:
             raise OutputError(
                 f"{store.shown}/{name}: another writer has put this file; use another output.path"
             )

@@ -39,7 +39,7 @@ def network_type(path: Path, mounts: str) -> str | None:
 
 def _plain(field: str) -> str:
     """A path of the table: space, tab, newline and backslash stand as octal numbers."""
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field)
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
 def read_mounts() -> str:

@@ -43,7 +43,7 @@ class Owner:
     epoch: int
     since: str
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """For people."""
         return f"{self.user} on {self.host} since {self.since}"
 
@@ -56,8 +56,8 @@ def read_owner(store: Store) -> Owner | None:
     try:
         return Owner(**json.loads(data))
     except (ValueError, TypeError) as error:
-        words = f"{store.shown}/{OWNER}: cannot be read ({error}); go on with run --take-over"
-        raise OutputError(words) from None
+        message = f"{store.shown}/{OWNER}: cannot be read ({error}); go on with run --take-over"
+        raise OutputError(message) from None
 
 
 def read_claim(folder: Path) -> Owner | None:
@@ -70,36 +70,40 @@ def read_claim(folder: Path) -> Owner | None:
         raise OutputError(f"{folder / _MINE}: cannot be read ({error})") from None
 
 
-def refuse(store: Store, held: Owner | None) -> Held:
+def refuse(store: Store, owner: Owner | None) -> Held:
     """Why this host may not write; what to do."""
-    who = f"belongs to {held.words()}" if held else "holds captions, but no word of who wrote them"
+    message = (
+        f"belongs to {owner.describe()}"
+        if owner
+        else "holds captions, but no word of who wrote them"
+    )
     return Held(
-        f"{store.shown}: {who}; answers that are not published yet are there alone. Run there, or "
+        f"{store.shown}: {message}; answers that are not published yet are there alone. Run there, or "
         "go on here with run --take-over: what is published is kept, the rest is asked again"
     )
 
 
 def is_ours(store: Store, folder: Path) -> bool:
     """May this host look at `folder` for what the output holds? Held (76) when another owns it."""
-    held, mine = read_owner(store), read_claim(folder)
-    if held is not None and held != mine:
-        raise refuse(store, held)
-    return mine is not None
+    owner, ours = read_owner(store), read_claim(folder)
+    if owner is not None and owner != ours:
+        raise refuse(store, owner)
+    return ours is not None
 
 
 def claim(store: Store, folder: Path, *, now: float) -> Owner:
     """Be the owner, for the journal in `folder`, whose lock is held. Held (76) names another."""
-    held, mine = read_owner(store), read_claim(folder)
-    if held is None:
-        if mine is None:
+    owner, ours = read_owner(store), read_claim(folder)
+    if owner is None:
+        if ours is None:
             if holds_parts(store):
                 raise refuse(store, None)
-            mine = _new(1, now)
-            _write(folder, mine)
-        _put(store, mine, new=True)
-    elif held != mine:
-        raise refuse(store, held)
-    return mine
+            ours = _new(1, now)
+            _write(folder, ours)
+        _put(store, ours, new=True)
+    elif owner != ours:
+        raise refuse(store, owner)
+    return ours
 
 
 @contextmanager
@@ -123,11 +127,11 @@ def holding(store: Store, lock: Lock) -> Iterator[None]:
             put_whole(store, LOCK, b"", new=False)
 
 
-def confirm(store: Store, mine: Owner) -> None:
+def confirm(store: Store, ours: Owner) -> None:
     """Held (76) when another host has taken the output over."""
-    held = read_owner(store)
-    if held != mine:
-        raise refuse(store, held)
+    owner = read_owner(store)
+    if owner != ours:
+        raise refuse(store, owner)
 
 
 def take_over(
@@ -138,23 +142,23 @@ def take_over(
     Gives the words for it, None when nobody else owned it. What lay in `folder` is kept beside
     it: it may hold answers that are published nowhere. Cut short, it has to be said again.
     """
-    mine = read_claim(folder)
+    ours = read_claim(folder)
     try:
-        held = read_owner(store)
-        before = held.words() if held else "nobody known"
+        owner = read_owner(store)
+        before = owner.describe() if owner else "nobody known"
     except OutputError:
-        held, before = None, "somebody whose owner.json is garbled"
-    if mine is not None and held in (mine, None):
+        owner, before = None, "somebody whose owner.json is garbled"
+    if ours is not None and owner in (ours, None):
         return None
-    if held is None and not holds_parts(store):
+    if owner is None and not holds_parts(store):
         return None
-    new = _new(max(held.epoch if held else 0, mine.epoch if mine else 0) + 1, now)
-    words = f"{store.shown}: taken over from {before}; answers that only they hold are not here"
-    if mine is not None:
+    new = _new(max(owner.epoch if owner else 0, ours.epoch if ours else 0) + 1, now)
+    message = f"{store.shown}: taken over from {before}; answers that only they hold are not here"
+    if ours is not None:
         with locked(folder / "_state" / "lock", now=now):
             aside = folder.with_name(f"{folder.name}.before-{new.epoch}")
             folder.rename(aside)
-        words += f"; what this host held before lies in {aside}"
+        message += f"; what this host held before lies in {aside}"
     elif folder.exists():
         shutil.rmtree(folder)  # a claim is written before the first answer: nothing is in there
     _put(store, new, new=False)
@@ -162,7 +166,7 @@ def take_over(
     fs.make_private_dir(folder / "_state")
     pull(store, folder)
     _write(folder, new)
-    return words
+    return message
 
 
 def holds_parts(store: Store) -> bool:
@@ -182,16 +186,16 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _write(folder: Path, mine: Owner) -> None:
-    fs.write_atomic(folder / _MINE, json.dumps(asdict(mine)).encode(), private=True)
+def _write(folder: Path, ours: Owner) -> None:
+    fs.write_atomic(folder / _MINE, json.dumps(asdict(ours)).encode(), private=True)
 
 
-def _put(store: Store, mine: Owner, *, new: bool) -> None:
+def _put(store: Store, ours: Owner, *, new: bool) -> None:
     try:
-        put_whole(store, OWNER, json.dumps(asdict(mine)).encode(), new=new)
+        put_whole(store, OWNER, json.dumps(asdict(ours)).encode(), new=new)
     except OutputError:
-        held = read_owner(store)
-        if new and held is not None and held != mine:
-            raise refuse(store, held) from None
-        if held != mine:  # the put came through, and only its answers were lost
+        owner = read_owner(store)
+        if new and owner is not None and owner != ours:
+            raise refuse(store, owner) from None
+        if owner != ours:  # the put came through, and only its answers were lost
             raise

@@ -35,27 +35,27 @@ _log = logging.getLogger("pipeline")
 
 
 def behind(
-    published: Iterable[Part], held: dict[tuple[str, str], tuple[str, int] | None]
+    published: Iterable[Part], stored: dict[tuple[str, str], tuple[str, int] | None]
 ) -> list[Part]:
     """The parts to put, in the order that never shows a key twice. Pure."""
-    late = [one for one in published if (held.get(one.place) or ("",))[0] != one.sha256]
-    new = {one.place for one in late if one.folder != CAPTIONS or one.place not in held}
-    return sorted(late, key=lambda one: (one.place in new, FOLDERS.index(one.folder), one.name))
+    late = [part for part in published if (stored.get(part.place) or ("",))[0] != part.sha256]
+    new = {part.place for part in late if part.folder != CAPTIONS or part.place not in stored}
+    return sorted(late, key=lambda part: (part.place in new, FOLDERS.index(part.folder), part.name))
 
 
 class Replica:
     """The way from the local output to the shared one. Made under the local lock."""
 
-    def __init__(self, folder: Path, store: Store, mine: Owner, journal: Journal) -> None:
-        self._folder, self._store, self._mine, self._journal = folder, store, mine, journal
+    def __init__(self, folder: Path, store: Store, owner: Owner, journal: Journal) -> None:
+        self._folder, self._store, self._mine, self._journal = folder, store, owner, journal
 
     async def push(self, aside: Aside) -> None:
         """Bring the shared output up to date; OutputError when it cannot be, Held when it is lost."""
         await aside(owner.confirm, self._store, self._mine)
-        held = await self._journal.call(tables.sent)
-        for part in behind(await self._journal.call(tables.parts), held):
+        stored = await self._journal.call(tables.sent)
+        for part in behind(await self._journal.call(tables.parts), stored):
             data = await aside(bytes_of, self._folder, part)
-            await self._put(aside, part, data, new=part.place not in held)
+            await self._put(aside, part, data, new=part.place not in stored)
         for folder, name in FILES:
             path = self._folder / folder / name
             if not path.exists():
@@ -65,7 +65,7 @@ class Replica:
             file = Part(
                 folder=folder, name=name, rows=0, sha256=mark, size=look.st_size, mtime_ns=0
             )
-            if held.get(file.place) != (mark, look.st_size):
+            if stored.get(file.place) != (mark, look.st_size):
                 await aside(_put_file, self._store, file, path)
                 await self._journal.call(tables.arrived, file)
 
@@ -76,17 +76,17 @@ class Replica:
 
     async def mend(self, aside: Aside) -> None:
         """Put again what is no longer there as it was put; OutputError names files of strangers."""
-        held = await self._journal.call(tables.sent)
+        stored = await self._journal.call(tables.sent)
         published = {part.place: part for part in await self._journal.call(tables.parts)}
         for folder in FOLDERS:
             sizes = await aside(_listed, self._store, folder)
-            for name in sizes.keys() - {name for where, name in held if where == folder}:
+            for name in sizes.keys() - {name for where, name in stored if where == folder}:
                 if name.endswith(".parquet"):
                     raise OutputError(
                         f"{self._store.shown}/{folder}/{name}: this part is not one that the "
                         "journal knows; move it away, or use another output.path"
                     )
-            for place, there in held.items():
+            for place, there in stored.items():
                 if place[0] != folder or there is None or sizes.get(place[1]) == there[1]:
                     continue
                 part = published[place]

@@ -21,24 +21,24 @@ from pipeline.store.verify import Finding
 def check_shared(output: Path, store: Store) -> list[Finding]:
     """What the shared output holds and should not, and the other way round. Reads every part."""
     published, known = _journal(output)
-    found = [
-        Finding(path=f"{store.shown}/{name_of(part)}", words=words, mendable=True)
-        for part, words in _wrong(store, published)
+    findings = [
+        Finding(path=f"{store.shown}/{name_of(part)}", problem=problem, mendable=True)
+        for part, problem in _wrong(store, published)
     ]
     for folder in FOLDERS:
         for name in sorted(steadily(store.shown, store.sizes, folder)):
             if name.endswith(".parquet") and (folder, name) not in known:
-                words = "is no part that the journal knows"
-                found.append(Finding(path=f"{store.shown}/{folder}/{name}", words=words))
-    return found
+                problem = "is no part that the journal knows"
+                findings.append(Finding(path=f"{store.shown}/{folder}/{name}", problem=problem))
+    return findings
 
 
 def repair_shared(output: Path, store: Store) -> list[str]:
     """Put again what is missing or changed, in the order of publication. What was done."""
     done = []
-    for part, words in _wrong(store, _journal(output)[0]):
+    for part, problem in _wrong(store, _journal(output)[0]):
         put_whole(store, name_of(part), bytes_of(output, part), new=False)
-        done.append(f"put again {store.shown}/{name_of(part)}, which {words}")
+        done.append(f"put again {store.shown}/{name_of(part)}, which {problem}")
     return done
 
 
@@ -53,7 +53,7 @@ def _journal(output: Path) -> tuple[list[Part], set[tuple[str, str]]]:
 
 
 def _wrong(store: Store, published: list[Part]) -> Iterator[tuple[Part, str]]:
-    for part in sorted(published, key=lambda one: (FOLDERS.index(one.folder), one.name)):
+    for part in sorted(published, key=lambda each: (FOLDERS.index(each.folder), each.name)):
         data = steadily(store.shown, store.read, name_of(part))
         if data is None:
             yield part, "is missing"
