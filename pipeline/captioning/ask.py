@@ -125,7 +125,7 @@ class Captioner:
             if verdict.kind is Kind.OK:
                 self.images.fetched(item.image.url for item in items)
                 await self.attribution.answered(self, sent, items[0])
-            elif self.gate.weather.suspicious:
+            elif self.gate.circuit.suspicious:
                 await self.attribution.suspect(self)
             if not rest:
                 return RequestResult(request=first, verdict=verdict, audits=audits)
@@ -200,7 +200,7 @@ class Captioner:
     def _allowed(self, request: Request, before: float) -> int:
         """Attempts of this request. A pack that fails while others are answered holds an image
         that breaks the reply: it is searched before its attempts are used up."""
-        if len(request.items) > 1 and self.gate.weather.answered_since(before):
+        if len(request.items) > 1 and self.gate.circuit.answered_since(before):
             return min(self.attempts, ALONE_AFTER)
         return self.attempts
 
@@ -266,7 +266,7 @@ class Captioner:
         finally:
             await self.client.release()
         assert isinstance(outcome, ReplyOutcome)
-        if outcome.verdict.forbidden and self.gate.weather.answered:
+        if outcome.verdict.forbidden and self.gate.circuit.answered:
             # With the same key others were answered: it is about this image, or it passes.
             passing = replace(
                 outcome.verdict, kind=Kind.TRANSIENT, scope=Scope.ITEM, code="refused"

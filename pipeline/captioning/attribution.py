@@ -104,12 +104,12 @@ class Attribution:
         self, captioner: Captioner, item: Item, record: Record, verdict: Verdict
     ) -> None:
         """An image was refused alone: settle it, or leave it open."""
-        weather = captioner.gate.weather
-        if weather.closed:
+        circuit = captioner.gate.circuit
+        if circuit.is_open:
             # It says nothing: only when a control is answered may it be the image again.
             self._released.append(item)
             await self.service_answers(captioner)
-        elif verdict.kind in _ABOUT_IMAGE and weather.answered:
+        elif verdict.kind in _ABOUT_IMAGE and circuit.answered:
             await captioner.keep([item], [record])
         else:
             at = micros(captioner.clock.now())
@@ -124,7 +124,7 @@ class Attribution:
         if await self._decide(captioner, "") is not None or not self._open:
             return
         messages = {refusal.record.error for refusal in self._open.values()}
-        if not captioner.gate.weather.answered and len(self._open) >= SHARED and len(messages) == 1:
+        if not captioner.gate.circuit.answered and len(self._open) >= SHARED and len(messages) == 1:
             message = (
                 f"the service has refused all {len(self._open)} images with the same words "
                 f"({messages.pop()}): are endpoint.model, params and extra_body right?"
@@ -136,7 +136,7 @@ class Attribution:
     async def suspect(self, captioner: Captioner) -> None:
         """Several images failed in a row: a control tells early whether it is an outage."""
         async with self._lock:
-            if captioner.gate.weather.suspicious:
+            if captioner.gate.circuit.suspicious:
                 await self._control_answers(captioner)
 
     async def service_answers(self, captioner: Captioner) -> bool | None:
@@ -155,22 +155,22 @@ class Attribution:
         or, where nothing was ever answered, only an outage that many images have shown speaks for
         them, and the few that are left otherwise fail, with a code that the next run asks again."""
         passing = verdict.kind is Kind.TRANSIENT or verdict.systemic
-        if not passing or captioner.gate.weather.answered_since(before):
+        if not passing or captioner.gate.circuit.answered_since(before):
             return False
         if not request.parked:
             return True
         answers = await self.service_answers(captioner)
-        return captioner.gate.weather.closed if answers is None else not answers
+        return captioner.gate.circuit.is_open if answers is None else not answers
 
     def lasting(self, captioner: Captioner, images: int, before: float) -> None:
         """The same error each time, while others were answered: the next run gets it too."""
-        if max(self.proven_at, captioner.gate.weather.last_success) >= before:
+        if max(self.proven_at, captioner.gate.circuit.last_success) >= before:
             captioner.progress.counters.lasting += images
 
     async def passes(self, captioner: Captioner, verdict: Verdict, sent: Sent) -> bool:
         """May a fatal answer pass? With the same key and model others were answered: `/key` or
         `/models`, which are free, are asked, then after a pause the service, once or twice."""
-        if verdict.final or not captioner.gate.weather.answered:
+        if verdict.final or not captioner.gate.circuit.answered:
             return False
         async with self._lock:
             if sent.at <= self._fatal_at:
@@ -182,7 +182,7 @@ class Attribution:
             if self._fatal > FATAL_PROBES:
                 return False
             self._fatal_at = micros(captioner.clock.now())
-            captioner.gate.close(verdict.message, FATAL_WAIT)
+            captioner.gate.trip(verdict.message, FATAL_WAIT)
             return True
 
     async def _decide(self, captioner: Captioner, message: str) -> bool | None:
@@ -195,7 +195,7 @@ class Attribution:
             if answers:
                 await self._settle(captioner, keys)
             elif answers is False:
-                captioner.gate.close(message, PROBE_FIRST)
+                captioner.gate.trip(message, PROBE_FIRST)
                 self._released += [refusal.item for refusal in self._open.values()]
                 self._open.clear()
             return answers

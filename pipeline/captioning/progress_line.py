@@ -87,8 +87,8 @@ def events(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
         lines.append(f"paused until {utc(paused)}: the service asks to wait")
     if not paused and before.get("paused_until"):
         lines.append("the pause is over, going on")
-    weather = before.get("weather", "open"), after.get("weather", "open")
-    if weather == ("open", "closed"):
+    circuit = before.get("weather", "open"), after.get("weather", "open")
+    if circuit == ("open", "closed"):
         lines.append(
             "outage: nothing succeeds at the service; probing until it does (circuit open)"
         )
@@ -97,7 +97,7 @@ def events(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"the service's last answer: {after.get('last_error')}; asked again at {utc(probe)}"
         )
-    if weather == ("closed", "open"):
+    if circuit == ("closed", "open"):
         lines.append("the outage is over: the service answers again, going on")
     if after.get("left") == 0 and before.get("left") != 0:
         resets = after.get("resets_at")

@@ -272,7 +272,7 @@ class Gate:
     def give_back(
         self, permit: Permit, verdict: Verdict | None = None, *, images: Sequence[str] = ()
     ) -> None:
-        """It is certain that nothing was sent. With a verdict, that is one more sign of weather."""
+        """It is certain that nothing was sent. With a verdict, that is one more sign of an outage."""
         flying = self._flying.pop(permit.number, None)
         if flying is None:
             return
@@ -321,13 +321,13 @@ class Gate:
             self._changed()
 
     @property
-    def weather(self) -> CircuitBreaker:
+    def circuit(self) -> CircuitBreaker:
         """What is known of outages."""
-        return self._rules.weather
+        return self._rules.circuit
 
-    def close(self, message: str, wait: float) -> None:
+    def trip(self, message: str, wait: float) -> None:
         """An outage: from now on only probes go, the first after so many seconds."""
-        self._rules.weather.close(self._times.now(), message, wait)
+        self._rules.circuit.trip(self._times.now(), message, wait)
 
     def snapshot(self) -> dict[str, object]:
         """The state of all limits, for progress and status. Instants are epoch seconds."""

@@ -25,12 +25,12 @@ class Rulebook:
         self._counting = tuple(rule for rule in self._each if isinstance(rule, Counts))
         self._per_job = setup.quota_limits.per_job
         requests, daily = rules["requests"], rules["daily"]
-        weather, pauses = rules["weather"], rules["pauses"]
+        circuit, pauses = rules["weather"], rules["pauses"]
         assert isinstance(requests, Requests)
         assert isinstance(daily, Daily)
-        assert isinstance(weather, CircuitBreaker)
+        assert isinstance(circuit, CircuitBreaker)
         assert isinstance(pauses, Backoff)
-        self.requests, self.daily, self.weather, self.pauses = requests, daily, weather, pauses
+        self.requests, self.daily, self.circuit, self.pauses = requests, daily, circuit, pauses
         #: When the last episode of refusals began.
         self._episode = float("-inf")
 
@@ -66,9 +66,9 @@ class Rulebook:
     def give_back(
         self, permit: Permit, verdict: Verdict | None, images: Sequence[str], now: Now
     ) -> None:
-        """Nothing was sent; if it was tried (a verdict), the weather hears of it."""
+        """Nothing was sent; if it was tried (a verdict), the circuit breaker hears of it."""
         for rule in self._each:
-            if verdict is not None and rule is self.weather:
+            if verdict is not None and rule is self.circuit:
                 rule.report(permit, Outcome(verdict, verdict.kind, None, None, images, False), now)
             else:
                 rule.give_back(permit, now)

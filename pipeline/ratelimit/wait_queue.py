@@ -1,4 +1,4 @@
-"""The line of those who wait for a slot, tokens or better weather: nothing has to be written for
+"""The line of those who wait for a slot, tokens or the end of an outage: nothing has to be written for
 them and nothing spaced, so that the head of the line is let in by whoever made room, without
 being woken in vain."""
 

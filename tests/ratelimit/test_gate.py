@@ -607,8 +607,8 @@ def test_an_outage_closes_the_gate_and_is_told_to_whoever_asks(tmp_path: Path) -
         clock, times = open_.clock, []
         async with open_.gate() as gate:
             done(gate, await gate.permit(tokens=1))
-            assert gate.weather.answered_since(0.0)
-            assert not gate.weather.closed
+            assert gate.circuit.answered_since(0.0)
+            assert not gate.circuit.is_open
 
             async def worker(name: int) -> None:
                 while True:
@@ -623,8 +623,8 @@ def test_an_outage_closes_the_gate_and_is_told_to_whoever_asks(tmp_path: Path) -
             async with asyncio.TaskGroup() as group:
                 for name in range(4):
                     group.create_task(worker(name))
-            assert not gate.weather.answered_since(1.0)
-            assert gate.weather.closed
+            assert not gate.circuit.answered_since(1.0)
+            assert gate.circuit.is_open
             return times, gate
 
     times, gate = run(main())
@@ -636,7 +636,7 @@ def test_an_outage_closes_the_gate_and_is_told_to_whoever_asks(tmp_path: Path) -
     assert times[-1] == pytest.approx(901.0, abs=2.0)
 
 
-def test_a_network_that_is_down_is_weather_though_nothing_is_spent(tmp_path: Path) -> None:
+def test_a_network_that_is_down_is_an_outage_though_nothing_is_spent(tmp_path: Path) -> None:
     """Connections that fail give their permits back; the gate closes all the same."""
     down = Verdict(kind=Kind.TRANSIENT, scope=Scope.ITEM, message="connection refused")
 

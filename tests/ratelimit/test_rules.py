@@ -549,12 +549,12 @@ def storm(play: Play, attempts: int, images: int, mono: float = 0.0) -> None:
 @pytest.mark.parametrize(
     ("attempts", "images", "closed"), [(19, 19, False), (20, 4, False), (20, 5, True)]
 )
-def test_weather_needs_attempts_and_images(attempts: int, images: int, closed: bool) -> None:
+def test_an_outage_needs_attempts_and_images(attempts: int, images: int, closed: bool) -> None:
     """20 attempts over at least 5 images without a success."""
     rule = CircuitBreaker(setup())
     storm(Play(rule), attempts, images)
 
-    assert rule.closed is closed
+    assert rule.is_open is closed
 
 
 def test_one_probe_at_a_time_after_longer_and_longer_waits() -> None:
@@ -573,7 +573,7 @@ def test_one_probe_at_a_time_after_longer_and_longer_waits() -> None:
         assert least <= wait <= 1.1 * least
 
     play.report(play.take(play.opens(mono)), mono, Kind.IMAGE_REJECTED)
-    assert not rule.closed
+    assert not rule.is_open
     assert play.opens(mono) == mono
 
 
@@ -595,14 +595,14 @@ def test_patience_ends_the_run_after_a_last_probe() -> None:
 
 
 @pytest.mark.parametrize("kind", [Kind.ACCOUNT_MINUTE, Kind.UPSTREAM, Kind.IMAGE_REJECTED])
-def test_limits_and_bad_images_are_no_weather(kind: Kind) -> None:
+def test_limits_and_bad_images_are_no_outage(kind: Kind) -> None:
     """100 of them in a row leave the gate open."""
     rule = CircuitBreaker(setup())
     play = Play(rule)
     for number in range(100):
         play.once(0.0, kind, images=(f"image {number}",))
 
-    assert not rule.closed
+    assert not rule.is_open
 
 
 @pytest.mark.parametrize("lost", [lambda play, permit: play.rule.give_back(permit, at(60.0))])

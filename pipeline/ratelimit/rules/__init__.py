@@ -12,7 +12,7 @@ from pipeline.ratelimit.rules.fail_fast import FailFast
 from pipeline.ratelimit.rules.requests import Requests
 from pipeline.ratelimit.rules.tokens import Tokens
 
-#: In the order of the gate: a slot, weather, refusals and pauses, money, the day, tokens, spacing.
+#: In the order of the gate: a slot, the circuit, fail-fast and backoff, money, the day, tokens, spacing.
 RULES: dict[str, type[Rule]] = {
     "concurrency": Concurrency,
     "weather": CircuitBreaker,

@@ -1,9 +1,9 @@
-"""Outages: many attempts over several images without a success close the gate.
+"""The circuit breaker: many attempts over several images without a success are an outage.
 
-While it is closed one probe goes, after 30 s, then after twice as long, up to 5 min; any sign
-of life opens it again. After `patience` without a success the run ends, with nothing marked as
-failed. One bad image is no weather, so several images must be involved; limits are no weather
-either, they are waits.
+While the circuit is open one probe goes, after 30 s, then after twice as long, up to 5 min; any
+sign of life closes it again. After `patience` without a success the run ends, with nothing marked
+as failed. One bad image is no outage, so several images must be involved; limits are none either,
+they are waits.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pipeline.ratelimit.rules.base import (
 )
 from pipeline.verdict import FATAL, OPEN, Kind
 
-#: Attempts without a success, and images among them, that close the gate.
+#: Attempts without a success, and images among them, that open the circuit.
 ATTEMPTS, IMAGES = 20, 5
 PROBE_FIRST, PROBE_GROWTH, PROBE_CEILING = 30.0, 2.0, 300.0
 #: Failures of the service, not of an image.
@@ -36,7 +36,7 @@ SUSPICIOUS, SUSPICIOUS_FIRST = 10, 5
 
 
 class CircuitBreaker:
-    """The rule `weather`."""
+    """The rule `weather`, as the files on disk call it."""
 
     idle = False
 
@@ -53,9 +53,9 @@ class CircuitBreaker:
         #: Number of the permit that probes.
         self._probe: int | None = None
         self._over: StopReason | None = None
-        #: Closed because the service refuses everything, not because it does not answer.
+        #: Open because the service refuses everything, not because it does not answer.
         self._refusing = False
-        self._words = ""
+        self._last_error = ""
 
     @property
     def answered(self) -> bool:
@@ -70,18 +70,19 @@ class CircuitBreaker:
     def suspicious(self) -> bool:
         """Have several images failed in a row, though not enough of them to call it an outage?"""
         least = SUSPICIOUS if self.answered else SUSPICIOUS_FIRST
-        return not self.closed and self._failed >= least and len(self._images) > 1
+        return not self.is_open and self._failed >= least and len(self._images) > 1
 
-    def close(self, now: Now, message: str, wait: float) -> None:
+    def trip(self, now: Now, message: str, wait: float) -> None:
         """The service refuses what it answered before: only probes go, the first after `wait`."""
-        if not self.closed:
+        if not self.is_open:
             self._refusing = True
             self._since = now.mono
-            self._words = message
+            self._last_error = message
             self._next_probe(now, wait)
 
     @property
-    def closed(self) -> bool:
+    def is_open(self) -> bool:
+        """Is it an outage?"""
         return self._probe_at is not None
 
     def opens_at(self, ask: Ask, now: Now) -> float | StopReason:
@@ -101,24 +102,24 @@ class CircuitBreaker:
             self._probe = None
         if outcome.kind in SUCCESS:
             self.last_success = now.mono
-            self._open()
+            self._close()
         elif outcome.kind in FAILURES:
-            self.failed(outcome.images, now, message=_words(outcome), probe=probe)
+            self.failed(outcome.images, now, message=_error_of(outcome), probe=probe)
         elif outcome.kind is Kind.UPSTREAM:
-            # The gateway lives, its provider does not: says nothing while the gate is open.
+            # The gateway lives, its provider does not: says nothing while the circuit is closed.
             if probe:
-                self.failed(outcome.images, now, message=_words(outcome), probe=True)
+                self.failed(outcome.images, now, message=_error_of(outcome), probe=True)
         elif self._refusing and outcome.kind in OPEN | FATAL:
             if probe:
-                self.failed(outcome.images, now, message=_words(outcome), probe=True)
-        elif self.closed and (probe or outcome.kind not in LIMITS):
+                self.failed(outcome.images, now, message=_error_of(outcome), probe=True)
+        elif self.is_open and (probe or outcome.kind not in LIMITS):
             # About one image or one limit: the service is there.
-            self._open()
+            self._close()
 
     def failed(self, images: object, now: Now, *, message: str, probe: bool = False) -> None:
         """One more attempt without a success."""
         self._failed += 1
-        self._words = message
+        self._last_error = message
         if self._since is None:
             self._since = now.mono
         if len(self._images) < IMAGES and isinstance(images, (list, tuple)):
@@ -134,7 +135,7 @@ class CircuitBreaker:
             minutes = (now.mono - self._since) / 60
             self._over = StopReason(
                 exit=Exit.SERVICE,
-                message=f"no answer worth the name for {minutes:.0f} min "
+                message=f"outage: no usable answer for {minutes:.0f} min "
                 f"({self._failed} attempts); last: {message}",
             )
 
@@ -145,7 +146,7 @@ class CircuitBreaker:
         at = now.mono + wait * (1.0 + 0.1 * self._rng.random())
         self._probe_at = max(now.mono, min(at, self._since + self._patience))
 
-    def _open(self) -> None:
+    def _close(self) -> None:
         self._failed, self._since, self._probe_at, self._over = 0, None, None, None
         self._refusing = False
         self._images.clear()
@@ -156,14 +157,15 @@ class CircuitBreaker:
 
     def facts(self, now: Now) -> Mapping[str, object]:
         return {
-            "weather": "closed" if self.closed else "open",
+            "weather": "closed" if self.is_open else "open",
+            "circuit": "open" if self.is_open else "closed",
             "failed_in_a_row": self._failed,
-            "last_error": self._words if self.closed else None,
+            "last_error": self._last_error if self.is_open else None,
             "next_probe": now.wall + self._probe_at - now.mono if self._probe_at else None,
         }
 
 
-def _words(outcome: Outcome) -> str:
+def _error_of(outcome: Outcome) -> str:
     if outcome.verdict is None:
         return "no reply"
     return outcome.verdict.message or outcome.verdict.kind.value

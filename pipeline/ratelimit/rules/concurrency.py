@@ -1,6 +1,6 @@
 """Requests in flight: additive growth, multiplicative cuts.
 
-Only the service's limits shrink it (a slow or broken service is the weather's matter), once an
+Only the service's limits shrink it (a slow or broken service is the circuit breaker's matter), once an
 episode; it grows only while at least 80 % of it is used, or an idle hour would end in a burst.
 Until the first cut it grows by one a success, as TCP's slow start does; and so it is released
 after a pause: one request, then one more for each success.
