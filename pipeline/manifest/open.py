@@ -132,7 +132,7 @@ class Manifest:
         """Its own tar files, which its rows name."""
         if self.format != "webdataset":
             return frozenset()
-        return frozenset(str(Path(file.place.name)) for file in self._files)
+        return frozenset(str(Path(file.place.name).absolute()) for file in self._files)
 
     def other_images(self) -> tuple[str, ...]:
         """Columns that look like pictures beside the one that the job takes. Blocking."""

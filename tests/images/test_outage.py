@@ -17,6 +17,7 @@ import pytest
 from pipeline.aio import each
 from pipeline.captioning import sources as stories
 from pipeline.captioning.ask import RequestResult
+from pipeline.captioning.attribution import Attribution
 from pipeline.captioning.pack import Pool
 from pipeline.captioning.request_source import RequestSource
 from pipeline.captioning.retry import Action, RetryDecision
@@ -250,7 +251,7 @@ def test_a_probe_that_meets_another_trouble_is_not_waited_for_any_more() -> None
 def test_a_folder_that_comes_back_between_two_looks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was away when its file was opened and is back when one asks why."""
+    """It was away when its file was opened and is back when one asks why: its picture is read."""
     (tmp_path / "a").mkdir()
     (tmp_path / "a/1.jpg").write_bytes(b"x")
     (tmp_path / "a").rename(tmp_path / "gone")
@@ -264,9 +265,7 @@ def test_a_folder_that_comes_back_between_two_looks(
                 (tmp_path / "gone").rename(tmp_path / "a")
 
     monkeypatch.setattr(file, "read_file", back_at_once)
-    places = Places(root=tmp_path)
-    assert isinstance(trouble_of("a/1.jpg", places), SourceUnavailable)
-    assert from_path("a/1.jpg", places) == b"x"
+    assert from_path("a/1.jpg", Places(root=tmp_path)) == b"x"
 
 
 @contextmanager
@@ -326,6 +325,8 @@ def test_what_comes_back_goes_again_while_images_are_waited_for() -> None:
         yield [Item(asked, Image(url="https://a.example/1.jpg"), "prompt")]
         await asyncio.Event().wait()
 
+    async def nothing_undecided() -> None: ...
+
     class NoDoubts:
         async def again(self, *, last: bool) -> list[Item]:
             return []
@@ -333,7 +334,15 @@ def test_what_comes_back_goes_again_while_images_are_waited_for() -> None:
     async def run() -> int:
         stopped, tries = asyncio.Event(), 0
         doubts: Any = NoDoubts()
-        request_source = RequestSource(none_come(), Pool(PackLimits()), doubts, stopped=stopped)
+        attribution = Attribution()
+        request_source = RequestSource(
+            none_come(),
+            Pool(PackLimits()),
+            doubts,
+            attribution,
+            undecided=nothing_undecided,
+            stopped=stopped,
+        )
 
         async def settle(request: Request) -> RequestResult:
             nonlocal tries
@@ -382,7 +391,7 @@ class Hosts:
     def places_of(self, value: str) -> tuple[str, ...]:
         return value.split("/", maxsplit=1)[0], MACHINE
 
-    async def load(self, value: str, *, inline: bool) -> Image:
+    async def load(self, value: str, *, inline: bool, arrived: Any = None) -> Image:
         await asyncio.sleep(0)
         if value.startswith("dead") and not self.back():
             raise refused("dead")

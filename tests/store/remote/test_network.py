@@ -105,7 +105,8 @@ def test_a_whole_job_on_a_network_folder(
     assert ended["output"] == str(share / "out")
     assert len(records_in(FolderStore(share / "out"), share)) == 4
     assert pq.read_table(share / "out/dataset.parquet").num_rows == 6
-    assert [path.name for path in (share / "out/_state").iterdir()] == ["owner.json"]
+    in_state = sorted(path.name for path in (share / "out/_state").iterdir())
+    assert in_state == ["lock", "owner.json"]
     assert status_of(here)["captions"] == 4
     assert verify_command(here, repair=False, as_json=False) == 0
     assert export_command(here, ExportRequest(dest=tmp_path / "x.jsonl")) == 0
