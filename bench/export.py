@@ -10,6 +10,7 @@ round; seconds are wall time from process start to end, memory is the largest re
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -124,10 +125,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         job = settled(folder, asked.rows)
-        from pipeline.captioning.inputs import naming_of
+        from pipeline.captioning.inputs import inspect_manifest
         from pipeline.config.job import load_job
 
-        naming = naming_of(load_job(job, (), {}))
+        with contextlib.chdir(folder):
+            naming = inspect_manifest(load_job(job, (), {}))[1]
         for format_, most in FORMATS.items():
             sql = COPY.format(
                 recipe=naming.recipe,

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import contextlib
 import json
 import os
 import resource
@@ -36,7 +37,7 @@ import pyarrow.parquet as pq
 from overhead import service
 
 from pipeline import fs, schema
-from pipeline.captioning.inputs import naming_of
+from pipeline.captioning.inputs import inspect_manifest
 from pipeline.config.job import load_job
 from pipeline.store import tables
 
@@ -94,7 +95,8 @@ def make_job(folder: Path, base: str, manifest: str) -> Path:
 
 def make_output(folder: Path, job: Path, rows: int) -> None:
     """The first `rows` of the manifest settled, as a run leaves them."""
-    naming = naming_of(load_job(job, environ=os.environ))
+    with contextlib.chdir(folder):
+        naming = inspect_manifest(load_job(job, environ=os.environ))[1]
     prompt = naming.prompt.render({})
     out = folder / "out"
     for name in ("captions", "failures", "requests", "_state"):
