@@ -17,8 +17,8 @@ children, sampled every 20 ms; seconds are from the start of the process.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import contextlib
+import hashlib
 import json
 import os
 import resource
