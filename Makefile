@@ -44,4 +44,4 @@ bench-ci:
 	$(PYTHON) bench/overhead.py --rows 6000 --rounds 5 --limit 2.1
 	$(PYTHON) bench/overhead.py --rows 20000 --rounds 3 --packs 16 --limit 0.5 --promised
 	$(PYTHON) bench/images.py --images 6 --rounds 2 --downloads 40
-	$(PYTHON) bench/inlined.py --images 100 --rounds 2 --pixels 1e6 --limit 1.7
+	$(PYTHON) bench/inlined.py --images 100 --rounds 2 --pixels 1e6 --limit 2.4
