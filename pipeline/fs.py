@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 PRIVATE_DIR, PRIVATE_FILE = 0o700, 0o600
 
@@ -99,3 +101,12 @@ def free_bytes(path: Path) -> int:
     """Bytes that this user may still write on the file system of `path`."""
     stat = os.statvfs(path)
     return stat.f_bavail * stat.f_frsize
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of statistics; empty when it is not there or does not read."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

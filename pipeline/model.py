@@ -11,7 +11,7 @@ Times are integer microseconds since the epoch (UTC); tokens are integers, money
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Literal, NamedTuple
 
 from pipeline.values import dataclass
@@ -81,6 +81,17 @@ class Item:
     prompt: str
     #: The manifest cell, to load the image again in another form.
     source: ImageValue = None
+
+    def with_image(self, image: Image) -> Item:
+        """The item with the bytes that are sent, and what its record says of them."""
+        asked = replace(
+            self.asked,
+            image_sha256=image.sha256,
+            width=image.width,
+            height=image.height,
+            flags=image.flags,
+        )
+        return replace(self, asked=asked, image=image)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

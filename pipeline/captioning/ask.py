@@ -343,14 +343,7 @@ class Captioner:
                 record = failure(self, item, code=error.code, message=error.message)
                 await self.keep([item], [record])
                 continue
-            asked = replace(
-                item.asked,
-                image_sha256=image.sha256,
-                width=image.width,
-                height=image.height,
-                flags=image.flags,
-            )
-            loaded.append(replace(item, image=image, asked=asked))
+            loaded.append(item.with_image(image))
         return tuple(loaded)
 
     async def _as_bytes(self, items: Sequence[Item]) -> tuple[Item, ...]:

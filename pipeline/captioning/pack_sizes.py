@@ -165,7 +165,7 @@ class Packing:
         """Write what was learned beside the output's state."""
         state = output / "_state"
         if self.measured != Measured():
-            stored = _read(state / MEASURED)
+            stored = fs.read_object(state / MEASURED)
             stored[model] = (measured_of(output, model) + self.measured).to_plain()
             text = json.dumps(stored, indent=1, sort_keys=True)
             fs.write_atomic(state / MEASURED, text.encode(), private=True)
@@ -177,7 +177,7 @@ class Packing:
 
 def measured_of(output: Path, model: str) -> Measured:
     """What runs of this output have measured with a model so far; zeros where nothing was."""
-    stored = _read(output / "_state" / MEASURED).get(model)
+    stored = fs.read_object(output / "_state" / MEASURED).get(model)
     return Measured.of_plain(stored) if isinstance(stored, dict) else Measured()
 
 
@@ -208,15 +208,3 @@ def sum_up(audits: Iterable[dict[str, Any]]) -> Compared | None:
     packed = [Agreement(**audit["packed"]) for audit in audits]
     single = [Agreement(**audit["single"]) for audit in audits if audit["single"]]
     return compare(packed, single, misplaced=sum(bool(audit["misplaced"]) for audit in audits))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON object; empty when it is not there or does not read: it is only statistics."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-__all__ = ["Packing", "audits_of", "measured_of", "sum_up"]

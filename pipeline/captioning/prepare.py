@@ -78,12 +78,5 @@ async def present(run: RunContext, row: Row, raw: bytes) -> Item | None:
     item = _item(run, row, _NOTHING, run.arrivals.key(raw))
     await run.page_links.loaded(None)
     await run.keep_thumbnail(item.asked.key, image)
-    asked = replace(
-        item.asked,
-        image_sha256=image.sha256,
-        width=image.width,
-        height=image.height,
-        flags=image.flags,
-    )
-    item = replace(item, asked=asked, image=image)
+    item = item.with_image(image)
     return None if run.same_pictures.waits(item) else item

@@ -110,7 +110,7 @@ class RequestShape:
     def _keep(self, name: str, value: object) -> None:
         """Write it down; a disk that takes nothing loses only what may be learned again."""
         self._known |= {name: value, "at": int(self._clock.now())}
-        whole = _object(self._path) | {self._name: self._known}
+        whole = fs.read_object(self._path) | {self._name: self._known}
         with suppress(OSError):
             fs.write_atomic(
                 self._path, json.dumps(whole, indent=1, sort_keys=True).encode(), private=True
@@ -119,16 +119,7 @@ class RequestShape:
 
 def _read(path: Path, name: str, now: float) -> dict[str, Any]:
     """What is known of a service and model; empty where it is too old."""
-    known = _object(path).get(name)
+    known = fs.read_object(path).get(name)
     at = known.get("at") if isinstance(known, dict) else None
     fresh = isinstance(at, int) and now - LASTS_SECONDS < at <= now + LASTS_SECONDS
     return known if isinstance(known, dict) and fresh else {}
-
-
-def _object(path: Path) -> dict[str, Any]:
-    """A JSON object; empty when it is not there or does not read."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -1,4 +1,4 @@
-"""What a refusal says about the form of a request, whatever is in its pictures. Pure.
+"""Limits of a request's form, read out of the text of a refusal. Pure.
 
 A service may take fewer images in a request than a pack holds, and no `response_format` at all.
 It says so in words of its own, mostly with status 400; without these words it is found by asking.

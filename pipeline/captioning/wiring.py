@@ -52,7 +52,7 @@ PILOT_AUDIT = 0.15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunContext:
-    """One run with all its doors open."""
+    """Everything one run needs, opened."""
 
     job: JobConfig
     manifest: Manifest

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pipeline.aio import each
-from pipeline.captioning import sources as stories
+from pipeline.captioning import sources
 from pipeline.captioning.ask import RequestResult
 from pipeline.captioning.attribution import Attribution
 from pipeline.captioning.pack import Pool
@@ -402,7 +402,7 @@ def test_others_go_on_while_more_images_than_are_remembered_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A host is down for all of the manifest but what had begun; all of it comes in the end."""
-    monkeypatch.setattr(stories, "MOST_WAITING", 30)
+    monkeypatch.setattr(sources, "MOST_WAITING", 30)
     monkeypatch.setattr(outage, "WAIT_FIRST", 0.01)
     manifest, came, most = Manifest(400), list[str](), 0
 

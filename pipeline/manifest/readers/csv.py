@@ -37,7 +37,7 @@ _HEAD = 1 << 14
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Header:
-    """What the start of a file says about the rest."""
+    """The dialect of a file, detected from its first rows."""
 
     names: list[str]
     delimiter: str
