@@ -51,7 +51,9 @@ class RequestShape:
     ) -> None:
         """schema: the job's packs would carry one. say: shows a line to the user."""
         self._path, self._clock, self._say = output / "_state" / SHAPE, clock, say
-        self._name = f"{endpoint.base_url} {endpoint.settings.model}"
+        # A service of our own has another port in each run.
+        place = endpoint.profile.name if endpoint.profile.own else endpoint.base_url
+        self._name = f"{place} {endpoint.settings.model}"
         self._known = _read(self._path, self._name, clock.now())
         #: Do packs carry a schema?
         self.schema = schema and self._known.get("schema") is not False

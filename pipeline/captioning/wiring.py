@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from pipeline.captioning.doubted_answers import Doubts
 from pipeline.captioning.inputs import Environment, JobInputs
 from pipeline.captioning.naming import Naming
 from pipeline.captioning.output_location import state_folder
+from pipeline.captioning.own_service import open_service
 from pipeline.captioning.pack_sizes import Packing, measured_of
 from pipeline.captioning.page_links import PageLinks
 from pipeline.captioning.progress import Progress, RunCounters
@@ -29,6 +30,7 @@ from pipeline.captioning.request_shape import RequestShape
 from pipeline.captioning.same_pictures import SamePictures
 from pipeline.captioning.select import Selection
 from pipeline.captioning.sources import Sources
+from pipeline.errors import Exit, StopReason
 from pipeline.local_files import Boundary
 from pipeline.packsize import auto
 from pipeline.packsize.auto import LARGEST
@@ -117,14 +119,14 @@ async def open_run(
     from pipeline.service.client import open_client
     from pipeline.service.wire import Wire
 
-    clock, concurrency = environment.clock, job.quota.concurrency
+    clock = environment.clock
     configured = job.packing.images_per_request
     size = configured if isinstance(configured, int) and not pilot else LARGEST
     async with AsyncExitStack() as stack:
-        endpoint = inputs.endpoint
-        if endpoint.profile.name == "embedded":
-            base = await stack.enter_async_context(embedded_service(environment))
-            endpoint = replace(endpoint, base_url=base)
+        opened = await stack.enter_async_context(
+            open_service(inputs.endpoint, environment, concurrency=job.quota.concurrency)
+        )
+        endpoint, concurrency = opened.endpoint, opened.concurrency
         client = await stack.enter_async_context(
             open_client(
                 endpoint, concurrency=concurrency, clock=clock, transport=environment.transport
@@ -140,9 +142,9 @@ async def open_run(
         )
         gate = await stack.enter_async_context(
             open_gate(
-                job.quota,
+                job.quota.model_copy(update={"concurrency": concurrency}),
                 limits,
-                account=None if endpoint.profile.name == "embedded" else endpoint.account,
+                account=None if endpoint.profile.own else endpoint.account,
                 model=job.endpoint.model,
                 output=str(inputs.output.absolute()),
                 patience=job.endpoint.patience,
@@ -152,6 +154,11 @@ async def open_run(
                 spent_usd=await asyncio.to_thread(spent_before, inputs.output),
             )
         )
+        if opened.server is not None:
+            opened.server.answered = lambda: gate.circuit.last_success
+            opened.server.on_end = lambda message: gate.stop(
+                StopReason(exit=Exit.SERVICE, message=message)
+            )
         images = await stack.enter_async_context(
             open_images(
                 job.images,
@@ -268,18 +275,6 @@ async def open_run(
             hurry=hurry,
             thumbnails=thumbnails,
         )
-
-
-@asynccontextmanager
-async def embedded_service(environment: Environment) -> AsyncIterator[str]:
-    """The embedded describer on a loopback port of this process; gives its base URL."""
-    from pipeline.simulator.core import Simulator
-    from pipeline.simulator.knobs import PROFILES
-    from pipeline.simulator.server import serve
-
-    simulator = Simulator(PROFILES["embedded"], seed=0, clock=environment.clock)
-    async with serve(simulator, clock=environment.clock) as base:
-        yield base
 
 
 def spent_before(output: Path) -> float:

@@ -6,11 +6,10 @@ import asyncio
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipeline.captioning.inputs import Environment
-from pipeline.captioning.wiring import embedded_service
+from pipeline.captioning.own_service import open_service
 from pipeline.errors import ServiceError
 from pipeline.service.client import open_client
 from pipeline.service.endpoint import endpoint_of
@@ -52,10 +51,8 @@ async def listed(
 ) -> list[Model]:
     """All models of the service."""
     endpoint = endpoint_of(job.endpoint, environ)
-    if endpoint.profile.name == "embedded":
-        async with embedded_service(environment) as base:
-            return await _listed(replace(endpoint, base_url=base), environment)
-    return await _listed(endpoint, environment)
+    async with open_service(endpoint, environment, concurrency=1) as opened:
+        return await _listed(opened.endpoint, environment)
 
 
 async def _listed(endpoint: Endpoint, environment: Environment) -> list[Model]:

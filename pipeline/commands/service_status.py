@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.captioning.inputs import Environment
 from pipeline.captioning.output_location import state_folder
-from pipeline.captioning.wiring import embedded_service
+from pipeline.captioning.own_service import open_service
 from pipeline.clock import Clock
 from pipeline.model import Limits
 from pipeline.ratelimit.limits import QuotaLimits, quota_limits_of
@@ -37,15 +37,11 @@ async def service_status(
     job: JobConfig, endpoint: Endpoint, environment: Environment
 ) -> ServiceStatus:
     """Ask `/models` and `/key`, and look at the ledger. ServiceError 69, KeyTrouble 77."""
-    if endpoint.profile.name == "embedded":
-        async with embedded_service(environment) as base:
-            return await _reach(job, replace(endpoint, base_url=base), environment, counted=False)
-    return await _reach(job, endpoint, environment, counted=True)
+    async with open_service(endpoint, environment, concurrency=job.quota.concurrency) as opened:
+        return await _reach(job, opened.endpoint, environment)
 
 
-async def _reach(
-    job: JobConfig, endpoint: Endpoint, environment: Environment, *, counted: bool
-) -> ServiceStatus:
+async def _reach(job: JobConfig, endpoint: Endpoint, environment: Environment) -> ServiceStatus:
     async with open_client(
         endpoint, concurrency=1, clock=environment.clock, transport=environment.transport
     ) as client:
@@ -53,7 +49,7 @@ async def _reach(
     limits = preflight.limits_of(endpoint, service)
     quota_limits = quota_limits_of(job.quota, limits)
     day = None
-    if counted and quota_limits.shared:
+    if not endpoint.profile.own and quota_limits.shared:
         day = spent_today(job, endpoint, limits, environment.environ, environment.clock)
     return ServiceStatus(service=service, limits=limits, quota_limits=quota_limits, today=day)
 

@@ -81,6 +81,13 @@ def endpoint_of(settings: EndpointSettings, environ: Mapping[str, str]) -> Endpo
                 raise JobError(
                     f"endpoint.{name}: only OpenRouter has it, not profile {profile.name}"
                 )
+    if settings.mmproj and profile.name != "llamacpp":
+        raise JobError(f"endpoint.mmproj: only profile llamacpp has it, not {profile.name}")
+    if settings.base_url and profile.name == "llamacpp":
+        raise JobError(
+            "endpoint.base_url: profile llamacpp starts a server of its own; for one that is "
+            "running take profile openai"
+        )
     variable = settings.api_key_env or profile.key_env
     value = environ.get(variable, "").strip() if variable else ""
     local = is_loopback(parts.hostname)

@@ -55,7 +55,9 @@ def _model(value: str) -> str:
     return value
 
 
-ProfileName = Literal["embedded", "openrouter", "google", "litellm", "vllm", "ollama", "openai"]
+ProfileName = Literal[
+    "embedded", "openrouter", "google", "litellm", "vllm", "ollama", "llamacpp", "openai"
+]
 
 
 class AppSettings(Settings):
@@ -73,7 +75,9 @@ class EndpointSettings(Settings):
     model: Annotated[str, AfterValidator(_model)] = Field(
         default="google/gemini-flash-1.5-8b-exp", min_length=1
     )
-    """Model id, or auto:free-vision."""
+    """Model id, or auto:free-vision; llamacpp: path of a .gguf file."""
+    mmproj: str | None = None
+    """llamacpp: path of the model's vision projector."""
     fallback_models: list[str] = Field(default=[], max_length=2)
     """OpenRouter: tried in order when the model fails; at most 3 in all."""
     allow_paid: bool = False

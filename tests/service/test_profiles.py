@@ -37,6 +37,7 @@ SERVICES = {
     "litellm": "litellm",
     "vllm": "vllm",
     "ollama": "ollama",
+    "llamacpp": "vllm",
     "openai": "litellm",
 }
 NAMES = sorted(PROFILES)
@@ -66,15 +67,9 @@ class Wired:
 
 
 def made(profile: str, **settings: Any) -> Endpoint:
-    return endpoint(
-        profile,
-        **{
-            "model": MODELS[SERVICES[profile]],
-            "base_url": "https://sim.example/api/v1",
-            "key_host": "sim.example",
-            **settings,
-        },
-    )
+    own = profile == "llamacpp"  # it goes to no address but its own child's
+    address = {} if own else {"base_url": "https://sim.example/api/v1", "key_host": "sim.example"}
+    return endpoint(profile, **{"model": MODELS[SERVICES[profile]], **address, **settings})
 
 
 def asked(profile: str, *requests: Request, **settings: Any) -> tuple[Service, list[Reply], Wired]:

@@ -6,6 +6,7 @@ from pipeline.service.profiles.base import Profile
 from pipeline.service.profiles.embedded import EMBEDDED
 from pipeline.service.profiles.google import GOOGLE
 from pipeline.service.profiles.litellm import LITELLM
+from pipeline.service.profiles.llamacpp import LLAMACPP
 from pipeline.service.profiles.ollama import OLLAMA
 from pipeline.service.profiles.openai import OPENAI
 from pipeline.service.profiles.openrouter import OPENROUTER
@@ -18,6 +19,7 @@ PROFILES: dict[str, Profile] = {
     "litellm": LITELLM,
     "vllm": VLLM,
     "ollama": OLLAMA,
+    "llamacpp": LLAMACPP,
     "openai": OPENAI,
 }
 

@@ -32,3 +32,5 @@ class Profile:
     models_path: str | None = "/models"
     #: Path below the base URL that tells prices and limits of the models; None: none.
     info_path: str | None = None
+    #: Is the service started with the run and ended with it? Nobody else counts its requests.
+    own: bool = False

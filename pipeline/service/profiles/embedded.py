@@ -12,6 +12,7 @@ EMBEDDED = Profile(
     base_url=None,
     key_env=None,
     json_schema="always",
+    own=True,
     limits=Limits(
         requests_per_minute=300, sources={"requests_per_minute": "the embedded service's own"}
     ),

@@ -1,0 +1,1 @@
+"""llama.cpp's server as a child of this process: `endpoint.profile: llamacpp`."""
