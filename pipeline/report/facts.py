@@ -36,6 +36,8 @@ DOWN = frozenset({"transient", "unknown"})
 #: Upper ends of the bins of caption lengths (characters) and of latencies (milliseconds).
 LENGTHS = (40, 80, 120, 160, 200, 250, 300, 400, 500, 700, 1000)
 LATENCIES = (250, 500, 1000, 2000, 3000, 5000, 8000, 12000, 20000, 40000, 80000)
+#: Characters that are kept of a caption in the gallery, of which a card shows some.
+KEPT = 20_000
 #: Gallery items of each unusual class (failed, flagged) among the many that are neither.
 UNUSUAL = 500
 _HOST = r"^[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#]*@)?(?P<host>[^/?#:]+)"
@@ -119,6 +121,9 @@ class FactsBuilder:
         if len(captions):
             _bin(self._lengths, pc.utf8_length(captions["caption"]), LENGTHS)
             self._packs.update(_counts(captions["pack_size"]))
+            # Some thousand captions of megabytes would not fit; one character more says it is cut.
+            cut = pc.utf8_slice_codeunits(captions["caption"], 0, KEPT + 1)
+            captions = captions.set_column(captions.column_names.index("caption"), "caption", cut)
         flags = pc.list_flatten(table["flags"])
         self._flags.update(_counts(flags))
         notable = _notable(captions)

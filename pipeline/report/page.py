@@ -21,7 +21,7 @@ from markupsafe import Markup
 
 from pipeline.redact import one_line, without_controls
 from pipeline.report import charts
-from pipeline.report.facts import LATENCIES, LENGTHS, Facts
+from pipeline.report.facts import KEPT, LATENCIES, LENGTHS, Facts
 
 #: Longest text of a card; what is longer is cut and says so.
 LONGEST = 1_200
@@ -203,7 +203,10 @@ def clip(text: str | None, longest: int = LONGEST) -> str:
     if not text:
         return ""
     cut = without_controls(text[:longest])
-    return cut if len(text) <= longest else f"{cut}… ({len(text):,} characters)"
+    if len(text) <= longest:
+        return cut
+    length = f"{len(text):,}" if len(text) <= KEPT else f"more than {KEPT:,}"
+    return f"{cut}… ({length} characters)"
 
 
 def card_of(row: Mapping[str, Any], review: str = "") -> Card:

@@ -189,12 +189,14 @@ class Journal:
             raise
 
     def _fold_removed_log(self) -> None:
-        """The log has lost its name: what it holds goes into the file, and the run ends."""
+        """The log has lost its name: what it holds goes into the file, which is whole without it
+        from then on, and the run ends."""
         self.trouble = self.trouble or OutputError(
             f"{tables.log_of(self.path)}: was deleted while this run was at work; nothing is lost, "
             "run again and leave _state alone"
         )
         try:
+            tables.forget_log(self._db)
             self._db.execute("PRAGMA wal_checkpoint(FULL)")
         except sqlite3.Error as error:
             raise self._stopped() from error
@@ -215,12 +217,13 @@ class Journal:
 
         After a failed fsync Linux may drop the pages and report the next one as fine. So nothing
         that the old log holds is relied on before it has been copied into the file and that
-        has been synced.
+        has been synced. The log is written over from its start, not emptied: the file says that
+        it has one, and an empty one is a lost one.
         """
         self._reserve.unlink(missing_ok=True)
         tables.let_go(self._db, self.path)
         self._db = tables.connect(self.path)
-        busy, left, copied = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        busy, left, copied = self._db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
         if busy or left != copied:
             raise self._stopped()
 

@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -89,14 +89,16 @@ class Publisher:
         self._oldest = self._not_before = clock.monotonic()
         self._wake = asyncio.Event()
         self._closing = False
-        #: Is a publication writing? Set when it ends, well or not.
-        self._writing = False
+        #: Is a publication under way? Did the last one fail?
+        self._writing = self._failed = False
+        #: Set when one ends, well or not.
         self._written = asyncio.Event()
 
     @property
     def overdue(self) -> bool:
-        """Does so much wait that publishing must have failed for long?"""
-        return self._waiting.size > BACKLOG or self._waiting.text > 8 * LONG_TEXTS
+        """Does much wait because publishing has failed for long? One that is slow is waited for."""
+        waiting = self._waiting
+        return self._failed and (waiting.size > BACKLOG or waiting.text > 8 * LONG_TEXTS)
 
     @property
     def crowded(self) -> bool:
@@ -201,7 +203,7 @@ class Publisher:
 
     async def publish(self) -> None:
         """Publish everything that waits now. OutputError or OSError when it cannot be."""
-        async with self._one:
+        async with self._one, self._noting():
             # The journal knows: the last time may have been cancelled just before it told us.
             self._waiting.drop(await self._journal.call(tables.published))
             if not self._waiting:
@@ -210,7 +212,6 @@ class Publisher:
             await self.confirm()
             begun, taken = self._clock.monotonic(), self._waiting.all()
             marks, self._marks = self._marks, {CAPTIONS: set(), FAILURES: set()}
-            self._writing = True
             try:
                 named = await self._write(taken, marks)
                 await self._journal.call(tables.mark_parts, named, upto=taken[-1].last)
@@ -219,15 +220,27 @@ class Publisher:
                 for folder, keys in marks.items():
                     self._marks[folder] |= keys
                 raise
-            finally:
-                self._writing = False
-                self._written.set()
             self._oldest = begun
             while await self._journal.call(tables.forget_entries, _DELETED_AT_ONCE):
                 pass
             del taken
             await self.aside(give_back)
             await self._push()
+
+    @asynccontextmanager
+    async def _noting(self) -> AsyncIterator[None]:
+        """Note that a publication is under way, and how it ended. From its first step on, so that
+        nobody asks between two of them."""
+        self._writing = True
+        try:
+            yield
+            self._failed = False
+        except Exception:
+            self._failed = True
+            raise
+        finally:
+            self._writing = False
+            self._written.set()
 
     async def put_together(self) -> None:
         """Make few parts of many small ones. OutputError or OSError when it cannot be; then all

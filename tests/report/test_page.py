@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.report.facts import FactsBuilder
 from pipeline.report.headline import headline_of
-from pipeline.report.page import Card, Extras, Headline, card_of, render
+from pipeline.report.page import Extras, Headline, card_of, render
 from tests.report.attacks import ATTACKS
 from tests.support.outputs import failed, record, records_batch, request, requests_batch
 
@@ -64,14 +64,19 @@ def test_attacks_change_nothing_but_text(attack: str) -> None:
 
 
 def test_a_very_long_caption_is_cut() -> None:
-    """A megabyte of caption says how long it is and does not fill the page."""
-    card = Card(key="0" * 32, image="x", host="", status="ok", caption="x" * 1_000_000)
-    facts = FactsBuilder(1).facts()
+    """It says how long it is and does not fill the page; of megabytes a little is kept."""
+    builder = FactsBuilder(10)
+    long = [record(0, caption="x" * 5_000), record(1, caption="é" * 1_000_000)]
+    builder.add_records(records_batch(long))
+    facts = builder.facts()
+    cards = [card_of(row) for row in facts.gallery.to_pylist()]
 
-    text = render(headline_of(STATUS, facts, now=0.0), facts, [card], Extras())
+    text = render(headline_of(STATUS, facts, now=0.0), facts, cards, Extras())
 
-    assert "(1,000,000 characters)" in text
+    assert "(5,000 characters)" in text
+    assert "(more than 20,000 characters)" in text
     assert len(text) < 100_000
+    assert facts.gallery.nbytes < 100_000
 
 
 def headline(**status: object) -> Headline:

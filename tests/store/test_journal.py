@@ -124,6 +124,70 @@ def test_a_refused_journal_of_a_killed_run_keeps_its_log(
     assert published(crashed).keys() == {key(1)}
 
 
+@pytest.mark.parametrize("then", ["killed", "still full"])
+def test_a_journal_that_was_begun_anew_after_an_error_is_whole_at_each_instant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    """Its log was emptied while the file still said that it has one, so that the next run missed
+    the answers that it holds itself."""
+    output, crashed = tmp_path / "out", tmp_path / "crashed"
+    stored = tables.add
+
+    def add(db: sqlite3.Connection, entries: Sequence[tables.Entry]) -> None:
+        calls.append(entries[0][0])
+        if len(calls) == 2 and then == "killed":
+            shutil.copytree(output, crashed)
+            stored(db, entries)
+            return
+        raise sqlite3.OperationalError("database or disk is full")
+
+    def no_room(_: sqlite3.Connection) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    async def main() -> None:
+        book = Journal(output / "_state/journal.db")
+        (output / "_state").mkdir(parents=True)
+        await book.open()
+        await append(book, 1)
+        monkeypatch.setattr(tables, "add", add)
+        if then == "killed":
+            await append(book, 2)
+        else:
+            with pytest.raises(OutputError):
+                await append(book, 2)
+            monkeypatch.setattr(tables, "forget_log", no_room)
+        await book.close()
+
+    calls: list[int] = []
+    asyncio.run(main())
+    monkeypatch.undo()
+    assert len(calls) == 2
+    left = crashed if then == "killed" else output
+    asyncio.run(opened(left))
+    assert published(left).keys() == {key(1)}
+
+
+def test_a_log_that_was_removed_is_folded_in_for_good(tmp_path: Path) -> None:
+    """What it held is in the file; a kill after that costs nothing, and the next run goes on."""
+    output, killed = tmp_path / "out", tmp_path / "killed"
+
+    async def main() -> None:
+        book = Journal(output / "_state/journal.db")
+        (output / "_state").mkdir(parents=True)
+        await book.open()
+        tables.log_of(book.path).unlink()
+        for number in (1, 2):
+            await append(book, number)
+        assert "was deleted while this run was at work" in str(book.trouble)
+        (killed / "_state").mkdir(parents=True)
+        shutil.copy(book.path, killed / "_state")
+        await book.close()
+
+    asyncio.run(main())
+    asyncio.run(opened(killed))
+    assert published(killed).keys() == {key(1), key(2)}
+
+
 class Groups:
     """What is committed together; a commit waits until it is let through."""
 

@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from pipeline.captioning.interpret import derive as real_derive
 from pipeline.clock import SystemClock
 from pipeline.errors import Held, OutputError, UsageError
 from pipeline.model import Reply
-from pipeline.store import parts
+from pipeline.store import parts, tables
 from pipeline.store import publish as publisher
 from pipeline.store import publish_plan as plan
 from pipeline.store.bodies import read_bodies
@@ -166,6 +167,50 @@ def test_who_asks_waits_for_a_slow_disk_and_not_for_a_broken_one(
 
     asyncio.run(main())
     assert len(check_whole(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("well", [True, False])
+def test_a_slow_disk_holds_up_who_asks_and_only_a_broken_one_ends_the_run(
+    well: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers of megabytes came so fast that publishing was said to have failed (73). While parts
+    are being written, nobody asks between two publications either."""
+    monkeypatch.setattr(publisher, "CROWDED", 2)
+    monkeypatch.setattr(publisher, "BACKLOG", 2)
+    forget = tables.forget_entries
+    writes, go_on, stage = threading.Event(), threading.Event(), parts.stage
+
+    def slowly(output: Path, step: plan.Step, base: Part | None) -> Part:
+        writes.set()
+        go_on.wait(10)
+        if not well:
+            raise OSError(errno.EIO, "the disk is gone")
+        return stage(output, step, base)
+
+    def forgotten(db: sqlite3.Connection, most: int) -> bool:
+        time.sleep(0.05)  # a slow disk
+        return forget(db, most)
+
+    async def main() -> None:
+        async with opened(tmp_path) as checkpoint:
+            monkeypatch.setattr(parts, "stage", slowly)
+            monkeypatch.setattr(tables, "forget_entries", forgotten)
+            await checkpoint.settle([failed(0), failed(1)])
+            publishing = asyncio.create_task(checkpoint._publisher.publish())
+            await asyncio.to_thread(writes.wait, 10)
+            await checkpoint.settle([failed(number) for number in range(2, 7)])
+            go_on.set()
+            while not publishing.done():
+                assert checkpoint.crowded
+                assert checkpoint.full() is None
+                await asyncio.sleep(0.001)
+            with nullcontext() if well else pytest.raises(OSError, match="gone"):
+                await publishing
+            assert (checkpoint.full() is None) == well
+            monkeypatch.setattr(parts, "stage", stage)
+
+    asyncio.run(main())
+    assert len(check_whole(tmp_path)) == 7
 
 
 def test_something_new_is_published_within_a_minute(tmp_path: Path) -> None:
