@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from tests.support.forkserver import Forked, starts_alike
+
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 120
 
@@ -45,31 +47,42 @@ def pipeline(
     *arguments: object, cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> RequestResult:
     """Run `python -m pipeline …` to its end."""
-    done = subprocess.run(
-        command(*arguments),
-        cwd=cwd or ROOT,
-        env=environment(env),
-        capture_output=True,
+    with start(
+        *arguments,
+        cwd=cwd,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=TIMEOUT,
-    )
-    return RequestResult(done.returncode, done.stdout, done.stderr)
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    return RequestResult(process.returncode, out, err)
 
 
 def start(
     *arguments: object,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    stdin: IO[bytes] | int | None = None,
     stdout: IO[bytes] | int = subprocess.DEVNULL,
     stderr: IO[bytes] | int = subprocess.DEVNULL,
-) -> subprocess.Popen[bytes]:
-    """Start `python -m pipeline …`; the caller ends it."""
-    return subprocess.Popen(
-        command(*arguments),
+    text: bool = False,
+) -> subprocess.Popen[Any]:
+    """Start `python -m pipeline …`, forked where that is the same; the caller ends it."""
+    whole = environment(env)
+    forked = starts_alike(whole)
+    return (Forked if forked else subprocess.Popen)(
+        list(map(str, arguments)) if forked else command(*arguments),
         cwd=cwd or ROOT,
-        env=environment(env),
+        env=whole,
+        stdin=stdin,
         stdout=stdout,
         stderr=stderr,
+        text=text,
     )
 
 
@@ -113,9 +126,7 @@ def simulator(
     arguments += ["--log", log]
     for knob in knobs:
         arguments += ["--knob", knob]
-    process = subprocess.Popen(
-        command(*arguments), cwd=ROOT, env=environment(env), stdout=subprocess.PIPE, text=True
-    )
+    process = start(*arguments, env=env, stdout=subprocess.PIPE, stderr=None, text=True)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
