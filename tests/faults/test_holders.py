@@ -64,7 +64,7 @@ def test_a_second_run_sends_nothing_and_the_next_takes_over(tmp_path: Path, tabl
     one gets in at once, although a decode worker of the dead one is still there."""
     with simulator(tmp_path, *HANGING) as server:
         job = job_on(tmp_path, server, 30)
-        process = start("run", job)
+        process = start("run", job, forked=False)  # its workers are known by their command lines
         until(lambda: hanging(server) == FLIGHT)
         before = server.received()
 

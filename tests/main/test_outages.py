@@ -80,7 +80,7 @@ def struck(folder: Path, job: Struck, outage: Outage, seconds: float, after: int
     with simulator(folder, "rpm=null", "latency=[0.02, 0.05]") as server:
         quota = {"requests_per_minute": None, "concurrency": 4}
         path = write_job(folder, server.base, job.table, quota=quota, images=job.images)
-        run = start("run", path)
+        run = start("run", path, forked=False)  # its workers are known by their command lines
         until(lambda: len(server.asked()) > after or run.poll() is not None)
         outage(folder, run, seconds)
         assert run.wait() == 0

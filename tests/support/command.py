@@ -71,10 +71,14 @@ def start(
     stdout: IO[bytes] | int = subprocess.DEVNULL,
     stderr: IO[bytes] | int = subprocess.DEVNULL,
     text: bool = False,
+    forked: bool = True,
 ) -> subprocess.Popen[Any]:
-    """Start `python -m pipeline …`, forked where that is the same; the caller ends it."""
+    """Start `python -m pipeline …`; the caller ends it.
+
+    forked: by the fork server, which is quick, where `env` does not ask for a start of its own.
+    """
     whole = environment(env)
-    forked = starts_alike(whole)
+    forked = forked and starts_alike(whole)
     return (Forked if forked else subprocess.Popen)(
         list(map(str, arguments)) if forked else command(*arguments),
         cwd=cwd or ROOT,
