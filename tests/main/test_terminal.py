@@ -10,6 +10,7 @@ import select
 import struct
 import subprocess
 import termios
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,25 +18,22 @@ import pytest
 
 from pipeline.captioning.counters import RunCounters
 from pipeline.captioning.progress_line import ends_at, events, fitted, progress_parts
-from tests.support.command import command, environment, simulator, write_job
+from tests.support.command import simulator, start, write_job
 from tests.support.pictures import folder_of
 
 FRAME = re.compile(
-    r"\d+ of 60 images \(\d+%\)(, (\d+ more nights?|ends (tonight |tomorrow )?\d\d:\d\d))?"
+    r"\d+ of 40 images \(\d+%\)(, (\d+ more nights?|ends (tonight |tomorrow )?\d\d:\d\d))?"
     r"(, \d+ captions/min)?(, \d+ requests left today)?(, \d+ failed)?(, \d+x 429)?"
     r"(, \$\d+\.\d\d)?(, \d+ in flight)?"
 )
 
 
-def on_a_terminal(words: list[str], columns: int, state: Path) -> tuple[int, str]:
-    """The command on a terminal of so many columns: its exit code and all it wrote."""
+def on_a_terminal(job: Path, columns: int) -> tuple[int, str]:
+    """A run on a terminal of so many columns: its exit code and all it wrote."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    env = {k: v for k, v in environment().items() if k not in ("COLUMNS", "LINES")}
-    env["CAPTION_PIPELINE_STATE"] = str(state)
-    process = subprocess.Popen(
-        words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=theirs, env=env
-    )
+    state = {"CAPTION_PIPELINE_STATE": str(job.parent / "state")}
+    process = start("run", job, env=state, stdin=subprocess.DEVNULL, stderr=theirs)
     os.close(theirs)
     found = b""
     while True:
@@ -49,41 +47,48 @@ def on_a_terminal(words: list[str], columns: int, state: Path) -> tuple[int, str
     return process.wait(60), found.decode()
 
 
-@pytest.mark.parametrize("columns", [60, 100, 200])
-def test_the_line_is_whole_at_every_width(tmp_path: Path, columns: int) -> None:
-    """Each frame is one line of whole words, no longer than the terminal; log lines stand on
-    lines of their own; the first line says what will happen, the last what did."""
-    images = folder_of(tmp_path, 60)
-    with simulator(tmp_path, "latency=[0.3, 0.5]", "rpm=null") as server:
-        job = write_job(
-            tmp_path,
-            server.base,
-            images,
-            quota={"requests_per_minute": None, "requests_per_day": 45, "concurrency": 2},
-        )
-        code, text = on_a_terminal(command("run", job), columns, tmp_path / "state")
-
+def frames_and_lines(text: str) -> tuple[list[str], list[str]]:
+    """What was written to a terminal: each state of the progress line; the lines of the log."""
     frames: list[str] = []
     logged: list[str] = []
     for line in text.replace("\r\n", "\n").split("\n"):
         *drawn, last = [one.rstrip() for one in line.split("\r")]
         frames += [one for one in drawn if one]
         (frames if FRAME.fullmatch(last) else logged).append(last)
-    logged = [one for one in logged if one]
+    return frames, [one for one in logged if one]
 
-    assert code == 75
-    assert len(frames) >= 3
-    for frame in frames:
-        assert FRAME.fullmatch(frame), frame
-        assert len(frame) < columns, frame
-    assert any("more night" in frame for frame in frames), frames
-    if columns >= 100:
-        assert any("0 requests left today" in frame for frame in frames), frames
-        assert any("in flight" in frame for frame in frames), frames
-    assert "60 images" in logged[0]
-    assert "asking 60" in logged[0]
-    assert "45 of 60 images captioned" in logged[-1]
-    assert "resume after" in logged[-1]
+
+def test_the_line_is_whole_at_every_width(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each frame is one line of whole words, no longer than the terminal; log lines stand on
+    lines of their own; the first line says what will happen, the last what did. Three terminals at
+    once: the line is drawn every other second."""
+    for name in ("COLUMNS", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+    images, widths = folder_of(tmp_path, 40), (60, 100, 200)
+    quota = {"requests_per_minute": None, "requests_per_day": 30, "concurrency": 2}
+    jobs = []
+    with simulator(tmp_path, "latency=[0.3, 0.5]", "rpm=null") as server:
+        for columns in widths:
+            (tmp_path / str(columns)).mkdir()
+            jobs.append(write_job(tmp_path / str(columns), server.base, images, quota=quota))
+        with ThreadPoolExecutor(len(jobs)) as terminals:
+            ended = list(terminals.map(on_a_terminal, jobs, widths))
+
+    for columns, (code, text) in zip(widths, ended, strict=True):
+        frames, logged = frames_and_lines(text)
+        assert code == 75
+        assert len(frames) >= 3
+        for frame in frames:
+            assert FRAME.fullmatch(frame), frame
+            assert len(frame) < columns, frame
+        assert any("more night" in frame for frame in frames), frames
+        if columns >= 100:
+            assert any("0 requests left today" in frame for frame in frames), frames
+            assert any("in flight" in frame for frame in frames), frames
+        assert "40 images" in logged[0]
+        assert "asking 40" in logged[0]
+        assert "30 of 40 images captioned" in logged[-1]
+        assert "resume after" in logged[-1]
 
 
 QUIET = {"limit": 50, "used": 10, "left": 40, "in_flight": 4, "weather": "open"}
