@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import os
 import random
-import socket
-import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.captioning.options import RunOptions
+from pipeline.commands.run import run
+from pipeline.config.job import load_job
+from pipeline.errors import NoReply
+from pipeline.simulator.core import Simulator
+from pipeline.simulator.knobs import PROFILES
+from tests.support import virtual
 from tests.support.command import (
     TIMEOUT,
-    command,
-    environment,
     pipeline,
     simulator,
     start,
     until,
     write_job,
 )
+from tests.support.environment import Wire, world_of
 from tests.support.pictures import folder_of, read_rows
+from tests.support.virtual import VirtualClock
 
 Rows = list[dict[str, str]]
 CHANGED = "the manifest changed while it was read; run again"
@@ -95,6 +103,11 @@ def ended_whole(folder: Path, job: Path, count: int) -> None:
     """The next run ends well, and everything is right."""
     again = pipeline("run", job)
     assert again.code == 0, again.err
+    is_whole(folder, job, count)
+
+
+def is_whole(folder: Path, job: Path, count: int) -> None:
+    """Each caption is its own picture's, and `verify` agrees."""
     assert wrong_captions(folder) == wrong_rows(folder) == 0
     assert pq.read_metadata(folder / "out/dataset.parquet").num_rows == count
     verified = pipeline("verify", job)
@@ -121,45 +134,49 @@ def test_changed_while_it_is_asked(
         ended_whole(tmp_path, job, 600)
 
 
+@dataclass(frozen=True)
+class Refusing:
+    """A service that refuses connections until something has happened."""
+
+    inner: Wire
+    refuses: list[Callable[[], object]]
+
+    async def request(self, *request: Any) -> tuple[int, Mapping[str, str], bytes]:
+        if self.refuses:
+            self.refuses.pop(0)()
+            raise NoReply("server_error", "connection refused", sent=False)
+        return await self.inner.request(*request)
+
+
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_changed_before_the_service_answers(tmp_path: Path, kind: str) -> None:
     """The run waits for its service, and the manifest is turned round meanwhile."""
     rows, table = wide(tmp_path, 60), tmp_path / f"m.{kind}"
     save(table, rows[:3])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    job = job_in(tmp_path, f"http://127.0.0.1:{port}/v1", table)
-    serve = command("simulate", "--port", port, "--profile", "embedded", "--knob", "rpm=null")
+    job = job_in(tmp_path, "http://127.0.0.1:1/v1", table)
+    clock = VirtualClock()
 
-    def service() -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(serve, env=environment(), stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        process.stdout.readline()
-        return process
-
-    first = service()
-    assert pipeline("run", job).code == 0
-    first.terminate()
-    first.communicate()
-    save(table, rows)
-    process = subprocess.Popen(
-        command("run", job), env=environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
-    )
-    assert process.stderr is not None
-    while b"57 " not in (line := process.stderr.readline()):
-        assert line
-    save(table, rows[::-1])
-    second = service()
-    try:
-        said = process.communicate(timeout=TIMEOUT)[1].decode()
-        assert process.returncode == 65, said
-        assert CHANGED in said
+    async def runs() -> None:
+        service = Simulator(
+            dataclasses.replace(PROFILES["embedded"], rpm=None), seed=1, clock=clock
+        )
+        environment = world_of(service, clock, state=tmp_path / "state")
+        loaded = load_job(job, (), environment.environ)
+        first = await run(loaded, RunOptions(), environment)
+        assert first["exit_code"] == 0
+        save(table, rows)
+        turned = [lambda: None, lambda: None, lambda: save(table, rows[::-1])]
+        waits = Refusing(cast(Wire, environment.transport), turned)
+        changed = await run(loaded, RunOptions(), dataclasses.replace(environment, transport=waits))
+        assert not turned, "the service was not waited for"
+        assert changed["exit_code"] == 65
+        assert CHANGED in changed["reason"]
         assert wrong_captions(tmp_path) == 0
-        ended_whole(tmp_path, job, 60)
-    finally:
-        second.terminate()
-        second.communicate()
+        again = await run(loaded, RunOptions(), environment)
+        assert again["exit_code"] == 0
+
+    virtual.run(runs())
+    is_whole(tmp_path, job, 60)
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
