@@ -1,8 +1,11 @@
 # One command each; CONTRIBUTING.md says what they are for.
 PYTHON ?= python
-# Test processes at once.
-JOBS ?= 2
+# Test processes at once: more than a small machine has cores, since many tests wait for other processes.
+JOBS ?= 4
 PYTEST = $(PYTHON) -m pytest -q -n $(JOBS) --dist worksteal
+
+# Thousands of processes start Python: each would compile the program anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: check test faults peers weekly bench bench-ci
 

@@ -194,7 +194,7 @@ def copied(folder: Path) -> Path:
     """The program and its tests, to be changed."""
     folder.mkdir()
     for name in ("pipeline", "tests"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, folder / name)  # what is compiled already, too
     for name in ("pyproject.toml", "configs", "data"):
         (folder / name).symlink_to(ROOT / name)
     return folder
