@@ -24,8 +24,9 @@ faults:
 peers:
 	$(PYTEST) -m peers tests/peers
 
+# WEEKLY_N=… random weeks from WEEKLY_SEED=… on; both are printed.
 weekly:
-	WEEKLY=1 $(PYTEST) -rP --durations=25 -m "weekly or faults" tests
+	WEEKLY=1 $(PYTEST) -rP --show-capture=stdout --durations=25 -m "weekly or faults" tests
 
 bench:
 	$(PYTHON) bench/startup.py

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 _HEAD = f"{'fault':<28}{'runs':>16}{'fired':>8}{'lost':>6}{'doubled':>9}{'void':>6}"
 #: The line's name among a report's `user_properties`, which come from pytest-xdist's workers too.
 _LINE = "fault"
-
-
-def weekly(count: int, otherwise: int) -> int:
-    """A number in the weekly run, and in the others."""
-    return count if os.environ.get("WEEKLY") else otherwise
 
 
 class Table:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import Table, weekly
+from tests.faults.conftest import Table
 from tests.faults.test_file_faults import shim
 from tests.support.checker import check_whole, published
 from tests.support.command import Server, pipeline, simulator, start, until, write_job
 from tests.support.pictures import folder_of
+from tests.support.weekly import weekly
 
 __all__ = ["shim"]
 ROWS, FLIGHT = 120, 4

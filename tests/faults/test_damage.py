@@ -19,9 +19,10 @@ from pipeline.store import tables
 from pipeline.store.journal import Journal
 from pipeline.store.store import open_checkpoint
 from pipeline.store.verify import check_output, repair
-from tests.faults.conftest import Table, weekly
+from tests.faults.conftest import Table
 from tests.support.checker import check_whole
 from tests.support.small_run import append, derive, reply, sent
+from tests.support.weekly import weekly
 
 BEFORE = 5
 #: How the log's end is damaged from an offset on.

@@ -21,10 +21,11 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from tests.faults.conftest import Table, weekly
+from tests.faults.conftest import Table
 from tests.support.checker import check_whole, published
 from tests.support.command import ROOT
 from tests.support.small_run import FAILING, IMAGES, caption, key
+from tests.support.weekly import weekly
 
 KILLS = ("before", "after", "torn")
 MODES = (*KILLS, "eio", "enospc", "short")

@@ -8,10 +8,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.faults.conftest import Table, weekly
+from tests.faults.conftest import Table
 from tests.support.checker import check_whole, published
 from tests.support.command import Server, pipeline, simulator, start, until, write_job
 from tests.support.pictures import folder_of
+from tests.support.weekly import weekly
 
 FLIGHT = 4
 #: Some answers come at once, others never: sooner or later every slot waits for one of those.

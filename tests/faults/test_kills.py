@@ -13,10 +13,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tests.faults.conftest import Table, weekly
+from tests.faults.conftest import Table
 from tests.support.checker import check_whole, published
 from tests.support.command import Server, pipeline, simulator, start, until, write_job
 from tests.support.pictures import folder_of
+from tests.support.weekly import weekly
 
 ROWS, FLIGHT = 240, 8
 #: Seconds of an answer, from … to.

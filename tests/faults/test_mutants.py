@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import Table, weekly
+from tests.faults.conftest import Table
 from tests.support.command import ROOT
+from tests.support.weekly import weekly
 
 POWER = "tests/faults/test_power.py::test_the_power_goes_at_every_instant"
 KILLS = "tests/faults/test_file_faults.py::test_a_fault_at_every_file_call"

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import Table, weekly
+from tests.faults.conftest import Table
 from tests.support.checker import check_whole, published
 from tests.support.command import pipeline, simulator, start, until, write_job
 from tests.support.pictures import folder_of
+from tests.support.weekly import weekly
 
 ROWS, FLIGHT = 80, 4
 #: Bytes that a file may have from then on: nothing is written at all; the ledger still is; the

@@ -20,11 +20,12 @@ from pipeline.ratelimit.settings import QuotaSettings
 from pipeline.ratelimit.today import today
 from pipeline.store.bodies import read_bodies
 from pipeline.store.runs import read_runs
-from tests.faults.conftest import Table, weekly
+from tests.faults.conftest import Table
 from tests.faults.test_file_faults import Runs, runs, shim, trouble
 from tests.support.checker import published
 from tests.support.powercut import POLICIES, Call, Disk, Policy, lay_out, read_record
 from tests.support.small_run import ACCOUNT, BODY, IMAGES, LIMITS, NOON, ODD, RESERVED, SUMMARY
+from tests.support.weekly import weekly
 
 __all__ = ["runs", "shim"]
 _ACKS = "acks"

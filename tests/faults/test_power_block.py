@@ -21,8 +21,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.faults.conftest import Table, weekly
+from tests.faults.conftest import Table
 from tests.faults.test_file_faults import Runs, runs, shim, trouble
+from tests.support.weekly import weekly
 
 __all__ = ["runs", "shim"]
 _MEGABYTES = 64

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 from collections import Counter
 from contextlib import suppress
@@ -28,6 +27,7 @@ from pipeline.simulator.knobs import Knobs
 from pipeline.simulator.models import Model
 from pipeline.store.verify import check_output
 from tests.main.test_nights import FREE, MODEL, UNLIMITED, chats, job_of
+from tests.support import weekly
 from tests.support.checker import check_whole, published
 from tests.support.environment import run_job
 from tests.support.virtual import VirtualClock, run
@@ -193,14 +193,14 @@ def judge(week: Week, simulator: Simulator, output: Path) -> None:
     assert pq.read_table(output / "dataset.parquet").num_rows == len(week.urls)
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", range(10))
 def test_a_random_week(seed: int, tmp_path: Path) -> None:
     """All promises, whatever the week brings."""
     live(Week(seed, tmp_path))
 
 
 @pytest.mark.weekly
-@pytest.mark.parametrize("seed", range(25, 10_000 if os.environ.get("WEEKLY") else 26))
-def test_ten_thousand_random_weeks(seed: int, tmp_path: Path) -> None:
-    """The same for ten thousand seeds."""
+@pytest.mark.parametrize("seed", weekly.seeds(weekly.N))
+def test_many_random_weeks(seed: int, tmp_path: Path) -> None:
+    """The same for thousands of seeds."""
     live(Week(seed, tmp_path))
