@@ -158,7 +158,8 @@ def _of_pack(
     """Records for the complete entries of a packed reply."""
     if completion is None or verdict.kind not in _ENTRIES or sent.form != "pack":
         return []
-    pack = parse_pack(completion.content, len(sent.items))
+    cut = verdict.kind is not Kind.OK
+    pack = parse_pack(completion.content, len(sent.items), cut=cut)
     return [
         shares.record(
             number - 1,

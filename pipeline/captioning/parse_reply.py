@@ -17,6 +17,7 @@ from dataclasses import field
 import orjson
 
 from pipeline.captioning.answer import answer_of
+from pipeline.captioning.numbered_list import numbered_list
 from pipeline.captioning.prompt_format import pack_instruction, response_schema
 from pipeline.values import dataclass
 
@@ -47,7 +48,12 @@ _PLACEHOLDERS = frozenset({"…", "..."})
 _START = re.compile(r"[{\[]")
 #: A JSON string (perhaps cut), or a comma before a closing bracket.
 _TRAILING_COMMA = re.compile(r'("(?:[^"\\]++|\\.)*+(?:"|\\?\Z))|,(?=\s*[}\]])', re.DOTALL)
-_NUMBER = re.compile(r"\s*(?:image)?\s*#?\s*(\d{1,6})\s*[:.]?\s*", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"\s*(?:image|picture|photo|img|caption)?[\s_-]*#?\s*(\d{1,6})\s*[:.]?\s*", re.IGNORECASE
+)
+#: What the fields of an entry are called where no schema names them.
+_NUMBERS = ("image", "image_number", "image_no", "number", "image_id", "index", "id")
+_TEXTS = ("caption", "description", "text")
 _LABEL = re.compile(r"\**image\s*#?(\d{1,6})\s*\**:\**\s*", re.IGNORECASE)
 _LABEL_BEGINS = frozenset("*iIıİ")
 _ENTRY_BEGUN = re.compile(r'"image"\s*:\s*"?(\d{1,6})')
@@ -95,9 +101,15 @@ class ParsedPack:
     trouble: tuple[str, ...] = ()
 
 
-def parse_pack(content: str, count: int) -> ParsedPack:
-    """Read a packed reply for images 1 … count. Never raises, never guesses."""
-    read = _read(answer_of(content[:MAX_CHARS]).text)
+def parse_pack(content: str, count: int, *, cut: bool = False) -> ParsedPack:
+    """Read a packed reply for images 1 … count. Never raises, never guesses.
+
+    cut: its text is known to lack its end.
+    """
+    text = answer_of(content[:MAX_CHARS]).text
+    read = _read(text)
+    if not read.entries and not cut and (listed := numbered_list(text, count)) is not None:
+        read = _Read(list(enumerate(listed, 1)), True, cut=False)
     entries, trouble = read.entries, ([] if read.whole else ["broken"])
     if _renumbered({number for number, _ in entries}, count):
         return ParsedPack(trouble=(*trouble, "renumbered"))
@@ -266,10 +278,12 @@ def _of_value(value: object) -> Iterator[tuple[int, str]]:
         if isinstance(value_here, list):
             waiting += reversed(value_here)
         elif isinstance(value_here, dict):
-            if "image" in value_here or "caption" in value_here:
-                number, text = _number(value_here.get("image")), value_here.get("caption")
+            if (name := _first(value_here, _NUMBERS)) and (said := _first(value_here, _TEXTS)):
+                number, text = _number(value_here[name]), value_here[said]
                 if number is not None and isinstance(text, str):
                     yield number, text
+            elif "image" in value_here or "caption" in value_here:
+                continue
             elif value_here and all(
                 isinstance(text, str) and _number(name) is not None
                 for name, text in value_here.items()
@@ -277,6 +291,10 @@ def _of_value(value: object) -> Iterator[tuple[int, str]]:
                 yield from ((_number(name) or 0, text) for name, text in value_here.items())
             else:
                 waiting += reversed(value_here.values())
+
+
+def _first(entry: dict[str, object], names: Iterable[str]) -> str | None:
+    return next((name for name in names if name in entry), None)
 
 
 def _number(value: object) -> int | None:

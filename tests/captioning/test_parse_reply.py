@@ -346,3 +346,61 @@ def test_a_text_that_runs_away_takes_time_in_proportion(name: str) -> None:
         return time.process_time() - begun
 
     assert min(seconds(8_000) for _ in range(3)) < 8 * min(seconds(2_000) for _ in range(3)) + 0.01
+
+
+LISTS = {
+    "dots": "Here are the captions:\n\n1. A dog.\n2. A cat.\n3. A tram.",
+    "brackets": "(1) A dog.\n(2) A cat.\n(3) A tram.",
+    "parentheses": "1) A dog.\n\n2) A cat.\n\n3) A tram.\n\nLet me know if you need more!",
+    "bold": "**Image 1:** A dog.\n**Image 2:** A cat.\n**Image 3:** A tram.",
+    "bold number": "**1.** A dog.\n**2.** A cat.\n**3.** A tram.",
+    "bold outside": "**Image 1**: A dog.\n\n**Image 2**: A cat.\n\n**Image 3**: A tram.",
+    "bullets": "- Image 1: A dog.\n- Image 2: A cat.\n- Image 3: A tram.",
+    "headings": "### Image 1\nA dog.\n\n### Image 2\nA cat.\n\n### Image 3\nA tram.",
+    "rules": "Image 1: A dog.\n---\nImage 2: A cat.\n---\nImage 3: A tram.",
+    "dashes": "Image 1 - A dog.\nImage 2 – A cat.\nImage 3 — A tram.",
+    "table": "| Image | Caption |\n|---|---|\n| 1 | A dog. |\n| 2 | A cat. |\n| 3 | A tram. |",
+    "quotes": '1. "A dog."\n2. "A cat."\n3. "A tram."',
+    "other names": '[{"image_number": 1, "description": "A dog."}, {"image_number": 2, "description": "A cat."}, {"image_number": 3, "description": "A tram."}]',
+    "keys": '{"image_1": "A dog.", "image_2": "A cat.", "image_3": "A tram."}',
+    "lines": '{"image": 1, "caption": "A dog."}\n{"image": 2, "caption": "A cat."}\n{"image": 3, "caption": "A tram."}',
+}
+
+
+@pytest.mark.parametrize("text", LISTS.values(), ids=LISTS)
+def test_a_whole_list_is_read_where_no_schema_made_it_json(text: str) -> None:
+    """Matched by number, as in JSON."""
+    assert parse_pack(text, 3).captions == {1: "A dog.", 2: "A cat.", 3: "A tram."}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1. A dog.\n2. A cat.",  # one is missing: which?
+        "1. A dog.\n3. A tram.\n2. A cat.",
+        "0. A dog.\n1. A cat.\n2. A tram.",
+        "2. A dog.\n3. A cat.\n4. A tram.",
+        "1. A dog.\n2. A cat.\n3. A tram.\n4. A bus.",
+        "1. A dog.\n1. A cat.\n2. A tram.\n3. A bus.",
+        "1. A dog.\n2.\n3. A tram.",
+        "Three pictures: a dog, a cat and a tram.",
+        '{"image": "1.jpg", "caption": "A dog."}',
+    ],
+)
+def test_a_list_that_is_not_whole_is_not_guessed_at(text: str) -> None:
+    """Nothing of it is taken."""
+    assert parse_pack(text, 3).captions == {}
+
+
+def test_a_list_that_was_cut_is_not_taken() -> None:
+    """Its last entry may lack its end."""
+    text = "1. A dog.\n2. A cat.\n3. A tr"
+
+    assert parse_pack(text, 3, cut=True).captions == {}
+
+
+def test_entries_of_several_paragraphs_are_kept_whole() -> None:
+    """Then nothing tells where the last one ends, but the text's end."""
+    text = "1. A dog.\n\nIt runs.\n2. A cat.\n\nIt sits."
+
+    assert parse_pack(text, 2).captions == {1: "A dog.\n\nIt runs.", 2: "A cat.\n\nIt sits."}
