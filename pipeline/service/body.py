@@ -16,6 +16,9 @@ from pipeline.errors import NoReply
 
 #: What is asked for in `Accept-Encoding`, and the window bits by which zlib reads it.
 ENCODINGS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+#: What some gateways send unasked, and pyarrow's name for it.
+_UNASKED = {"br": "brotli", "zstd": "zstd"}
+_DAMAGED = "the answer's compression is damaged"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 #: Control characters inside of strings are no reason to refuse all of it.
 _LENIENT = json.JSONDecoder(strict=False)
@@ -24,13 +27,16 @@ _LENIENT = json.JSONDecoder(strict=False)
 def unpacked(data: bytes, encoding: str, most: int) -> bytes:
     """The body as it was before `Content-Encoding`, at most `most` bytes and one more.
 
-    What follows a whole gzip member is left out. NoReply when it was packed in a way that was
-    not asked for, or is damaged.
+    What follows a whole gzip member is left out. NoReply when it was packed in a way that is not
+    known, or is damaged.
     """
     names = [name for part in encoding.split(",") if (name := part.strip().lower())]
     for name in reversed(names):
         if name == "identity" or data.lstrip()[:1] in (b"{", b"["):
             continue  # some say it is packed when it is not
+        if name in _UNASKED:
+            data = _decompressed(data, _UNASKED[name], most)
+            continue
         if name not in ENCODINGS:
             shown = name[:20] if name.isalnum() else "something unknown"
             message = f"the answer is compressed with {shown}, which was not asked for"
@@ -46,7 +52,16 @@ def _inflated(data: bytes, window: int, most: int) -> bytes:
     try:
         return reader.decompress(data, most + 1)
     except zlib.error:
-        raise NoReply("server_error", "the answer's compression is damaged", sent=True) from None
+        raise NoReply("server_error", _DAMAGED, sent=True) from None
+
+
+def _decompressed(data: bytes, codec: str, most: int) -> bytes:
+    import pyarrow as pa
+
+    try:
+        return bytes(pa.input_stream(pa.BufferReader(data), compression=codec).read(most + 1))
+    except OSError:
+        raise NoReply("server_error", _DAMAGED, sent=True) from None
 
 
 def json_of(body: bytes) -> Any:

@@ -140,6 +140,9 @@ def _of_error(evidence: Evidence, reply: Reply, now: float) -> Verdict:
     longest = waits.LONGEST_DAY if kind in _DAYS else waits.LONGEST_WAIT
     wait, until = waits.told_wait(evidence, reply.headers, now, longest=longest)
     message = evidence.message or f"HTTP {reply.status}"
+    no_path = reply.status in (404, 405) and wording.NO_PATH.search(message.lower())
+    if no_path and kind is Kind.CONFIG_FATAL:
+        message += f" (HTTP {reply.status}): does endpoint.base_url end in /v1?"
     return Verdict(
         kind=kind,
         scope=scope,

@@ -24,10 +24,19 @@ from pipeline.errors import NoReply
 from pipeline.memory_budget import Lease, MemoryBudget
 from pipeline.model import Reply
 from pipeline.redact import HIDDEN, spellings
-from pipeline.service.body import unpacked
+from pipeline.service.body import json_of, unpacked
 from pipeline.service.classify import headers_kept
 from pipeline.service.endpoint import Endpoint
-from pipeline.service.exchange import HEADER_BYTES, Doubled, Poster, SilentRequest, Spoiled, TooLong
+from pipeline.service.exchange import (
+    HEADER_BYTES,
+    CutShort,
+    Doubled,
+    Poster,
+    SilentRequest,
+    Spoiled,
+    TooLong,
+    read_body,
+)
 from pipeline.service.settings import MAX_BODY
 
 #: Connections that may stay open beside those in use, at most.
@@ -148,6 +157,12 @@ class HttpTransport:
                 if self._proxy is None and method == "POST" and body is not None:
                     return await self._poster(url, headers).post(body, written)
                 return await self._by_session(method, url, headers, body)
+            except CutShort as cut:
+                data = unpacked(cut.data, cut.headers.get("Content-Encoding", ""), MAX_BODY)
+                if not isinstance(json_of(data), dict):
+                    raise
+                # A head that promises more than comes takes nothing from an answer that is whole.
+                return cut.status, cut.headers, cut.data
             except Spoiled:
                 continue  # nothing was sent; that connection is closed, take another
 
@@ -194,12 +209,11 @@ class HttpTransport:
             allow_redirects=False,
             proxy=self._proxy,
         ) as response:
-            data = await response.content.read(MAX_BODY + 1)
-            while len(data) <= MAX_BODY and not response.content.at_eof():
-                data += await response.content.read(MAX_BODY + 1 - len(data))
-                await self._memory.grow(len(data))
-            if len(data) > MAX_BODY:
-                raise TooLong
+            try:
+                data = await read_body(response.content, MAX_BODY, self._memory.grow)
+            except CutShort as cut:
+                cut.status, cut.headers = response.status, response.headers
+                raise
             return response.status, response.headers, data
 
 

@@ -63,6 +63,40 @@ class TooLong(Exception):
     """The answer's body is longer than what is read."""
 
 
+class CutShort(aiohttp.ClientPayloadError):
+    """The connection ended before the body did, by what its head promises; `data` came."""
+
+    def __init__(self, data: bytes, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.data = data
+        self.status, self.headers = 0, {}  # type: tuple[int, Mapping[str, str]]
+
+
+async def read_body(
+    payload: aiohttp.StreamReader, most: int, grow: Callable[[int], Awaitable[None]]
+) -> bytes:
+    """All of a body. TooLong when it has more than `most` bytes; CutShort.
+
+    grow: waits until there is memory for so many bytes.
+    """
+    pieces: list[bytes] = []
+    try:
+        size = len(data := await payload.readany())
+        while not payload.at_eof() and size <= most:
+            pieces.append(data)
+            size += len(data := await payload.readany())
+            await grow(size)
+    except (aiohttp.ClientError, OSError) as error:
+        if pieces or payload.total_bytes:
+            # What came before the error is behind it: nothing public gives it out any more.
+            rest = payload._read_nowait(-1)  # noqa: SLF001 - as above
+            raise CutShort(b"".join((*pieces, rest)), error) from error
+        raise
+    if size > most:
+        raise TooLong
+    return b"".join((*pieces, data)) if pieces else data
+
+
 class _Kept:
     """A connection of the pool, and the requests whose answers came on it."""
 
@@ -260,25 +294,22 @@ class Poster:
         message, payload = await protocol.read()
         while 100 <= message.code < 200 and message.code != 101:
             message, payload = await protocol.read()
-        data = await payload.readany()
-        if not payload.at_eof():
-            pieces, size = [data], len(data)
-            while not payload.at_eof() and size <= self._most:
-                pieces.append(await payload.readany())
-                size += len(pieces[-1])
-                await self._grow(size)
-            data = b"".join(pieces)
-        if len(data) > self._most:
-            raise TooLong
+        try:
+            data = await read_body(payload, self._most, self._grow)
+        except CutShort as cut:
+            cut.status, cut.headers = message.code, message.headers
+            raise
         return message.code, message.headers, data
 
 
 __all__ = [
     "HEADER_BYTES",
     "TRUSTED_AGAIN",
+    "CutShort",
     "Doubled",
     "Poster",
     "SilentRequest",
     "Spoiled",
     "TooLong",
+    "read_body",
 ]

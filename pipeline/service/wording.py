@@ -63,6 +63,12 @@ PASSES = re.compile(
     r"|bad gateway|upstream (?:error|connect)|connection (?:error|refused|reset|closed|aborted)|terminated|shutting down|restart"
     r"|something went wrong|unexpected error|unknown error"
 )
+#: A 404 or 405 for the path, not for the model.
+NO_PATH = re.compile(
+    r"^\W*(?:http )?(?:40[45])?\W*(?:page|path|url|route|resource|endpoint|file)?\W*(?:not found|method not allowed)?\W*$"
+    r"|unexpected endpoint|invalid url|cannot (?:post|get) /|no route|route not found|unknown (?:path|endpoint|url|route)"
+    r"|chat/completions|requested (?:url|path|resource|route)|web page|no static resource|no such (?:path|route|endpoint)"
+)
 #: The account has no money: no second answer will be another.
 NO_CREDIT = ("insufficient_quota", "payment_required", "budget_exceeded")
 #: A 403 that is about the key or the account, not about one request.

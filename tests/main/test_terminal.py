@@ -104,6 +104,8 @@ QUIET = {"limit": 50, "used": 10, "left": 40, "in_flight": 4, "weather": "open"}
         ({**QUIET, "weather": "closed"}, QUIET, ["outage is over"]),
         (QUIET, {**QUIET, "left": 0, "resets_at": 86_400.0}, ["50 is spent, new at 1970-01-02"]),
         ({**QUIET, "left": 0}, {**QUIET, "left": 0}, []),
+        (QUIET, {**QUIET, "next_probe": 30.0, "last_error": "busy"}, ["busy; asked again at 1970"]),
+        ({**QUIET, "next_probe": 30.0}, {**QUIET, "next_probe": 30.00001}, []),
     ],
 )
 def test_each_event_is_said_once(

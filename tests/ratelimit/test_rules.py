@@ -251,6 +251,22 @@ def test_without_estimates_the_dearest_request_so_far_is_expected() -> None:
     assert len(flying) == 2
 
 
+def test_answers_dearer_than_the_list_are_expected_to_stay_so() -> None:
+    """A provider key of one's own is billed by other lists: ten times too much is noticed once."""
+    play = Play(Cost(setup(max_cost_usd=0.5)))
+    first = play.take(0.0, cost=0.005)
+    assert play.opens(0.0, cost=0.005) == NEVER  # nothing was answered yet
+
+    play.report(first, 1.0, cost=0.05)
+    flying = []
+    while play.opens(1.0, cost=0.005) == 1.0:
+        flying.append(play.take(1.0, cost=0.005))
+    assert len(flying) == 9
+    for permit in flying:
+        play.report(permit, 2.0, cost=0.05)
+    assert isinstance(play.opens(2.0, cost=0.005), StopReason)
+
+
 def test_a_service_that_tells_no_price_does_not_hold_up_the_job() -> None:
     """Nothing is known to be spent, so nothing is held back."""
     play = Play(Cost(setup(max_cost_usd=1.0)))

@@ -216,3 +216,38 @@ def test_mutated_bodies_have_a_class(name: str, rng, value: object) -> None:  # 
                 flipped[rng.randrange(len(flipped))] = rng.randrange(256)
         text = bytes(flipped[: rng.randrange(len(flipped) + 1)])
     classified(status, text, headers)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"404 page not found",
+        b"Not Found",
+        b'{"detail":"Not Found"}',
+        b'{"error":"Not Found"}',
+        b'{"error":{"message":"Invalid URL (POST /chat/completions)","type":"invalid_request_error"}}',
+        b"<html><head><title>404 Not Found</title></head></html>",
+        b"<pre>Cannot POST /chat/completions</pre>",
+        b'{"error":{"code":404,"message":"File Not Found","type":"not_found_error"}}',
+        b'{"message":"no Route matched with those values"}',
+        b'{"error":"path \\"/api/chat/completions\\" not found"}',
+    ],
+)
+def test_a_404_for_the_path_asks_for_the_end_of_the_address(body: bytes) -> None:
+    """The commonest slip; the model is not to blame."""
+    verdict, _ = classify(Reply(status=404, headers={}, body=body, latency_ms=1, at=0), now=0.0)
+
+    assert verdict.kind is Kind.CONFIG_FATAL
+    assert "does endpoint.base_url end in /v1?" in verdict.message
+
+
+@pytest.mark.parametrize(
+    "message", ["The model `m` does not exist.", "model 'm' not found, try pulling it first"]
+)
+def test_a_404_for_the_model_does_not(message: str) -> None:
+    """Its words say what is missing."""
+    body = json.dumps({"error": {"message": message}}).encode()
+    verdict, _ = classify(Reply(status=404, headers={}, body=body, latency_ms=1, at=0), now=0.0)
+
+    assert verdict.message == message

@@ -1,8 +1,10 @@
 """Money: this job stops before it has spent more than `quota.max_cost_usd`.
 
-What is in flight counts with its estimate until the service tells the price; an answer that
-never came stays counted with it, as it may have been billed. Whoever gives no estimate is taken
-to ask the dearest request so far, and the very first goes alone.
+The very first request goes alone: its answer tells what a request costs. What is in flight counts
+with its estimate until the service tells the price, an estimate by list prices as many times as
+answers were dearer than theirs (a provider key of one's own is billed by other lists); an answer
+that never came stays counted with it, as it may have been billed. Whoever gives no estimate is
+taken to ask the dearest request so far.
 """
 
 from __future__ import annotations
@@ -24,8 +26,10 @@ class Cost:
         self.limit = setup.quota_limits.max_cost_usd
         self.spent = setup.spent_usd
         self._flying: dict[int, float] = {}
-        #: Of one request so far; None: no price is known yet.
+        #: Of one request so far; None: nothing was answered yet.
         self._dearest: float | None = None
+        #: How many times its estimate an answer has cost, at most.
+        self._factor = 1.0
 
     @property
     def idle(self) -> bool:
@@ -35,9 +39,9 @@ class Cost:
         if self.limit is None:
             return now.mono
         reached = self.spent >= self.limit
-        if not ask.cost_usd and self._dearest is None and self._flying:
+        if self._dearest is None and self._flying:
             return NEVER
-        cost = ask.cost_usd or self._dearest or 0.0
+        cost = self._expected(ask.cost_usd)
         if not reached and self.spent + sum(self._flying.values()) + cost <= self.limit:
             return now.mono
         if self._flying and not reached:
@@ -51,7 +55,10 @@ class Cost:
 
     def take(self, permit: Permit, now: Now) -> None:
         if self.limit is not None:
-            self._flying[permit.number] = permit.cost_usd or self._dearest or 0.0
+            self._flying[permit.number] = self._expected(permit.cost_usd)
+
+    def _expected(self, estimate: float) -> float:
+        return estimate * self._factor or self._dearest or 0.0
 
     def report(self, permit: Permit, outcome: Outcome, now: Now) -> None:
         estimate = self._flying.pop(permit.number, permit.cost_usd)
@@ -61,6 +68,8 @@ class Cost:
             self.spent += estimate
         if outcome.kind in SUCCESS:
             self._dearest = max(self._dearest or 0.0, outcome.cost_usd or 0.0)
+            if outcome.cost_usd is not None and permit.cost_usd > 0:
+                self._factor = max(self._factor, outcome.cost_usd / permit.cost_usd)
 
     def give_back(self, permit: Permit, now: Now) -> None:
         self._flying.pop(permit.number, None)
