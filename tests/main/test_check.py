@@ -20,12 +20,11 @@ from pipeline.commands.models import models_command
 from pipeline.config.job import load_job
 from pipeline.errors import Exit, ServiceError
 from pipeline.simulator.core import Simulator
-from pipeline.simulator.inprocess import InProcess
 from pipeline.simulator.models import Model
 from pipeline.store.lock import locked
 from tests.main.test_nights import FREE, MODEL, job_of
 from tests.simulator.made import CHAT, asked
-from tests.support.environment import Wire
+from tests.support.transport import FakeTransport, simulated
 from tests.support.virtual import VirtualClock, VirtualLoop
 
 KEY = {"OPENROUTER_API_KEY": "sk-or-v1-test"}
@@ -72,7 +71,7 @@ def told(
         rng=random.Random(1),
         environ=held,
         stream=None,
-        transport=Wire(InProcess(service)),
+        transport=FakeTransport(simulated(service)),
     )
     out = io.StringIO()
     with redirect_stdout(out):

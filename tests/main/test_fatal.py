@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ from pipeline.commands.run import run as run_story
 from pipeline.config.job import load_job
 from pipeline.errors import Exit
 from pipeline.simulator.core import Simulator
-from pipeline.simulator.inprocess import InProcess
 from tests.main.test_nights import FREE, UNLIMITED, job_of
 from tests.support.checker import check_whole
+from tests.support.transport import Answer, Exchange, FakeTransport, Service, simulated
 from tests.support.virtual import VirtualClock, run
 
 ROWS, AFTER = 60, 11
@@ -28,30 +27,22 @@ ROWS, AFTER = 60, 11
 
 @dataclass
 class Watched:
-    """The simulator as a transport, and when each chat completion left and came back."""
+    """A service, and when each chat completion left for it."""
 
-    inner: InProcess
+    service: Service
     clock: VirtualClock
     left: list[float] = field(default_factory=list)
     #: When the first answer with an error was there.
     fatal: float | None = None
 
-    async def request(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        written: Callable[[], None],
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        chat = url.endswith("/chat/completions")
-        if chat:
+    async def answer(self, sent: Exchange) -> Answer:
+        if sent.is_chat:
             self.left.append(self.clock.monotonic())
-        got = await self.inner.request(method, url, headers, body or b"")
-        costs = chat and json.loads(got[2]).get("usage", {}).get("cost")  # where nothing may
-        if chat and self.fatal is None and (got[0] >= 400 or costs):
+        status, headers, body = await self.service(sent)
+        costs = sent.is_chat and json.loads(body).get("usage", {}).get("cost")  # where nothing may
+        if sent.is_chat and self.fatal is None and (status >= 400 or costs):
             self.fatal = self.clock.monotonic()
-        return got
+        return status, headers, body
 
 
 def ran(folder: Path, concurrency: int, **knobs: Any) -> tuple[dict[str, Any], Watched]:
@@ -69,13 +60,13 @@ def ran(folder: Path, concurrency: int, **knobs: Any) -> tuple[dict[str, Any], W
 
     async def go() -> tuple[dict[str, Any], Watched]:
         service = replace(FREE, rpm=None, rpd=None, free_tier=False, **knobs)
-        watched = Watched(InProcess(Simulator(service, seed=1, clock=clock)), clock)
+        watched = Watched(simulated(Simulator(service, seed=1, clock=clock)), clock)
         environment = Environment(
             clock=clock,
             rng=random.Random(1),
             environ=environ,
             stream=None,
-            transport=watched,
+            transport=FakeTransport(watched.answer),
         )
         return await run_story(load_job(job, (), environ), RunOptions(), environment), watched
 

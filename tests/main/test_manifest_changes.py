@@ -9,11 +9,9 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -34,8 +32,9 @@ from tests.support.command import (
     until,
     write_job,
 )
-from tests.support.environment import Wire, world_of
+from tests.support.environment import world_of
 from tests.support.pictures import folder_of, read_rows
+from tests.support.transport import Answer, Exchange, FakeTransport, Service, simulated
 from tests.support.virtual import VirtualClock
 
 Rows = list[dict[str, str]]
@@ -134,18 +133,20 @@ def test_changed_while_it_is_asked(
         ended_whole(tmp_path, job, 600)
 
 
-@dataclass(frozen=True)
-class Refusing:
-    """A service that refuses connections until something has happened."""
+def refuses_until(count: int, happens: Callable[[], object], service: Service) -> Service:
+    """A service that refuses so many connections; at the last of them something happens."""
+    left = count
 
-    inner: Wire
-    refuses: list[Callable[[], object]]
+    async def refuses(sent: Exchange) -> Answer:
+        nonlocal left
+        if left == 0:
+            return await service(sent)
+        left -= 1
+        if left == 0:
+            happens()
+        raise NoReply("server_error", "connection refused", sent=False)
 
-    async def request(self, *request: Any) -> tuple[int, Mapping[str, str], bytes]:
-        if self.refuses:
-            self.refuses.pop(0)()
-            raise NoReply("server_error", "connection refused", sent=False)
-        return await self.inner.request(*request)
+    return refuses
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
@@ -165,10 +166,9 @@ def test_changed_before_the_service_answers(tmp_path: Path, kind: str) -> None:
         first = await run(loaded, RunOptions(), environment)
         assert first["exit_code"] == 0
         save(table, rows)
-        turned = [lambda: None, lambda: None, lambda: save(table, rows[::-1])]
-        waits = Refusing(cast(Wire, environment.transport), turned)
-        changed = await run(loaded, RunOptions(), dataclasses.replace(environment, transport=waits))
-        assert not turned, "the service was not waited for"
+        away = FakeTransport(refuses_until(3, lambda: save(table, rows[::-1]), simulated(service)))
+        changed = await run(loaded, RunOptions(), dataclasses.replace(environment, transport=away))
+        assert len(away.sent) > 3, "the service was not waited for"
         assert changed["exit_code"] == 65
         assert CHANGED in changed["reason"]
         assert wrong_captions(tmp_path) == 0

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from pipeline.simulator.models import Model
 from tests.main.test_nights import MODEL, UNLIMITED, chats, job_of
 from tests.support.checker import check_whole
 from tests.support.environment import run_job
+from tests.support.transport import Answer, Exchange, Service, simulated
 from tests.support.virtual import VirtualClock, run
 
 LIES = ("drop", "repeat", "zero_based", "cut", "prose", "one_object", "fences", "comma", "extra")
@@ -133,27 +132,17 @@ def test_a_spent_day_leaves_audits_undone_and_is_still_a_finished_job(tmp_path: 
     assert told["exit_code"] == (0 if told["captioned"] == 64 else 75)
 
 
-@dataclass(frozen=True, slots=True)
-class Breaks:
-    """A transport: every request that holds one of these URLs ends in a 502."""
+def breaks_at(url: bytes, seen: list[int], service: Service) -> Service:
+    """A service that answers every request with this URL by 502; how many images those held."""
 
-    inner: Any
-    urls: tuple[bytes, ...]
-    seen: list[int]
+    async def breaks(sent: Exchange) -> Answer:
+        answer = await service(sent)
+        if url not in sent.body:
+            return answer
+        seen.append(sent.body.count(b'"image_url":'))
+        return 502, {"content-type": "text/html"}, b"<html>Bad gateway</html>"
 
-    async def request(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        written: Callable[[], None],
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        status, told, answer = await self.inner.request(method, url, headers, body, written)
-        if body and any(one in body for one in self.urls):
-            self.seen.append(body.count(b'"image_url":'))
-            return 502, {"content-type": "text/html"}, b"<html>Bad gateway</html>"
-        return status, told, answer
+    return breaks
 
 
 def test_an_image_that_breaks_the_service_fails_alone(
@@ -163,9 +152,8 @@ def test_an_image_that_breaks_the_service_fails_alone(
     from tests.support import environment
 
     broken: list[int] = []
-    real = environment.Wire
     monkeypatch.setattr(
-        environment, "Wire", lambda inner: Breaks(real(inner), (b"/21.jpg",), broken)
+        environment, "simulated", lambda service: breaks_at(b"/21.jpg", broken, simulated(service))
     )
     told, _ = packed(tmp_path, 256, knobs_of(), images_per_request=32)
     failed = [r for r in check_whole(tmp_path / "out").values() if r["status"] == "failed"]

@@ -16,7 +16,7 @@ from pipeline.service.client import open_client
 from pipeline.service.wire import Capabilities, Wire
 from pipeline.simulator.knobs import FAULTS, MORE_FAULTS, UPSTREAM_FORMS
 from pipeline.verdict import Kind, Scope, Verdict
-from tests.service.test_profiles import Wired, bytes_of, item, made
+from tests.service.test_profiles import bytes_of, item, made, simulator_of
 from tests.support.virtual import VirtualClock, run
 
 #: Services that differ; `openai` is played by LiteLLM, `embedded` by OpenRouter.
@@ -31,10 +31,10 @@ def said(profile: str, *requests: Request, **knobs: object) -> list[Said]:
     clock, to = VirtualClock(), made(profile, timeout=60, params=params)
 
     async def go() -> list[Said]:
-        service = Wired(profile, clock, **knobs)
+        service = simulator_of(profile, clock, **knobs)
         wire = Wire(to, system=system, capabilities=Capabilities(json_schema=True))
         found: list[Said] = []
-        async with open_client(to, concurrency=1, clock=clock, transport=Broken(service)) as client:
+        async with open_client(to, concurrency=1, clock=clock, transport=service) as client:
             for one in requests or (bytes_of(1),):
                 sent = wire.body(one, instruction="Describe.", schema={"type": "object"})
                 try:
@@ -46,19 +46,6 @@ def said(profile: str, *requests: Request, **knobs: object) -> list[Said]:
         return found
 
     return run(go())
-
-
-class Broken:
-    """A connection of the simulator that breaks, as the client's sockets would tell it."""
-
-    def __init__(self, inner: Wired) -> None:
-        self._inner = inner
-
-    async def request(self, *args: Any) -> Any:
-        try:
-            return await self._inner.request(*args)
-        except ConnectionResetError:
-            raise NoReply("server_error", "the connection broke", sent=True) from None
 
 
 def kind(one: Said) -> Kind | str:

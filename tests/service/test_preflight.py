@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +17,7 @@ from pipeline.service.models import Model, free_vision, models_of, named
 from pipeline.service.preflight import Service
 from tests.service.test_wire import endpoint
 from tests.support import virtual
+from tests.support.transport import Exchange, FakeTransport
 
 Answer = tuple[int, Any] | NoReply
 
@@ -27,26 +27,22 @@ class Scripted:
     """A service whose answers are written down: path -> answers, the last one for ever."""
 
     answers: dict[str, list[Answer]]
-    asked: list[str] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
 
-    async def request(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        written: Callable[[], None],
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        path = "/" + url.rpartition("/")[2]
+    async def answer(self, sent: Exchange) -> tuple[int, dict[str, str], bytes]:
+        path = "/" + sent.url.rpartition("/")[2]
         self.asked.append(path)
-        held = self.answers.get(path, [(404, {})])
-        answer = held.pop(0) if len(held) > 1 else held[0]
+        answers = self.answers.get(path, [(404, {})])
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if isinstance(answer, NoReply):
             raise answer
         status, value = answer
-        data = value if isinstance(value, bytes) else json.dumps(value).encode()
-        return status, self.headers, data
+        return (
+            status,
+            self.headers,
+            value if isinstance(value, bytes) else json.dumps(value).encode(),
+        )
 
 
 def entry(name: str, **facts: Any) -> dict[str, Any]:
@@ -78,7 +74,9 @@ def look_at(
     time = clock or virtual.VirtualClock()
 
     async def go() -> Service:
-        async with open_client(made, concurrency=1, clock=time, transport=service) as client:
+        async with open_client(
+            made, concurrency=1, clock=time, transport=FakeTransport(service.answer)
+        ) as client:
             return await preflight.look(client, made)
 
     return virtual.run(go())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import urlsplit
@@ -22,11 +21,11 @@ from pipeline.service.profiles import PROFILES
 from pipeline.service.settings import ProfileName
 from pipeline.service.wire import Capabilities, Wire
 from pipeline.simulator.core import Simulator
-from pipeline.simulator.inprocess import InProcess
 from pipeline.simulator.parse_options import turned
 from pipeline.verdict import Kind
 from tests.service.test_wire import endpoint, item
 from tests.simulator.made import FREELY, MODELS, noise
+from tests.support.transport import FakeTransport, simulated
 from tests.support.virtual import VirtualClock, run
 
 #: Profile -> the simulated service.
@@ -43,27 +42,10 @@ SERVICES = {
 NAMES = sorted(PROFILES)
 
 
-class Wired:
-    """The simulator as the client's transport, and what was sent to it."""
-
-    def __init__(self, profile: str, clock: VirtualClock, **knobs: object) -> None:
-        made = turned(SERVICES[profile], {**FREELY, **knobs})
-        self._inner = InProcess(Simulator(made, seed=0, clock=clock))
-        self.bodies: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-
-    async def request(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        written: Callable[[], None],
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        self.headers.append(dict(headers))
-        if body:
-            self.bodies.append(json.loads(body))
-        return await self._inner.request(method, url, headers, body or b"")
+def simulator_of(profile: str, clock: VirtualClock, **knobs: object) -> FakeTransport:
+    """The simulated service of a profile as the client's transport."""
+    knobs_of = turned(SERVICES[profile], {**FREELY, **knobs})
+    return FakeTransport(simulated(Simulator(knobs_of, seed=0, clock=clock)))
 
 
 def made(profile: str, **settings: Any) -> Endpoint:
@@ -72,12 +54,14 @@ def made(profile: str, **settings: Any) -> Endpoint:
     return endpoint(profile, **{"model": MODELS[SERVICES[profile]], **address, **settings})
 
 
-def asked(profile: str, *requests: Request, **settings: Any) -> tuple[Service, list[Reply], Wired]:
+def asked(
+    profile: str, *requests: Request, **settings: Any
+) -> tuple[Service, list[Reply], FakeTransport]:
     """Preflight, then the requests, as a run sends them."""
     clock, to = VirtualClock(), made(profile, **settings)
 
-    async def go() -> tuple[Service, list[Reply], Wired]:
-        service = Wired(profile, clock)
+    async def go() -> tuple[Service, list[Reply], FakeTransport]:
+        service = simulator_of(profile, clock)
         async with open_client(to, concurrency=1, clock=clock, transport=service) as client:
             found = await preflight.look(client, to)
             wire = Wire(
@@ -144,7 +128,8 @@ def test_it_takes_what_we_send(name: str, count: int) -> None:
         captions = json.loads(completion.content)["captions"]
         assert [one["image"] for one in captions] == [1, 2, 3]
     own = {"models", "provider", "reasoning", "route", "plugins", "transforms", "usage"}
-    assert not own & service.bodies[0].keys() or PROFILES[name].openrouter_fields
+    (chat,) = (one for one in service.sent if one.is_chat)
+    assert not own & json.loads(chat.body).keys() or PROFILES[name].openrouter_fields
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -185,7 +170,7 @@ def test_a_model_that_goes_while_we_ask_is_a_config_error(name: str) -> None:
     )
 
     async def go() -> Reply:
-        service = Wired(name, clock)
+        service = simulator_of(name, clock)
         async with open_client(to, concurrency=1, clock=clock, transport=service) as client:
             return await client.send(body)
 
@@ -198,7 +183,7 @@ def test_a_key_that_is_refused_is_an_account_error(name: str) -> None:
     clock, to = VirtualClock(), made(name)
 
     async def go() -> None:
-        service = Wired(name, clock, keys=["another"], needs_key=True)
+        service = simulator_of(name, clock, keys=["another"], needs_key=True)
         async with open_client(to, concurrency=1, clock=clock, transport=service) as client:
             await preflight.look(client, to)
 

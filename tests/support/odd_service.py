@@ -14,6 +14,7 @@ from pipeline.captioning.inputs import Environment
 from pipeline.captioning.options import RunOptions
 from pipeline.commands.run import run as run_story
 from pipeline.config.job import load_job
+from tests.support.transport import Exchange, FakeTransport
 from tests.support.virtual import VirtualClock, run
 
 #: (number of the request from 1, number of its first image) -> (status, body), or the body of a 200.
@@ -28,7 +29,7 @@ def chat(text: str | None = "A red square.", finish: str | None = "stop", **more
 
 @dataclass(slots=True)
 class OddService:
-    """The client's transport; what it was asked, by the virtual clock."""
+    """What a service answers, and what it was asked, by the virtual clock."""
 
     answer: Answer
     clock: VirtualClock
@@ -38,31 +39,19 @@ class OddService:
     asked: list[tuple[float, int]] = field(default_factory=list)
     inputs: list[str] = field(default_factory=list)
 
-    async def request(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        written: Callable[[], None],
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        del headers
-        written()
-        if method == "GET":
-            self.inputs.append(url.rpartition("/")[2])
+    async def service(self, sent: Exchange) -> tuple[int, dict[str, str], bytes]:
+        if sent.method == "GET":
+            self.inputs.append(sent.url.rpartition("/")[2])
             said = self.listing if self.listing is not None else {"data": [{"id": "m"}]}
         else:
-            found = re.search(rb"pictures\.example/(\d+)\.jpg", body or b"")
+            found = re.search(rb"pictures\.example/(\d+)\.jpg", sent.body)
             assert found is not None
             self.asked.append((self.clock.monotonic(), int(found[1])))
             said = self.answer(len(self.asked), int(found[1]))
             await self.clock.sleep(0.2)
         status, said = said if isinstance(said, tuple) else (200, said)
-        return (
-            status,
-            dict(self.headers),
-            said if isinstance(said, bytes) else json.dumps(said).encode(),
-        )
+        body = said if isinstance(said, bytes) else json.dumps(said).encode()
+        return status, dict(self.headers), body
 
 
 def runs(
@@ -93,7 +82,7 @@ def runs(
                 rng=random.Random(number),
                 environ=environ,
                 stream=None,
-                transport=odd,
+                transport=FakeTransport(odd.service),
             )
             loaded = load_job(folder / "job.yaml", (), environ)
             summaries.append(await run_story(loaded, RunOptions(), environment))
