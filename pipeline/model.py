@@ -18,8 +18,9 @@ from pipeline.values import dataclass
 
 #: What a manifest cell may hold for an image.
 ImageValue = str | bytes | Mapping[str, object] | None
-#: How the request asks: one image in plain text, one image as JSON fields, N numbered images.
-Form = Literal["plain", "fields", "pack", "audit"]
+#: How the request asks: one image in plain text, one image as JSON with typed fields, N numbered
+#: images, one image to compare, N numbered images for the fields that were ill-typed.
+Form = Literal["plain", "fields", "pack", "audit", "again"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ class Asked:
     flags: tuple[str, ...] = ()
     #: Attempts that this image has had, this one included; waits for a limit do not count.
     attempts: int = 1
+    #: The record of the first answer, where the image is asked again about it.
+    earlier: Record | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +164,11 @@ class Completion:
 
 #: Error code of a record that withdraws a caption: its answer can no longer be trusted.
 DOUBTED = "doubted"
+
+
+#: Flags of a record: the field of this name was ill-typed and is null; the image waits to be asked
+#: again about its record; it was.
+ILL_TYPED, ASK_AGAIN, ASKED_AGAIN = "ill_typed:", "ask_again", "asked_again"
 
 
 class Record(NamedTuple):

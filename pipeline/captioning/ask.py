@@ -14,18 +14,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipeline.captioning.attribution import Attribution
+from pipeline.captioning.body import body_of
 from pipeline.captioning.doubted_answers import Attempt, Doubts
+from pipeline.captioning.fields import Fields
 from pipeline.captioning.finalize import unanswered
 from pipeline.captioning.interpret import ReplyOutcome, date_of, failure, stop_reason
 from pipeline.captioning.pack import ALONE_AFTER
 from pipeline.captioning.parse_reply import caption_of, safe_text
-from pipeline.captioning.prompt_format import (
-    pack_instruction,
-    pack_label,
-    response_schema,
-    shared_prompt,
-)
 from pipeline.captioning.retry import Action, RetryDecision, decide
+from pipeline.captioning.second import SecondQuestions
 from pipeline.clock import Clock, micros
 from pipeline.errors import (
     Exit,
@@ -89,12 +86,14 @@ class Captioner:
     doubts: Doubts
     shape: RequestShape
     attribution: Attribution
+    fields: Fields
+    second: SecondQuestions
 
     async def settle(self, request: Request) -> RequestResult:
         """Take one request to its end. Images stay unsettled when the run is ending, which the
         gate's reason tells."""
-        if request.form == "audit":
-            return await self._audit(request)
+        if request.form in ("audit", "again"):
+            return await self._beside(request)
         first, attempt = request, 0
         if self.images.any_inline:
             request = replace(request, items=await self._as_bytes(request.items))
@@ -113,6 +112,7 @@ class Captioner:
             except Stopped:
                 return RequestResult(request=first)
             audits += self.packing.record_result(request, sent, outcome)
+            self.second.consider(items, outcome.records)
             rest: tuple[Item, ...] = ()
             if len(outcome.records) < len(items):
                 settled = {record.key for record in outcome.records}
@@ -169,16 +169,24 @@ class Captioner:
             request = replace(request, items=rest)
             body = self.body(request)
 
-    async def _audit(self, request: Request) -> RequestResult:
-        """Ask an image that has its caption again alone; what comes of it is only compared."""
-        body, item = self.body(request), request.items[0]
-        for attempt in range(1, self.attempts + 1):
+    async def _beside(self, request: Request) -> RequestResult:
+        """Ask about images that have their captions: to compare an answer with them, or for typed
+        fields. Without an answer they stay as they are."""
+        body, attempt = self.body(request), 0
+        while attempt < self.attempts:
+            attempt += 1
             try:
                 _, outcome = await self.ask(request, body, attempt)
             except Stopped:
                 break
             verdict = outcome.verdict
+            if self.shape.drops_schema(request, verdict):
+                body = self.body(request)
+                continue
+            if request.form == "again" and outcome.records:
+                return RequestResult(request=request, verdict=verdict)
             if verdict.kind is Kind.OK and outcome.completion is not None:
+                item = request.items[0]
                 again = self.packing.audited(item, caption_of(outcome.completion.content))
                 return RequestResult(
                     request=request, verdict=verdict, audits=(item,) if again else ()
@@ -206,17 +214,7 @@ class Captioner:
 
     def body(self, request: Request) -> bytes:
         """The request as the wire wants it."""
-        items, count = request.items, len(request.items)
-        if request.form != "pack":
-            return self.wire.body(request, instruction=items[0].prompt, schema=None)
-        prompt = shared_prompt(items)
-        own = enumerate(items, 1) if prompt is None else ()
-        return self.wire.body(
-            request,
-            instruction=pack_instruction(prompt, count),
-            schema=response_schema(count) if self.shape.sends_schema else None,
-            labels=[pack_label(number, item.prompt) for number, item in own],
-        )
+        return body_of(request, self.wire, self.fields, schema=self.shape.sends_schema)
 
     async def keep(self, items: Sequence[Item], records: Sequence[Record]) -> None:
         """Store records that come from no reply, one an item."""

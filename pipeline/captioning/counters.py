@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pipeline.model import DOUBTED, Record, RequestRow
+from pipeline.model import ASKED_AGAIN, DOUBTED, Record, RequestRow
 
 if TYPE_CHECKING:
     from pipeline.captioning.select import Counts
@@ -59,6 +59,8 @@ class RunCounters:
 
     def settle(self, before: str | None, record: Record) -> None:
         """Count the record of one image. before: the state of its key until then."""
+        if before == "ok" and ASKED_AGAIN in record.flags:
+            return  # it has its caption and was counted
         withdrawn = record.error_code == DOUBTED and before is not None
         self.settled += -1 if withdrawn else 1
         if record.status == "ok":

@@ -8,15 +8,40 @@ settles by a filter or by the model's own refusal. An empty caption settles noth
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from typing import TypeVar
+
+import orjson
 
 from pipeline.captioning import shape
 from pipeline.captioning.answer import answer_of
-from pipeline.captioning.parse_reply import caption_of, parse_pack, safe_text, share, suspect_of
+from pipeline.captioning.fields import NO_FIELDS, Fields, ill_typed
+from pipeline.captioning.parse_reply import (
+    ParsedPack,
+    caption_of,
+    parse_fields,
+    parse_pack,
+    safe_text,
+    share,
+    suspect_of,
+)
 from pipeline.captioning.retry import TABLE, Action
-from pipeline.model import Asked, Completion, Derived, Record, Reply, RequestRow, Sent
+from pipeline.model import (
+    ASK_AGAIN,
+    ASKED_AGAIN,
+    ILL_TYPED,
+    Asked,
+    Completion,
+    Derived,
+    Record,
+    Reply,
+    RequestRow,
+    Sent,
+)
 from pipeline.verdict import OPEN, Kind, Scope, Verdict
 
+_N = TypeVar("_N", int, float)
 #: Longest error text kept in a record.
 ERROR_CHARS = 500
 #: Longest caption in bytes, where nothing else is said.
@@ -25,6 +50,8 @@ MAX_REPLY = 1_000_000
 _WRITTEN = frozenset({Kind.OK, Kind.TRUNCATED})
 #: A pack's reply of these kinds may hold complete entries: the rest of it was cut off.
 _ENTRIES = _WRITTEN | {Kind.SAFETY, Kind.TRANSIENT}
+#: An answer came, though nothing could be read in it.
+_REPLIED = frozenset({Kind.EMPTY, Kind.MALFORMED})
 #: Refusals whose words may be about the number of images.
 _ABOUT_REQUEST = frozenset(
     {Kind.BAD_REQUEST, Kind.IMAGE_REJECTED, Kind.TOO_LARGE, Kind.TOO_LONG, Kind.TRANSIENT}
@@ -50,10 +77,11 @@ def records_of(
     completion: Completion | None,
     *,
     max_reply: int = MAX_REPLY,
+    fields: Fields = NO_FIELDS,
 ) -> Derived:
     """The records that this reply settles (perhaps none) and its account row (always).
 
-    max_reply: longest text of one caption, in bytes.
+    max_reply: longest text of one caption, in bytes. fields: the typed ones that were asked for.
     """
     row = RequestRow(
         request_id=sent.request_id,
@@ -72,7 +100,8 @@ def records_of(
         latency_ms=reply.latency_ms,
         wait_ms=sent.wait_ms,
     )
-    return Derived(records=tuple(_records(sent, reply, verdict, completion, max_reply)), row=row)
+    shares = _Shares(sent, reply, completion, max_reply, fields)
+    return Derived(records=tuple(_records(shares, sent, verdict, completion)), row=row)
 
 
 def unanswered(sent: Sent) -> RequestRow:
@@ -124,25 +153,23 @@ def refined(sent: Sent, verdict: Verdict, completion: Completion | None) -> Verd
 
 
 def _records(
-    sent: Sent, reply: Reply, verdict: Verdict, completion: Completion | None, max_reply: int
+    shares: _Shares, sent: Sent, verdict: Verdict, completion: Completion | None
 ) -> list[Record]:
     if sent.form == "audit":
         return []  # the image has its caption; this answer is only compared with it
-    shares = _Shares(sent, reply, completion, max_reply)
+    if sent.form == "again":
+        return _again(shares, sent, verdict, completion)
     if len(sent.items) > 1:
         return _of_pack(shares, sent, verdict, completion)
     if completion is not None and verdict.kind in _WRITTEN:
         raw = completion.content
-        if longer(raw, max_reply):
+        if longer(raw, shares.max_reply):
             return [shares.record(0, raw=raw)]
-        caption = caption_of(raw)
-        if sent.form == "pack":
-            pack = parse_pack(raw, 1)
-            raw, caption = pack.raw.get(1, ""), pack.captions.get(1, "")
-        if caption:
+        pack = _one_image(sent, raw, shares.names)
+        if caption := pack.captions.get(1):
             cut = ("truncated",) if verdict.kind is Kind.TRUNCATED else ()
             flags = (*sent.items[0].flags, *cut, *verdict.flags)
-            return [shares.record(0, caption=caption, raw=raw, flags=flags)]
+            return [shares.typed(1, pack, caption=caption, flags=flags)]
         if verdict.kind is Kind.TRUNCATED:
             return [shares.record(0, code="truncated", error="cut before the first word")]
         return []
@@ -152,6 +179,15 @@ def _records(
     return []
 
 
+def _one_image(sent: Sent, raw: str, fields: Collection[str]) -> ParsedPack:
+    """The answer to a request of one image, in whichever form it was asked."""
+    if sent.form == "pack":
+        return parse_pack(raw, 1, fields=fields)
+    if sent.form == "fields":
+        return parse_fields(raw, fields)
+    return ParsedPack(captions={1: caption_of(raw)}, raw={1: raw})
+
+
 def _of_pack(
     shares: _Shares, sent: Sent, verdict: Verdict, completion: Completion | None
 ) -> list[Record]:
@@ -159,15 +195,30 @@ def _of_pack(
     if completion is None or verdict.kind not in _ENTRIES or sent.form != "pack":
         return []
     cut = verdict.kind is not Kind.OK
-    pack = parse_pack(completion.content, len(sent.items), cut=cut)
+    pack = parse_pack(completion.content, len(sent.items), cut=cut, fields=shares.names)
     return [
-        shares.record(
-            number - 1,
+        shares.typed(
+            number,
+            pack,
             caption=caption,
-            raw=pack.raw[number],
             flags=(*sent.items[number - 1].flags, *verdict.flags),
         )
         for number, caption in pack.captions.items()
+    ]
+
+
+def _again(
+    shares: _Shares, sent: Sent, verdict: Verdict, completion: Completion | None
+) -> list[Record]:
+    """The records of images whose ill-typed fields were asked again: once, whatever was answered."""
+    action = TABLE[verdict.kind][0]
+    if action is Action.STOP or (action is Action.RETRY and verdict.kind not in _REPLIED):
+        return []
+    content = "" if completion is None else completion.content
+    pack = parse_pack(content, len(sent.items), caption=False, fields=shares.names)
+    return [
+        shares.mended(number, pack.fields.get(number, {}))
+        for number in range(1, len(sent.items) + 1)
     ]
 
 
@@ -182,10 +233,16 @@ class _Shares:
     """Each image's share of one request's tokens, money and facts."""
 
     def __init__(
-        self, sent: Sent, reply: Reply, completion: Completion | None, max_reply: int
+        self,
+        sent: Sent,
+        reply: Reply,
+        completion: Completion | None,
+        max_reply: int,
+        fields: Fields,
     ) -> None:
         count = len(sent.items)
-        self._sent, self._reply, self._max_reply = sent, reply, max_reply
+        self._sent, self._reply, self.max_reply, self._fields = sent, reply, max_reply, fields
+        self.names = fields.names
         self._prompt = share(completion.prompt_tokens if completion else None, count)
         self._output = share(completion.completion_tokens if completion else None, count)
         cost = completion.cost_usd if completion else None
@@ -201,6 +258,36 @@ class _Shares:
             usage.finish_reason,
         )
 
+    def typed(
+        self, number: int, pack: ParsedPack, *, caption: str, flags: tuple[str, ...]
+    ) -> Record:
+        """The record of an image (its number from 1) whose entry holds a caption."""
+        if not self._fields:
+            return self.record(number - 1, caption=caption, raw=pack.raw[number], flags=flags)
+        values = self._fields.read(pack.fields.get(number, {}))
+        wrong = ill_typed(values)
+        flags = (*flags, *wrong, ASK_AGAIN) if wrong else flags
+        record = self.record(number - 1, caption=caption, raw=pack.raw[number], flags=flags)
+        return record._replace(fields=_json(values))
+
+    def mended(self, number: int, answered: Mapping[str, object]) -> Record:
+        """The record of an image with what the second answer says of its ill-typed fields."""
+        index = number - 1
+        earlier = self._sent.items[index].earlier
+        assert earlier is not None
+        again, values = self._fields.read(answered), self._fields.of_record(earlier.fields)
+        values = {name: again[name] if value is None else value for name, value in values.items()}
+        kept = [flag for flag in earlier.flags if not flag.startswith((ILL_TYPED, ASK_AGAIN))]
+        return earlier._replace(
+            fields=_json(values),
+            flags=(*kept, *ill_typed(values), ASKED_AGAIN),
+            prompt_tokens=_sum(earlier.prompt_tokens, self._prompt[index]),
+            completion_tokens=_sum(earlier.completion_tokens, self._output[index]),
+            cost_usd=_sum(earlier.cost_usd, self._cost),
+            attempts=earlier.attempts + 1,
+            finished_at=self._reply.at,
+        )
+
     def record(
         self,
         index: int,
@@ -213,9 +300,9 @@ class _Shares:
     ) -> Record:
         sent = self._sent
         asked: Asked = sent.items[index]
-        if raw is not None and longer(raw, self._max_reply):
+        if raw is not None and longer(raw, self.max_reply):
             caption, raw, code = None, None, "too_long"
-            error = f"the caption is longer than endpoint.max_reply ({self._max_reply:,} bytes)"
+            error = f"the caption is longer than endpoint.max_reply ({self.max_reply:,} bytes)"
         kept_raw = None if raw is None or raw == caption else safe_text(raw)
         # In the order of the fields: naming 29 of them takes longer than all the rest.
         return Record(
@@ -244,3 +331,11 @@ class _Shares:
             sent.run_id,
             self._reply.at,
         )
+
+
+def _json(values: Mapping[str, object]) -> str:
+    return orjson.dumps(values).decode()
+
+
+def _sum(before: _N | None, more: _N | None) -> _N | None:
+    return more if before is None else before if more is None else before + more

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 from pipeline.captioning import identity
 from pipeline.captioning.contents import NAME as CONTENTS
 from pipeline.captioning.contents import Contents
+from pipeline.captioning.fields import Fields
 from pipeline.captioning.naming import Naming
 from pipeline.captioning.prompt import compile_prompt
 from pipeline.clock import Clock, SystemClock, utc
@@ -95,7 +96,7 @@ def naming_of(job: JobConfig, manifest: Manifest) -> Naming:
             prompt=job.prompt.text,
             params=job.endpoint.params,
             extra_body=job.endpoint.extra_body,
-            fields=job.reply.fields,
+            fields=Fields(job.reply.fields).recipe,
         ),
         prompt=compile_prompt(job.prompt),
         system=job.prompt.system,

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from functools import lru_cache, partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from pipeline.captioning.fields import NO_FIELDS, Fields
 from pipeline.captioning.finalize import ERROR_CHARS, MAX_REPLY, longer, records_of, refined
 from pipeline.captioning.parse_reply import safe_text
 from pipeline.clock import Clock, micros
@@ -17,6 +18,9 @@ from pipeline.service.classify import classify
 from pipeline.service.endpoint import Endpoint
 from pipeline.values import dataclass
 from pipeline.verdict import Kind, Verdict
+
+if TYPE_CHECKING:
+    from pipeline.config.job import JobConfig
 
 
 class RunFacts(Protocol):
@@ -40,16 +44,18 @@ class ReplyOutcome(Derived):
     completion: Completion | None
 
 
-def deriving(max_reply: int) -> Callable[[Sent, Reply], ReplyOutcome]:
-    """`derive` for a job's `endpoint.max_reply`."""
-    return partial(derive, max_reply=max_reply)
+def deriving(job: JobConfig) -> Callable[[Sent, Reply], ReplyOutcome]:
+    """`derive` for a job's `endpoint.max_reply` and `reply.fields`."""
+    return partial(derive, max_reply=job.endpoint.max_reply, fields=Fields(job.reply.fields))
 
 
-def derive(sent: Sent, reply: Reply, *, max_reply: int = MAX_REPLY) -> ReplyOutcome:
+def derive(
+    sent: Sent, reply: Reply, *, max_reply: int = MAX_REPLY, fields: Fields = NO_FIELDS
+) -> ReplyOutcome:
     """Read a stored reply. Pure: recovery after a crash comes to the same records."""
     verdict, completion = classify(reply, now=reply.at / 1e6)
     verdict = refined(sent, verdict, completion)
-    settled = records_of(sent, reply, verdict, completion, max_reply=max_reply)
+    settled = records_of(sent, reply, verdict, completion, max_reply=max_reply, fields=fields)
     if completion is not None and longer(completion.content, max_reply):
         completion = replace(completion, content="")  # nobody reads it again, and it is large
     return ReplyOutcome(

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import fs, schema
+from pipeline.captioning.fields import NO_FIELDS, Fields
 from pipeline.captioning.naming import Naming
 from pipeline.captioning.plain_keys import plain_keys
 from pipeline.captioning.reviewed import REVIEW, reviewed
@@ -58,19 +59,22 @@ COLUMNS = (
     "finished_at",
     "review",
 )
+CAPTION = COLUMNS[0]
 #: Those of them that records have; the last one is what people decided.
 RECORD_COLUMNS = COLUMNS[:-1]
 
 
-def record_names(manifest: pa.Schema, prefix: str = "") -> dict[str, str]:
+def record_names(
+    manifest: pa.Schema, prefix: str = "", fields: Fields = NO_FIELDS
+) -> dict[str, str]:
     """What the records' columns are called beside the manifest's: `caption`, or `caption_new` where
     the manifest has a column of that name. Case does not count: SQL reads `Caption` as `caption`.
 
-    prefix: `output.prefix`.
+    prefix: `output.prefix`. fields: `reply.fields`, which stand beside the caption.
     """
     taken = {name.lower() for name in manifest.names}
     names = {}
-    for column in COLUMNS:
+    for column in (CAPTION, *fields.names, *COLUMNS[1:]):
         base = name = prefix + column
         number = 1
         while name.lower() in taken:
@@ -81,14 +85,14 @@ def record_names(manifest: pa.Schema, prefix: str = "") -> dict[str, str]:
     return names
 
 
-def joined_schema(manifest: pa.Schema, prefix: str = "") -> pa.Schema:
+def joined_schema(manifest: pa.Schema, prefix: str = "", fields: Fields = NO_FIELDS) -> pa.Schema:
     """Manifest columns, then the record's."""
-    fields = [field for field in manifest if not _only_bytes(manifest, field)]
-    for column, name in record_names(manifest, prefix).items():
-        source = schema.RECORDS if column in RECORD_COLUMNS else REVIEW
-        fields.append(source.field(column).with_nullable(True).with_name(name))
+    kinds = {field.name: field for field in (*schema.RECORDS, *REVIEW, *fields.columns)}
+    columns = [field for field in manifest if not _only_bytes(manifest, field)]
+    for column, name in record_names(manifest, prefix, fields).items():
+        columns.append(kinds[column].with_nullable(True).with_name(name))
     declared = read_features(manifest.metadata)
-    return with_features(pa.schema(fields, metadata=schema.METADATA), declared)
+    return with_features(pa.schema(columns, metadata=schema.METADATA), declared)
 
 
 def _only_bytes(manifest: pa.Schema, field: pa.Field) -> bool:
@@ -103,14 +107,16 @@ def joined(
     *,
     bytes_too: bool = False,
     prefix: str = "",
+    fields: Fields = NO_FIELDS,
 ) -> Iterator[pa.RecordBatch]:
     """Manifest rows with their records, in manifest order; nothing that people decided.
 
     Each row's key is made from the same read as the row. ManifestError (65) when the manifest
     changes meanwhile.
     """
-    whole = joined_schema(manifest.arrow(bytes_too=bytes_too), prefix)
-    own = len(whole) - len(COLUMNS)
+    whole = joined_schema(manifest.arrow(bytes_too=bytes_too), prefix, fields)
+    own = len(whole) - len(COLUMNS) - len(fields)
+    wanted = (*RECORD_COLUMNS, "fields") if fields else RECORD_COLUMNS
     plain = type(naming) is Naming and naming.identity == "auto" and not naming.prompt.places
     waiting = deque[pa.RecordBatch]()
 
@@ -135,14 +141,16 @@ def joined(
                     return keys
         return b"".join([naming.raw(row) for row in rows])
 
-    for records in RecordLookup(output, RECORD_COLUMNS).records(keys()):
+    for records in RecordLookup(output, wanted).records(keys()):
         start = 0
         while start < records.num_rows:
             rows = waiting.popleft()
             taken = min(rows.num_rows, records.num_rows - start)
             if taken < rows.num_rows:
                 waiting.appendleft(rows.slice(taken))
-            columns = [*rows.slice(0, taken).columns[:own], *records.slice(start, taken).columns]
+            caption, *rest = records.slice(start, taken).columns
+            typed = fields.arrays(rest.pop().to_pylist()) if fields else []
+            columns = [*rows.slice(0, taken).columns[:own], caption, *typed, *rest]
             columns.append(pa.nulls(taken, pa.string()))  # `reviewed` fills it in
             yield pa.RecordBatch.from_arrays(columns, schema=whole)
             start += taken
@@ -184,6 +192,7 @@ def write_dataset(
     naming: Naming,
     *,
     prefix: str = "",
+    fields: Fields = NO_FIELDS,
 ) -> Path:
     """Write `<output>/dataset.parquet` aside, sync, rename, and a card that names it. OSError when
     it cannot be, ManifestError (65) when the manifest changes meanwhile.
@@ -191,19 +200,19 @@ def write_dataset(
     final = output / "dataset.parquet"
     tmp = output / ".dataset.parquet.tmp"
     columns = manifest.arrow()
-    whole = joined_schema(columns, prefix)
+    whole = joined_schema(columns, prefix, fields)
     marked = {
         **whole.metadata,
         b"caption_pipeline.manifest": dataset_mark(output, manifest, prefix),
     }
-    names = record_names(columns, prefix)
+    names = record_names(columns, prefix, fields)
     # Of the records' columns only some have values that repeat.
     unique = {names[name] for name in COLUMNS if name not in REPEATED}
     repeated = [name for name in whole.names if name not in unique]
     marked_schema = whole.with_metadata(marked)
     with ExitStack() as stack:
         writer = None
-        batches = joined(manifest, naming, output, prefix=prefix)
+        batches = joined(manifest, naming, output, prefix=prefix, fields=fields)
         for group in _groups(reviewed(batches, names, read_decisions(output))):
             if writer is None:
                 opened = parquet_writer(tmp, marked_schema, group, use_dictionary=repeated)

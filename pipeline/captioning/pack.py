@@ -39,6 +39,8 @@ CROWD = 8
 BARREN = 2
 #: Images answered in packs of a reduced size before the size grows again by a quarter.
 GROW_AFTER = 32
+#: Images that wait to be asked again for typed fields while there are fresh ones.
+MOST_AGAIN = 64
 
 _REFUSALS = frozenset(
     {Kind.REFUSED, Kind.SAFETY, Kind.IMAGE_REJECTED, Kind.IMAGE_UNREACHABLE, Kind.BAD_REQUEST}
@@ -104,6 +106,8 @@ class Pool:
         #: Groups to be asked as they are.
         self._ready: deque[tuple[Item, ...]] = deque()
         self._audits: deque[Item] = deque()
+        #: Images asked again for typed fields.
+        self._again: deque[Item] = deque()
         #: Asked half (its first key) -> the other half, which is guilty if this one is not; empty
         #: when the last suspect was asked alone.
         self._others: dict[str, _Group] = {}
@@ -115,11 +119,12 @@ class Pool:
     def __len__(self) -> int:
         searched = (group.items for group in (*self._suspects, *self._others.values()))
         groups = (*searched, *self._ready, *self._parked)
-        return len(self._fresh) + len(self._audits) + sum(len(group) for group in groups)
+        alone = len(self._fresh) + len(self._audits) + len(self._again)
+        return alone + sum(len(group) for group in groups)
 
     def add(self, item: Item) -> None:
-        """A fresh image."""
-        self._fresh.append(item)
+        """A fresh image, or one that is asked again about its record."""
+        (self._fresh if item.asked.earlier is None else self._again).append(item)
 
     def audit(self, item: Item) -> None:
         """An image that has its caption, to be asked again alone for comparison."""
@@ -161,6 +166,11 @@ class Pool:
             return self._request(self._ready.popleft())
         if self._audits:
             return self._request((self._audits.popleft(),), form="audit")
+        # A caption is worth more than a field, so these wait; but they hold their pictures.
+        if len(self._again) >= max(MOST_AGAIN, self._most) or (
+            idle and self._again and not self._fresh
+        ):
+            return self._request(self._fitting(self._again), form="again")
         self._measure()
         ready = self._open.full or (idle and self._fresh)
         if ready and not self._waits(self._open.count):
@@ -189,7 +199,7 @@ class Pool:
 
         verdict: of the last answer, also when it settled every image.
         """
-        if request.form == "audit":
+        if request.form in ("audit", "again"):
             return
         kind = verdict.kind if verdict is not None else None
         progress = len(left) < len(request.items)
@@ -321,6 +331,17 @@ class Pool:
             opened.count, opened.tokens, opened.size = opened.count + 1, tokens, size
             # One image always goes, however large it is; what is over its limit is full.
             opened.full = over or opened.count >= self._most
+
+    def _fitting(self, queue: deque[Item]) -> tuple[Item, ...]:
+        """The first images of a queue that one request holds; at least one."""
+        items = [queue.popleft()]
+        size = cost.item_bytes(items[0].image)
+        while queue and len(items) < self._most:
+            size += cost.item_bytes(queue[0].image)
+            if size > self._limits.raw_bytes:
+                break
+            items.append(queue.popleft())
+        return tuple(items)
 
     def _request(self, items: tuple[Item, ...], *, form: Form | None = None) -> Request:
         form = form or ("pack" if len(items) > 1 else self._single)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import re
-import string
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import field
+from types import MappingProxyType
 
 import orjson
 
 from pipeline.captioning.answer import answer_of
+from pipeline.captioning.caption_text import caption_of, clean_caption, safe_text
 from pipeline.captioning.numbered_list import numbered_list
 from pipeline.captioning.prompt_format import pack_instruction, response_schema
 from pipeline.values import dataclass
@@ -26,22 +27,6 @@ MAX_CHARS = 1_000_000
 #: Places where JSON may begin that are tried in vain before the rest is given up.
 MAX_FALSE_STARTS = 1_000
 
-_FENCE = "```"
-#: After an opening fence: its language, and the rest of its line where that is blank.
-_LANGUAGE = re.compile(r"[\w-]*[^\S\n]*\n?")
-#: C0 and C1 controls but tab, newline and carriage return; and lone surrogates, which neither
-#: UTF-8, SQLite nor Arrow can hold.
-_UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-#: Of these, those that stand for a space.
-_SPACES = str.maketrans(dict.fromkeys("\x0b\x0c\x1c\x1d\x1e\x1f\x85", " "))
-_INVISIBLE = "\u00ad\u115f\u1160\u180e\u2800\u3164\ufeff\uffa0" + "".join(
-    map(chr, [*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070)])
-)
-#: What is not seen at either end of a caption.
-_EDGES = "".join(chr(code) for code in range(0x3001) if chr(code).isspace()) + _INVISIBLE
-_QUOTES = {'"': '"', "“": "”", "«": "»", "'": "'", "„": "“", "‘": "’", "「": "」"}
-#: Letters, digits and stops that a caption may end with as it is.
-_END = frozenset(string.ascii_letters + string.digits + ".!?")
 #: The form's own example, echoed.
 _PLACEHOLDERS = frozenset({"…", "..."})
 
@@ -56,38 +41,32 @@ _NUMBERS = ("image", "image_number", "image_no", "number", "image_id", "index", 
 _TEXTS = ("caption", "description", "text")
 _LABEL = re.compile(r"\**image\s*#?(\d{1,6})\s*\**:\**\s*", re.IGNORECASE)
 _LABEL_BEGINS = frozenset("*iIıİ")
+#: The caption in JSON that may be cut anywhere after its opening quote.
+_CAPTION_BEGUN = re.compile(r'"caption"\s*:\s*"((?:[^"\\]++|\\.)*+)', re.DOTALL)
 _ENTRY_BEGUN = re.compile(r'"image"\s*:\s*"?(\d{1,6})')
 
 
-def safe_text(text: str) -> str:
-    """Text that every store can hold: no control characters, no lone surrogates."""
-    if text.isprintable() or _UNSAFE.search(text) is None:
-        return text
-    return _UNSAFE.sub("", text.translate(_SPACES))
+def parse_fields(content: str, fields: Collection[str]) -> ParsedPack:
+    """Read the JSON of a request of one image: caption and typed fields. A caption alone is kept,
+    whether its JSON was cut or it came as prose."""
+    pack = parse_pack(content, 1, fields=fields)
+    if pack.captions or not {"unknown", "repeated", "renumbered"}.isdisjoint(pack.trouble):
+        return pack
+    text = answer_of(content[:MAX_CHARS]).text
+    begun = _CAPTION_BEGUN.search(text)
+    prose = "" if _START.search(text) else text
+    raw = prose if begun is None else _unquoted(begun[1])
+    caption = clean_caption(raw) if raw else ""
+    return ParsedPack(captions={1: caption}, raw={1: raw}, fields={1: {}}) if caption else pack
 
 
-def clean_caption(content: str) -> str:
-    """A model's text as a caption: no fence, no quotes around all of it, nothing unseen around."""
-    if (
-        content.isascii()
-        and content.isprintable()
-        and content[:1].isalnum()
-        and content[-1] in _END
-    ):
-        return content  # most are: nothing here would change it
-    text = safe_text(content).strip(_EDGES)
-    if text.startswith(_FENCE) and text.endswith(_FENCE) and len(text) >= 2 * len(_FENCE):
-        inside = text[len(_FENCE) : -len(_FENCE)]
-        language = _LANGUAGE.match(inside)
-        text = inside[language.end() if language else 0 :].strip(_EDGES)
-    if len(text) > 1 and _QUOTES.get(text[0]) == text[-1] and text[0] not in text[1:-1]:
-        text = text[1:-1].strip(_EDGES)
-    return text
-
-
-def caption_of(content: str) -> str:
-    """The caption in a model's whole text, without thoughts and wrappers."""
-    return clean_caption(answer_of(content).text)
+def _unquoted(inside: str) -> str:
+    """What stands between the quotes of a JSON string, perhaps cut; empty where it is none."""
+    try:
+        text = json.loads(f'"{inside}"', strict=False)
+    except ValueError:
+        return ""
+    return text if isinstance(text, str) else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,46 +75,64 @@ class ParsedPack:
 
     captions: dict[int, str] = field(default_factory=dict)
     raw: dict[int, str] = field(default_factory=dict)
+    #: image number -> what else its entry holds, as it came.
+    fields: dict[int, Mapping[str, object]] = field(default_factory=dict)
     #: What was wrong with it, in fixed words: `broken` (not whole JSON), `cut` (at its end),
     #: `renumbered`, `repeated`, `unknown`, `missing`.
     trouble: tuple[str, ...] = ()
 
 
-def parse_pack(content: str, count: int, *, cut: bool = False) -> ParsedPack:
-    """Read a packed reply for images 1 … count. Never raises, never guesses.
+def parse_pack(
+    content: str,
+    count: int,
+    *,
+    cut: bool = False,
+    caption: bool = True,
+    fields: Collection[str] = (),
+) -> ParsedPack:
+    """Read a packed reply for images 1 … count, or one image's JSON, which needs no number. Never
+    raises, never guesses.
 
-    cut: its text is known to lack its end.
+    cut: its text is known to lack its end. caption: False where only typed fields were asked for.
+    fields: the names of these.
     """
     text = answer_of(content[:MAX_CHARS]).text
-    read = _read(text)
-    if not read.entries and not cut and (listed := numbered_list(text, count)) is not None:
-        read = _Read(list(enumerate(listed, 1)), True, cut=False)
+    read = _read(text, _Wanted(alone=count == 1, caption=caption, fields=fields))
+    if (
+        not read.entries
+        and not cut
+        and caption
+        and (listed := numbered_list(text, count)) is not None
+    ):
+        read = _Read([(n, said, _NO_FIELDS) for n, said in enumerate(listed, 1)], True, cut=False)
     entries, trouble = read.entries, ([] if read.whole else ["broken"])
-    if _renumbered({number for number, _ in entries}, count):
+    if _renumbered({number for number, _, _ in entries}, count):
         return ParsedPack(trouble=(*trouble, "renumbered"))
     kept: dict[int, str] = {}
+    beside: dict[int, Mapping[str, object]] = {}
     dropped: set[int] = set()
-    for number, text in entries:
-        if text.strip() in _PLACEHOLDERS:
+    for number, text, more in entries:
+        if caption and text.strip() in _PLACEHOLDERS:
             continue
         if not 1 <= number <= count:
             trouble.append("unknown")
-        elif number in kept and kept[number] != text:
+        elif number in kept and (kept[number], beside[number]) != (text, more):
             trouble.append("repeated")
             dropped.add(number)
         else:
-            kept[number] = text
+            kept[number], beside[number] = text, more
     if read.cut:
         # What would have contradicted an entry out of turn may be what was cut off.
         trouble.append("cut")
-        dropped |= kept.keys() - _leading(number for number, _ in entries)
+        dropped |= kept.keys() - _leading(number for number, _, _ in entries)
     captions = {n: _own(n, text) for n, text in sorted(kept.items()) if n not in dropped}
-    captions = {n: caption for n, caption in captions.items() if caption}
+    captions = {n: text for n, text in captions.items() if text or not caption}
     if len(captions) < count:
         trouble.append("missing")
     return ParsedPack(
         captions=captions,
         raw={n: kept[n] for n in captions},
+        fields={n: beside[n] for n in captions},
         trouble=tuple(dict.fromkeys(trouble)),
     )
 
@@ -186,41 +183,63 @@ def _leading(numbers: Iterable[int]) -> set[int]:
     return leading
 
 
+#: Number, caption (empty where none was asked for), and the typed fields beside it.
+_Entry = tuple[int, str, Mapping[str, object]]
+_NO_FIELDS: Mapping[str, object] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """What an entry of a reply is."""
+
+    #: One image was asked about: an entry without a number is its.
+    alone: bool
+    #: It has a caption.
+    caption: bool
+    #: Typed fields that may stand in it.
+    fields: Collection[str]
+
+    def others(self, names: Iterable[str]) -> list[str]:
+        """The names among these that no typed field has."""
+        return [name for name in names if name not in self.fields]
+
+
 @dataclass(frozen=True, slots=True)
 class _Read:
     """What JSON a text holds."""
 
-    #: (number, text) of every complete entry, in order.
-    entries: list[tuple[int, str]]
+    #: Every complete entry, in order.
+    entries: list[_Entry]
     #: All of it was whole.
     whole: bool
     #: The list was not closed before the text ended.
     cut: bool
 
 
-def _read(content: str) -> _Read:
+def _read(content: str, wanted: _Wanted) -> _Read:
     """The entries of a text; trailing commas are mended where that brings more to light."""
-    if (entries := _exact(content)) is not None:
+    if wanted.caption and (entries := _exact(content)) is not None:
         return _Read(entries, True, cut=False)
-    read = _scan(content)
+    read = _scan(content, wanted)
     if not read.whole:
-        mended = _scan(_TRAILING_COMMA.sub(lambda match: match[1] or "", content))
+        mended = _scan(_TRAILING_COMMA.sub(lambda match: match[1] or "", content), wanted)
         if mended.whole or len(mended.entries) > len(read.entries):
             return mended
     return read
 
 
-def _exact(content: str) -> list[tuple[int, str]] | None:
-    """The entries of a reply that is to the letter what was asked for, else None."""
+def _exact(content: str) -> list[_Entry] | None:
+    """The entries of a reply that is to the letter what was asked for, without typed fields, else
+    None."""
     try:
         value = orjson.loads(content)
         (entries,) = value.values()
-        numbered = []
+        numbered = list[_Entry]()
         for entry in entries:
             number, text = entry["image"], entry["caption"]
             if type(number) is not int or type(text) is not str or len(entry) != 2:
                 return None
-            numbered.append((number, text))
+            numbered.append((number, text, _NO_FIELDS))
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
     exact = (
@@ -233,9 +252,9 @@ def _exact(content: str) -> list[tuple[int, str]] | None:
     return numbered if exact else None
 
 
-def _scan(content: str) -> _Read:
+def _scan(content: str, wanted: _Wanted) -> _Read:
     """Entries of every JSON value in a text. Where one does not decode, those inside may."""
-    entries: list[tuple[int, str]] = []
+    entries: list[_Entry] = []
     at = end = false_starts = 0
     bare = False
     while start := _START.search(content, at):
@@ -247,7 +266,7 @@ def _scan(content: str) -> _Read:
             if false_starts > MAX_FALSE_STARTS:
                 break
             continue
-        if new := list(_of_value(value)):
+        if new := list(_of_value(value, wanted)):
             entries += new
             end = at
             bare = bare or (isinstance(value, dict) and "image" in value)
@@ -270,27 +289,44 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 _DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_once)
 
 
-def _of_value(value: object) -> Iterator[tuple[int, str]]:
-    """Entries anywhere in a JSON value: {image, caption} objects, or a map of number to caption."""
+def _of_value(value: object, wanted: _Wanted) -> Iterator[_Entry]:
+    """Entries anywhere in a JSON value: {image, caption, …} objects, or a map of number to caption
+    or to such an object."""
     waiting = [value]
     while waiting:
         value_here = waiting.pop()
         if isinstance(value_here, list):
             waiting += reversed(value_here)
-        elif isinstance(value_here, dict):
-            if (name := _first(value_here, _NUMBERS)) and (said := _first(value_here, _TEXTS)):
-                number, text = _number(value_here[name]), value_here[said]
-                if number is not None and isinstance(text, str):
-                    yield number, text
-            elif "image" in value_here or "caption" in value_here:
-                continue
-            elif value_here and all(
-                isinstance(text, str) and _number(name) is not None
-                for name, text in value_here.items()
-            ):
-                yield from ((_number(name) or 0, text) for name, text in value_here.items())
-            else:
-                waiting += reversed(value_here.values())
+        elif not isinstance(value_here, dict) or not value_here:
+            continue
+        elif (entry := _entry(value_here, wanted)) is not None:
+            yield entry
+        elif "image" in value_here or "caption" in value_here:
+            continue
+        elif all(_number(name) is not None for name in value_here):
+            for name, inner in value_here.items():
+                number = _number(name) or 0
+                if isinstance(inner, str) and wanted.caption:
+                    yield number, inner, _NO_FIELDS
+                elif isinstance(inner, dict):
+                    yield from _of_value({"image": number, **inner}, wanted)
+                else:
+                    waiting.append(inner)
+        else:
+            waiting += reversed(value_here.values())
+
+
+def _entry(value: dict[str, object], wanted: _Wanted) -> _Entry | None:
+    """The entry that a JSON object is, if it is one."""
+    numbered = _first(value, wanted.others(_NUMBERS))
+    said = _first(value, wanted.others(_TEXTS)) if wanted.caption else None
+    number = _number(value[numbered]) if numbered else 1 if wanted.alone else None
+    text = value[said] if said else None
+    fits = isinstance(text, str) if wanted.caption else numbered or "captions" not in value
+    if number is None or not fits:
+        return None
+    more = {name: inner for name, inner in value.items() if name not in (numbered, said)}
+    return number, text if isinstance(text, str) else "", more
 
 
 def _first(entry: dict[str, object], names: Iterable[str]) -> str | None:
@@ -320,6 +356,7 @@ __all__ = [
     "caption_of",
     "clean_caption",
     "pack_instruction",
+    "parse_fields",
     "parse_pack",
     "response_schema",
     "safe_text",

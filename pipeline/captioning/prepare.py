@@ -35,6 +35,8 @@ def at_hand(run: RunContext, row: Row, raw: bytes) -> Item | None:
 
 def _item(run: RunContext, row: Row, image: Image, raw: bytes) -> Item:
     asked, prompt = run.naming.asked(row, raw)
+    if (earlier := run.captioner.second.pending.get(asked.key)) is not None:
+        asked = replace(asked, earlier=earlier)
     return Item(asked, image, prompt, row.image)
 
 

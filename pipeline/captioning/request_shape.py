@@ -37,6 +37,10 @@ _UNDECIDED = frozenset(
 _MAY_NAME_SCHEMA = frozenset({Kind.BAD_REQUEST, Kind.CONFIG_FATAL, Kind.TRANSIENT})
 
 
+#: Forms of requests whose reply is JSON.
+WITH_SCHEMA = ("pack", "fields", "again")
+
+
 class RequestShape:
     """Limits of one service's requests, and whether it takes a `response_format`. One a run."""
 
@@ -49,13 +53,13 @@ class RequestShape:
         schema: bool,
         say: Callable[[str], None],
     ) -> None:
-        """schema: the job's packs would carry one. say: shows a line to the user."""
+        """schema: the job's requests would carry one. say: shows a line to the user."""
         self._path, self._clock, self._say = output / "_state" / SHAPE, clock, say
         # A service of our own has another port in each run.
         place = endpoint.profile.name if endpoint.profile.own else endpoint.base_url
         self._name = f"{place} {endpoint.settings.model}"
         self._known = _read(self._path, self._name, clock.now())
-        #: Do packs carry a schema?
+        #: Do requests for JSON carry a schema?
         self.schema = schema and self._known.get("schema") is not False
         self._schema_accepted = self._schema_tried = self._without = False
 
@@ -84,12 +88,12 @@ class RequestShape:
 
     def drops_schema(self, request: Request, verdict: Verdict) -> bool:
         """Shall this pack go again at once, without a schema? Learns from every answer to one."""
-        if not self.schema or request.form != "pack":
+        if not self.schema or request.form not in WITH_SCHEMA:
             return False
         if verdict.kind in _ACCEPTED:
             if self._without:
                 self.schema = False
-                self._say("the service refuses response_format: packs go without a JSON schema")
+                self._say("the service refuses response_format: requests go without a JSON schema")
                 self._keep("schema", False)
             self._schema_accepted = True
             return False

@@ -16,6 +16,7 @@ from pipeline.captioning.ask import RequestResult
 from pipeline.captioning.attribution import Attribution
 from pipeline.captioning.doubted_answers import Doubts
 from pipeline.captioning.pack import Pool
+from pipeline.captioning.second import SecondQuestions
 from pipeline.model import Item, Request
 
 #: What follows the last images.
@@ -32,13 +33,14 @@ class RequestSource:
         doubts: Doubts,
         attribution: Attribution,
         *,
+        second: SecondQuestions,
         undecided: Callable[[], Awaitable[None]],
         stopped: asyncio.Event,
     ) -> None:
         self._items = items
         self._pool = pool
         self._doubts = doubts
-        self._attribution, self._undecided = attribution, undecided
+        self._attribution, self._second, self._undecided = attribution, second, undecided
         self._stopped = stopped
         self._in_flight = 0
         self._ended = False
@@ -111,8 +113,9 @@ class RequestSource:
         return act
 
     def _back(self) -> bool:
-        """Put images that an outage had refused back into the pool, if any."""
-        items = self._attribution.released()
+        """Put images that an outage had refused, and those to be asked a second time, into the
+        pool, if any."""
+        items = [*self._attribution.released(), *self._second.released()]
         for item in items:
             self._pool.add(item)
         return bool(items)

@@ -39,6 +39,7 @@ async def run_job(run: RunContext) -> None:
         run.pool,
         captioner.doubts,
         captioner.attribution,
+        second=captioner.second,
         undecided=partial(captioner.attribution.finish, captioner),
         stopped=captioner.gate.stopped,
     )

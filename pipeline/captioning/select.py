@@ -117,11 +117,16 @@ class Selector:
         ]
 
 
-def asks_again(options: RunOptions, redo: Container[str]) -> Again:
-    """(key, its state) -> ask it again? Transient failures always are, the rest when told."""
+def asks_again(
+    options: RunOptions, redo: Container[str], pending: Container[str] = frozenset()
+) -> Again:
+    """(key, its state) -> ask it again? Transient failures always are, the rest when told.
+
+    pending: keys whose records wait for a second answer.
+    """
 
     def again(key: str, state: str) -> bool:
-        if key in redo:
+        if key in redo or key in pending:
             return True
         if state == "ok":
             return False
@@ -217,12 +222,11 @@ async def open_selection(
     inputs: JobInputs,
     checkpoint: Checkpoint,
     options: RunOptions,
-    redo: Container[str],
+    again: Again,
     rng: random.Random,
 ) -> Selection:
     """Count what is left, where that is quick or a pilot needs it, and be ready to read it."""
     manifest, naming = inputs.manifest, inputs.naming
-    again = asks_again(options, redo)
 
     def selector(places: Container[int] | None = None) -> Selector:
         return Selector(naming, checkpoint.state, again, places)

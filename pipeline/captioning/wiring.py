@@ -8,7 +8,7 @@ the service. A run that has nothing to ask opens no connection at all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from pipeline.captioning.arrivals import Arrivals
 from pipeline.captioning.ask import Captioner
 from pipeline.captioning.attribution import Attribution
 from pipeline.captioning.doubted_answers import Doubts
+from pipeline.captioning.fields import Fields
 from pipeline.captioning.inputs import Environment, JobInputs
 from pipeline.captioning.naming import Naming
 from pipeline.captioning.output_location import state_folder
@@ -28,6 +29,7 @@ from pipeline.captioning.page_links import PageLinks
 from pipeline.captioning.progress import Progress, RunCounters
 from pipeline.captioning.request_shape import RequestShape
 from pipeline.captioning.same_pictures import SamePictures
+from pipeline.captioning.second import SecondQuestions
 from pipeline.captioning.select import Selection
 from pipeline.captioning.sources import Sources
 from pipeline.errors import Exit, StopReason
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from pipeline.captioning.pack import Pool
     from pipeline.config.job import JobConfig
     from pipeline.manifest.open import Manifest
-    from pipeline.model import Image, Record, RequestRow
+    from pipeline.model import Form, Image, Record, RequestRow
     from pipeline.packsize.limits import PackLimits
     from pipeline.service.endpoint import Endpoint
     from pipeline.store.store import Checkpoint
@@ -107,8 +109,12 @@ async def open_run(
     environment: Environment,
     hurry: asyncio.Event,
     pilot: bool = False,
+    pending: Mapping[str, Record] | None = None,
 ) -> AsyncIterator[RunContext]:
-    """Open the service and everything on the way to it. ServiceError 69, KeyTrouble 77."""
+    """Open the service and everything on the way to it. ServiceError 69, KeyTrouble 77.
+
+    pending: records of earlier runs that wait for a second answer.
+    """
     from pipeline.captioning.pack import Pool
     from pipeline.images.load import open_images
     from pipeline.packsize.cost import caption_tokens
@@ -204,17 +210,24 @@ async def open_run(
             schema=capabilities.json_schema and not job.endpoint.asks_form,
             say=progress.event,
         )
-        wire = Wire(endpoint, system=job.prompt.system, capabilities=capabilities)
+        fields = Fields(job.reply.fields)
+        wire = Wire(
+            endpoint,
+            system=job.prompt.system,
+            capabilities=capabilities,
+            fields_tokens=fields.tokens,
+        )
         pack = limits_for(
             size,
             context=model.context,
             max_output=model.max_output,
-            caption_tokens=caption_tokens(job.endpoint.params.get("max_tokens")),
+            caption_tokens=caption_tokens(job.endpoint.params.get("max_tokens")) + fields.tokens,
         )
         pack = shape.limited(pack)
         fits = auto.room(pack, measured_of(inputs.output, job.endpoint.model))
         sizes = pilot_sizes(selection.counts.asked, fits, environment.rng) if pilot else ()
-        pool = Pool(pack, sizes=sizes, proven=0, on_limit=shape.learned)
+        form: Form = "fields" if fields else "plain"
+        pool = Pool(pack, form=form, sizes=sizes, proven=0, on_limit=shape.learned)
         packing = Packing(
             pool,
             pack,
@@ -251,6 +264,8 @@ async def open_run(
             doubts=doubts,
             shape=shape,
             attribution=Attribution(),
+            fields=fields,
+            second=SecondQuestions(pending or {}),
         )
         yield RunContext(
             job=job,

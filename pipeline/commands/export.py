@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.captioning.fields import Fields
 from pipeline.captioning.inputs import inspect_manifest
-from pipeline.captioning.interpret import derive
+from pipeline.captioning.interpret import deriving
 from pipeline.captioning.join import joined, joined_schema, record_names
 from pipeline.captioning.output_location import ours
 from pipeline.captioning.reviewed import reviewed
@@ -90,18 +91,18 @@ def rows_of(job: JobConfig, request: ExportRequest, format: str) -> Iterator[Row
     output, prefix = Path(job.output.path), job.output.prefix
     manifest, naming = inspect_manifest(pinned(job))
     bytes_too = EXPORTS[format].pictures or request.options.images
-    shape = manifest.arrow(bytes_too=bytes_too)
-    names = record_names(shape, prefix)
+    shape, fields = manifest.arrow(bytes_too=bytes_too), Fields(job.reply.fields)
+    names = record_names(shape, prefix, fields)
     with (
-        with_unpublished(output, derive) as whole,
+        with_unpublished(output, deriving(job)) as whole,
         _elsewhere(job, boundary_of(job, manifest)) as elsewhere,
     ):
         if request.recipe is not None:
             naming = naming_by_recipe(whole, naming, request.recipe)
-        batches = joined(manifest, naming, whole, bytes_too=bytes_too, prefix=prefix)
+        batches = joined(manifest, naming, whole, bytes_too=bytes_too, prefix=prefix, fields=fields)
         decisions = read_decisions(output)
         yield Rows(
-            schema=joined_schema(shape, prefix),
+            schema=joined_schema(shape, prefix, fields),
             batches=reviewed(batches, names, decisions, only=request.reviewed_only),
             pictures=replace(_pictures(job, manifest), elsewhere=elsewhere),
             caption=names["caption"],

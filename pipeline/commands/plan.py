@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.captioning.fields import Fields
 from pipeline.captioning.inputs import Environment, inspect_job, under
 from pipeline.captioning.options import RunOptions
 from pipeline.captioning.output_location import ours
@@ -117,7 +118,8 @@ def facts(job: JobConfig, counts: Counts, service: ServiceStatus, *, now: float)
         asked_for if isinstance(asked_for, int) else auto.LARGEST,
         context=model.context,
         max_output=model.max_output,
-        caption_tokens=cost.caption_tokens(job.endpoint.params.get("max_tokens")),
+        caption_tokens=cost.caption_tokens(job.endpoint.params.get("max_tokens"))
+        + Fields(job.reply.fields).tokens,
     )
     fits = auto.room(top, measured)
     size = min(asked_for, fits) if isinstance(asked_for, int) else auto.choose(top, measured)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pyarrow.parquet as pq
 
 from pipeline.captioning.identity import prompt_id
@@ -25,7 +26,9 @@ def check_recipe(job: JobConfig, inputs: JobInputs, counts: Counts) -> None:
     paths = [path for folder in (CAPTIONS, FAILURES) for path in part_files(inputs.output, folder)]
     if any(_holds(path, recipe) for path in reversed(paths)):
         return
-    batch = next((b for b in record_batches(inputs.output, ["model", "prompt_id"]) if len(b)), None)
+    batch = next(
+        (b for b in record_batches(inputs.output, ["model", "prompt_id", "fields"]) if len(b)), None
+    )
     if batch is None:
         return
     images = f"all {counts.images:,} images"
@@ -57,4 +60,8 @@ def _difference(job: JobConfig, inputs: JobInputs, record: dict[str, Any]) -> st
         naming.prompt.render({}), naming.system
     ):
         return "prompt.text or prompt.system changed"
+    before = sorted(orjson.loads(record["fields"] or "{}"))
+    if before != (now := sorted(job.reply.fields)):
+        was = ", ".join(before) or "none"
+        return f"reply.fields changed: it was {was}, now {', '.join(now) or 'none'}"
     return "endpoint.params, endpoint.extra_body, reply.fields or the prompt changed"

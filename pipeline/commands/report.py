@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import fs
 from pipeline.aio import each
-from pipeline.captioning.interpret import derive
+from pipeline.captioning.interpret import deriving
 from pipeline.captioning.output_location import ours, shared, state_folder
 from pipeline.captioning.reviewed import apply
 from pipeline.clock import SystemClock
@@ -55,7 +55,7 @@ def report_command(job: JobConfig, dest: Path | None, environ: Mapping[str, str]
     output = Path(job.output.path)
     if not (output / "_state").is_dir():
         raise OutputError(f"{job.output.shown}: nothing to report yet; run the job first")
-    facts = gather(output, PICTURES)
+    facts = gather(job, PICTURES)
     decisions = read_decisions(output)
     cards = cards_of(facts, decisions)
     headline = headline_of(status_of(job), facts, now=SystemClock().now(), decisions=len(decisions))
@@ -100,10 +100,11 @@ def cards_of(facts: Facts, decisions: Mapping[str, Decision]) -> list[Card]:
     return cards
 
 
-def gather(output: Path, pictures: int) -> Facts:
+def gather(job: JobConfig, pictures: int) -> Facts:
     """Everything that is on disk, counted: also answers that are in no part yet."""
+    output = Path(job.output.path)
     builder = FactsBuilder(pictures)
-    with with_unpublished(output, derive) as whole:
+    with with_unpublished(output, deriving(job)) as whole:
         for batch in record_batches(whole, RECORD_COLUMNS):
             builder.add_records(batch)
     attempts = relisted(

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.captioning import metrics
 from pipeline.captioning.counters import RunCounters
+from pipeline.captioning.fields import Fields
 from pipeline.captioning.inputs import Environment, JobInputs, inspect_job, this_environment, under
 from pipeline.captioning.interpret import deriving
 from pipeline.captioning.join import dataset_mark, is_stale, record_names, write_dataset
 from pipeline.captioning.output_location import refuse_strangers, shared, state_folder
 from pipeline.captioning.run import run_job
+from pipeline.captioning.second import read_pending
 from pipeline.captioning.select import (
     Counts,
     Selection,
@@ -39,6 +41,7 @@ from pipeline.commands.rejected import with_rejected
 from pipeline.commands.run_report import RunReport
 from pipeline.commands.signals import StopSignals
 from pipeline.errors import Exit, ManifestError, PipelineError, StopReason, stop_reason_of
+from pipeline.model import Record
 from pipeline.store.store import open_checkpoint
 
 if TYPE_CHECKING:
@@ -129,7 +132,7 @@ async def run(
     min_free = job.run.min_free
     async with open_checkpoint(
         inputs.output,
-        derive=deriving(job.endpoint.max_reply),
+        derive=deriving(job),
         clock=clock,
         min_free=min_free,
         store=await asyncio.to_thread(shared, job),
@@ -141,7 +144,7 @@ async def run(
             if choice.is_auto(job):
                 job = await choice.pin(job, environment, yes=options.yes)
                 inputs = under(job, inputs, chosen=True)
-            selection = await _select(job, inputs, checkpoint, options, environment)
+            selection, pending = await _select(job, inputs, checkpoint, options, environment)
             counts = selection.counts
             counters.rows, counters.images = counts.rows, counts.images
             counters.captioned, counters.failed = counts.captioned, dict(counts.failed)
@@ -158,6 +161,7 @@ async def run(
                         environment=environment,
                         hurry=(hurry := asyncio.Event()),
                         pilot=options.pilot is not None,
+                        pending=pending,
                     )
                     worked = await _work(doors, inputs, hurry, report.signals)
                     reason = worked.reason
@@ -186,7 +190,7 @@ async def run(
                 and (counters.rows <= DATASET_ROWS or not counters.left)
             ):
                 try:
-                    await _dataset(inputs, bool(counts.asked), job.output.prefix)
+                    await _dataset(job, inputs, bool(counts.asked))
                     report.dataset = f"{job.output.shown}/dataset.parquet"
                     column = record_names(inputs.manifest.arrow(), job.output.prefix)["caption"]
                 except (ManifestError, OSError) as error:
@@ -247,24 +251,28 @@ async def _select(
     checkpoint: Checkpoint,
     options: RunOptions,
     environment: Environment,
-) -> Selection:
-    """What is to be asked. JobError (78) when an output with captions would be asked anew."""
+) -> tuple[Selection, Mapping[str, Record]]:
+    """What is to be asked, and the records that wait for a second answer. JobError (78) when an output with captions would be asked anew."""
     redo = await checkpoint.redo_keys(options.chosen)
     if options.chosen is not None:
         _log.info("%s records match and are asked again", f"{len(redo):,}")
     await checkpoint.finish()  # what follows looks at published parts
+    pending = dict[str, Record]()
+    if job.reply.fields:
+        waiting = await asyncio.to_thread(read_pending, inputs.output, inputs.naming.recipe)
+        pending = {key: record for key, record in waiting.items() if key not in redo}
     mark = await mark_of(inputs, checkpoint)
-    if mark is not None and options.chosen is None:
+    if mark is not None and options.chosen is None and not pending:
         noted = await asyncio.to_thread(read_finished, inputs.output / "_state", mark)
         again = asks_again(options, frozenset())
         if noted is not None and not any(again("", code) for code in noted.failed):
-            return Selection(
-                noted, Selector(inputs.naming, checkpoint.state, again), inputs.manifest
-            )
-    selection = await open_selection(inputs, checkpoint, options, redo, environment.rng)
+            selector = Selector(inputs.naming, checkpoint.state, again)
+            return Selection(noted, selector, inputs.manifest), pending
+    again = asks_again(options, redo, pending)
+    selection = await open_selection(inputs, checkpoint, options, again, environment.rng)
     if selection.counts.images and checkpoint.captioned and not options.yes:
         await asyncio.to_thread(check_recipe, job, inputs, selection.counts)
-    return selection
+    return selection, pending
 
 
 async def _count_exactly(
@@ -300,8 +308,9 @@ async def _note_finished(inputs: JobInputs, checkpoint: Checkpoint, counters: Ru
         await asyncio.to_thread(write_finished, inputs.output / "_state", mark, counts)
 
 
-async def _dataset(inputs: JobInputs, asked: bool, prefix: str) -> None:
+async def _dataset(job: JobConfig, inputs: JobInputs, asked: bool) -> None:
     """Write dataset.parquet if something changed, or if it is not there."""
+    prefix = job.output.prefix
     path = inputs.output / "dataset.parquet"
     mark = dataset_mark(inputs.output, inputs.manifest, prefix)
     known = inputs.manifest.trusted and path.exists() and not is_stale(path, mark)
@@ -312,6 +321,7 @@ async def _dataset(inputs: JobInputs, asked: bool, prefix: str) -> None:
             inputs.manifest,
             inputs.naming,
             prefix=prefix,
+            fields=Fields(job.reply.fields),
         )
 
 

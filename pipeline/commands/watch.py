@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.captioning.interpret import derive
+from pipeline.captioning.interpret import deriving
 from pipeline.captioning.output_location import ours
 from pipeline.clock import SystemClock
 from pipeline.commands.report import cards_of, extras_of, gather, thumbnails_of
@@ -84,8 +84,8 @@ async def _each_minute(act: Callable[[], Awaitable[None]] | None) -> None:
 class Feed:
     """Records as they land: those of the journal at once, those of parts that have changed."""
 
-    def __init__(self, output: Path, known: Mapping[str, int]) -> None:
-        self._output = output
+    def __init__(self, job: JobConfig, known: Mapping[str, int]) -> None:
+        self._output, self._derive = Path(job.output.path), deriving(job)
         #: key -> when its record was finished.
         self._known = dict(known)
         self._after = 0
@@ -96,7 +96,7 @@ class Feed:
         before = -1
         while before != self._after:
             before = self._after
-            self._after, records = journaled_records(self._output, before, derive)
+            self._after, records = journaled_records(self._output, before, self._derive)
             for record in records:
                 row = {name: getattr(record, name) for name in RECORD_COLUMNS}
                 if self._is_new(row["key"], record.finished_at):
@@ -151,13 +151,13 @@ class Watcher:
 
     async def _page(self, rest: str, query: Mapping[str, str]) -> Answer:
         async with self._one:
-            facts = await asyncio.to_thread(gather, self._output, SHOWN)
+            facts = await asyncio.to_thread(gather, self._job, SHOWN)
             self._facts = facts
             pictures = await thumbnails_of(self._job, self._output, facts, BYTES)
             decisions = await asyncio.to_thread(read_decisions, self._output)
             if self._feed is None:
                 self._feed = Feed(
-                    self._output,
+                    self._job,
                     await asyncio.to_thread(relisted, self._output, partial(_times, self._output)),
                 )
             cards = [

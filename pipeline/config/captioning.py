@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.settings import Settings
+
+#: Names of a record, of a dataset's row or of the wire form, which no field may have.
+TAKEN = frozenset(
+    {"image", "caption", "captions", "status", "error_code", "error", "flags", "key", "model"}
+    | {"served_model", "provider", "prompt_tokens", "completion_tokens", "cost_usd", "width"}
+    | {"height", "image_sha256", "finished_at", "review"}
+)
 
 
 class PromptSettings(Settings):
@@ -25,6 +32,45 @@ class PackingSettings(Settings):
     """Share of packed images that is asked again alone."""
 
 
+class FieldSettings(Settings):
+    type: Literal["string", "bool", "int", "float", "enum", "list"]
+    """What its values are; a list holds texts."""
+    description: str = Field(default="", max_length=2_000)
+    """What the model is to write there."""
+    max_length: int | None = Field(default=None, ge=1, le=100_000)
+    """string: longest value, in characters."""
+    values: list[str] = Field(default=[], max_length=1_000)
+    """enum: the values there are."""
+    max_items: int | None = Field(default=None, ge=1, le=1_000)
+    """list: most entries."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        """Refuse what its type has no use for, and an enum without values."""
+        for name, kind in (("max_length", "string"), ("values", "enum"), ("max_items", "list")):
+            if getattr(self, name) and self.type != kind:
+                raise ValueError(f"{name} goes with type {kind}, not with {self.type}")
+        if self.type == "enum":
+            names = {value.strip().casefold() for value in self.values}
+            if not names or len(names) < len(self.values) or "" in names:
+                raise ValueError("an enum needs values: texts that differ, also without capitals")
+        return self
+
+
+def _field_names(fields: dict[str, FieldSettings]) -> dict[str, FieldSettings]:
+    """They become columns and keys of JSON; names that differ in capitals only are one to SQL."""
+    for name in fields:
+        if not name.isidentifier() or len(name) > 64:
+            raise ValueError(f"{name!r} is no name for a field: letters, digits and _, at most 64")
+        if name.lower() in TAKEN:
+            raise ValueError(f"{name} is a column of every record; choose another name")
+    if len({name.lower() for name in fields}) < len(fields):
+        raise ValueError("two fields differ in capitals only")
+    return fields
+
+
 class ReplySettings(Settings):
-    fields: dict[str, str] = {}
+    fields: Annotated[
+        dict[str, FieldSettings], Field(max_length=64), AfterValidator(_field_names)
+    ] = {}
     """Typed fields beside the caption; empty: just a caption."""

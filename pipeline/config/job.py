@@ -78,7 +78,6 @@ def schema() -> Schema:
 #: the default; `key=pattern`: refused when the value matches. Deleting a line makes it available.
 NOT_YET: dict[str, str] = {
     "endpoints": "a list of endpoints",
-    "reply.fields": "a reply with typed fields",
     "run.engine": "running on Ray",
 }
 

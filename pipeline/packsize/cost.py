@@ -84,6 +84,6 @@ def request_tokens(
         tokens += item_tokens(item.image)
     for prompt in {item.prompt for item in items}:
         tokens += text_tokens(prompt)
-    if form == "pack":
+    if form not in ("plain", "audit"):
         tokens += PACK_TOKENS
     return tokens, caption * len(items)

@@ -40,9 +40,11 @@ class Wire:
         *,
         system: str | None,
         capabilities: Capabilities,
+        fields_tokens: int = 0,
     ) -> None:
+        """fields_tokens: room for one image's typed fields, beside the caption's `max_tokens`."""
         settings = endpoint.settings
-        self._capabilities = capabilities
+        self._capabilities, self._fields_tokens = capabilities, fields_tokens
         self._system = system
         body: dict[str, object] = {"model": settings.model}
         if endpoint.profile.openrouter_fields:
@@ -78,23 +80,24 @@ class Wire:
         a pack; none: `Image N:`.
         """
         parts = [_text_part(instruction)]
-        packed = request.form == "pack"
+        packed = request.form in ("pack", "again")
         for number, item in enumerate(request.items, 1):
             if packed:
                 parts.append(_text_part(labels[number - 1]) if labels else _number_part(number))
             parts.append(_image_part(item.image))
         head = self._head
-        if packed:
-            head = self._pack_head(len(request.items), schema)
+        if packed or request.form == "fields":
+            head = self._json_head(len(request.items), schema)
         return b"".join((head, b",".join(parts), b"]}]}"))
 
-    def _pack_head(self, count: int, schema: dict[str, object] | None) -> bytes:
-        """The start of a packed body: room for all captions, and the reply's schema."""
+    def _json_head(self, count: int, schema: dict[str, object] | None) -> bytes:
+        """The start of a body that asks for JSON: room for all captions and fields, and the
+        reply's schema."""
         body = dict(self._params)
         for name in ("max_tokens", "max_completion_tokens"):
             value = body.get(name)
             if isinstance(value, int):
-                room = value * count + PACK_OVERHEAD_TOKENS
+                room = (value + self._fields_tokens) * count + PACK_OVERHEAD_TOKENS
                 top = self._capabilities.max_output
                 body[name] = min(room, top) if top else room
         if schema is not None and self._capabilities.json_schema and "response_format" not in body:

@@ -55,6 +55,8 @@ LIES = (
     "shuffle",
     "extra",
 )
+#: Lies that must be asked for by name: only replies with typed fields have types to break.
+MORE_LIES = ("types",)
 #: Forms of an upstream 429, dealt out within a burst.
 UPSTREAM_FORMS = ("shared_pool", "seconds", "google", "overloaded")
 

@@ -33,6 +33,11 @@ def malformed(
         case "extra":
             number = max(int(entry["image"]) for entry in entries) + 1
             entries.append({**entries[0], "image": number, "caption": "A picture nobody sent."})
+        case "types":
+            # Every typed field beside the captions is of another type.
+            for entry in entries:
+                for name in entry.keys() - {"image", "caption"}:
+                    entry[name] = {"not": "this type"}
         case "cut":
             text = json.dumps(whole).encode()
             at = rng.randrange(len(text)) if cut_at is None else min(cut_at, len(text))

@@ -13,7 +13,15 @@ from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 from zoneinfo import ZoneInfo
 
-from pipeline.simulator.knobs import FAULTS, LIES, MORE_FAULTS, PROFILES, UPSTREAM_FORMS, Knobs
+from pipeline.simulator.knobs import (
+    FAULTS,
+    LIES,
+    MORE_FAULTS,
+    MORE_LIES,
+    PROFILES,
+    UPSTREAM_FORMS,
+    Knobs,
+)
 from pipeline.simulator.models import Model
 
 _HINTS = get_type_hints(Knobs)
@@ -22,7 +30,7 @@ _HUGE = 1e15
 _SHARES = ("faulty", "lying", "refused", "url_failures", "upstream_share")
 _CHOICES = {
     "faults": (*FAULTS, *MORE_FAULTS),
-    "lies": LIES,
+    "lies": LIES + MORE_LIES,
     "upstream_forms": UPSTREAM_FORMS,
 }
 #: May be below 0.

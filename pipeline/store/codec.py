@@ -59,6 +59,7 @@ def _spelled(sent: Sent) -> dict[str, object]:
                 "height": item.height,
                 "flags": item.flags,
                 "attempts": item.attempts,
+                **({} if item.earlier is None else {"earlier": item.earlier._asdict()}),
             }
             for item in sent.items
         ],
@@ -80,7 +81,7 @@ def read_reply(head: bytes, body: bytes | None) -> tuple[Sent, Reply]:
     """A reply entry back as values."""
     fields = read(head)
     sent = fields["sent"]
-    sent["items"] = tuple(Asked(**_flags(item)) for item in sent["items"])
+    sent["items"] = tuple(_asked(item) for item in sent["items"])
     return Sent(**sent), Reply(**fields["reply"], body=body or b"")
 
 
@@ -102,6 +103,12 @@ def records_head(records: Sequence[Record]) -> bytes:
 def read_records(head: bytes) -> tuple[Record, ...]:
     """Those records back."""
     return tuple(Record(**_flags(record)) for record in read(head))
+
+
+def _asked(fields: dict[str, Any]) -> Asked:
+    if (earlier := fields.get("earlier")) is not None:
+        fields["earlier"] = Record(**_flags(earlier))
+    return Asked(**_flags(fields))
 
 
 def _flags(fields: dict[str, Any]) -> dict[str, Any]:

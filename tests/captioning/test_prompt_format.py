@@ -56,7 +56,7 @@ def test_the_schema_is_strict() -> None:
         inner = [found for value in schema.values() for found in objects(value)]
         return [schema, *inner] if schema.get("type") == "object" else inner
 
-    found = objects(response_schema(3))
+    found = objects(response_schema())
 
     assert len(found) == 2
     for one in found:

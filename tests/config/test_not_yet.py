@@ -13,7 +13,6 @@ from tests.config.jobs import load, refused
 #: Entry of the table -> a value that needs it, one that does not.
 VALUES = {
     "endpoints": ("endpoints: [{profile: vllm}]", "endpoints: []"),
-    "reply.fields": ("reply: {fields: {tags: list}}", "reply: {fields: {}}"),
     "run.engine": ("run: {engine: ray}", "run: {engine: local}"),
 }
 

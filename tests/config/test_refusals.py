@@ -56,6 +56,15 @@ REFUSED = {
     "name: a/b": "job.yaml:2: name: found the text 'a/b'; a name has no /, no dot in front, and at most 200 letters",
     "name: ..": "job.yaml:2: name: found the text '..'; a name has no /, no dot in front, and at most 200 letters",
     "images:\n  max_side: 4\n  quality: 1000": "job.yaml:3: images.max_side: found the number 4; write an integer from 16 to 8192 (errors in all: 2)",
+    # typed fields
+    "reply: {fields: {tags: list}}": "job.yaml:2: reply.fields.tags: found the text 'list'; write a section with the keys type, description, max_length, values, max_items",
+    "reply: {fields: {tags: {type: text}}}": "job.yaml:2: reply.fields.tags.type: found the text 'text'; write string, bool, int, float, enum or list",
+    "reply: {fields: {tags: {type: list, max_length: 3}}}": "job.yaml:2: reply.fields.tags: max_length goes with type string, not with list",
+    "reply: {fields: {place: {type: enum}}}": "job.yaml:2: reply.fields.place: an enum needs values: texts that differ, also without capitals",
+    "reply: {fields: {place: {type: enum, values: [a, A]}}}": "job.yaml:2: reply.fields.place: an enum needs values: texts that differ, also without capitals",
+    "reply: {fields: {Status: {type: bool}}}": "job.yaml:2: reply.fields: Status is a column of every record; choose another name",
+    "reply: {fields: {a b: {type: bool}}}": "job.yaml:2: reply.fields: 'a b' is no name for a field: letters, digits and _, at most 64",
+    "reply: {fields: {a: {type: bool}, A: {type: int}}}": "job.yaml:2: reply.fields: two fields differ in capitals only",
     # YAML's own surprises
     "quota: {concurrency: 010}": "job.yaml:2: quota.concurrency: YAML reads 010 in another base; write a decimal number, or quotes",
     "quota: {concurrency: 0x1F}": "job.yaml:2: quota.concurrency: YAML reads 0x1F in another base; write a decimal number, or quotes",

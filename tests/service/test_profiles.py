@@ -69,7 +69,7 @@ def asked(
             )
             replies = []
             for one in requests:
-                schema = response_schema(len(one.items)) if one.form == "pack" else None
+                schema = response_schema() if one.form == "pack" else None
                 replies.append(
                     await client.send(wire.body(one, instruction="Describe.", schema=schema))
                 )
