@@ -22,7 +22,7 @@ def body_of(request: Request, wire: Wire, fields: Fields, *, schema: bool) -> by
     if request.form == "fields":
         return wire.body(
             request,
-            instruction=fields_instruction(items[0].prompt, fields.words(names)),
+            instruction=fields_instruction(items[0].prompt, fields.meanings(names)),
             schema=reply_schema(fields.properties(names)) if schema else None,
         )
     if request.form == "again":
@@ -35,7 +35,7 @@ def body_of(request: Request, wire: Wire, fields: Fields, *, schema: bool) -> by
     form = response_schema(fields.properties(names), caption=captions)
     return wire.body(
         request,
-        instruction=pack_instruction(prompt, count, fields.words(names), caption=captions),
+        instruction=pack_instruction(prompt, count, fields.meanings(names), caption=captions),
         schema=form if schema else None,
         labels=[pack_label(number, item.prompt) for number, item in own],
     )

@@ -118,19 +118,19 @@ class Fields:
         for name in names:
             field = self._settings[name]
             kind = {"type": "string", "enum": field.values} if field.type == "enum" else None
-            words = {"description": text} if (text := _wanted(field)) else {}
-            schemas[name] = {**(kind or _JSON_TYPES[field.type]), **words}
+            described = {"description": text} if (text := _wanted(field)) else {}
+            schemas[name] = {**(kind or _JSON_TYPES[field.type]), **described}
         return schemas
 
-    def words(self, names: Iterable[str]) -> dict[str, str]:
+    def meanings(self, names: Iterable[str]) -> dict[str, str]:
         """What each of these fields is, for a prompt."""
-        words = {}
+        meanings = {}
         for name in names:
             field = self._settings[name]
             listed = f" ({', '.join(map(json.dumps, field.values))})" if field.values else ""
             wanted = _wanted(field)
-            words[name] = _KINDS[field.type] + listed + (f", {wanted}" if wanted else "")
-        return words
+            meanings[name] = _KINDS[field.type] + listed + (f", {wanted}" if wanted else "")
+        return meanings
 
     def read(self, values: Mapping[str, object]) -> dict[str, object]:
         """name -> value, None where it is missing or ill-typed. Never raises."""

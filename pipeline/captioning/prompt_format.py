@@ -53,7 +53,7 @@ def _example(fields: Mapping[str, str], *, caption: bool) -> str:
 
 
 def _described(fields: Mapping[str, str]) -> str:
-    lines = "".join(f'\n- "{name}": {words}' for name, words in fields.items())
+    lines = "".join(f'\n- "{name}": {meaning}' for name, meaning in fields.items())
     return f"\nNever leave a value out and write no null:{lines}" if lines else ""
 
 
