@@ -131,12 +131,19 @@ def run(
 
 
 @app.command()
-def status(job: Job, set_: Sets = None, json: Json = False) -> None:
+def status(
+    job: Job,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Name the images without a caption, and why.")
+    ] = False,
+    set_: Sets = None,
+    json: Json = False,
+) -> None:
     """Counts, rate, quota and last errors, while a run is going on and after it."""
     loaded, _ = _load(job, set_)
     from pipeline.commands.status import status_command
 
-    raise typer.Exit(status_command(loaded, as_json=json))
+    raise typer.Exit(status_command(loaded, as_json=json, failed=failed))
 
 
 @app.command()
@@ -353,11 +360,15 @@ def init(
     dest: Annotated[Path, typer.Argument(metavar="DEST", help="Where to write it.")] = Path(
         "job.yaml"
     ),
+    profile: Annotated[str | None, typer.Option(help="The service; default: openrouter.")] = None,
+    images: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Folder, file or URL of the images.")
+    ] = None,
 ) -> None:
     """Write a commented job file with every key."""
     from pipeline.commands.init import init_command
 
-    raise typer.Exit(init_command(dest))
+    raise typer.Exit(init_command(dest, profile=profile, images=images))
 
 
 @app.command()
@@ -378,10 +389,14 @@ def simulate(
         typer.Option(metavar="NAME=VALUE", help="Turn a knob (faults, limits)."),
     ] = None,
     log: Annotated[Path | None, typer.Option(help="JSON lines of what was received.")] = None,
+    knobs: Annotated[bool, typer.Option("--knobs", help="List the knobs and end.")] = False,
 ) -> None:
-    """Be the API, on a loopback port."""
-    from pipeline.simulator.server import run_simulator
+    """Simulate the API of a service, on a loopback port."""
+    from pipeline.simulator.server import describe_knobs, run_simulator
 
+    if knobs:
+        typer.echo(describe_knobs(profile))
+        raise typer.Exit
     raise typer.Exit(
         run_simulator(port=port, profile=profile, seed=seed, knobs=knob or [], log=log)
     )

@@ -21,8 +21,11 @@ from pipeline.captioning.counters import RunCounters
 from pipeline.captioning.progress_line import events, fitted, progress_parts
 from pipeline.clock import Clock
 from pipeline.model import Record, RequestRow
+from pipeline.redact import one_line
 
 LIVE = "live.json"
+#: Captions of a run that are shown as they come, and their longest line: one sees that it works.
+SHOWN_CAPTIONS, SHOWN_CHARS = 3, 200
 LIVE_EVERY, LINE_EVERY = 2.0, 60.0
 #: Columns of a terminal that does not say.
 NARROW = 80
@@ -48,6 +51,7 @@ class Progress:
         self._live = state / LIVE
         #: Only said once: it is a convenience.
         self._live_lost = False
+        self._shown = 0
         self._started = self._lined = self._minute = clock.monotonic()
         self._each_minute = each_minute
         self._log = logging.getLogger("pipeline")
@@ -76,6 +80,9 @@ class Progress:
             self.counters.tried(row)
         for state, record in zip(before, records, strict=True):
             self.counters.settle(state, record)
+            if record.caption and self._shown < SHOWN_CAPTIONS:
+                self._shown += 1
+                self.event(one_line(f"{record.image}: {record.caption}", SHOWN_CHARS))
 
     def event(self, message: str) -> None:
         """Something worth a line of its own; does not tear the progress line."""

@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.captioning import metrics
@@ -37,6 +36,7 @@ from pipeline.local_files import Boundary
 from pipeline.packsize import auto
 from pipeline.packsize.auto import LARGEST
 from pipeline.packsize.sample import pilot_sizes
+from pipeline.store.snapshot import spent
 from pipeline.store.thumbnails import BYTES as THUMBNAIL_BYTES
 from pipeline.store.thumbnails import Thumbnails
 
@@ -157,7 +157,7 @@ async def open_run(
                 clock=clock,
                 rng=environment.rng,
                 state=state,
-                spent_usd=await asyncio.to_thread(spent_before, inputs.output),
+                spent_usd=await asyncio.to_thread(spent, inputs.output),
             )
         )
         if opened.server is not None:
@@ -290,18 +290,6 @@ async def open_run(
             hurry=hurry,
             thumbnails=thumbnails,
         )
-
-
-def spent_before(output: Path) -> float:
-    """What this job has cost so far, by its account book: the cap holds over all its runs."""
-    import pyarrow.compute as pc
-
-    from pipeline.store.parts import read_part
-
-    total = 0.0
-    for path in sorted((output / "requests").glob("*.parquet")):
-        total += pc.sum(read_part(path, ["cost_usd"])["cost_usd"]).as_py() or 0.0
-    return total
 
 
 def goes_inline(job: JobConfig, endpoint: Endpoint, *, packed: bool, daily: int | None) -> bool:

@@ -9,19 +9,22 @@ from __future__ import annotations
 import json
 import re
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
-from pipeline.config.job import JobConfig, schema
+from pipeline.config.job import NOT_YET, JobConfig, schema
 from pipeline.config.messages import branches, node_at
-from pipeline.errors import OutputError
+from pipeline.errors import OutputError, UsageError
 from pipeline.redact import looks_like_key
+from pipeline.service.profiles import PROFILES
+from pipeline.service.settings import AUTO
 
 _HEAD = """\
-# A caption-pipeline job: every key with its default. Set manifest.path and endpoint, and delete
+# A caption-pipeline job: every key that may be set. Set manifest.path and endpoint, and delete
 # what you leave as it is. Text may hold ${NAME} or ${NAME:-default} from the environment; the API
 # key stays there (or in .env) and is only named, by endpoint.api_key_env.
 # For completion and checks while you type: caption-pipeline schema > job.schema.json, and above
@@ -36,19 +39,31 @@ _COLUMN = 36
 
 
 def schema_text() -> str:
-    """JSON Schema (2020-12) of the job file."""
+    """JSON Schema (2020-12) of the job file: what this version can do."""
     whole = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "urn:caption-pipeline:job:1",
-        **schema(),
+        **deepcopy(schema()),
         "title": "caption-pipeline job",
     }
+    for key in NOT_YET:
+        node = node_at(whole, tuple(key.split(".")))
+        assert node is not None
+        only = {"description": node.get("description", ""), "const": node.get("default")}
+        node.clear()
+        node.update(only)
     return json.dumps(whole, indent=2)
 
 
-def init_command(dest: Path) -> int:
-    """Write a commented job file; never over an existing one."""
-    text = template(dest.stem)
+def init_command(dest: Path, *, profile: str | None = None, images: str | None = None) -> int:
+    """Write a commented job file; never over an existing one.
+
+    profile: the service, a name of PROFILES (UsageError 64 for another); images: the manifest.
+    OutputError (73) when it cannot be written.
+    """
+    if profile is not None and profile not in PROFILES:
+        raise UsageError(f"--profile {profile}: no such service; there are {', '.join(PROFILES)}")
+    text = template(dest.stem, profile=profile, images=images)
     try:
         with dest.open("x", encoding="utf-8") as file:
             try:
@@ -62,17 +77,21 @@ def init_command(dest: Path) -> int:
         raise OutputError(f"{dest}: exists already; name another file") from None
     except OSError as error:
         raise OutputError(f"{dest}: cannot be written ({error.strerror})") from None
-    print(f"{dest}: written; set manifest.path and endpoint, then run it")  # noqa: T201
+    left = [*(["manifest.path"] * (images is None)), *(["endpoint"] * (profile is None))]
+    todo = f"set {' and '.join(left)}, then " if left else ""
+    print(f"{dest}: written; {todo}python -m pipeline check {dest}, then run")  # noqa: T201
     return 0
 
 
-def template(stem: str) -> str:
+def template(stem: str, *, profile: str | None = None, images: str | None = None) -> str:
     """The commented job file, named after its file where that is a name."""
     name = stem if _PLAIN.fullmatch(stem) and not looks_like_key(stem) else "job"
     written = {
         **AS_WRITTEN,
         "name": name,
-        "manifest.path": "images.csv",
+        "manifest.path": images or "images.csv",
+        "endpoint.profile": profile or "openrouter",
+        "endpoint.model": "embedded/pixels" if profile == "embedded" else AUTO,
         "output.path": f"out/{name}",
     }
     return _HEAD + "\n".join(_section(JobConfig, "", written)) + "\n"
@@ -84,10 +103,14 @@ def _section(model: type[BaseModel], above: str, written: dict[str, Any]) -> lis
     inner: list[str]
     section: list[str] = []
     for key, field in model.model_fields.items():
+        if above + key in NOT_YET:
+            continue
         comment = _comment(above + key, field.description or "")
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             inner = _section(kind, f"{above}{key}.", written)
+            if not inner:
+                continue
             section += _aligned(lines)
             lines = []
             section += [

@@ -17,6 +17,7 @@ from pipeline import fs
 from pipeline.clock import iso
 from pipeline.errors import OutputError, ServiceError
 from pipeline.service.models import free_vision, named
+from pipeline.service.profiles import PROFILES
 from pipeline.service.settings import AUTO
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from pipeline.service.models import Model
 
 PIN = "model.json"
+#: Models named in a message.
+NAMED = 10
 __all__ = ["AUTO", "is_auto", "pin", "pinned", "settled"]
 _log = logging.getLogger("pipeline")
 
@@ -44,7 +47,7 @@ async def settled(job: JobConfig, environment: Environment) -> JobConfig:
     """The job with the model that a run would use now; nothing is written. ServiceError 69."""
     model = pinned(job)
     return (
-        _with(model, _best(await _listed(model, environment), environment))
+        _with(model, _best(model, await _listed(model, environment), environment))
         if is_auto(model)
         else model
     )
@@ -70,7 +73,7 @@ async def pin(job: JobConfig, environment: Environment, *, yes: bool) -> JobConf
         and model.free
     ):
         return _with(job, before)
-    best = _best(models, environment)
+    best = _best(job, models, environment)
     _write(output, best, environment)
     reason = f"in place of {before}, which is no longer fit" if before else "and keeps to it"
     _log.info("%s: %s chose %s %s", job.name, AUTO, best, reason)
@@ -83,14 +86,23 @@ async def _listed(job: JobConfig, environment: Environment) -> list[Model]:
     return await listed(job, environment.environ, environment)
 
 
-def _best(models: list[Model], environment: Environment) -> str:
+def _best(job: JobConfig, models: list[Model], environment: Environment) -> str:
+    """The model that AUTO means here; on a server of one's own that tells no prices the only one."""
     best = free_vision(models, now=environment.clock.now())
-    if best is None:
+    if best is not None:
+        return best.id
+    if PROFILES[job.endpoint.profile].key_env is not None:
         raise ServiceError(
             f"{AUTO}: the service lists no free model that takes images and lasts 30 days; name "
-            "one in endpoint.model (caption-pipeline models)"
+            "one in endpoint.model (python -m pipeline models JOB lists them)"
         )
-    return best.id
+    if len(models) == 1:
+        return models[0].id
+    names = ", ".join(model.id for model in models[:NAMED])
+    raise ServiceError(
+        f"{AUTO}: the server lists {len(models)} models; name one in endpoint.model: {names}"
+        + ", …" * (len(models) > NAMED)
+    )
 
 
 def _with(job: JobConfig, model: str) -> JobConfig:

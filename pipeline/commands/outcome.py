@@ -93,16 +93,18 @@ def headline(
     asked: int,
     quota: Mapping[str, Any],
     each: float | None = None,
+    failures: str | None = None,
 ) -> str:
     """The last line: why it ended early, what was done, where it is, what it cost, what to do next.
 
-    each: images answered a request as runs have measured it; None: this run's own.
+    failures: the file that names the failed images. each: images answered a request as runs have measured it; None: this run's own.
     """
     parts = [reason.message] if reason is not None and reason.exit is not Exit.LATER else []
     parts.append(f"{counters.captioned:,} of {counters.images:,} images captioned")
     if counters.failures:
         codes = ", ".join(f"{code} {count:,}" for code, count in sorted(counters.failed.items()))
-        parts.append(f"{counters.failures:,} failed ({codes})")
+        listed = f", named in {failures}" if failures else ""
+        parts.append(f"{counters.failures:,} failed ({codes}){listed}")
     if counters.left:
         parts.append(f"{counters.left:,} left")
     if asked:

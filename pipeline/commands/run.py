@@ -30,8 +30,8 @@ from pipeline.captioning.select import (
     open_selection,
 )
 from pipeline.captioning.wiring import RunContext, open_run
+from pipeline.commands import failures, notify, outcome, pilot
 from pipeline.commands import model_selection as choice
-from pipeline.commands import notify, outcome, pilot
 from pipeline.commands.finished import mark_of, read_finished, write_finished
 from pipeline.commands.logs import logging_to
 from pipeline.commands.machine_jobs import append_job
@@ -195,7 +195,8 @@ async def run(
                     column = record_names(inputs.manifest.arrow(), job.output.prefix)["caption"]
                 except (ManifestError, OSError) as error:
                     reason = reason or stop_reason_of(error, inputs.output)
-                await checkpoint.finish()
+            listed = not changed and await asyncio.to_thread(failures.write_failures, inputs.output)
+            await checkpoint.finish()
             part_only = any(
                 option is not None for option in (options.limit, options.pilot, options.shard)
             )
@@ -240,6 +241,7 @@ async def run(
                     asked=counts.asked,
                     quota=quota,
                     each=each,
+                    failures=f"{job.output.shown}/{failures.NAME}" if listed else None,
                 ),
             )
     return summary

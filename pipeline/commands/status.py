@@ -15,6 +15,7 @@ from pipeline.captioning.pack_sizes import audits_of
 from pipeline.captioning.progress import LIVE
 from pipeline.captioning.progress_line import eta
 from pipeline.clock import utc
+from pipeline.commands.failures import failed_images, failed_lines
 from pipeline.commands.model_selection import pinned
 from pipeline.errors import CODES
 from pipeline.store.lock import holder_of
@@ -25,10 +26,15 @@ if TYPE_CHECKING:
     from pipeline.config.job import JobConfig
 
 
-def status_command(job: JobConfig, *, as_json: bool) -> int:
-    """Print the status; always 0."""
+def status_command(job: JobConfig, *, as_json: bool, failed: bool) -> int:
+    """Print the status, or (failed) the images without a caption; always 0."""
     facts = status_of(job)
-    print(json.dumps(facts) if as_json else "\n".join(lines(facts)))  # noqa: T201
+    if failed and as_json:
+        tables = failed_images(Path(job.output.path))
+        facts["failed"] = [row for table in tables for row in table.to_pylist()]
+    texts = failed_lines(Path(job.output.path)) if failed else lines(facts)
+    for line in [json.dumps(facts)] if as_json else texts:
+        print(line)  # noqa: T201 - the command's result
     return 0
 
 
@@ -52,6 +58,7 @@ def status_of(job: JobConfig) -> dict[str, Any]:
         "failures": state.failures,
         "by_code": state.by_code,
         "requests": state.requests,
+        "cost_usd": state.cost_usd,
         "unpublished": state.unpublished,
         "last_errors": state.last_errors,
         "audit": audit.message() if (audit := audits_of(output)) is not None else None,
@@ -133,7 +140,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
     """The status for people."""
     first = (
         f"{facts['job']}: {facts['captions']:,} captions, {facts['failures']:,} failures, "
-        f"{facts['requests']:,} requests in {facts['output']}"
+        f"{facts['requests']:,} requests, ${facts['cost_usd']:.4g} in {facts['output']}"
     )
     texts = [first, f"model: {facts['model']}"]
     if facts["unpublished"]:

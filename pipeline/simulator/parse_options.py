@@ -6,7 +6,9 @@ does not fit, is a ValueError whose message says what would.
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from types import UnionType
@@ -37,6 +39,28 @@ _CHOICES = {
 _SIGNED = ("skew", "balance_usd")
 
 
+_KNOB = re.compile(r"(\w+): ")
+_RANGE = re.compile(r"(\d+(?:\.\d+)?)\.\.(\d+(?:\.\d+)?)")
+
+
+def described(profile: str) -> str:
+    """Every knob with its value in a profile, below what it does; ValueError for another profile.
+
+    What it does is the comment above its definition: there is no second text that could differ.
+    """
+    knobs, lines = turned(profile, {}), []
+    for line in map(str.strip, inspect.getsource(Knobs).splitlines()):
+        if line.startswith("# ---"):
+            lines += ["", line.removeprefix("# ---").strip().upper()]
+        elif line.startswith("#:"):
+            lines.append(f"  # {line.removeprefix('#:').strip()}")
+        elif knob := _KNOB.match(line):
+            name = knob[1]
+            value = [m.id for m in knobs.models] if name == "models" else getattr(knobs, name)
+            lines.append(f"  {name}={json.dumps(value)}")
+    return "\n".join(lines).strip()
+
+
 def turned(profile: str, changes: Mapping[str, object]) -> Knobs:
     """The knobs of a profile with some changed; ValueError says what is wrong."""
     if profile not in PROFILES:
@@ -55,12 +79,15 @@ def changed(base: Knobs, changes: Mapping[str, object]) -> Knobs:
 
 
 def parse_options(changes: Sequence[str]) -> dict[str, object]:
-    """`["rpm=20", "faults=[\\"reset\\"]"]` as a mapping; ValueError for a word without `=`."""
+    """`["rpm=20", "latency=0.1..0.3"]` as a mapping; ValueError for a word without `=`."""
     read: dict[str, object] = {}
     for change in changes:
         name, equals, text = change.partition("=")
         if not equals:
             raise ValueError(f"{change!r}: write name=value")
+        if span := _RANGE.fullmatch(text.strip()):
+            read[name.strip()] = [float(span[1]), float(span[2])]
+            continue
         try:
             read[name.strip()] = json.loads(text)
         except (ValueError, RecursionError):
@@ -105,6 +132,8 @@ def _fit(name: str, hint: Any, value: object) -> object:
             return str(value)
         raise ValueError(f"{name}: one of {', '.join(inner)}")
     if origin is tuple:
+        if inner == (float, float) and isinstance(value, int | float):
+            value = [value, value]
         items = _list(name, value)
         if inner[-1] is not Ellipsis and len(items) != len(inner):
             raise ValueError(f"{name}: a list of {len(inner)}")

@@ -17,7 +17,7 @@ from pipeline.errors import UsageError
 from pipeline.simulator.core import Simulator
 from pipeline.simulator.knobs import Knobs
 from pipeline.simulator.log import LogFile
-from pipeline.simulator.parse_options import parse_options, turned
+from pipeline.simulator.parse_options import described, parse_options, turned
 from pipeline.simulator.wire import SimResponse
 
 #: A request that is never answered holds its connection at most so long.
@@ -93,6 +93,14 @@ def read_knobs(profile: str, changes: Sequence[str]) -> Knobs:
     """The knobs of a profile with `name=value` changes; UsageError says what is wrong."""
     try:
         return turned(profile, parse_options(changes))
+    except ValueError as error:
+        raise UsageError(f"simulate: {error}") from None
+
+
+def describe_knobs(profile: str) -> str:
+    """The text of `simulate --knobs`; UsageError for a profile that there is not."""
+    try:
+        return described(profile)
     except ValueError as error:
         raise UsageError(f"simulate: {error}") from None
 

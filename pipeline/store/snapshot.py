@@ -33,6 +33,8 @@ class State:
     captions: int = 0
     failures: int = 0
     requests: int = 0
+    #: US dollars that the published requests cost.
+    cost_usd: float = 0.0
     #: Entries in the journal that are in no part yet; None when that cannot be told from here.
     unpublished: int | None = 0
     by_code: dict[str, int] = field(default_factory=dict)
@@ -61,9 +63,18 @@ def _read_state(output: Path) -> State:
         captions=_rows(output, CAPTIONS),
         failures=sum(by_code.values()),
         requests=_rows(output, REQUESTS),
+        cost_usd=spent(output),
         unpublished=_unpublished(output / "_state" / "journal.db"),
         by_code=by_code,
         last_errors=last,
+    )
+
+
+def spent(output: Path) -> float:
+    """US dollars that the requests cost, by the account book: over all runs of the output."""
+    return sum(
+        pc.sum(read_part(path, ["cost_usd"])["cost_usd"]).as_py() or 0.0
+        for path in part_files(output, REQUESTS)
     )
 
 

@@ -129,7 +129,7 @@ def test_an_error_that_names_a_key_is_told_where_it_stands(
 STORY = """
 import sys, types
 story = types.ModuleType("pipeline.commands.status")
-story.status_command = lambda job, *, as_json: status()
+story.status_command = lambda job, **_options: status()
 sys.modules[story.__name__] = story
 """
 BUG = f"""

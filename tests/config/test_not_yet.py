@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 
+from pipeline.commands.init import schema_text
 from pipeline.config.job import NOT_YET, JobConfig
 from pipeline.config.messages import node_at
 from tests.config.jobs import load, refused
@@ -52,3 +56,14 @@ def test_on_the_command_line_it_is_the_same(tmp_path: Path) -> None:
 
     assert code == 78
     assert words.endswith("run.engine: running on Ray is not available in this version")
+
+
+@pytest.mark.parametrize("entry", NOT_YET)
+def test_the_schema_offers_no_such_value(entry: str) -> None:
+    """An editor marks what loading would refuse; the default passes."""
+    needs, other = (yaml.safe_load(text) for text in VALUES[entry])
+    whole = json.loads(schema_text())
+
+    jsonschema.validate({"manifest": {"path": "a"}, **other}, whole)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"manifest": {"path": "a"}, **needs}, whole)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from pipeline.captioning.options import RunOptions
 from pipeline.errors import JobError, KeyTrouble, OutputError, PipelineError, ServiceError
 from pipeline.simulator.core import Simulator
+from pipeline.simulator.knobs import PROFILES
 from pipeline.simulator.models import Model
 from tests.main.test_nights import FREE, chats, job_of
 from tests.support.command import ROOT, pipeline, simulator
@@ -186,6 +188,34 @@ def test_there_is_none_to_choose_in_one_line(tmp_path: Path, arguments: list[str
     else:
         assert not ended.out
     assert not service.asked
+
+
+def test_the_only_model_of_an_own_server(tmp_path: Path) -> None:
+    """`init --profile vllm --images FOLDER` writes a job that runs: the server lists one model."""
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "red.png")
+    job = tmp_path / "vllm.yaml"
+    with simulator(tmp_path, profile="vllm") as server:
+        written = pipeline("init", job, "--profile", "vllm", "--images", tmp_path)
+        address = f"endpoint.base_url={server.base}"
+        ended = pipeline("run", job, "--set", address, f"--set=output.path={tmp_path / 'out'}")
+
+    assert (written.code, ended.code) == (0, 0)
+    assert "1 of 1 images captioned" in ended.err
+
+
+def test_several_models_of_an_own_server(tmp_path: Path) -> None:
+    """No guess: 69, and they are named."""
+    clock, job = VirtualClock(), auto_job(tmp_path, endpoint={"profile": "vllm"})
+
+    async def go() -> Any:
+        service = Simulator(replace(PROFILES["vllm"], models=LISTED[:2]), seed=1, clock=clock)
+        return await run_job(job, service, clock, state=tmp_path / "state")
+
+    with pytest.raises(ServiceError, match="lists 2 models") as stopped:
+        run(go())
+
+    assert LARGE.id in str(stopped.value)
+    assert SMALL.id in str(stopped.value)
 
 
 def test_a_key_that_is_refused_while_choosing(tmp_path: Path) -> None:

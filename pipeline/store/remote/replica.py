@@ -29,7 +29,13 @@ from pipeline.store.remote.owner import Owner
 from pipeline.store.tables import Part
 
 #: Files beside the parts that are put when they change; small ones are brought by a take-over.
-FILES = (("", "dataset.parquet"), ("", "pilot.json"), ("", "pilot.html"), ("_state", "model.json"))
+FILES = (
+    ("", "dataset.parquet"),
+    ("", "failures.csv"),
+    ("", "pilot.json"),
+    ("", "pilot.html"),
+    ("_state", "model.json"),
+)
 Aside = Callable[..., Awaitable[Any]]
 _log = logging.getLogger("pipeline")
 
