@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline import __version__
+from pipeline.arguments import After, Before, Format, HostName, Job, Json, Port, Sets, ShardSize
 from pipeline.exit import Known, exit_of, flushed, hear_signals, leave, open_streams
 from pipeline.memory import keep_little
 
 if TYPE_CHECKING:
     from pipeline.config.job import JobConfig
-
-FORMATS_HELP = "parquet, jsonl, csv, tsv, sidecar, kohya, imagefolder, webdataset, hf."
 
 app = typer.Typer(
     name="caption-pipeline",
@@ -30,24 +29,6 @@ app = typer.Typer(
 
 #: What the one command of this process has found out, for the way it ends.
 _known = Known()
-
-Job = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a key of the job file."),
-]
-Before = Annotated[str | None, typer.Option(help="Text before each caption.")]
-After = Annotated[str | None, typer.Option(help="Text after each caption.")]
-ShardSize = Annotated[
-    str | None,
-    typer.Option(metavar="SIZE", help="hf, webdataset: bytes of a shard, as 500MB or 1GB."),
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
-
-Port = Annotated[int, typer.Option(help="Port to listen on; 0: any free one.")]
-HostName = Annotated[
-    str, typer.Option("--host", help="Address to listen on; others than this machine see the page.")
-]
 
 
 def _version(value: bool) -> None:
@@ -217,10 +198,7 @@ def export(
     dest: Annotated[
         Path | None, typer.Argument(metavar="DEST", help="File or folder to write.")
     ] = None,
-    format_: Annotated[
-        str | None,
-        typer.Option("--format", help=FORMATS_HELP),
-    ] = None,
+    format_: Format = None,
     beside: Annotated[
         bool, typer.Option("--beside", help="Sidecars next to the pictures; no DEST.")
     ] = False,

@@ -25,7 +25,7 @@ FLOORS = {
     "config": 3,
     "captioning": 4,
     **dict.fromkeys(("commands", "distributed"), 5),
-    **dict.fromkeys(("cli", "exit"), 6),
+    **dict.fromkeys(("arguments", "cli", "exit"), 6),
     "__main__": 7,
 }
 #: All that the simulator may use of ours: it is written from the service's documentation alone.
@@ -35,7 +35,16 @@ HEAVY = {
     *("pyarrow", "duckdb", "aiohttp", "PIL", "numpy", "pandas", "ray", "uvloop"),
     *("fsspec", "tqdm", "sqlite3", "asyncio", "pydantic", "yaml"),
 }
-LIGHT = ["__main__.py", "cli.py", "memory.py", "exit.py", "errors.py", "redact.py", "fs.py"]
+LIGHT = [
+    "__main__.py",
+    "arguments.py",
+    "cli.py",
+    "memory.py",
+    "exit.py",
+    "errors.py",
+    "redact.py",
+    "fs.py",
+]
 LONGEST, LONGEST_PAGE, LONGEST_COMMAND = 400, 120, 15
 MODULES = sorted(ROOT.rglob("*.py"))
 
