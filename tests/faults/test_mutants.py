@@ -218,6 +218,8 @@ def test_some_test_fails_without_it(name: str, tmp_path: Path) -> None:
     whole = path.read_text()
     assert whole.count(mutant.old) == 1, "the text is not there any more: mend the mutant"
     path.write_text(whole.replace(mutant.old, mutant.new))
+    for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):
+        compiled.unlink()
 
     found = suite(copy, "-m", "pytest", "-x", "-m", "", "-p", "no:cacheprovider", mutant.killer)
 
