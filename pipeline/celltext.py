@@ -168,8 +168,23 @@ def _struct_json(column: pa.Array) -> pa.Array:
 def _objects(names: list[str], columns: list[pa.Array], count: int, end: str = "") -> pa.Array:
     if not columns:
         return pa.array(["{}" + end] * count, pa.string())
-    pieces, before = [], "{"
-    for name, column in zip(names, columns, strict=True):
-        pieces += [f"{before}{json.dumps(name, ensure_ascii=False)}:", as_json(column)]
-        before = ","
-    return pc.binary_join_element_wise(*pieces, "}" + end, "")
+    pieces, text = [], "{"
+    for at, (name, column) in enumerate(zip(names, columns, strict=True)):
+        text += f"{',' if at else ''}{json.dumps(name, ensure_ascii=False)}:"
+        if column.null_count == len(column):
+            text += "null"
+        elif _needs_only_quotes(column):
+            pieces += [f'{text}"', column]
+            text = '"'
+        else:
+            pieces += [text, as_json(column)]
+            text = ""
+    text += "}" + end
+    return pc.binary_join_element_wise(*pieces, text, "") if pieces else pa.repeat(text, count)
+
+
+def _needs_only_quotes(column: pa.Array) -> bool:
+    """Is this a text in every row, with nothing in it to be escaped?"""
+    if column.type != pa.string() or column.null_count:
+        return False
+    return not pc.any(pc.match_substring_regex(column, _ESCAPED)).as_py()

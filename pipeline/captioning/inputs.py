@@ -19,6 +19,7 @@ from pipeline.captioning.fields import Fields
 from pipeline.captioning.naming import Naming
 from pipeline.captioning.prompt import compile_prompt
 from pipeline.clock import Clock, SystemClock, utc
+from pipeline.local_files import Boundary
 
 if TYPE_CHECKING:
     from pipeline.config.job import JobConfig
@@ -103,6 +104,11 @@ def naming_of(job: JobConfig, manifest: Manifest) -> Naming:
         identity=job.images.identity,
         contents=contents,
     )
+
+
+def boundary_of(job: JobConfig, manifest: Manifest) -> Boundary:
+    """Which local files the manifest may name."""
+    return Boundary(root=job.images.folder, remote=manifest.remote, own=manifest.shards)
 
 
 def under(job: JobConfig, inputs: JobInputs, *, chosen: bool) -> JobInputs:

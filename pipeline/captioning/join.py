@@ -21,6 +21,7 @@ from pipeline.captioning.naming import Naming
 from pipeline.captioning.plain_keys import plain_keys
 from pipeline.captioning.reviewed import REVIEW, reviewed
 from pipeline.errors import OutputError
+from pipeline.export.ahead import ahead
 from pipeline.export.card import write_card
 from pipeline.export.features import read_features, with_features
 from pipeline.export.parquet_file import parquet_writer
@@ -30,8 +31,8 @@ from pipeline.store.record_index import FLUSH, RecordLookup
 from pipeline.store.reviews import read_decisions
 
 if TYPE_CHECKING:
+    from pipeline.manifest.cells import BatchRows
     from pipeline.manifest.open import Manifest
-    from pipeline.model import Row
 
 #: Rows of the smallest row group.
 SLICE = 2_500
@@ -108,11 +109,13 @@ def joined(
     bytes_too: bool = False,
     prefix: str = "",
     fields: Fields = NO_FIELDS,
+    threaded: bool = False,
 ) -> Iterator[pa.RecordBatch]:
     """Manifest rows with their records, in manifest order; nothing that people decided.
 
     Each row's key is made from the same read as the row. ManifestError (65) when the manifest
-    changes meanwhile.
+    changes meanwhile. threaded: rows are read and named in a thread of their own, some batches
+    ahead.
     """
     whole = joined_schema(manifest.arrow(bytes_too=bytes_too), prefix, fields)
     own = len(whole) - len(COLUMNS) - len(fields)
@@ -125,23 +128,20 @@ def joined(
         for table, rows in manifest.tables(bytes_too=bytes_too):
             waiting.append(table)
             size = table.nbytes + (size if len(waiting) > 1 else 0)
-            yield named(table, rows)
+            yield named(rows)
             if size > WAITING_BYTES:
                 yield FLUSH
                 size = 0
 
-    def named(table: pa.RecordBatch, rows: list[Row]) -> bytes:
-        at = table.schema.get_field_index(manifest.image)
-        if plain and at >= 0 and pa.types.is_string(table.schema.field(at).type):
-            images = table.column(at)
-            # A struct's path is no image where there are bytes beside it.
-            if all(row.bad is None and isinstance(row.image, str) for row in rows):
-                keys = plain_keys(naming.recipe, images, naming.prompt.render({}))
-                if keys is not None:
-                    return keys
+    def named(rows: BatchRows) -> bytes:
+        if plain and (images := rows.plain_images()) is not None:
+            keys = plain_keys(naming.recipe, images, naming.prompt.render({}))
+            if keys is not None:
+                return keys
         return b"".join([naming.raw(row) for row in rows])
 
-    for records in RecordLookup(output, wanted).records(keys()):
+    made = ahead(keys()) if threaded else keys()
+    for records in RecordLookup(output, wanted).records(made):
         start = 0
         while start < records.num_rows:
             rows = waiting.popleft()

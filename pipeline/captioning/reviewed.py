@@ -40,8 +40,10 @@ def reviewed(
     """
     wanted = pa.array(list(decisions), pa.string())
     for batch in batches:
-        mask = pc.is_in(batch.column(names["key"]), value_set=wanted)
-        made = _decided(batch, names, decisions, mask) if mask.true_count else batch
+        made = batch
+        if decisions:
+            mask = pc.is_in(batch.column(names["key"]), value_set=wanted)
+            made = _decided(batch, names, decisions, mask) if mask.true_count else batch
         yield made.filter(_approved(made.column(names["review"]))) if only else made
 
 

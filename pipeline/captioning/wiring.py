@@ -19,7 +19,7 @@ from pipeline.captioning.ask import Captioner
 from pipeline.captioning.attribution import Attribution
 from pipeline.captioning.doubted_answers import Doubts
 from pipeline.captioning.fields import Fields
-from pipeline.captioning.inputs import Environment, JobInputs
+from pipeline.captioning.inputs import Environment, JobInputs, boundary_of
 from pipeline.captioning.naming import Naming
 from pipeline.captioning.output_location import state_folder
 from pipeline.captioning.own_service import open_service
@@ -32,7 +32,6 @@ from pipeline.captioning.second import SecondQuestions
 from pipeline.captioning.select import Selection
 from pipeline.captioning.sources import Sources
 from pipeline.errors import Exit, StopReason
-from pipeline.local_files import Boundary
 from pipeline.packsize import auto
 from pipeline.packsize.auto import LARGEST
 from pipeline.packsize.sample import pilot_sizes
@@ -90,11 +89,6 @@ class RunContext:
             small = await self.captioner.images.thumbnail(image.data, THUMBNAIL_BYTES)
             if small is not None:
                 self.thumbnails.put(key, small)
-
-
-def boundary_of(job: JobConfig, manifest: Manifest) -> Boundary:
-    """Which local files the manifest may name."""
-    return Boundary(root=job.images.folder, remote=manifest.remote, own=manifest.shards)
 
 
 @asynccontextmanager

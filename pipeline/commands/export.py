@@ -12,12 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.captioning.fields import Fields
-from pipeline.captioning.inputs import inspect_manifest
+from pipeline.captioning.inputs import boundary_of, inspect_manifest
 from pipeline.captioning.interpret import deriving
 from pipeline.captioning.join import joined, joined_schema, record_names
 from pipeline.captioning.output_location import ours
 from pipeline.captioning.reviewed import reviewed
-from pipeline.captioning.wiring import boundary_of
 from pipeline.commands.model_selection import pinned
 from pipeline.commands.other_recipe import naming_by_recipe
 from pipeline.errors import Exit, ImageError, OutputError, UsageError
@@ -99,7 +98,15 @@ def rows_of(job: JobConfig, request: ExportRequest, format: str) -> Iterator[Row
     ):
         if request.recipe is not None:
             naming = naming_by_recipe(whole, naming, request.recipe)
-        batches = joined(manifest, naming, whole, bytes_too=bytes_too, prefix=prefix, fields=fields)
+        batches = joined(
+            manifest,
+            naming,
+            whole,
+            bytes_too=bytes_too,
+            prefix=prefix,
+            fields=fields,
+            threaded=True,
+        )
         decisions = read_decisions(output)
         yield Rows(
             schema=joined_schema(shape, prefix, fields),

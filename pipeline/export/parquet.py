@@ -126,7 +126,9 @@ def groups(rows: Rows, *, most: int = 1 << 62, size: int = 1 << 62) -> Iterator[
 
 
 def _writer(dest: Path, rows: Rows, first: pa.Table) -> pq.ParquetWriter:
-    plain = [field.name for field in rows.schema if field.type != _PICTURE]
+    # No two pictures, captions or keys are the same, to speak of.
+    unique = (rows.caption, rows.key)
+    plain = [f.name for f in rows.schema if f.type != _PICTURE and f.name not in unique]
     return parquet_writer(dest, rows.schema, first, use_dictionary=plain)
 
 

@@ -7,7 +7,8 @@ A bad row is a value: it settles as `bad_row` without a request.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -39,7 +40,38 @@ _SPACES = [chr(code) for code in range(0x3001) if chr(code).isspace()]
 #: Of rows whose prompt names none; one for all of them.
 _NO_COLUMNS: Mapping[str, object] = MappingProxyType({})
 #: Rows, and why they are bad.
-_Troubles = list[tuple[pa.Array, str]]
+_Trouble = tuple[pa.Array, str]
+_Troubles = list[_Trouble]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRows:
+    """The rows of a batch as it was read, made when they are iterated over: a million of them take
+    two seconds."""
+
+    batch: pa.RecordBatch
+    image: str
+    id_column: str | None
+    columns: Sequence[str]
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(
+            rows(self.batch, image=self.image, id_column=self.id_column, columns=self.columns)
+        )
+
+    def plain_images(self) -> pa.Array | None:
+        """The images as text, where every row is good, is its cell as that stands, and needs no
+        column but that; None: the rows say."""
+        column = self.batch.column(self.image)
+        if self.columns or not pa.types.is_string(column.type) or column.null_count:
+            return None
+        troubles: _Troubles = []
+        if self.id_column is not None:
+            troubles.append(_ids(self.batch, self.id_column, self.image)[1])
+        if not _short_urls(column):
+            troubles += _image_trouble(column, self.image)
+            troubles.append((pc.match_substring_regex(column, MAY_WRAP), "wrapped"))
+        return None if any(mask.true_count for mask, _ in troubles) else column
 
 
 def rows(
@@ -54,9 +86,8 @@ def rows(
     cells = {name: _prompt_cells(batch.column(name), name == image) for name in columns}
     ids: list[str | None] = [None] * len(images)
     if id_column is not None:
-        texts = as_text(_prompt_cells(batch.column(id_column), id_column == image))
-        long = pc.greater(pc.binary_length(texts), MAX_ID)
-        troubles.append((long, f"column {id_column!r}: an id longer than {MAX_ID} bytes"))
+        texts, trouble = _ids(batch, id_column, image)
+        troubles.append(trouble)
         # One that is too long is cut, its row being bad.
         ids = [None if text is None else text[:MAX_ID] for text in texts.to_pylist()]
     for name, column in cells.items():
@@ -73,6 +104,13 @@ def rows(
         Row(cell, i, dict(zip(cells, values, strict=True)), b)
         for cell, i, b, *values in zip(images, ids, reasons, *named, strict=True)
     ]
+
+
+def _ids(batch: pa.RecordBatch, id_column: str, image: str) -> tuple[pa.Array, _Trouble]:
+    """The ids as text, and which are too long."""
+    texts = as_text(_prompt_cells(batch.column(id_column), id_column == image))
+    long = pc.greater(pc.binary_length(texts), MAX_ID)
+    return texts, (long, f"column {id_column!r}: an id longer than {MAX_ID} bytes")
 
 
 def _prompt_cells(column: pa.Array, is_image: bool) -> pa.Array:
@@ -147,6 +185,12 @@ def _image_trouble(column: pa.Array, name: str) -> _Troubles:
         (url, f"column {name!r}: longer than {MAX_URL:,} characters"),
         (uri, f"column {name!r}: a data URI of more than 20 MB"),
     ]
+
+
+def _short_urls(column: pa.Array) -> bool:
+    """Are all of these web addresses that no row is bad for?"""
+    short = (pc.max(pc.binary_length(column)).as_py() or 0) <= MAX_URL
+    return short and pc.all(pc.starts_with(column, "http")).as_py() is True
 
 
 def _empty(column: pa.Array) -> pa.Array:

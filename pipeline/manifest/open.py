@@ -17,7 +17,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.errors import JobError, ManifestError
-from pipeline.manifest import cells, columns, image_column, places
+from pipeline.manifest import columns, image_column, places
+from pipeline.manifest.cells import BatchRows
 from pipeline.manifest.columns import (
     fitted,
     is_bytes,
@@ -40,6 +41,8 @@ from pipeline.model import Row
 
 #: Rows handed on at once.
 ROWS = 1_024
+#: The same where they stay columns.
+TABLE_ROWS = 4_096
 CHANGED = "the manifest changed while it was read; run again"
 
 
@@ -211,16 +214,13 @@ class Manifest:
         ManifestError (65) when the manifest changes meanwhile.
         """
         for batch in self._read(self._needed):
-            yield from self._rows(batch)
+            for at in range(0, batch.num_rows, ROWS):
+                yield list(self._rows(batch.slice(at, ROWS)))
 
-    def _rows(self, batch: pa.RecordBatch) -> Iterator[list[Row]]:
-        for at in range(0, batch.num_rows, ROWS):
-            yield cells.rows(
-                batch.slice(at, ROWS),
-                image=self.image,
-                id_column=self.settings.id,
-                columns=self.columns,
-            )
+    def _rows(self, batch: pa.RecordBatch) -> BatchRows:
+        return BatchRows(
+            batch=batch, image=self.image, id_column=self.settings.id, columns=self.columns
+        )
 
     def arrow(self, *, bytes_too: bool = False) -> pa.Schema:
         """The columns of `tables`: all but image bytes; `{bytes, path}` is its path, as text, where
@@ -246,9 +246,9 @@ class Manifest:
         metadata = {b"huggingface": features} if features else None
         return pa.schema(fields or [pa.field(self.image, pa.null())], metadata=metadata)
 
-    def tables(self, *, bytes_too: bool = False) -> Iterator[tuple[pa.RecordBatch, list[Row]]]:
-        """All columns but image bytes (with `bytes_too`, those as well), at most `ROWS` rows at
-        once, and beside them the rows, made from the same read."""
+    def tables(self, *, bytes_too: bool = False) -> Iterator[tuple[pa.RecordBatch, BatchRows]]:
+        """All columns but image bytes (with `bytes_too`, those as well), at most `TABLE_ROWS` rows
+        at once, and beside them the rows, made from the same read."""
         schema = self.arrow(bytes_too=bytes_too)
         for batch in self._read([*schema.names, *self._needed], path_only=True):
             arrays = []
@@ -262,8 +262,8 @@ class Manifest:
                     column = pa.nulls(len(column))
                 arrays.append(column if column.type == field.type else column.cast(field.type))
             table = pa.RecordBatch.from_arrays(arrays, schema=schema)
-            for at, rows in zip(range(0, batch.num_rows, ROWS), self._rows(batch), strict=True):
-                yield table.slice(at, ROWS), rows
+            for at in range(0, batch.num_rows, TABLE_ROWS):
+                yield table.slice(at, TABLE_ROWS), self._rows(batch.slice(at, TABLE_ROWS))
 
     def _is_image_struct(self, field: pa.Field) -> bool:
         return columns.path_only(field.type) or (

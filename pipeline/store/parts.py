@@ -201,24 +201,19 @@ def read_part(
         return table if wanted is None else table.select(wanted)
 
 
-def rows_of(path: Path) -> int:
-    """How many rows a part has, by its footer; OutputError as `read_part`."""
-    with readable(path):
-        return int(pq.read_metadata(path).num_rows)
-
-
-def bytes_of(path: Path) -> int:
-    """How many bytes a part takes in memory, about, by its footer: long texts may take a hundredth
-    of that on disk. OutputError as `read_part`."""
+def size_of(path: Path) -> tuple[int, int]:
+    """The rows of a part, and the bytes that they take in memory, about, by its footer: long texts
+    may take a hundredth of that on disk. OutputError as `read_part`."""
     with readable(path):
         file = pq.read_metadata(path)
-        return sum(file.row_group(number).total_byte_size for number in range(file.num_row_groups))
+        groups = map(file.row_group, range(file.num_row_groups))
+        return int(file.num_rows), sum(group.total_byte_size for group in groups)
 
 
 def sizes_of(output: Path, published: Sequence[Part]) -> dict[Place, int]:
-    """`bytes_of` each part that is not full."""
+    """The bytes in memory of each part that is not full."""
     small = [part.place for part in published if part.rows < PART_ROWS]
-    return {place: bytes_of(path_of(output, place)) for place in small}
+    return {place: size_of(path_of(output, place))[1] for place in small}
 
 
 def relisted(output: Path, read: Callable[[], T]) -> T:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from pipeline import schema
 from pipeline.store.keys import column, raw_keys, taken
-from pipeline.store.parts import bytes_of, part_files, read_part, rows_of
+from pipeline.store.parts import part_files, read_part, size_of
 from pipeline.store.publish_plan import CAPTIONS, FAILURES
 
 #: Parts with fewer records are read several at once.
@@ -125,7 +125,7 @@ class RecordLookup:
             rows = size = 0
             for path in part_files(output, folder):
                 paths.append(path)
-                here, long = rows_of(path), bytes_of(path)
+                here, long = size_of(path)
                 rows, size, self._size = rows + here, size + long, self._size + here
                 if here:
                     self._step = max(1, min(self._step, GROUP_BYTES * here // long))
@@ -200,19 +200,22 @@ class RecordLookup:
                 # What precedes the middle of a group may have been overtaken by the group before.
                 early = pc.min(at).as_py() < len(known) // 2
                 first = min(first, number - early)
-                tables.append(table.take(at.drop_null()))
+                tables.append(_rows_at(table, at.drop_null()))
                 rows.append(pc.indices_nonzero(at.is_valid()))
             if not left:
                 break
         if left:
             return None
         places = pa.concat_arrays(rows)
-        order = pc.sort_indices(places)
-        if not places.take(order).equals(pa.arange(0, len(keys)).cast(places.type)):
-            return None  # one key twice and one not at all: an output that does not verify
+        whole, numbers = pa.concat_tables(tables), pa.arange(0, len(keys)).cast(places.type)
+        if not places.equals(numbers):
+            order = pc.sort_indices(places)
+            if not places.take(order).equals(numbers):
+                return None  # one key twice and one not at all: an output that does not verify
+            whole = whole.combine_chunks().take(order)
         for number in [number for number in self._held if number < first]:
             del self._held[number]
-        (batch,) = pa.concat_tables(tables).combine_chunks().take(order).to_batches()
+        (batch,) = whole.combine_chunks().to_batches()
         return batch
 
     def _taken(self, raw: bytes, groups: Sequence[tuple[int, ...]]) -> Iterator[pa.RecordBatch]:
@@ -259,7 +262,15 @@ class RecordLookup:
         tables = [read_part(path, columns) for path in self._groups[number]]
         table = pa.concat_tables(tables).combine_chunks()
         known = column(_KEY, _raw(table))
-        return table.select(self._columns).cast(self._shape), known
+        arrays = [table.column(name) for name in self._columns]
+        return pa.Table.from_arrays(arrays, schema=self._shape), known
+
+
+def _rows_at(table: pa.Table, at: pa.Array) -> pa.Table:
+    """Some rows of a table, not copied where they stand in a row."""
+    first = at[0].as_py()
+    follow = at.equals(pa.arange(first, first + len(at)).cast(at.type))
+    return table.slice(first, len(at)) if follow else table.take(at)
 
 
 def _raw(table: pa.Table) -> bytes:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from pipeline.model import Derived, Record, Reply, Sent
 from pipeline.store import codec, tables
-from pipeline.store.parts import part_files, read_part, readable, relisted, rows_of
+from pipeline.store.parts import part_files, read_part, readable, relisted, size_of
 from pipeline.store.publish_plan import CAPTIONS, FAILURES, REQUESTS
 
 _BATCH_ROWS = 10_000
@@ -117,7 +117,7 @@ def journaled_records(
 
 
 def _rows(output: Path, folder: str) -> int:
-    return sum(rows_of(path) for path in part_files(output, folder))
+    return sum(size_of(path)[0] for path in part_files(output, folder))
 
 
 def _unpublished(path: Path) -> int | None:

@@ -104,7 +104,7 @@ def test_every_row_has_the_record_of_its_own_key(
     assert found.column("status").to_pylist() == ["mine"] * len(rows)
     assert found.column("key").to_pylist() == [r and r.key for r in expected]
     assert found.column("flags").to_pylist() == [r and list(r.flags) for r in expected]
-    monkeypatch.setattr("pipeline.manifest.open.ROWS", 100)
+    monkeypatch.setattr("pipeline.manifest.open.TABLE_ROWS", 100)
     monkeypatch.setattr(lookup, "HANDED", 30)
     for group, most in ((1, 1), (200, 1), (200, 10**6)):
         monkeypatch.setattr(lookup, "GROUP", group)
@@ -283,7 +283,7 @@ def test_images_known_by_their_bytes_are_joined(
     manifest = open_manifest(ManifestSettings(path=str(tmp_path / "a.parquet")))
     naming = dataclasses.replace(NAMING, prompt=compile_prompt(PromptSettings(text="What?")))
     monkeypatch.setattr(dataset, "WAITING_BYTES", 3)
-    monkeypatch.setattr("pipeline.manifest.open.ROWS", 2)
+    monkeypatch.setattr("pipeline.manifest.open.TABLE_ROWS", 2)
     records = _settle(tmp_path / "out", manifest, naming)
 
     table = pa.Table.from_batches(joined(manifest, naming, tmp_path / "out"))
