@@ -303,3 +303,35 @@ def test_the_dataset_file_is_whole_or_absent(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "README.md", "captions", "dataset.parquet", "failures",
     ]  # fmt: skip
+
+
+BASE64 = "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAMCAgMCAgMDAwMEAwMEBQgFBQQEBQoHBwYIDAoMDAsKCwsNDhIQDQ4RDgsLEBYQERMUFRUVDA8XGBYUGBIUFRT/wAALCAABAAEBAREA"
+
+
+@pytest.mark.parametrize("names", [None, "long"])
+@pytest.mark.parametrize("odd", [*IMAGES, BASE64, '["a.jpg"]', "http:x", "httpx/y.png", " https://x.example/b.jpg", "//x.example/c.jpg", "a?b.png"])  # fmt: skip
+def test_keys_of_columns_are_those_of_rows(
+    odd: str | None, names: str | None, tmp_path: Path
+) -> None:
+    """One cell or id that needs a look at its row, among plain URLs and among paths."""
+    naming = dataclasses.replace(NAMING, prompt=compile_prompt(PromptSettings(text="What?")))
+    for number, plain in enumerate(("https://x.example/p.jpg", "p/q.jpg")):
+        cells = [plain, odd, f"{plain}2"]
+        ids = ["1", "2" * 9_000 if names else "2", "3"]
+        path = tmp_path / f"{number}.parquet"
+        pq.write_table(pa.table({"image_url": cells, "id": ids}), path)
+        manifest = open_manifest(
+            ManifestSettings(path=str(path), image="image_url", id="id" if names else None)
+        )
+        rows = [row for batch in manifest.batches() for row in batch]
+        output = tmp_path / f"out-{number}"
+        (output / "captions").mkdir(parents=True)
+        records = {
+            naming.key(row): Record(key=naming.key(row), recipe="r", id=None, image="x", status="ok", caption="c")
+            for row in rows
+        }  # fmt: skip
+        pq.write_table(schema.records_table(list(records.values())), output / "captions/a.parquet")
+
+        for threaded in (False, True):
+            joint = pa.Table.from_batches(joined(manifest, naming, output, threaded=threaded))
+            assert joint["key"].to_pylist() == [naming.key(row) for row in rows]
