@@ -80,7 +80,7 @@ def inspect_manifest(job: JobConfig) -> tuple[Manifest, Naming]:
     columns = list(prompt.columns)
     if job.images.identity.startswith("column:"):
         columns.append(job.images.identity.removeprefix("column:"))
-    manifest = open_manifest(job.manifest, columns=columns)
+    manifest = open_manifest(job.manifest, columns=columns, root=job.images.folder)
     return manifest, naming_of(job, manifest)
 
 

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 from pipeline.errors import ManifestError
 from pipeline.manifest import places
+from pipeline.manifest.file_names import is_image, left_out
 from pipeline.manifest.places import ManifestFile
-from pipeline.manifest.readers.folder import is_image, left_out, pictures
+from pipeline.manifest.readers.folder import pictures
 
 _ENDINGS = {
     "parquet": "parquet", "pq": "parquet", "csv": "csv", "tsv": "tsv", "tab": "tsv",
@@ -29,7 +30,7 @@ def settle(files_below: Sequence[ManifestFile], format: str) -> tuple[list[Manif
     files = [
         file
         for place in files_below
-        for file in (_inside(place, format) if place.folder else [place])
+        for file in (_inside(place, format) if place.folder and not place.pattern else [place])
     ]
     if format != "auto":
         return files, format
@@ -48,7 +49,7 @@ def _inside(folder: ManifestFile, format: str) -> list[ManifestFile]:  # noqa: A
     """The data files of a folder, or the folder itself when it is one of images."""
     files = places.children(folder)
     if format == "auto":
-        files = _data(files)
+        files = _data(folder, files)
     metadata = [f for f in files if _last(f).partition(".")[0] == "metadata" and _ending(f)]
     if metadata:
         return metadata
@@ -66,9 +67,13 @@ def _inside(folder: ManifestFile, format: str) -> list[ManifestFile]:  # noqa: A
     raise ManifestError(f"manifest {folder.shown}: no {format} file in this folder")
 
 
-def _data(files: list[ManifestFile]) -> list[ManifestFile]:
-    """Without what img2dataset leaves beside its shards: statistics, and a table of the same rows."""
+def _data(folder: ManifestFile, files: list[ManifestFile]) -> list[ManifestFile]:
+    """Without what img2dataset leaves beside its shards or folders of pictures: statistics, and a
+    table of the same rows."""
     stems = {_last(f).partition(".")[0] for f in files if _ending(f) == "webdataset"}
+    if folder.path is not None:
+        counted = {_last(f).removesuffix("_stats.json") for f in files}
+        stems |= {path.name for path in folder.path.iterdir() if path.name in counted}
     files = [f for f in files if not _last(f).endswith("_stats.json")]
     return [f for f in files if not (_ending(f) == "parquet" and _last(f)[:-8] in stems)]
 
@@ -83,12 +88,8 @@ def _below(folder: ManifestFile, lists: list[ManifestFile]) -> list[ManifestFile
         and not left_out(path.relative_to(folder.path).as_posix())
         and path.is_file()
     ]
-    if any(path.name.startswith("metadata.") for path in tables):
-        name = next(path for path in tables if path.name.startswith("metadata."))
-        raise ManifestError(
-            f"manifest {folder.shown}: its metadata is further down, where its file names start; "
-            f"set manifest.path to one folder of it: {name.parent}"
-        )
+    if metadata := [path for path in tables if path.name.startswith("metadata.")]:
+        return [places.local_place(path) for path in metadata]
     if any(True for _ in pictures(folder)):
         return [folder]
     return [] if lists and not tables else [places.local_place(path) for path in tables]
@@ -105,6 +106,8 @@ def _remedy(
 
 
 def _kind(place: ManifestFile) -> str:
+    if is_image(_last(place)):
+        return "folder"
     with place.open() as raw:
         head = raw.read(512)
     if head.startswith(b"PAR1"):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,6 +36,7 @@ from pipeline.manifest.places import ManifestFile, resolve
 from pipeline.manifest.readers import READERS
 from pipeline.manifest.readers.base import FileInfo, Want
 from pipeline.manifest.settings import ManifestSettings
+from pipeline.manifest.several_folders import moved, partitions, starts, with_values
 from pipeline.manifest.where import Predicate
 from pipeline.model import Row
 
@@ -50,6 +51,10 @@ CHANGED = "the manifest changed while it was read; run again"
 class _File:
     place: ManifestFile
     look: FileInfo
+    #: What its relative image paths begin with.
+    prefix: str
+    #: Columns that its folders give, as `split=train` does.
+    partition: Mapping[str, str | None]
 
 
 class Manifest:
@@ -60,6 +65,7 @@ class Manifest:
         settings: ManifestSettings,
         format: str,  # noqa: A002 - the job file's word
         files: list[_File],
+        folder: Path | None,
         job_columns: Sequence[str],
     ) -> None:
         #: As the job has them.
@@ -70,11 +76,11 @@ class Manifest:
         #: As messages show it.
         self.path = first.shown + (f" (and {len(files) - 1} more)" if len(files) > 1 else "")
         #: Base of relative image paths; None for a URL.
-        self.folder: Path | None = None
-        if first.path is not None:
-            self.folder = (first.path if first.folder else first.path.parent).absolute()
+        self.folder = folder
         self.format = format
         self._schema = union([(f.place.shown, f.look.schema) for f in files])
+        for name in files[0].partition:
+            self._schema = self._schema.append(pa.field(name, pa.string()))
         #: All columns of the files.
         self.names: tuple[str, ...] = tuple(self._schema.names)
         self._where = Predicate(settings.where, self._schema) if settings.where else None
@@ -292,8 +298,15 @@ class Manifest:
                 if batch.num_rows:
                     for name, column in inner.items():
                         batch = batch.append_column(name, column.taken(batch.column(column.column)))
-                    yield batch.select([*wanted, *inner])
+                    yield self._placed(batch.select([*wanted, *inner]), file.prefix)
         self.check_unchanged()
+
+    def _placed(self, batch: pa.RecordBatch, prefix: str) -> pa.RecordBatch:
+        """The batch with its image paths as they are from the manifest's folder."""
+        at = batch.schema.get_field_index(self.image)
+        if not prefix or at < 0:
+            return batch
+        return batch.set_column(at, batch.field(at), moved(batch.column(at), prefix))
 
     def _unchanged(self, file: _File, want: Want) -> Iterator[pa.RecordBatch]:
         """A file's batches, each checked before it is handed on; remote ones at the end alone."""
@@ -301,7 +314,7 @@ class Manifest:
             for batch in self._reader.read(file.place, want):
                 if file.place.path is not None:
                     self._check(file)
-                yield batch
+                yield with_values(batch, file.partition)
         except ManifestError:
             self._check(file)  # a row that is made of two versions is no damage of either
             raise
@@ -336,13 +349,25 @@ def _path_of(column: pa.Array) -> pa.Array:
     return pc.struct_field(column, "path").cast(pa.string())
 
 
-def open_manifest(settings: ManifestSettings, *, columns: Sequence[str] = ()) -> Manifest:
+def open_manifest(
+    settings: ManifestSettings, *, columns: Sequence[str] = (), root: Path | None = None
+) -> Manifest:
     """Open the job's manifest.
 
-    columns: those that the prompt and the identity name. Raises ManifestError (65) when it
+    columns: those that the prompt and the identity name. root: where the job says that relative
+    image paths start; None: in each file's folder. Raises ManifestError (65) when it
     cannot be read or has no image column, JobError (78) when the job names what it lacks.
     """
     matches, format_ = settle(resolve(settings.path), settings.format)
     reader = READERS[format_]
-    files = [_File(place, reader.look(place)) for place in matches]
-    return Manifest(settings, format_, files, columns)
+    looks = [reader.look(place) for place in matches]
+    pictures = format_ == "folder" and len(matches) > 1
+    folder, prefixes = starts(matches, root if pictures else None)
+    if root is not None and not pictures:
+        prefixes = [""] * len(matches)
+    names = {name for look in looks for name in look.schema.names}
+    values = partitions([place.name for place in matches], names)
+    if format_ in ("folder", "webdataset"):
+        values = [{} for _ in matches]
+    files = [_File(*parts) for parts in zip(matches, looks, prefixes, values, strict=True)]
+    return Manifest(settings, format_, files, folder, columns)

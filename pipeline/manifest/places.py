@@ -13,17 +13,20 @@ import re
 import stat
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from pipeline.errors import ManifestError
+from pipeline.manifest.file_names import is_image, left_out
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _GLOB = re.compile(r"[*?\[]")
 #: URL scheme -> extra of this package that reads it.
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "hf": "hf"}
 _SPOOL = 1 << 20
+#: What stands beside pictures and is no manifest.
+_BESIDE = (".txt", ".json", ".caption", ".xmp")
 #: What drivers tell of a remote file that changes with its content.
 _VALIDATORS = (
     *("ETag", "etag", "Content-MD5", "Digest", "md5Hash", "crc32c"),
@@ -43,6 +46,8 @@ class ManifestFile:
     size: int | None
     #: What changes when the content does: mtime and inode, ETag or the like; empty: nothing does.
     stamp: str
+    #: Of a folder: the pictures to take, as a glob from it down; None: all.
+    pattern: str | None = None
 
     @property
     def shown(self) -> str:
@@ -115,11 +120,32 @@ def resolve(path: str | list[str]) -> list[ManifestFile]:
 def _local(name: str) -> Iterable[ManifestFile]:
     expanded = os.path.expanduser(name)  # noqa: PTH111 - the name may be a glob
     if os.path.lexists(expanded) or not _GLOB.search(expanded):
-        yield local_place(Path(expanded), name)
+        path = Path(expanded)
+        if is_image(name) and path.is_file():
+            yield _pictures(path.parent, glob.escape(path.name), name)
+        else:
+            yield local_place(path, name)
         return
-    for match in sorted(glob.glob(expanded, recursive=True)):  # noqa: PTH207 - absolute globs too
-        if Path(match).is_file():
-            yield local_place(Path(match), match)
+    matches = sorted(glob.glob(expanded, recursive=True))  # noqa: PTH207 - absolute globs too
+    files = [match for match in matches if os.path.isfile(match)]  # noqa: PTH113 - many of them
+    if any(map(is_image, files)) and all(is_image(f) or f.endswith(_BESIDE) for f in files):
+        folder, pattern = _split(expanded)
+        yield _pictures(folder, pattern, name)
+        return
+    for match in files or [match for match in matches if not left_out(os.path.basename(match))]:  # noqa: PTH119
+        yield local_place(Path(match), match)
+
+
+def _split(pattern: str) -> tuple[Path, str]:
+    """The folders of a glob that hold no `*`, and the rest of it."""
+    parts = pattern.split("/")
+    first = next(i for i, part in enumerate(parts) if _GLOB.search(part))
+    folder = "/".join(parts[:first])
+    return Path(folder or ("/" if first else ".")), "/".join(parts[first:])
+
+
+def _pictures(folder: Path, pattern: str, name: str) -> ManifestFile:
+    return replace(local_place(folder, name), pattern=pattern)
 
 
 def local_place(path: Path, name: str | None = None) -> ManifestFile:

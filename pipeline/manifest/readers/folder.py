@@ -1,4 +1,4 @@
-"""A folder of image files: the tree in sorted order, one row a file.
+"""A folder of image files, or the pictures of a glob: in sorted order, one row a file.
 
 Columns: `image`, the path from the folder down, with slashes, and `file_name`, its last part.
 Hidden files and folders of thumbnails are left out, links to folders are not followed (a loop would never end).
@@ -6,6 +6,7 @@ Hidden files and folders of thumbnails are left out, links to folders are not fo
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 from collections.abc import Iterator
@@ -15,18 +16,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.errors import ManifestError
+from pipeline.manifest.file_names import ENDINGS, is_image, left_out
 from pipeline.manifest.places import ManifestFile, unreadable
 from pipeline.manifest.readers.base import FileInfo, Want, skip
 
-ENDINGS = (
-    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .heic .heif .avif".split()  # noqa: SIM905
-)
 SCHEMA = pa.schema([pa.field("image", pa.string()), pa.field("file_name", pa.string())])
 _ROWS = 16_384
-#: Folders that systems make beside pictures (Synology, QNAP, macOS, Windows, ext4).
-_OF_SYSTEMS = frozenset(
-    ("@eaDir", "@Recycle", "#recycle", "__MACOSX", "$RECYCLE.BIN", "lost+found")
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +77,10 @@ def pictures(place: ManifestFile) -> Iterator[tuple[str, Path]]:
     """Names from the folder down, and paths, in order."""
     assert place.path is not None
     try:
-        yield from _walk(place.path, "")
+        if place.pattern is None:
+            yield from _walk(place.path, "")
+        else:
+            yield from _matches(place.path, place.pattern)
     except OSError as error:
         raise unreadable(place.name, error) from error
 
@@ -104,6 +102,15 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
             yield prefix + entry.name, Path(entry.path)
 
 
+def _matches(folder: Path, pattern: str) -> Iterator[tuple[str, Path]]:
+    """The pictures of a glob, or the one that is named, whatever it is called."""
+    for name in sorted(glob.glob(pattern, root_dir=folder, recursive=True)):  # noqa: PTH207 - names below a folder
+        if glob.escape(name) == pattern or (is_image(name) and not left_out(name)):
+            path = folder / name
+            if path.is_file():
+                yield name, path
+
+
 def _cell(folder: Path, name: str) -> str:
     """A path that is read as one, whatever it begins with. A name that is not UTF-8 cannot be a
     cell: it is a file URL, whose escapes are bytes."""
@@ -112,19 +119,6 @@ def _cell(folder: Path, name: str) -> str:
     except UnicodeDecodeError:
         return (folder.absolute() / name).as_uri()
     return f"./{text}" if text.startswith("~") or text[:5].lower() == "data:" else text
-
-
-def left_out(name: str) -> bool:
-    """Is it hidden, or in a folder of thumbnails, of deleted files or of a Mac's attributes?"""
-    if "/" not in name and name[:1] not in (".", "@", "#", "_", "$", "l"):
-        return False  # nearly every name of a tar
-    parts = name.split("/")
-    return any((p.startswith(".") and p not in (".", "..")) or p in _OF_SYSTEMS for p in parts)
-
-
-def is_image(name: str) -> bool:
-    """By its ending, whatever the case."""
-    return name.lower().endswith(tuple(ENDINGS))
 
 
 FOLDER = FolderReader()

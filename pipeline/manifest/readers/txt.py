@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from pipeline.errors import ManifestError
 from pipeline.manifest import text
+from pipeline.manifest.file_names import is_image
 from pipeline.manifest.places import ManifestFile
 from pipeline.manifest.readers.base import FileInfo, Want, skip
-from pipeline.manifest.readers.folder import is_image
 
 SCHEMA = pa.schema([pa.field("image", pa.string())])
 _ROWS = 16_384

@@ -1,0 +1,24 @@
+"""What a file's name says: a picture, or something that is no row."""
+
+from __future__ import annotations
+
+ENDINGS = (
+    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .heic .heif .avif".split()  # noqa: SIM905
+)
+#: Folders that systems make beside pictures (Synology, QNAP, macOS, Windows, ext4).
+_OF_SYSTEMS = frozenset(
+    ("@eaDir", "@Recycle", "#recycle", "__MACOSX", "$RECYCLE.BIN", "lost+found")
+)
+
+
+def left_out(name: str) -> bool:
+    """Is it hidden, or in a folder of thumbnails, of deleted files or of a Mac's attributes?"""
+    if "/" not in name and name[:1] not in (".", "@", "#", "_", "$", "l"):
+        return False  # nearly every name of a tar
+    parts = name.split("/")
+    return any((p.startswith(".") and p not in (".", "..")) or p in _OF_SYSTEMS for p in parts)
+
+
+def is_image(name: str) -> bool:
+    """By its ending, whatever the case."""
+    return name.lower().endswith(tuple(ENDINGS))
