@@ -16,7 +16,7 @@ ROOMS = {
 }
 TOOLS = {
     *("schema", "aio", "clock", "fs", "verdict", "settings", "redact"),
-    *("memory", "memory_budget", "media", "celltext", "picture_cell", "local_files"),
+    *("memory", "memory_budget", "descriptors", "media", "celltext", "picture_cell", "local_files"),
 }
 FLOORS = {
     **dict.fromkeys(("__init__", "values", "model", "errors"), 0),

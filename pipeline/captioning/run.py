@@ -19,6 +19,7 @@ from pipeline.captioning.prepare import at_hand, captioned_before, present
 from pipeline.captioning.request_source import RequestSource
 from pipeline.captioning.select import Candidate
 from pipeline.captioning.wiring import RunContext
+from pipeline.descriptors import SpareDescriptors
 from pipeline.errors import Exit, ManifestError, StopReason
 from pipeline.model import Item
 
@@ -49,6 +50,7 @@ async def run_job(run: RunContext) -> None:
     async with asyncio.TaskGroup() as group:
         working = group.create_task(work)
         beside = [
+            group.create_task(SpareDescriptors().keep_looking(captioner.clock, run.progress.event)),
             group.create_task(run.progress.keep_showing()),
             group.create_task(request_source.keep_asking_again()),
             group.create_task(drain(run, request_source, working)),

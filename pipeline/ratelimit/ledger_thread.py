@@ -3,6 +3,9 @@
 What happened to earlier permits waits for the next reservation and is committed with it, so a
 paced run pays one commit a request. What others must hear at once (a spent day, a pause) is
 written without waiting. An error of such a write is raised by the next call, never lost.
+
+A process that has no file descriptor left cannot open the ledger's own journal: that passes, so a
+reservation is tried again, and nothing is sent meanwhile.
 """
 
 from __future__ import annotations
@@ -10,12 +13,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
+from pipeline.descriptors import none_left
 from pipeline.errors import OutputError
 from pipeline.ratelimit.ledger import Ledger
 from pipeline.ratelimit.reservations import LedgerUpdates, Reservation, ReservationRequest
 from pipeline.ratelimit.rules.daily import DayView
 from pipeline.ratelimit.server_time import ServerTime
+
+#: Seconds until a reservation is tried again for which no descriptor was left.
+AGAIN = 1.0
 
 
 class LedgerThread:
@@ -29,6 +37,8 @@ class LedgerThread:
         self._writing: asyncio.Future[None] | None = None
         self._write_again = False
         self._error: BaseException | None = None
+        #: As the ledger told it last; the gate counts on in it.
+        self._view: DayView | None = None
 
     @property
     def notices(self) -> list[str]:
@@ -40,9 +50,11 @@ class LedgerThread:
 
     async def look(self, days: Sequence[str], used: int | None) -> tuple[DayView, int]:
         """See `Ledger.look`."""
-        return await asyncio.get_running_loop().run_in_executor(
+        looked = await asyncio.get_running_loop().run_in_executor(
             self._thread, self._ledger.look, days, used
         )
+        self._view = looked[0]
+        return looked
 
     async def reserve(self, claim: ReservationRequest) -> Reservation:
         """A reservation on the disk, or why there is none. Raises OutputError.
@@ -56,13 +68,20 @@ class LedgerThread:
             self._thread, self._ledger.reserve, claim, pending
         )
         try:
-            return await asyncio.shield(job)
+            reservation = await asyncio.shield(job)
         except asyncio.CancelledError:
             job.add_done_callback(lambda done: self._return(done, claim))
             raise
         except OutputError as error:
-            self._error = error
-            raise
+            if self._view is None or not none_left(error.__cause__):
+                self._error = error
+                raise
+            self.pending.put_back(pending)
+            return Reservation(
+                row=None, wait_until=claim.uptime + AGAIN, paused_until=None, view=self._view
+            )
+        self._view = reservation.view
+        return reservation
 
     def _return(self, done: asyncio.Future[Reservation], claim: ReservationRequest) -> None:
         if done.cancelled() or done.exception() is not None:
@@ -82,12 +101,15 @@ class LedgerThread:
         self._writing = asyncio.get_running_loop().run_in_executor(
             self._thread, self._ledger.write, pending
         )
-        self._writing.add_done_callback(self._written)
+        self._writing.add_done_callback(partial(self._written, pending))
 
-    def _written(self, done: asyncio.Future[None]) -> None:
+    def _written(self, pending: LedgerUpdates, done: asyncio.Future[None]) -> None:
         self._writing = None
         if not done.cancelled() and (error := done.exception()) is not None:
-            self._error = error
+            if none_left(error.__cause__):
+                self.pending.put_back(pending)  # goes along with the next
+            else:
+                self._error = error
         elif self._write_again:
             self._write_again = False
             self.write_soon()

@@ -56,6 +56,13 @@ class LedgerUpdates:
             or self.late or self.holds or self.pauses or self.clock
         )  # fmt: skip
 
+    def put_back(self, older: LedgerUpdates) -> None:
+        """Take along what could not be written before."""
+        for name in ("answered", "refused", "returned", "late", "also"):
+            getattr(self, name)[:0] = getattr(older, name)
+        self.holds, self.pauses = older.holds | self.holds, older.pauses | self.pauses
+        self.clock = self.clock or older.clock
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:

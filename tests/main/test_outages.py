@@ -111,6 +111,19 @@ def test_what_is_left_when_patience_ends_is_asked_by_the_next_run(tmp_path: Path
     assert counts(tmp_path) == {"ok": ROWS}
 
 
+def test_descriptors_that_do_not_come_back_end_no_run(tmp_path: Path) -> None:
+    """What it kept in reserve is enough for pictures, parts and the ledger."""
+    table = folder_of(tmp_path, ROWS)
+    with simulator(tmp_path, "rpm=null", "latency=[0.02, 0.05]") as server:
+        quota = {"requests_per_minute": 3000, "concurrency": 4}
+        run = start("run", write_job(tmp_path, server.base, table, quota=quota))
+        until(lambda: len(server.asked()) > 30)
+        most = max(int(path.name) for path in Path(f"/proc/{run.pid}/fd").iterdir())
+        resource.prlimit(run.pid, resource.RLIMIT_NOFILE, (most - 3, 4096))
+        assert run.wait() == 0
+    assert counts(tmp_path) == {"ok": ROWS}
+
+
 @pytest.mark.parametrize("root", ["the job's", "the manifest's"])
 def test_a_folder_that_is_away_from_the_start_fails_nothing(root: str, tmp_path: Path) -> None:
     """75 and its name; with it there, all is captioned. A wrong path fails by itself."""

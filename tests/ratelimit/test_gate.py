@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import resource
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -786,3 +788,28 @@ def test_a_clock_that_the_service_denies_ends_the_run(tmp_path: Path) -> None:
             assert "the service's answers say 2026-08-11" in gate.reason.message
 
     run(main())
+
+
+def test_a_gate_without_descriptors_waits_until_there_are_some(tmp_path: Path) -> None:
+    """The ledger's own journal cannot be opened meanwhile: nothing is sent, nothing is forgotten."""
+    setup = opener(tmp_path, limits=Limits(requests_per_day=100))
+
+    async def main() -> tuple[int | None, float]:
+        async with setup.gate() as gate:
+            done(gate, await gate.permit(tokens=10))
+            before = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+            try:
+                asking = asyncio.create_task(gate.permit(tokens=10))
+                await setup.clock.sleep(5)
+                assert not asking.done()
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, before)
+            done(gate, await asking)
+            return gate.snapshot()["used"], setup.clock.monotonic()
+
+    used, seconds = run(main())
+    assert used == 2
+    assert 5 <= seconds < 30
+    with closing(sqlite3.connect(tmp_path / "state" / "quota.sqlite")) as db:
+        assert db.execute("SELECT sum(answered) FROM permits").fetchone() == (2,)
