@@ -18,7 +18,6 @@ from pipeline.errors import NoReply
 ENCODINGS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 #: What some gateways send unasked, and pyarrow's name for it.
 _UNASKED = {"br": "brotli", "zstd": "zstd"}
-_DAMAGED = "the answer's compression is damaged"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 #: Control characters inside of strings are no reason to refuse all of it.
 _LENIENT = json.JSONDecoder(strict=False)
@@ -35,7 +34,7 @@ def unpacked(data: bytes, encoding: str, most: int) -> bytes:
         if name == "identity" or data.lstrip()[:1] in (b"{", b"["):
             continue  # some say it is packed when it is not
         if name in _UNASKED:
-            data = _decompressed(data, _UNASKED[name], most)
+            data = _decompressed(data, name, most)
             continue
         if name not in ENCODINGS:
             shown = name[:20] if name.isalnum() else "something unknown"
@@ -52,16 +51,18 @@ def _inflated(data: bytes, window: int, most: int) -> bytes:
     try:
         return reader.decompress(data, most + 1)
     except zlib.error:
-        raise NoReply("server_error", _DAMAGED, sent=True) from None
+        raise NoReply("server_error", "the answer's compression is damaged", sent=True) from None
 
 
-def _decompressed(data: bytes, codec: str, most: int) -> bytes:
+def _decompressed(data: bytes, name: str, most: int) -> bytes:
     import pyarrow as pa
 
     try:
-        return bytes(pa.input_stream(pa.BufferReader(data), compression=codec).read(most + 1))
+        stream = pa.input_stream(pa.BufferReader(data), compression=_UNASKED[name])
+        return bytes(stream.read(most + 1))
     except OSError:
-        raise NoReply("server_error", _DAMAGED, sent=True) from None
+        message = f"the answer is compressed with {name}, which was not asked for, and is damaged"
+        raise NoReply("server_error", message, sent=True) from None
 
 
 def json_of(body: bytes) -> Any:
