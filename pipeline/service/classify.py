@@ -132,7 +132,7 @@ def _of_error(evidence: Evidence, reply: Reply, now: float) -> Verdict:
     if kind in (Kind.CONFIG_FATAL, Kind.BAD_REQUEST) and evidence.retryable:
         kind, scope, code = PASSING
     elif kind is Kind.ACCOUNT_FATAL:
-        final = evidence.status == 402 or any(word in evidence.text for word in wording.NO_CREDIT)
+        final = evidence.status == 402 or wording.NO_CREDIT.search(evidence.text) is not None
         forbidden = evidence.status == 403 and wording.KEY_WORDS.search(evidence.text) is None
     elif (kind, scope, code) == PASSING and evidence.status in (*range(200, 300), 500):
         # No class of errors says this, and no status: it may be said to every image.
@@ -177,6 +177,8 @@ def _worded(text: str) -> wording.Class | None:
             return kind, scope, code
     if wording.BLIND.search(text):
         return Kind.CONFIG_FATAL, Scope.MODEL, None
+    if wording.UNREACHABLE.search(text):
+        return Kind.IMAGE_UNREACHABLE, Scope.ITEM, "image_rejected"
     return None
 
 
@@ -191,6 +193,10 @@ def _typed(evidence: Evidence) -> wording.Class:
     if status == 429 and evidence.gateway_limit:
         return Kind.ACCOUNT_MINUTE, Scope.ACCOUNT, None
     typed = wording.TYPES.get(evidence.error_type)
+    # Behind OpenRouter it is the provider's account, not ours.
+    own = not evidence.metadata.get("raw")
+    if own and status in (*range(400, 404), 429) and wording.NO_CREDIT.search(text):
+        return Kind.ACCOUNT_FATAL, Scope.ACCOUNT, None
     if status == 429:
         if typed is not None and typed[0] is Kind.ACCOUNT_FATAL:
             return typed
@@ -199,11 +205,26 @@ def _typed(evidence: Evidence) -> wording.Class:
             return Kind.MODEL_DAY if day else Kind.MODEL_MINUTE, Scope.MODEL, None
         return typed or status_class(status)
     class_ = typed or status_class(status)
+    vague = class_ not in (PASSING, wording.LATE) or status in (*range(200, 300), 500)
+    if vague and (said := _says(evidence, class_)) is not None:
+        return said
     if class_[0] in (Kind.BAD_REQUEST, Kind.TRANSIENT) and wording.IMAGE.search(text):
         return Kind.IMAGE_REJECTED, Scope.ITEM, "image_rejected"
     if class_[0] in (Kind.BAD_REQUEST, Kind.CONFIG_FATAL) and wording.PASSES.search(text):
         return PASSING
     return class_
+
+
+def _says(evidence: Evidence, class_: wording.Class) -> wording.Class | None:
+    """The class of words where the status tells little; None where they tell nothing."""
+    if wording.PASSES.search(evidence.text) and class_[0] is not Kind.SAFETY:
+        return None
+    for pattern, said in wording.SAYS:
+        if pattern.search(evidence.text):
+            return said
+    if any(wording.SETTING.search(str(body.get("param") or "")) for body in evidence.bodies):
+        return Kind.CONFIG_FATAL, Scope.MODEL, None
+    return None
 
 
 def headers_kept(headers: Mapping[str, str]) -> dict[str, str]:

@@ -55,7 +55,8 @@ def evidence_of(value: Any, reply: Reply) -> Evidence:
     error = error_in(value)
     if error is None:
         text = "" if value is not None else reply.body[:2000].decode("utf-8", "replace").strip()
-        page = text[:1] == "<"
+        # Cloudflare's short form of its pages is `error code: 1015`.
+        page = text[:1] == "<" or text.startswith("error code: ")
         return Evidence(
             is_page=page,
             status=reply.status,

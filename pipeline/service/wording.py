@@ -9,7 +9,7 @@ from pipeline.verdict import Kind, Scope
 
 Class = tuple[Kind, Scope, str | None]
 PASSING: Class = (Kind.TRANSIENT, Scope.ITEM, "server_error")
-_LATE: Class = (Kind.TRANSIENT, Scope.ITEM, "timeout_service")
+LATE: Class = (Kind.TRANSIENT, Scope.ITEM, "timeout_service")
 _KEY: Class = (Kind.ACCOUNT_FATAL, Scope.ACCOUNT, None)
 _MODEL: Class = (Kind.CONFIG_FATAL, Scope.MODEL, None)
 _REFUSED: Class = (Kind.BAD_REQUEST, Scope.ITEM, "refused")
@@ -18,6 +18,8 @@ _LARGE: Class = (Kind.TOO_LARGE, Scope.ITEM, "too_large")
 #: Substrings of the lower-case text (message and upstream body) -> class. First match wins.
 #: (any of these, kind, scope, error code of the record)
 TEXT: tuple[tuple[tuple[str, ...], Kind, Scope, str | None], ...] = (
+    # More tokens than a minute has: no wait makes it smaller.
+    (("request too large for",), Kind.TOO_LARGE, Scope.ITEM, "too_large"),
     (("free-models-per-min", "openrouter_free_tier_per_minute"), Kind.ACCOUNT_MINUTE, Scope.ACCOUNT, None),
     (("free-models-per-day", "openrouter_free_tier_daily"), Kind.ACCOUNT_DAY, Scope.ACCOUNT, None),
     (("limit_rpd/", "per day (rpd)", "per day (tpd)"), Kind.MODEL_DAY, Scope.MODEL, None),
@@ -38,14 +40,65 @@ TEXT: tuple[tuple[tuple[str, ...], Kind, Scope, str | None], ...] = (
 #: The model has no eyes, or they are not loaded: wrong for every image. Not: this type, size or
 #: form of an image is not supported.
 BLIND = re.compile(
-    r"(?:not|n't) (?:support|accept|process|handle|take) (?:the |any )?(?:image|vision|visual|multi-?modal)"
+    r"(?:not|n't) (?:(?:support|accept|take) (?:the |any )?(?:image|vision|visual|multi-?modal)|(?:process|handle) (?:any )?(?:images|vision|visual|multi-?modal))"
     r"(?!s? (?:urls?|formats?|types?|sizes?|files?|mime|media|extensions?|dimensions?|resolutions?|of|with|larger|smaller))"
     r"|(?:image|multi-?modal|vision)(?: (?:inputs?|data|content))?s? (?:is|are) not (?:supported|enabled|loaded|available)"
     r"|(?:image|multi-?modal|vision) inputs? (?:not supported|unsupported)"
     r"|not a (?:multi-?modal|vision)|only supported by certain models|missing data required for image input"
     r"|vision add-?on|mmproj|text-only model|(?:lacks|without|has no|no) (?:vision|image|visual) (?:support|capabilit|encoder|input)"
-    r"|unknown variant .?image_url|only (?:supports|accepts) text"
+    r"|unknown variant .?image_url|only (?:supports|accepts) text|\btext[ -]only\b|at most 0 image"
+    r"|(?:vision|image|visual) (?:capabilit|modalit)\w+ (?:is|are) not|not (?:have )?(?:a )?(?:vision|visual) (?:capabilit|support|model)|no vision model"
+    r"|(?:unknown|unsupported|invalid|unexpected|unrecognized) (?:content|item)(?: part)? type"
+    r"|image_url\W{0,2}(?: content)?(?: parts?| type)? (?:is|are) not (?:supported|allowed|valid)|supported values are:? .?text.?\."
+    r"|content\W*(?:must be a|input should be a valid) string"
 )
+#: The service could not fetch what a URL names, or takes no URLs.
+UNREACHABLE = re.compile(
+    r"(?:fail\w*|unable|could not|couldn't|can ?not|can't|error)[^.;]{0,20} (?:to )?(?:fetch|download|retriev)\w*"
+    r"|cannot make get request|(?:image )?urls? (?:is|are) not (?:supported|allowed)"
+    r"|only (?:supports? |accepts? )?(?:base64|data ur[il])|must be (?:an? )?(?:base64|data ur[il])"
+)
+#: A filter stopped the request, in whatever words.
+UNSAFE = re.compile(
+    r"(?:content|usage|acceptable use|safety) polic|safety (?:system|check|filter|setting|reason)|safetycheck"
+    r"|content (?:moderation|management|risk|exists risk|blocked)|exists risk|(?:by|the) (?:content |our )?moderation"
+    r"|(?:inappropriate|unsafe|harmful|explicit|nsfw|prohibited|sensitive|disallowed|offensive)(?: or \w+)? (?:content|material|image|information)"
+    r"|data_?inspection|responsible ?ai|guardrail|high risk|risk_control|potentially (?:unsafe|harmful|sensitive)"
+    r"|flagged (?:as|by)|violat\w+ [^.;]{0,40}polic"
+)
+#: The whole request has too many bytes.
+LARGE = re.compile(
+    r"(?:request|payload|body|entity)(?: body| payload| entity)?(?: is)? too (?:large|big)|entity\.too\.large"
+    r"|(?:request|payload|body) (?:payload )?size[^.;]{0,30}exceed|body exceeded|exceed\w*[^.;]{0,30}(?:request|payload|body) size"
+    r"|maximum (?:request|payload) (?:body|size)"
+)
+#: The prompt does not fit into the context.
+LONG = re.compile(
+    r"(?:prompt|inputs?)\b[^.;]{0,40}(?:too long|exceed|longer than)|context (?:size|length|window)|maximum context"
+    r"|exceed\w*[^.;]{0,30}(?:context|max(?:imum)? (?:prompt|input|length))|must have less than \d+ tokens"
+    r"|range of input length|reduce the length|max_prompt_tokens|`?max_new_tokens`? must be"
+)
+#: The key is wrong, whatever the status.
+BAD_KEY = re.compile(
+    r"(?:invalid|incorrect|wrong|missing|expired|revoked|malformed|no) (?:x-)?(?:api[ _-]?(?:key|token)|access token|auth\w* (?:credential|token|key|header))"
+    r"|api[ _-]?key (?:is |was )?(?:invalid|incorrect|missing|required|expired|revoked|not found)"
+)
+#: A setting of the job is wrong: its model, or a field of the request, never an image.
+_SETTING = (
+    r"(?:temperature|top_[pk]|max_(?:completion_|new_|output_)?tokens|presence_penalty|frequency_penalty"
+    r"|reasoning_effort|min_p|logprobs)"
+)
+_QUOTED = r"[\"'`]?[\w./:@-]+[\"'`]?"
+WRONG_SETTING = re.compile(
+    rf"model {_QUOTED} (?:is |was |has been |does )?(?:not (?:exist|found|available|supported)|decommission|deprecat|retired|no longer)"
+    r"|(?:no such|unknown|invalid) model\b|model (?:is required|not found)|server is pinned to"
+    r"|unsupported (?:parameter|value)|unknown (?:field|argument|parameter|property)|unexpected (?:field|keyword|argument|propert)|additional properties"
+    rf"|property {_QUOTED} is (?:unsupported|not)|unrecognized (?:field|argument|parameter|key)"
+    rf"|^body\.(?:{_SETTING}|n|seed|stop):|\b{_SETTING}\b[\"'`]?[=: ][^.;]{{0,30}}(?:must be|too large|cannot be|should be|greater than|out of range|not support)"
+    rf"|invalid [\"'`]?{_SETTING}\b"
+)
+#: Words beside a setting of which the service says itself that it is wrong (`error.param`).
+SETTING = re.compile(rf"^(?:{_SETTING}|n|seed|stop|reasoning)$")
 #: About the picture that was sent, in whatever words.
 IMAGE = re.compile(
     r"(?:decode|read|open|load|parse|identify|process|handle)\w* (?:the |this |your |input |an? )*image"
@@ -61,7 +114,7 @@ PASSES = re.compile(
     r"|out of memory|cuda error|unavailable|too busy|(?:server|model|service|engine) (?:is )?(?:too |currently )?busy"
     r"|not ready|timed? ?out|timeout|deadline|high (?:demand|traffic|load)|internal[ _](?:server[ _])?error"
     r"|bad gateway|upstream (?:error|connect)|connection (?:error|refused|reset|closed|aborted)|terminated|shutting down|restart"
-    r"|something went wrong|unexpected error|unknown error"
+    r"|something went wrong|unexpected error|unknown error|kv cache|\bslots? |aborted|cancell?ed|pending requests"
 )
 #: A 404 or 405 for the path, not for the model.
 NO_PATH = re.compile(
@@ -69,8 +122,20 @@ NO_PATH = re.compile(
     r"|unexpected endpoint|invalid url|cannot (?:post|get) /|no route|route not found|unknown (?:path|endpoint|url|route)"
     r"|chat/completions|requested (?:url|path|resource|route)|web page|no static resource|no such (?:path|route|endpoint)"
 )
+#: What words say with a 4xx of which the status tells little, the most telling first.
+SAYS: tuple[tuple[re.Pattern[str], Class], ...] = (
+    (UNSAFE, (Kind.SAFETY, Scope.ITEM, "safety")),
+    (BAD_KEY, _KEY),
+    (LARGE, _LARGE),
+    (LONG, (Kind.TOO_LONG, Scope.ITEM, "too_long")),
+    (WRONG_SETTING, _MODEL),
+)
 #: The account has no money: no second answer will be another.
-NO_CREDIT = ("insufficient_quota", "payment_required", "budget_exceeded")
+NO_CREDIT = re.compile(
+    r"insufficient_quota|payment_required|budget_exceeded|credit balance|insufficient (?:account )?(?:balance|credit|fund)"
+    r"|balance is (?:too low|insufficient)|not enough (?:credit|balance)|arrear|overdue|recharge|billing_not_active"
+    r"|account is not active|good standing|freetieronly"
+)
 #: A 403 that is about the key or the account, not about one request.
 KEY_WORDS = re.compile(
     r"\bkeys?\b|api[_-]key|token|credential|credit|billing|budget|suspend|account|subscri|has not been used"
@@ -92,7 +157,7 @@ TYPES: dict[str, Class] = {
     "refusal": (Kind.REFUSED, Scope.ITEM, "refused"),
     "not_found": _MODEL,
     "server": PASSING,
-    "timeout": _LATE,
+    "timeout": LATE,
 }
 #: HTTP status (or `error.code`) -> class, when nothing better is known. Other 4xx are refusals,
 #: everything else passes.
@@ -105,8 +170,9 @@ STATUS: dict[int, Class] = {
     407: _MODEL,  # a proxy wants a login
     410: _MODEL,
     413: _LARGE,
+    451: (Kind.SAFETY, Scope.ITEM, "safety"),
     429: (Kind.UPSTREAM, Scope.MODEL, None),
-    **dict.fromkeys((408, 460, 504, 522, 524), _LATE),
+    **dict.fromkeys((408, 460, 504, 522, 524), LATE),
     # Conflict, locked, failed dependency, too early, retry with, a full flex tier (Groq), and
     # closed by a balancer: none of them is about the request.
     **dict.fromkeys((409, 420, 423, 424, 425, 440, 444, 449, 498, 499), PASSING),

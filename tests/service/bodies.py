@@ -128,7 +128,7 @@ CASES: dict[str, Case] = {
     "404 policy": (404, {}, error(404, "No endpoints found matching your data policy (Free model publication)"), Kind.CONFIG_FATAL, MODEL, None),
     "404 not free": (404, {}, error(404, "This model is unavailable for free. The paid version is available now - use this slug instead: x"), Kind.CONFIG_FATAL, MODEL, None),
     "400 models": (400, {}, error(400, "'models' array must have 3 items or fewer."), Kind.CONFIG_FATAL, MODEL, None),
-    "400 bad": (400, {}, error(400, "temperature: too large"), Kind.BAD_REQUEST, ITEM, None),
+    "400 bad": (400, {}, error(400, "temperature: too large"), Kind.CONFIG_FATAL, MODEL, None),
     "400 context": (400, {}, error(400, "This endpoint's maximum context length is 32768 tokens. However, you requested about 40000 tokens"), Kind.TOO_LONG, ITEM, None),
     "413": (413, {}, error(413, "Request Entity Too Large"), Kind.TOO_LARGE, ITEM, None),
     "422": (422, {}, error(422, "Unprocessable"), Kind.BAD_REQUEST, ITEM, None),

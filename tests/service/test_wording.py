@@ -28,7 +28,7 @@ BODIES: dict[str, Any] = {
     "error as list": {"error": ["the reason"]},
     "detail": {"detail": "the reason"},
     "detail as object": {"detail": {"error": {"message": "the reason"}}},
-    "detail list": {"detail": [{"loc": ["body", "n"], "msg": "the reason", "type": "value_error"}]},
+    "detail list": {"detail": [{"loc": ["body", "odd"], "msg": "the reason", "type": "value_error"}]},
     "errors list": {"success": False, "result": None, "errors": [{"code": 7003, "message": "the reason"}]},
     "errors of text": {"errors": ["the reason", "and another"]},
     "message": {"message": "the reason"},
@@ -51,7 +51,7 @@ def test_the_reason_is_found_in_every_form(name: str) -> None:
 
 
 def test_a_reason_in_a_list_says_where() -> None:
-    assert read(422, BODIES["detail list"])[0].message == "body.n: the reason"
+    assert read(422, BODIES["detail list"])[0].message == "body.odd: the reason"
 
 
 BLIND = [
