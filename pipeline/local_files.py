@@ -12,6 +12,7 @@ import os
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote_to_bytes, urlsplit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,16 @@ ANY = Boundary()
 _REMOTE = (
     "a manifest that came over the network names no local file; images.root opens a folder to it"
 )
+
+
+def is_file_url(text: str) -> bool:
+    """`file://…`, in any case."""
+    return text[:7].lower() == "file://"
+
+
+def of_file_url(url: str) -> str:
+    """The path of a `file://` URL, whose escapes are bytes: names need not be UTF-8."""
+    return os.fsdecode(unquote_to_bytes(urlsplit(url).path))
 
 
 def respelled(base: Path, text: str) -> Path | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,9 +24,9 @@ from pipeline.export.csv import CSV, TSV
 from pipeline.export.imagefolder import IMAGEFOLDER
 from pipeline.export.jsonl import JSONL
 from pipeline.export.kohya import KOHYA
-from pipeline.export.parquet import HUB, PARQUET
+from pipeline.export.parquet import HUB, PARQUET, hub_shards
 from pipeline.export.sidecar import SIDECAR
-from pipeline.export.webdataset import WEBDATASET
+from pipeline.export.webdataset import WEBDATASET, tar_shards
 
 _SYNCED_ONE_BY_ONE = 1_000
 
@@ -41,6 +41,9 @@ EXPORTS: dict[str, Exporter] = {
     "webdataset": WEBDATASET,
     "hf": HUB,
 }
+
+#: Format -> the shards in a folder that an earlier export has written.
+_SHARDS: dict[str, Callable[[Path], list[Path]]] = {"hf": hub_shards, "webdataset": tar_shards}
 
 
 def format_of(dest: Path, format: str | None = None) -> str:  # noqa: A002 - the command line's word
@@ -66,7 +69,7 @@ def export(rows: Rows, dest: Path, format: str) -> Written:  # noqa: A002 - the 
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
         if exporter.folder(dest):
-            return _folder(exporter, rows, tmp, dest)
+            return _folder(format, rows, tmp, dest)
         return _file(exporter, rows, tmp, dest)
     except OSError as error:
         where = error.filename or dest
@@ -104,7 +107,7 @@ def _file(exporter: Exporter, rows: Rows, tmp: Path, dest: Path) -> Written:
     return written
 
 
-def _folder(exporter: Exporter, rows: Rows, tmp: Path, dest: Path) -> Written:
+def _folder(format: str, rows: Rows, tmp: Path, dest: Path) -> Written:  # noqa: A002 - the command line's word
     holds = dest.exists() and (not dest.is_dir() or any(dest.iterdir()))
     if holds and not (rows.options.overwrite and dest.is_dir()):
         raise OutputError(
@@ -113,9 +116,11 @@ def _folder(exporter: Exporter, rows: Rows, tmp: Path, dest: Path) -> Written:
     shutil.rmtree(tmp, ignore_errors=True)
     tmp.mkdir()
     try:
-        written = exporter.write(rows, tmp)
+        written = EXPORTS[format].write(rows, tmp)
         _sync(tmp)
         if holds:
+            for old in _SHARDS[format](dest) if format in _SHARDS else ():
+                old.unlink(missing_ok=True)
             _merge(tmp, dest)
         else:
             if dest.exists():
@@ -137,9 +142,7 @@ def _sync(folder: Path) -> None:
 
 
 def _merge(tmp: Path, dest: Path) -> None:
-    """Move files over those of the same names; others stay. Shards of an earlier export go."""
-    for old in (*dest.glob("train-*-of-*.parquet"), *dest.glob("[0-9]" * 6 + ".tar")):
-        old.unlink()
+    """Move files over those of the same names; others stay."""
     for path in sorted(tmp.rglob("*")):
         target = dest / path.relative_to(tmp)
         if path.is_dir():

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.export.base import Rows, Written
 from pipeline.export.captioned import captioned
@@ -34,27 +36,54 @@ class ImagefolderExporter:
     def write(self, rows: Rows, dest: Path) -> Written:
         written = Written()
         with (dest / "metadata.jsonl").open("wb") as metadata:
-            for row in captioned(rows, columns=True, name=column_name):
+            names = column_names(rows.schema.names)
+            for row in captioned(rows, columns=True, name=names.__getitem__):
                 picture = rows.pictures.read(row.cell)
                 inner = f"{written.rows // FOLDER_FILES:05d}"
                 if written.rows % FOLDER_FILES == 0:
                     (dest / inner).mkdir()
                 name = f"{inner}/{row.ordinal:09d}{ending(picture)}"
                 (dest / name).write_bytes(picture)
-                line = f'{{"file_name":{json.dumps(name)},{row.columns[1:]}\n'
-                metadata.write(line.encode())
+                columns = row.columns
+                if "file_name" in columns:
+                    columns = json.dumps(_renamed(json.loads(columns)), ensure_ascii=False)
+                metadata.write(f'{{"file_name":{json.dumps(name)},{columns[1:]}\n'.encode())
                 written.rows += 1
         return written
 
 
-def column_name(name: str) -> str:
-    """What a column is called beside the loader's own: it makes `image` of `file_name`, and reads
-    a file for every other `…_file_name` too."""
+def column_names(columns: Sequence[str]) -> dict[str, str]:
+    """What columns are called beside the loader's own, each by a name that is not in use."""
+    plain = [column for column in columns if _plain(column) == column]
+    names = dict(zip(plain, plain, strict=True))
+    for column in columns:
+        if column not in names:
+            name = _plain(column)
+            while name in names.values():
+                name += "_"
+            names[column] = name
+    return names
+
+
+def _plain(name: str) -> str:
+    """The loader makes `image` of `file_name`, and reads a file for every other `…_file_name` too."""
     if name == "image":
         return "manifest_image"
     if name in ("file_name", "file_names"):
         return f"manifest_{name.replace('_', '')}"
     return re.sub("_file_name(s?)$", r"_filename\1", name)
+
+
+def _renamed(value: Any) -> Any:
+    """The same with no name inside of which the loader makes a file: it looks into objects, too."""
+    if isinstance(value, list):
+        return [_renamed(inner) for inner in value]
+    if isinstance(value, dict):
+        return {
+            re.sub("(^|_)file_name(s?)$", r"\1filename\2", name): _renamed(inner)
+            for name, inner in value.items()
+        }
+    return value
 
 
 IMAGEFOLDER = ImagefolderExporter()

@@ -15,6 +15,8 @@ from pipeline.export.base import Notes, Rows, Written
 from pipeline.export.captioned import captioned, one_line
 from pipeline.export.names import Refused, relative_path, text_of
 
+Entries = dict[str, dict[str, str]]
+
 
 @dataclass(frozen=True, slots=True)
 class KohyaExporter:
@@ -27,15 +29,15 @@ class KohyaExporter:
         return False
 
     def write(self, rows: Rows, dest: Path) -> Written:
-        written, refused, entries = Written(unit="pictures"), Notes("without an entry"), {}
+        written, refused, entries = Written(unit="pictures"), Notes("without an entry"), Entries()
         for row in captioned(rows):
+            caption = row.caption if rows.options.keep_lines else one_line(row.caption)
             try:
-                name = _name(rows, row.cell) or row.key
+                entry = entries.setdefault(_name(rows, row.cell) or row.key, {"caption": caption})
+                if entry["caption"] != caption:
+                    raise Refused("another picture or row has this name, and another caption")
             except Refused as why:
                 refused.add(f"{text_of(row.cell)!r}: left out: {why}")
-                continue
-            caption = row.caption if rows.options.keep_lines else one_line(row.caption)
-            entries[name] = {"caption": caption}
         with dest.open("w", encoding="utf-8") as file:
             json.dump(entries, file, ensure_ascii=False, indent=1)
         written.rows, written.refused = len(entries), refused.count
@@ -44,12 +46,8 @@ class KohyaExporter:
 
 
 def _name(rows: Rows, cell: object) -> str | None:
-    text = text_of(cell)
-    if text and ("://" not in text or text.startswith("file://")):
-        if "\0" in text:
-            raise Refused("a NUL byte in the name")
-        if (path := rows.pictures.path(text)).exists():
-            return str(path)
+    if (path := rows.pictures.file(cell)) is not None and path.exists():
+        return str(path)
     relative = relative_path(cell, rows.pictures.root)
     return posixpath.splitext(str(relative))[0] if relative is not None else None
 

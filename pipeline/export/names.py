@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from pipeline.local_files import is_file_url, of_file_url
+
 _RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
 _DRIVE = re.compile(r"^[A-Za-z]:\\")
-#: Bytes that a file system allows in a name, less room for what is put behind it.
-_LONGEST = 255 - 24
+#: Bytes that a file system allows in a name.
+LONGEST = 255
 
 
 class Refused(Exception):
@@ -29,16 +32,17 @@ def relative_path(cell: object, root: Path | None) -> PurePosixPath | None:
     """The picture's path below DEST: the manifest's relative folders and the exact name.
 
     An absolute path counts from `root` where it lies below it; of a URL only the name is taken.
-    None where the cell has no name (bytes, a data URI). Refused where it would leave DEST.
+    None where the cell has no name (bytes, a data URI) or one that no file can have. Refused where
+    it would leave DEST.
     """
     text = text_of(cell)
     if text.startswith("tar://"):
         text = text.removeprefix("tar://").partition("::")[0]
-    elif text.startswith("file://"):
-        text = unquote(urlsplit(text).path)
+    elif is_file_url(text):
+        text = of_file_url(text)
     elif "://" in text:
         text = posixpath.basename(unquote(urlsplit(text).path))
-        if len(text.encode()) > _LONGEST or text in ("", ".", ".."):
+        if text in ("", ".", ".."):
             return None
     elif "\\" in text and (_DRIVE.match(text) or not _exists(root, text)):
         text = text.partition(":\\")[2] if _DRIVE.match(text) else text
@@ -52,11 +56,12 @@ def relative_path(cell: object, root: Path | None) -> PurePosixPath | None:
         text = whole.removeprefix(posixpath.normpath(str(root)).rstrip("/") + "/")
     path = PurePosixPath(posixpath.normpath(text.lstrip("/")))
     if path.parts[:1] == ("..",):
-        raise Refused("leaves the folder")
+        raise Refused("leaves the folder (--beside writes next to the picture)")
     for part in path.parts:
         if _RESERVED.match(part):
             raise Refused(f"{part!r} is a reserved name")
-    return path if path.parts else None
+    short = all(len(os.fsencode(part)) <= LONGEST for part in path.parts)
+    return path if path.parts and short else None
 
 
 def _exists(root: Path | None, text: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -19,7 +20,8 @@ class Owned:
 
     def __init__(self, ledger: Path) -> None:
         self._ledger = ledger
-        self._known: dict[str, str] = {}
+        #: All that was ever written: after a crash the last line's file may still be the one before.
+        self._known = set[tuple[str, str]]()
         self._file: IO[bytes] | None = None
         if ledger.exists():
             for line in ledger.read_bytes().splitlines():
@@ -27,32 +29,44 @@ class Owned:
                     path, digest = json.loads(line)
                 except ValueError:
                     continue  # cut by a crash: that file was not written yet
-                self._known[path] = digest
+                self._known.add((path, digest))
 
-    def may_write(self, path: Path, content: bytes) -> bool:
-        """Is nothing there, or what this job wrote, or the very same?"""
+    def write(self, path: Path, content: bytes, *, overwrite: bool) -> bool:
+        """Write a whole file under its name, or nothing; True when it is there.
+
+        A file of the same content stays as it is, and whose it was. False where a file is there
+        that this job did not write, unless it may be overwritten. OSError when it cannot be written.
+        """
         try:
             present = path.read_bytes()
         except FileNotFoundError:
-            return True
-        except OSError:
+            pass
+        except IsADirectoryError:
             return False
-        return present == content or self._known.get(str(path)) == _digest(present)
-
-    def write(self, path: Path, content: bytes) -> None:
-        """Write a whole file under its name, or nothing."""
-        if self._file is None:
-            fs.make_private_dir(self._ledger.parent)
-            self._file = self._ledger.open("ab")
-        self._known[str(path)] = _digest(content)
-        self._file.write(json.dumps([str(path), _digest(content)]).encode() + b"\n")
-        self._file.flush()
-        tmp = path.with_name(f".{path.name[:200]}.tmp")
+        else:
+            if present == content:
+                return True
+            if not overwrite and (str(path), _digest(present)) not in self._known:
+                return False
+        self._note(str(path), _digest(content))
+        tmp = path.with_name(f".caption-{os.getpid()}.tmp")
         try:
             tmp.write_bytes(content)
             os.replace(tmp, path)
-        finally:
-            tmp.unlink(missing_ok=True)
+        except OSError:
+            with suppress(OSError):
+                tmp.unlink()
+            raise
+        return True
+
+    def _note(self, path: str, digest: str) -> None:
+        if self._file is None:
+            fs.make_private_dir(self._ledger.parent)
+            self._file = self._ledger.open("ab")
+        if (path, digest) not in self._known:
+            self._known.add((path, digest))
+            self._file.write(json.dumps([path, digest]).encode() + b"\n")
+            self._file.flush()
 
     def close(self) -> None:
         """Everything is on disk."""

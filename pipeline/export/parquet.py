@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import OutputError, UsageError
 from pipeline.export.base import Rows, Written
 from pipeline.export.captioned import holds_bytes, picture_cells
-from pipeline.export.card import write_card
+from pipeline.export.card import our_card, write_card
 from pipeline.export.features import read_features, with_features
 from pipeline.export.names import text_of
 from pipeline.export.parquet_file import parquet_writer
@@ -96,6 +96,11 @@ class HubExporter:
         write_card(dest, title=rows.title, data="train-*.parquet", text=about)
         written.notes.append(f"{len(paths):,} shard{'s' * (len(paths) != 1)}")
         return written
+
+
+def hub_shards(folder: Path) -> list[Path]:
+    """The shards of an earlier export: there is its card beside them."""
+    return sorted(folder.glob("train-*-of-*.parquet")) if our_card(folder) else []
 
 
 def groups(rows: Rows, *, most: int = 1 << 62, size: int = 1 << 62) -> Iterator[pa.Table]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import base64
 import binascii
 import importlib.util
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from pipeline.errors import OutputError, UsageError
-from pipeline.local_files import ANY, Boundary, respelled
+from pipeline.local_files import ANY, Boundary, is_file_url, of_file_url, respelled
 
 #: The ending of what is none.
 NO_PICTURE = ".bin"
@@ -55,7 +56,7 @@ class Pictures:
         text = cell if isinstance(cell, str) else ""
         if text[:5].lower() == "data:":
             return _data_uri(text)
-        if "://" in text and not text.startswith(("file://", "package://")):
+        if "://" in text and not (is_file_url(text) or text.startswith("package://")):
             if (content := self.elsewhere(text)) is not None:
                 return content
             raise UsageError(
@@ -73,19 +74,40 @@ class Pictures:
         """The picture's own file. UsageError where it is none of this machine."""
         if text.startswith("package://"):
             return self._package(text)
-        if text.startswith("file://"):
-            text = unquote(urlsplit(text).path)
+        if is_file_url(text):
+            text = of_file_url(text)
         if "\0" in text:
             raise OutputError("picture: a NUL byte in its name")
-        path = Path(text).expanduser()
+        # Path.expanduser fails for `~x.jpg` where no user is called so; it is a file's name then.
+        path = Path(os.path.expanduser(text))  # noqa: PTH111
         if not path.is_absolute() and self.root is None:
             raise UsageError(f"picture {text[:200]}: a relative path without images.root")
         path = (self.root or Path()) / path
-        if not path.exists():
-            path = respelled(self.root or Path(), text) or path
+        if not os.path.lexists(path):
+            path = respelled(Path("/"), str(path.absolute())) or path
         if (refusal := self.boundary.refusal(path)) is not None:
             raise OutputError(f"picture {text[:200]}: {refusal}")
         return path
+
+    def file(self, cell: object) -> Path | None:
+        """The file that is the picture; None where there is none on this machine.
+
+        Of `{bytes, path}` the file counts only where it holds the same bytes: the path is where
+        the picture once was, and another one may be there.
+        """
+        content = None
+        if isinstance(cell, Mapping):
+            content, cell = cell.get("bytes"), cell.get("path")
+        text = cell if isinstance(cell, str) else ""
+        web = "://" in text and not is_file_url(text)
+        bare = text[:1] not in ("/", "~") and not is_file_url(text) and self.root is None
+        if not text or web or bare or "\0" in text or text[:5].lower() == "data:":
+            return None
+        path = self.path(text)
+        try:
+            return path if not content or path.read_bytes() == content else None
+        except OSError:
+            return None
 
     def _package(self, text: str) -> Path:
         """The file inside an installed package, found without importing it."""

@@ -7,16 +7,20 @@ caption is one line, as trainers read the first line only, unless its line break
 
 from __future__ import annotations
 
+import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Generic, TypeVar
 
-from pipeline.errors import UsageError
+from pipeline.errors import OutputError, UsageError
 from pipeline.export.base import Notes, Rows, Written
 from pipeline.export.captioned import Captioned, captioned, one_line
-from pipeline.export.names import Refused, relative_path, text_of
+from pipeline.export.names import LONGEST, Refused, relative_path, text_of
 from pipeline.export.ownership import Owned
+
+P = TypeVar("P", bound=PurePath)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,32 +34,51 @@ class SidecarExporter:
         return True
 
     def write(self, rows: Rows, dest: Path) -> Written:
-        names = Names(rows)
         written = Written(unit="files")
+
+        def place(row: Captioned) -> PurePosixPath:
+            return relative_path(row.cell, rows.pictures.root) or PurePosixPath(row.key)
+
+        names = TextFiles(place)
         for row, name in names.of_all(captioned(rows)):
             path = dest / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text(rows, row), encoding="utf-8", newline="")
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text(rows, row), encoding="utf-8", newline="")
+            except (FileExistsError, IsADirectoryError, NotADirectoryError):
+                names.refuse(row, f"{name} is a file and a folder")
+                continue
             written.rows += 1
         names.tell(written)
         return written
 
 
 def write_beside(rows: Rows, owned: Owned) -> Written:
-    """The text files next to the pictures themselves; what is not ours is kept."""
-    names, kept = Names(rows), Notes("files of others kept")
-    written = Written(unit="files beside the pictures")
-    for row, name in names.of_all(captioned(rows)):
-        cell = text_of(row.cell)
-        if not cell or ("://" in cell and not cell.startswith("file://")):
+    """The text files next to the pictures themselves; what is not ours is kept. UsageError where a
+    picture is no file, OutputError where a text cannot be written."""
+
+    def place(row: Captioned) -> Path:
+        path, cell = rows.pictures.file(row.cell), text_of(row.cell)
+        if path is None:
+            where = cell.partition("?")[0][:100] or "a picture in the manifest itself"
+            if "\0" in cell:
+                raise Refused("a NUL byte in the name")
             raise UsageError(
-                f"--beside: {cell.partition('?')[0][:100] or 'a picture in the manifest itself'} is "
-                "no file of this machine; name a folder instead of --beside"
+                f"--beside: {where} is no file of this machine; name a folder instead of --beside"
             )
-        path = rows.pictures.path(cell).parent / name.name
+        if not path.exists():
+            raise Refused("the picture is gone")
+        return path
+
+    names, kept = TextFiles(place), Notes("files of others kept")
+    written = Written(unit="files beside the pictures")
+    for row, path in names.of_all(captioned(rows)):
         content = text(rows, row).encode()
-        if rows.options.overwrite or owned.may_write(path, content):
-            owned.write(path, content)
+        try:
+            done = owned.write(path, content, overwrite=rows.options.overwrite)
+        except OSError as error:
+            raise OutputError(f"export --beside: {path}: {error.strerror or error}") from error
+        if done:
             written.rows += 1
         else:
             kept.add(f"{path}: kept, this job did not write it; --overwrite replaces it")
@@ -70,52 +93,72 @@ def text(rows: Rows, row: Captioned) -> str:
     return caption + "\n"
 
 
-class Names:
+class TextFiles(Generic[P]):
     """The text file of each row, each used once; remembers what could not be named.
 
-    Of two pictures with one stem the later one keeps its ending: `twin.png.txt`.
+    A picture's own stem comes first: where two pictures share one, the later's text keeps its
+    ending (`twin.png.txt`), and gets its name last of all, as a `twin.png.jpg` may be to come.
     """
 
-    def __init__(self, rows: Rows) -> None:
-        self._root = rows.pictures.root
+    def __init__(self, place: Callable[[Captioned], P]) -> None:
+        #: Where a row's picture is, or is thought to be; raises Refused.
+        self._place = place
         #: Hash of each name in use -> ending and key of its picture, a few bytes a row.
         self._used: dict[int, str] = {}
         self._refused = Notes("captions without a file")
         self._clashes = Notes("pictures that share a stem with another")
 
-    def of_all(self, rows: Iterator[Captioned]) -> Iterator[tuple[Captioned, PurePosixPath]]:
+    def of_all(self, rows: Iterator[Captioned]) -> Iterator[tuple[Captioned, P]]:
         """Rows and their files; a row that is there already or has no name is left out."""
+        later = list[tuple[Captioned, P]]()
         for row in rows:
             try:
-                path = relative_path(row.cell, self._root)
+                path = self._place(row)
             except Refused as why:
-                self._refused.add(f"{text_of(row.cell)!r}: no file is written for it: {why}")
+                self.refuse(row, str(why))
                 continue
-            name = self._free(row, path) if path is not None else PurePosixPath(row.key + ".txt")
-            if name is not None:
-                yield row, name
+            stem, ending = posixpath.splitext(path.name)
+            file = path.with_name(_fitting(f"{stem}.txt", row))
+            picture = f"{ending}\n{row.key}"
+            first = self._used.setdefault(hash(file), picture)
+            if first is picture:
+                yield row, file
+            elif first != picture:  # else the same row once more
+                later.append((row, path))
+        for row, path in later:
+            if (other := self._other(row, path)) is not None:
+                yield row, other
 
-    def _free(self, row: Captioned, path: PurePosixPath) -> PurePosixPath | None:
+    def _other(self, row: Captioned, path: P) -> P | None:
         stem, ending = posixpath.splitext(path.name)
         picture = f"{ending}\n{row.key}"
-        for name in (stem, path.name, f"{path.name}-{row.key[:8]}"):
-            file = path.with_name(name + ".txt")
+        first, _, _ = self._used[hash(path.with_name(_fitting(f"{stem}.txt", row)))].partition("\n")
+        for name in (path.name, f"{path.name}-{row.key[:8]}"):
+            file = path.with_name(_fitting(f"{name}.txt", row))
             other = self._used.setdefault(hash(file), picture)
+            if other == picture and other is not picture:
+                return None
             if other is picture:
+                twins = f"{path.with_name(stem + first)} and {path} share a stem"
+                if first == ending:
+                    twins = f"{path} has two captions"
+                self._clashes.add(f"{twins}; the caption of the second is in {file.name}")
                 return file
-            if other == picture:
-                return None  # the same row once more
-            if name == stem:
-                first = path.with_name(stem + other.partition("\n")[0])
-                self._clashes.add(
-                    f"{first} and {path} share a stem; the caption of the second is in {path}.txt"
-                )
         return None
+
+    def refuse(self, row: Captioned, why: str) -> None:
+        """No file is written for this row."""
+        self._refused.add(f"{text_of(row.cell)!r}: no file is written for it: {why}")
 
     def tell(self, written: Written) -> None:
         """Say what was renamed and what was left out."""
         written.notes += self._clashes.lines() + self._refused.lines()
         written.refused += self._refused.count
+
+
+def _fitting(name: str, row: Captioned) -> str:
+    """The name, or the row's key where no file can have one so long."""
+    return name if len(os.fsencode(name)) <= LONGEST else f"{row.key}.txt"
 
 
 SIDECAR = SidecarExporter()

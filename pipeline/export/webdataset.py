@@ -21,7 +21,9 @@ from pipeline.export.ahead import ahead
 from pipeline.export.base import Rows, Written
 from pipeline.export.captioned import captioned
 from pipeline.export.pictures import ending
+from pipeline.fs import read_object
 
+_MARK = "Written by caption-pipeline."
 SHARD_BYTES = 10**9
 #: Rows that are read together.
 _TOGETHER = 16
@@ -96,7 +98,7 @@ class _Shard:
         self.file = self.path.open("wb", buffering=1 << 20)
 
     def full(self, more: int, size: int, most: int | None) -> bool:
-        return self.rows > 0 and (self.size + more > size or self.rows == most)
+        return self.rows > 0 and (_whole(self.size + more) > size or self.rows == most)
 
     def add(self, members: list[tuple[str, bytes]], room: int) -> None:
         for name, content in members:
@@ -108,8 +110,7 @@ class _Shard:
 
     def close(self) -> None:
         if not self.file.closed:
-            end = 2 * _BLOCK
-            end += -(self.size + end) % _RECORD
+            end = _whole(self.size) - self.size
             self.file.write(bytes(end))
             self.size += end
             self.file.close()
@@ -123,6 +124,11 @@ def _next(shards: list[_Shard], dest: Path, single: bool) -> list[_Shard]:
 
 def _room(member: tuple[str, bytes]) -> int:
     return _BLOCK + len(member[1]) + -len(member[1]) % _BLOCK
+
+
+def _whole(size: int) -> int:
+    """The size of a tar file whose members take so many bytes."""
+    return -(-(size + 2 * _BLOCK) // _RECORD) * _RECORD
 
 
 def _header(name: str, size: int) -> bytes:
@@ -141,8 +147,16 @@ def _indexes(dest: Path, shards: list[_Shard]) -> None:
     listed = [
         {"url": shard.path.name, "nsamples": shard.rows, "filesize": shard.size} for shard in shards
     ]
-    index = {"wids_version": 1, "shardlist": listed}
+    index = {"wids_version": 1, "description": _MARK, "shardlist": listed}
     (dest / "index.json").write_text(json.dumps(index, indent=1) + "\n")
+
+
+def tar_shards(folder: Path) -> list[Path]:
+    """The shards of an earlier export, by the index that it left."""
+    index = read_object(folder / "index.json")
+    if index.get("description") != _MARK:
+        return []
+    return [folder / Path(shard["url"]).name for shard in index["shardlist"]]
 
 
 WEBDATASET = WebdatasetExporter()

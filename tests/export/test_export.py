@@ -295,9 +295,10 @@ def test_pictures_come_from_bytes_files_packages_and_data_uris(tmp_path: Path) -
         pictures.read("gone.png")
 
 
+LEAVES = "leaves the folder (--beside writes next to the picture)"
 #: Image cell -> the path of its picture below DEST; a reason where it is refused; None: no name.
 NAMES = {
-    "../../x.png": "leaves the folder", "a/../../b.png": "leaves the folder", "..": "leaves the folder",
+    "../../x.png": LEAVES, "a/../../b.png": LEAVES, "..": LEAVES,
     "a/../b.png": "b.png", "/abs/y.jpg": "abs/y.jpg", "/root/of/it/p/z.jpg": "p/z.jpg",
     "a\0b.png": "a NUL byte in the name", "CON.txt": "'CON.txt' is a reserved name",
     "p/nul": "'nul' is a reserved name", "https://x.example/p/q%2F..%2Fr.jpg?s=1": "r.jpg",

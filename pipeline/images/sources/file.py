@@ -8,13 +8,13 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import urlsplit
 
 from pipeline.errors import ImageError, SourceUnavailable
 from pipeline.images.limits import MAX_BYTES
 from pipeline.images.outage import place_of_errno
 from pipeline.images.sources.base import Places, brief, check_size
-from pipeline.local_files import respelled
+from pipeline.local_files import is_file_url, of_file_url, respelled
 
 #: Folders that are remembered as having delivered.
 MOST_FOLDERS = 10_000
@@ -27,7 +27,7 @@ _EMPTY = "its folder is empty"
 
 def located(text: str, places: Places) -> Path:
     """Where a path or a file URL leads, absolute or below the root; ImageError `bad_uri`."""
-    if text[:7].lower() == "file://":
+    if is_file_url(text):
         text = _path_of_url(text)
     if "\0" in text or len(text) > 4096:
         raise ImageError("bad_uri", "this is not a file name")
@@ -43,11 +43,10 @@ def located(text: str, places: Places) -> Path:
 def _path_of_url(text: str) -> str:
     """`file:///path`; no host but localhost. Escapes are bytes, as file names are."""
     try:
-        parts = urlsplit(text)
-        path = os.fsdecode(unquote_to_bytes(parts.path))
+        host, path = urlsplit(text).netloc, of_file_url(text)
     except ValueError:
         raise ImageError("bad_uri", "this is not a file URL") from None
-    if parts.netloc not in ("", "localhost"):
+    if host not in ("", "localhost"):
         raise ImageError("bad_uri", "a file URL has three slashes: file:///path")
     return path
 
