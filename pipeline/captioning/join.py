@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import fs, schema
+from pipeline.captioning.dataset_edits import keep_edited, note_written
 from pipeline.captioning.fields import NO_FIELDS, Fields
 from pipeline.captioning.naming import Naming
 from pipeline.captioning.plain_keys import plain_keys
@@ -194,8 +195,8 @@ def write_dataset(
     prefix: str = "",
     fields: Fields = NO_FIELDS,
 ) -> Path:
-    """Write `<output>/dataset.parquet` aside, sync, rename, and a card that names it. OSError when
-    it cannot be, ManifestError (65) when the manifest changes meanwhile.
+    """Write `<output>/dataset.parquet` aside, sync, rename, and a card that names it; one that was
+    edited is kept under another name. OSError when it cannot be, ManifestError (65) when the manifest changes meanwhile.
     """
     final = output / "dataset.parquet"
     tmp = output / ".dataset.parquet.tmp"
@@ -224,6 +225,8 @@ def write_dataset(
             stack.enter_context(parquet_writer(tmp, marked_schema, whole.empty_table()))
     manifest.check_unchanged()
     fs.sync_file(tmp)
+    keep_edited(final)
+    note_written(tmp, final)
     fs.publish(tmp, final)
     about = f"One row per image; the captions are in the column `{names['caption']}`."
     write_card(output, title=output.name, data=final.name, text=about)

@@ -301,7 +301,7 @@ def test_the_dataset_file_is_whole_or_absent(tmp_path: Path) -> None:
 
     assert pq.read_metadata(path).num_rows == len(IMAGES) * len(TITLES)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "README.md", "captions", "dataset.parquet", "failures",
+        "README.md", "_state", "captions", "dataset.parquet", "failures",
     ]  # fmt: skip
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from tests.support.command import pipeline
 from tests.support.pictures import folder_of
@@ -99,3 +102,33 @@ def test_an_edited_export_comes_back(tmp_path: Path) -> None:
     assert made["row-1"]["caption"] == "Better, and\nin two lines."
     assert (made["row-4"]["caption"], made["row-4"]["status"]) == ("A caption by hand.", "ok")
     assert made["row-4"]["error_code"] is None
+
+
+@pytest.mark.parametrize("keeps_metadata", [False, True])
+def test_an_edited_dataset_is_kept(keeps_metadata: bool, tmp_path: Path) -> None:
+    """Under another name, which is said; its captions come back as decisions. What was written here
+    is replaced, also when it was copied or touched."""
+    job, dataset = job_of(tmp_path), tmp_path / "out/dataset.parquet"
+    os.utime(dataset)
+    assert "was edited" not in pipeline("run", job, "--retry", "corrupt").err
+    table = pq.read_table(dataset)
+    at = table.schema.get_field_index("caption")
+    captions = ["By hand.", "", *table["caption"].to_pylist()[2:]]
+    edited = table.set_column(at, table.schema.field(at), pa.array(captions))
+    pq.write_table(edited if keeps_metadata else edited.replace_schema_metadata(), dataset)
+
+    again = pipeline("run", job, "--retry", "corrupt")
+
+    (kept,) = (tmp_path / "out").glob("dataset.edited-????-??-??.parquet")
+    assert pq.read_table(kept)["caption"].to_pylist() == captions
+    assert f"dataset.parquet was edited: kept as {kept.name}; `review JOB --import" in again.err
+    assert pq.read_table(dataset)["caption"] == table["caption"]
+    done = pipeline("review", job, "--import", kept)
+    assert ": 1 edit, 1 reject\n" in done.out
+    assert rows_of(tmp_path)["row-0"]["caption"] == "By hand."
+    assert len(list((tmp_path / "out").glob("dataset.edited-*"))) == 1
+    assert pipeline("verify", job).code == 0
+    (tmp_path / "out/dataset.parquet").write_bytes(b"PAR1 damaged PAR1")
+    assert pipeline("run", job, "--retry", "corrupt").code == 1
+    assert len(list((tmp_path / "out").glob("dataset.edited-*"))) == 1
+    assert rows_of(tmp_path)["row-0"]["caption"] == "By hand."
