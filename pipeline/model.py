@@ -166,6 +166,8 @@ class Completion:
 DOUBTED = "doubted"
 
 
+#: Flag of a failure that cost no request: digest of the settings under which its image was read.
+SETTINGS = "settings:"
 #: Flags of a record: the field of this name was ill-typed and is null; the image waits to be asked
 #: again about its record; it was.
 ILL_TYPED, ASK_AGAIN, ASKED_AGAIN = "ill_typed:", "ask_again", "asked_again"

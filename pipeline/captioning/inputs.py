@@ -20,6 +20,7 @@ from pipeline.captioning.naming import Naming
 from pipeline.captioning.prompt import compile_prompt
 from pipeline.clock import Clock, SystemClock, utc
 from pipeline.local_files import Boundary
+from pipeline.model import SETTINGS
 
 if TYPE_CHECKING:
     from pipeline.config.job import JobConfig
@@ -82,6 +83,11 @@ def inspect_manifest(job: JobConfig) -> tuple[Manifest, Naming]:
         columns.append(job.images.identity.removeprefix("column:"))
     manifest = open_manifest(job.manifest, columns=columns, root=job.images.folder)
     return manifest, naming_of(job, manifest)
+
+
+def settings_flag(job: JobConfig, manifest: Manifest) -> str:
+    """The flag of a failure that costs no request: it is tried again once these settings change."""
+    return SETTINGS + job.images.digest(manifest.folder)
 
 
 def naming_of(job: JobConfig, manifest: Manifest) -> Naming:

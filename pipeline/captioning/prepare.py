@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline.captioning.arrivals import AlreadyAsked
+from pipeline.captioning.inputs import settings_flag
 from pipeline.captioning.interpret import failure
 from pipeline.errors import ImageError
 from pipeline.model import Image, Item, Row
@@ -59,9 +60,7 @@ async def present(run: RunContext, row: Row, raw: bytes) -> Item | None:
     if row.bad is not None:
         shown = item.asked.image[:MAX_SHOWN]
         item = replace(item, asked=replace(item.asked, image=shown))
-        await run.captioner.keep(
-            [item], [failure(run.captioner, item, code="bad_row", message=row.bad)]
-        )
+        await _fail(run, item, "bad_row", row.bad)
         return None
     stamp = await run.naming.stamp(row)
     arrived = partial(run.arrivals.read, row, raw, stamp)
@@ -72,8 +71,7 @@ async def present(run: RunContext, row: Row, raw: bytes) -> Item | None:
     except ImageError as error:
         item = _item(run, row, _NOTHING, run.arrivals.key(raw))
         await run.page_links.loaded(error)
-        record = failure(run.captioner, item, code=error.code, message=error.message)
-        await run.captioner.keep([item], [record])
+        await _fail(run, item, error.code, error.message)
         return None
     if image is None:
         return None
@@ -82,3 +80,10 @@ async def present(run: RunContext, row: Row, raw: bytes) -> Item | None:
     await run.keep_thumbnail(item.asked.key, image)
     item = item.with_image(image)
     return None if run.same_pictures.waits(item) else item
+
+
+async def _fail(run: RunContext, item: Item, code: str, message: str) -> None:
+    """Settle an image that cannot be sent; it is tried again once the settings are others."""
+    record = failure(run.captioner, item, code=code, message=message)
+    flag = settings_flag(run.job, run.manifest)
+    await run.captioner.keep([item], [record._replace(flags=(*record.flags, flag))])

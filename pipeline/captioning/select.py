@@ -117,16 +117,14 @@ class Selector:
         ]
 
 
-def asks_again(
-    options: RunOptions, redo: Container[str], pending: Container[str] = frozenset()
-) -> Again:
+def asks_again(options: RunOptions, *chosen: Container[str]) -> Again:
     """(key, its state) -> ask it again? Transient failures always are, the rest when told.
 
-    pending: keys whose records wait for a second answer.
+    chosen: keys that are asked again whatever their state is.
     """
 
     def again(key: str, state: str) -> bool:
-        if key in redo or key in pending:
+        if any(key in keys for keys in chosen):
             return True
         if state == "ok":
             return False

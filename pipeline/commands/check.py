@@ -17,6 +17,7 @@ from pipeline.captioning.inputs import Environment, inspect_manifest
 from pipeline.captioning.output_location import ours, shared, state_folder
 from pipeline.clock import utc
 from pipeline.commands import model_selection as choice
+from pipeline.commands.check_images import images_words
 from pipeline.commands.service_status import ServiceStatus, service_status
 from pipeline.errors import Exit, Held, OutputError, PipelineError
 from pipeline.store.lock import holder_of
@@ -63,6 +64,8 @@ def check_command(
     lines = [CheckLine(what="job file", ok=True, message=f"{job.name}: read and checked")]
     lines += service_lines(job, environ, environment)
     lines.append(look("manifest", lambda: manifest_words(job)))
+    if lines[-1].ok:
+        lines.append(look("images", lambda: images_words(job, environment)))
     lines.append(look("output", lambda: output_words(job)))
     lines.append(look("disk", lambda: disk_words(job)))
     lines.append(look("state folder", lambda: state_words(environ)))

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 #: Code -> what to set or do so that such images can be captioned.
-_REMEDIES = {
+REMEDIES = {
     "bad_uri": "name the column with the pictures in manifest.image",
-    "blocked_address": "name the hosts in images.allow if these private addresses are meant",
+    "blocked_address": "name the hosts in images.allow, the packages in images.packages, if these places are meant",
     "blocked_path": "set images.root to the folder that the manifest may read",
     "connect": "see whether the host runs, and images.proxy",
     "dns": "see whether the host's name is right, and images.proxy",
@@ -119,7 +119,7 @@ def headline(
     if reason is not None and (more := nights(counters, quota, each)):
         parts.append(f"about {more:,} more night{'s' * (more != 1)}")
     if not counters.captioned and not counters.left and len(counters.failed) == 1:
-        parts += [remedy] if (remedy := _REMEDIES.get(next(iter(counters.failed)))) else []
+        parts += [remedy] if (remedy := REMEDIES.get(next(iter(counters.failed)))) else []
     if reason is None and (again := _again(counters.failed)):
         parts.append(again)
     return "; ".join(parts)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.captioning.fields import Fields
-from pipeline.captioning.inputs import Environment, inspect_job, under
+from pipeline.captioning.inputs import Environment, inspect_job, settings_flag, under
 from pipeline.captioning.options import RunOptions
 from pipeline.captioning.output_location import ours
 from pipeline.captioning.pack_sizes import measured_of
@@ -91,18 +91,20 @@ def plan_command(
     if choice.is_auto(job):
         job = asyncio.run(choice.settled(job, environment))
         inputs = under(job, inputs, chosen=True)
-    counts = counted(inputs)
+    counts = counted(job, inputs)
     service = asyncio.run(service_status(job, inputs.endpoint, environment))
     figures = facts(job, counts, service, now=environment.clock.now())
     print(json.dumps(figures) if as_json else "\n".join(lines(figures)))  # noqa: T201 - the result
     return 0
 
 
-def counted(inputs: JobInputs) -> Counts:
+def counted(job: JobConfig, inputs: JobInputs) -> Counts:
     """One pass over the manifest against the published parts; takes no lock, writes nothing."""
     from pipeline.store.parts import states
+    from pipeline.store.redo import failed_under_others
 
-    again = asks_again(RunOptions(), frozenset())
+    flag = settings_flag(job, inputs.manifest)
+    again = asks_again(RunOptions(), failed_under_others(inputs.output, flag))
     selector = Selector(inputs.naming, states(inputs.output).get, again)
     counts = count(inputs.manifest.batches(), selector, limit=None)
     assert counts is not None

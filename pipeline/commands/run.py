@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 from pipeline.captioning import metrics
 from pipeline.captioning.counters import RunCounters
 from pipeline.captioning.fields import Fields
-from pipeline.captioning.inputs import Environment, JobInputs, inspect_job, this_environment, under
+from pipeline.captioning.inputs import (
+    Environment,
+    JobInputs,
+    inspect_job,
+    settings_flag,
+    this_environment,
+    under,
+)
 from pipeline.captioning.interpret import deriving
 from pipeline.captioning.join import dataset_mark, is_stale, record_names, write_dataset
 from pipeline.captioning.output_location import refuse_strangers, shared, state_folder
@@ -42,6 +49,7 @@ from pipeline.commands.run_report import RunReport
 from pipeline.commands.signals import StopSignals
 from pipeline.errors import Exit, ManifestError, PipelineError, StopReason, stop_reason_of
 from pipeline.model import Record
+from pipeline.store.redo import failed_under_others
 from pipeline.store.store import open_checkpoint
 
 if TYPE_CHECKING:
@@ -263,14 +271,16 @@ async def _select(
     if job.reply.fields:
         waiting = await asyncio.to_thread(read_pending, inputs.output, inputs.naming.recipe)
         pending = {key: record for key, record in waiting.items() if key not in redo}
+    flag = settings_flag(job, inputs.manifest)
+    mended = await asyncio.to_thread(failed_under_others, inputs.output, flag)
     mark = await mark_of(inputs, checkpoint)
-    if mark is not None and options.chosen is None and not pending:
+    if mark is not None and options.chosen is None and not pending and not mended:
         noted = await asyncio.to_thread(read_finished, inputs.output / "_state", mark)
-        again = asks_again(options, frozenset())
+        again = asks_again(options)
         if noted is not None and not any(again("", code) for code in noted.failed):
             selector = Selector(inputs.naming, checkpoint.state, again)
             return Selection(noted, selector, inputs.manifest), pending
-    again = asks_again(options, redo, pending)
+    again = asks_again(options, redo, pending, mended)
     selection = await open_selection(inputs, checkpoint, options, again, environment.rng)
     if selection.counts.images and checkpoint.captioned and not options.yes:
         await asyncio.to_thread(check_recipe, job, inputs, selection.counts)

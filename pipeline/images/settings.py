@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -68,6 +69,13 @@ class ImageSettings(Settings):
                 "it cannot go with images.send: url, as each picture is read and its bytes are sent"
             )
         return identity
+
+    def digest(self, folder: Path | None) -> str:
+        """8 hex digits of what decides whether an image can be read. folder: the manifest's."""
+        deciding = self.model_dump_json(
+            include={"root", "allow", "packages", "headers", "proxy", "max_pixels", "timeout"}
+        )
+        return hashlib.sha256(f"{deciding}{folder}".encode()).hexdigest()[:8]
 
     @property
     def folder(self) -> Path | None:

@@ -9,13 +9,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.captioning.inputs import this_environment
+from pipeline.captioning.inputs import inspect_manifest, settings_flag, this_environment
 from pipeline.captioning.options import RunOptions
 from pipeline.commands import run as command
 from pipeline.commands.run import run
 from pipeline.config.job import JobConfig
 from tests.support.checker import check_whole
 from tests.support.pictures import folder_of
+from tests.support.pictures import manifest as write_manifest
 
 
 def job_in(folder: Path, **more: Any) -> JobConfig:
@@ -96,3 +97,23 @@ def test_too_little_room_stops_before_anything_is_asked(tmp_path: Path) -> None:
 
     assert (ended["exit_code"], ended["requests"], ended["left"]) == (73, 0, 6)
     assert "run.min_free" in ended["reason"]
+
+
+def test_failures_are_tried_again_when_their_settings_change(tmp_path: Path) -> None:
+    """`images.packages` was forgotten: mending the job is enough; a broken picture is looked at
+    once for each change, and costs no request."""
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    names = ["package://skimage/data/coffee.png", "package://skimage/data/rocket.jpg", "broken.jpg"]
+    write_manifest(tmp_path / "images.csv", [{"path": name} for name in names])
+    packages = {"packages": ["skimage"]}
+    mended = job_in(tmp_path, images=packages)
+    first, again, later = go(job_in(tmp_path)), go(mended), go(mended)
+    other = job_in(tmp_path, images={**packages, "timeout": 60})
+    last = go(other)
+
+    assert (first["exit_code"], first["failed"], first["requests"]) == (1, 3, 0)
+    assert (again["captioned"], again["failed"], again["requests"]) == (2, 1, 2)
+    assert [(run["failed"], run["requests"]) for run in (later, last)] == [(1, 0), (1, 0)]
+    flags = [r["flags"] for r in check_whole(tmp_path / "out").values() if r["status"] == "failed"]
+    expected = settings_flag(other, inspect_manifest(other)[0])
+    assert flags == [[expected]], "the record says under which settings it failed"

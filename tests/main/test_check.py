@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.captioning.inputs import Environment
@@ -24,6 +26,7 @@ from pipeline.simulator.models import Model
 from pipeline.store.lock import locked
 from tests.main.test_nights import FREE, MODEL, job_of
 from tests.simulator.made import CHAT, asked
+from tests.support.pictures import picture
 from tests.support.transport import FakeTransport, simulated
 from tests.support.virtual import VirtualClock, VirtualLoop
 
@@ -96,7 +99,7 @@ def test_all_is_well(tmp_path: Path) -> None:
     assert code == 0, lines
     assert list(lines) == [
         *("job file", "key", "model", "quota", "clock"),
-        *("manifest", "output", "disk", "state folder"),
+        *("manifest", "images", "output", "disk", "state folder"),
     ]
     assert lines["model"]["words"].startswith(f"{MODEL} at openrouter; free; context 262,144")
     assert "50 left today" in lines["quota"]["words"]
@@ -194,6 +197,26 @@ def test_each_trouble_has_its_line(tmp_path: Path, name: str) -> None:
     assert (found, [what for what, one in lines.items() if not one["ok"]]) == (code, [line])
     assert words in lines[line]["words"]
     assert "\n" not in lines[line]["words"]
+
+
+def test_pictures_that_cannot_be_opened(tmp_path: Path) -> None:
+    """Some: named, and well. All, by one code: 65, with the setting that helps."""
+    job = job_of(tmp_path, 2, images={"packages": []})
+    names = ["package://skimage/data/coffee.png", "package://skimage/data/rocket.jpg"]
+    pq.write_table(pa.table({"url": names}), tmp_path / "urls.parquet")
+    code, lines = checked(job)
+    assert (code, lines["images"]["ok"]) == (65, False)
+    assert (
+        "2 of the first 2 cannot be opened (blocked_address: package://skimage"
+        in lines["images"]["words"]
+    )
+    assert "images.packages" in lines["images"]["words"]
+
+    (tmp_path / "good.jpg").write_bytes(picture(1))
+    pq.write_table(pa.table({"url": [*names, "good.jpg"]}), tmp_path / "urls.parquet")
+    code, lines = checked(job)
+    assert (code, lines["images"]["ok"]) == (0, True)
+    assert "2 of the first 3 cannot be opened" in lines["images"]["words"]
 
 
 def test_a_key_that_is_not_set(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_the_last_line_begins_with_the_error_and_ends_with_the_way_on() -> None:
 def test_remedies_name_settings_that_exist() -> None:
     """And codes that exist."""
     text = str(schema())
-    for code, remedy in outcome._REMEDIES.items():
+    for code, remedy in outcome.REMEDIES.items():
         assert code in CODES
         for section, key in re.findall(
             r"\b(images|endpoint|manifest|prompt|packing)\.(\w+)", remedy

@@ -1,0 +1,66 @@
+"""`check`'s look at the first pictures: can this machine open them, under this job's settings?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from itertools import chain, islice
+from typing import TYPE_CHECKING
+
+from pipeline.captioning.inputs import Environment, boundary_of, inspect_manifest
+from pipeline.commands.outcome import REMEDIES
+from pipeline.errors import ImageError, ManifestError
+
+if TYPE_CHECKING:
+    from pipeline.config.job import JobConfig
+    from pipeline.model import Row
+
+#: Pictures that are opened.
+OPENED = 20
+#: Letters of a picture's name in a message.
+NAME_CHARS = 200
+
+
+def images_words(job: JobConfig, environment: Environment) -> str:
+    """How many of the first pictures can be opened; ManifestError (65) when none of them can."""
+    return asyncio.run(_opened(job, environment))
+
+
+async def _opened(job: JobConfig, environment: Environment) -> str:
+    from pipeline.images.load import open_images
+
+    manifest, _ = inspect_manifest(job)
+    rows = await asyncio.to_thread(
+        lambda: list(islice(chain.from_iterable(manifest.batches()), OPENED))
+    )
+    if not rows:
+        return "the manifest is empty"
+    failed, first = Counter[str](), ""
+    async with open_images(
+        job.images,
+        folder=manifest.folder,
+        boundary=boundary_of(job, manifest),
+        clock=environment.clock,
+        concurrency=job.quota.concurrency,
+    ) as images:
+
+        async def trouble(row: Row) -> ImageError | None:
+            try:
+                await images.load(row.image, inline=job.images.send != "url")
+            except ImageError as error:
+                return error
+            return None
+
+        for row, error in zip(rows, await asyncio.gather(*map(trouble, rows)), strict=True):
+            if error is not None:
+                failed[error.code] += 1
+                name = "bytes" if isinstance(row.image, bytes) else str(row.image)[:NAME_CHARS]
+                first = first or f"{error.code}: {name}: {error.message}"
+    count = sum(failed.values())
+    if not count:
+        return f"the first {len(rows)} can be opened"
+    message = f"{count} of the first {len(rows)} cannot be opened ({first})"
+    if count < len(rows):
+        return message
+    remedy = REMEDIES.get(next(iter(failed))) if len(failed) == 1 else None
+    raise ManifestError("; ".join(filter(None, [message, remedy])))
