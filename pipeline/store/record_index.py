@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import schema
+from pipeline.store.first_rows import FirstRows
 from pipeline.store.keys import column, raw_keys, taken
 from pipeline.store.parts import part_files, read_part, size_of
 from pipeline.store.publish_plan import CAPTIONS, FAILURES
@@ -103,8 +104,8 @@ def _halves(raw: bytes) -> bytes:
 class RecordLookup:
     """The records below one output as they stand now. Blocking.
 
-    columns: of the records, in the order in which they are handed on. OutputError names a part
-    that cannot be read.
+    columns: of the records, in the order in which they are handed on. The cost of a record stands
+    in the first row of its key alone. OutputError names a part that cannot be read.
     """
 
     def __init__(self, output: Path, columns: Sequence[str]) -> None:
@@ -118,6 +119,7 @@ class RecordLookup:
         #: Made when it is first needed.
         self._index: Index | None = None
         self._held: dict[int, tuple[pa.Table, pa.Array]] = {}
+        self._first_rows = FirstRows()
         #: The first group that was not read yet.
         self._next = 0
         for folder in (CAPTIONS, FAILURES):
@@ -187,36 +189,45 @@ class RecordLookup:
     def _near(self, raw: bytes) -> pa.RecordBatch | None:
         """The records of some keys, if all stand in the parts just read or in the next ones."""
         keys = column(_KEY, raw)
-        tables, rows, left, first = list[pa.Table](), list[pa.Array](), len(keys), self._next
+        matches, rows = list[tuple[int, pa.Array]](), list[pa.Array]()
+        left, first = len(keys), self._next
         ahead = min(self._next + _AHEAD + len(keys) // GROUP, len(self._groups))
         for number in [*reversed(self._held), *range(self._next, ahead)]:
             if number not in self._held:
                 self._held[number] = self._read(number)
                 self._next = number + 1
-            table, known = self._held[number]
+            _, known = self._held[number]
             at = pc.index_in(keys, value_set=known)
             if at.null_count < len(at):
                 left -= len(at) - at.null_count
                 # What precedes the middle of a group may have been overtaken by the group before.
                 early = pc.min(at).as_py() < len(known) // 2
                 first = min(first, number - early)
-                tables.append(_rows_at(table, at.drop_null()))
+                matches.append((number, at.drop_null()))
                 rows.append(pc.indices_nonzero(at.is_valid()))
             if not left:
                 break
         if left:
             return None
         places = pa.concat_arrays(rows)
-        whole, numbers = pa.concat_tables(tables), pa.arange(0, len(keys)).cast(places.type)
+        order, numbers = pc.sort_indices(places), pa.arange(0, len(keys)).cast(places.type)
+        if not places.take(order).equals(numbers):
+            return None  # one key twice and one not at all: an output that does not verify
+        whole = pa.concat_tables([self._rows_at(number, at) for number, at in matches])
         if not places.equals(numbers):
-            order = pc.sort_indices(places)
-            if not places.take(order).equals(numbers):
-                return None  # one key twice and one not at all: an output that does not verify
             whole = whole.combine_chunks().take(order)
         for number in [number for number in self._held if number < first]:
             del self._held[number]
         (batch,) = whole.combine_chunks().to_batches()
         return batch
+
+    def _rows_at(self, number: int, at: pa.Array) -> pa.Table:
+        """Some records of a group, not copied where they stand in a row."""
+        table, known = self._held[number]
+        first = at[0].as_py()
+        follow = at.equals(pa.arange(first, first + len(at)).cast(at.type))
+        rows = table.slice(first, len(at)) if follow else table.take(at)
+        return self._first_rows.paid_once(rows, number, len(known), at)
 
     def _taken(self, raw: bytes, groups: Sequence[tuple[int, ...]]) -> Iterator[pa.RecordBatch]:
         """The records of some keys, `HANDED` at a time. groups: those that may hold each."""
@@ -233,7 +244,7 @@ class RecordLookup:
         for number, wanted in rows.items():
             table, known = self._group(number)
             at = pc.index_in(keys.take(pa.array(wanted)), value_set=known)
-            tables.append(table.take(at))
+            tables.append(self._first_rows.paid_once(table.take(at), number, len(known), at))
             for offset, (row, here) in enumerate(
                 zip(wanted, at.is_valid().to_pylist(), strict=True)
             ):
@@ -264,13 +275,6 @@ class RecordLookup:
         known = column(_KEY, _raw(table))
         arrays = [table.column(name) for name in self._columns]
         return pa.Table.from_arrays(arrays, schema=self._shape), known
-
-
-def _rows_at(table: pa.Table, at: pa.Array) -> pa.Table:
-    """Some rows of a table, not copied where they stand in a row."""
-    first = at[0].as_py()
-    follow = at.equals(pa.arange(first, first + len(at)).cast(at.type))
-    return table.slice(first, len(at)) if follow else table.take(at)
 
 
 def _raw(table: pa.Table) -> bytes:

@@ -335,3 +335,37 @@ def test_keys_of_columns_are_those_of_rows(
         for threaded in (False, True):
             joint = pa.Table.from_batches(joined(manifest, naming, output, threaded=threaded))
             assert joint["key"].to_pylist() == [naming.key(row) for row in rows]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_rows_of_one_key_cost_once(
+    apart: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the first of them, whether records are found in order or by the index; sums are right."""
+    rng = random.Random(7)
+    urls = [f"https://x.example/{number}.jpg" for number in range(300)]
+    asked = [*urls[:250], *rng.choices(urls, k=300), *urls]
+    pq.write_table(pa.table({"url": asked}), tmp_path / "m.parquet")
+    manifest = open_manifest(ManifestSettings(path=str(tmp_path / "m.parquet")))
+    naming = dataclasses.replace(NAMING, prompt=compile_prompt(PromptSettings(text="What?")))
+    keys = dict.fromkeys(naming.key(row) for batch in manifest.batches() for row in batch)
+    (tmp_path / "out/captions").mkdir(parents=True)
+    for part in range(3):
+        held = [
+            Record(key=key, recipe="r", id=None, image="x", caption="c", status="ok", cost_usd=0.25)
+            for key in list(keys)[part * 100 : part * 100 + (99 if apart else 100)]
+        ]
+        path = tmp_path / f"out/captions/{part}.parquet"
+        pq.write_table(schema.records_table(held), path)
+    monkeypatch.setattr("pipeline.manifest.open.TABLE_ROWS", 50)
+    monkeypatch.setattr(lookup, "GROUP", 1)
+
+    table = pa.Table.from_batches(joined(manifest, naming, tmp_path / "out"))
+
+    costs: dict[str, list[float | None]] = {}
+    for key, cost in zip(table["key"].to_pylist(), table["cost_usd"].to_pylist(), strict=True):
+        costs.setdefault(key, []).append(cost)
+    costs.pop(None, None)
+    assert len(costs) == (297 if apart else 300)
+    assert all(first == 0.25 and not any(rest) for first, *rest in costs.values())
+    assert {cost for _, *rest in costs.values() for cost in rest} == {None}
