@@ -84,7 +84,12 @@ def rewrite(output: Path, part: Part, *, without: AbstractSet[int]) -> Part:
     """The part without some of its rows, under its own name."""
     table = pq.ParquetFile(path_of(output, part.place)).read()
     kept = pa.array([row not in without for row in range(table.num_rows)], pa.bool_())
-    new = _written(output, part.place, table.filter(kept))
+    return write_part(output, part.place, table.filter(kept))
+
+
+def write_part(output: Path, place: Place, table: pa.Table) -> Part:
+    """A part written and named at once, where no run is at work."""
+    new = _written(output, place, table)
     give_name(output, new)
     return new
 

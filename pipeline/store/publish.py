@@ -244,10 +244,7 @@ class Publisher:
 
     async def put_together(self) -> None:
         """Make few parts of many small ones. OutputError or OSError when it cannot be; then all
-        are as they were, or the next opening finishes it. Not where another store holds the
-        parts: there a file that goes is one more put that can fail."""
-        if self._replica is not None:
-            return
+        are as they were, or the next opening finishes it."""
         async with self._one:
             published = await self._journal.call(tables.parts)
             sizes = await self.aside(parts.sizes_of, self._output, published)

@@ -380,6 +380,12 @@ def send(db: sqlite3.Connection, part: Part) -> None:
         db.execute("INSERT OR REPLACE INTO sent VALUES (?, ?, ?, ?, 0)", row)
 
 
+def forget_sent(db: sqlite3.Connection, place: tuple[str, str]) -> None:
+    """Nothing is under this name any more."""
+    with transaction(db):
+        db.execute("DELETE FROM sent WHERE folder = ? AND name = ?", place)
+
+
 def arrived(db: sqlite3.Connection, part: Part) -> None:
     """It is there, and nothing else is under its name."""
     with transaction(db):

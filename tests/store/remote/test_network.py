@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from pipeline.store.remote.filesystem import FolderStore, Taken, put_whole
 from pipeline.store.remote.network import network_type
 from pipeline.store.remote.owner import OWNER, read_owner
 from pipeline.store.remote.replica import behind
+from pipeline.store.remote.verify import check_shared
 from pipeline.store.settings import Elsewhere
 from pipeline.store.store import open_checkpoint
 from pipeline.store.tables import Part
@@ -310,3 +312,82 @@ def test_failures_become_captions_there_too(tmp_path: Path) -> None:
     data = store.read("requests/part-00000001.parquet")
     assert data is not None
     assert pq.read_table(io.BytesIO(data)).num_rows == 1
+
+
+class Dies(FolderStore):
+    """A store whose host dies at its n-th change; before each one no key stands twice."""
+
+    def __init__(self, folder: Path, changes: int) -> None:
+        super().__init__(folder)
+        self.folder, self.left = folder, changes
+
+    def _change(self) -> None:
+        keys = [
+            key
+            for name in ("captions", "failures")
+            for path in sorted((self.folder / name).glob("*.parquet"))
+            for key in pq.ParquetFile(path).read(["key"])["key"].to_pylist()
+        ]
+        assert len(keys) == len(set(keys))
+        self.left -= 1
+        if self.left < 0:
+            raise PermissionError("the host is dead")
+
+    def put(self, name: str, data: bytes, *, new: bool) -> None:
+        if name.startswith(("captions", "failures", "requests", "_state/merged")):
+            self._change()
+        super().put(name, data, new=new)
+
+    def remove(self, name: str) -> None:
+        self._change()
+        super().remove(name)
+
+
+@pytest.mark.parametrize("host", ["the same", "another"])
+def test_parts_put_together_in_a_shared_output_lose_nothing_wherever_it_is_cut_short(
+    host: str, tmp_path: Path
+) -> None:
+    """At each change of the store the host dies; it comes back, or another one takes over."""
+    for changes in range(100):
+        folder = tmp_path / str(changes)
+        shared, store = folder / "shared", Dies(folder / "shared", 10**6)
+        done = asyncio.run(_cut_short(folder / "one", store, changes))
+        after = FolderStore(shared)
+        again = folder / ("one" if host == "the same" else "two")
+
+        async def goes_on(
+            again: Path = again, after: FolderStore = after, take_over: bool = host == "another"
+        ) -> None:
+            options = {"store": after, "take_over": take_over}
+            async with open_checkpoint(
+                again, derive=derive, clock=SystemClock(), **options
+            ) as checkpoint:
+                assert [checkpoint.state(key(n)) for n in range(4)] == ["ok"] * 4
+
+        asyncio.run(goes_on())
+        assert records_in(after, shared).keys() == {key(n) for n in range(4)}
+        assert len(after.sizes("captions")) == len(after.sizes("requests")) == 1
+        assert not [name for name in after.sizes("_state") if name.startswith("merged")]
+        assert check_shared(again, after) == []
+        if done:
+            break
+    else:
+        pytest.fail("it never came to its end")
+    assert changes > 10
+
+
+async def _cut_short(folder: Path, store: Dies, changes: int) -> bool:
+    """Four publications, then the end, which the host does not outlive. Did it?"""
+    done = False
+    with suppress(OutputError):
+        async with open_checkpoint(
+            folder, derive=derive, clock=SystemClock(), store=store
+        ) as checkpoint:
+            for number in range(4):
+                await checkpoint.reply(sent([number], 1), reply([number]))
+                await checkpoint._publisher.publish()
+            assert len(store.sizes("captions")) == 4
+            store.left = changes
+            await checkpoint.finish()
+            done = True
+    return done
