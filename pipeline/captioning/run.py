@@ -25,8 +25,6 @@ from pipeline.model import Item
 
 #: Items without an image to load that are handed on at once: a hand-over costs as much as an item.
 TOGETHER = 16
-#: Records in one entry of the journal.
-STORED_AT_ONCE = 500
 
 
 async def run_job(run: RunContext) -> None:
@@ -56,9 +54,9 @@ async def run_job(run: RunContext) -> None:
             group.create_task(drain(run, request_source, working)),
         ]
         working.add_done_callback(lambda _: [task.cancel() for task in beside])
-    copies = run.same_pictures.copies()
-    for start in range(0, len(copies), STORED_AT_ONCE):
-        await run.captioner.checkpoint.settle(copies[start : start + STORED_AT_ONCE])
+    for copies in run.same_pictures.copies():
+        await captioner.checkpoint.room()
+        await captioner.checkpoint.settle(copies)
     for sentence in run.same_pictures.sentences():
         run.progress.event(sentence)
     if (reason := run.sources.reason()) is not None:
