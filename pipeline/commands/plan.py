@@ -19,9 +19,13 @@ from pipeline.captioning.select import Counts, Selector, asks_again, count
 from pipeline.clock import iso
 from pipeline.commands import model_selection as choice
 from pipeline.commands.rates import Rates, rates_of
+from pipeline.commands.recipes import check_recipe
 from pipeline.commands.service_status import ServiceStatus, service_status
+from pipeline.errors import JobError
 from pipeline.packsize import auto, cost
 from pipeline.packsize.limits import limits_for
+from pipeline.store.parts import part_files
+from pipeline.store.publish_plan import CAPTIONS
 
 if TYPE_CHECKING:
     from pipeline.captioning.inputs import JobInputs
@@ -92,10 +96,22 @@ def plan_command(
         job = asyncio.run(choice.settled(job, environment))
         inputs = under(job, inputs, chosen=True)
     counts = counted(job, inputs)
-    service = asyncio.run(service_status(job, inputs.endpoint, environment))
+    service = asyncio.run(service_status(job, inputs.endpoint, environment, only_plan=True))
     figures = facts(job, counts, service, now=environment.clock.now())
+    figures["warnings"] = [*service.service.warnings, *_stops(job, inputs, counts)]
     print(json.dumps(figures) if as_json else "\n".join(lines(figures)))  # noqa: T201 - the result
     return 0
+
+
+def _stops(job: JobConfig, inputs: JobInputs, counts: Counts) -> list[str]:
+    """That a run would stop, as every image is new to an output with captions."""
+    if not counts.asked or not part_files(inputs.output, CAPTIONS):
+        return []
+    try:
+        check_recipe(job, inputs, counts)
+    except JobError as error:
+        return [f"a run would stop: {error}"]
+    return []
 
 
 def counted(job: JobConfig, inputs: JobInputs) -> Counts:
@@ -228,6 +244,7 @@ def lines(figures: dict[str, Any]) -> list[str]:
         said.append(
             f"nothing was measured yet: reckoned with {LATENCY:g} s an answer, all answered"
         )
+    said += figures["warnings"]
     if figures["to_ask"]:
         plural = "s" * (figures["nights"] != 1)
         said.append(f"{figures['nights']:,} night{plural}, until about {figures['ends_at']}")

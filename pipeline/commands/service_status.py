@@ -34,18 +34,23 @@ class ServiceStatus:
 
 
 async def service_status(
-    job: JobConfig, endpoint: Endpoint, environment: Environment
+    job: JobConfig, endpoint: Endpoint, environment: Environment, *, only_plan: bool = False
 ) -> ServiceStatus:
-    """Ask `/models` and `/key`, and look at the ledger. ServiceError 69, KeyTrouble 77."""
+    """Ask `/models` and `/key`, and look at the ledger. ServiceError 69, KeyTrouble 77.
+
+    only_plan: a price which nobody agreed to is a warning.
+    """
     async with open_service(endpoint, environment, concurrency=job.quota.concurrency) as opened:
-        return await _reach(job, opened.endpoint, environment)
+        return await _reach(job, opened.endpoint, environment, only_plan)
 
 
-async def _reach(job: JobConfig, endpoint: Endpoint, environment: Environment) -> ServiceStatus:
+async def _reach(
+    job: JobConfig, endpoint: Endpoint, environment: Environment, only_plan: bool
+) -> ServiceStatus:
     async with open_client(
         endpoint, concurrency=1, clock=environment.clock, transport=environment.transport
     ) as client:
-        service = await preflight.look(client, endpoint)
+        service = await preflight.look(client, endpoint, only_plan=only_plan)
     limits = preflight.limits_of(endpoint, service)
     quota_limits = quota_limits_of(job.quota, limits)
     day = None

@@ -19,6 +19,8 @@ from pipeline.errors import PipelineError
 
 Schema = dict[str, Any]
 _LONGEST = 60
+#: Errors of one file that are told at once.
+SHOWN_ERRORS = 5
 
 
 def node_at(root: Schema, place: Place) -> Schema | None:
@@ -128,15 +130,17 @@ def shown(value: Any, mark: Mark) -> str:
 
 
 def refusal(document: Document, root: Schema, error: ValidationError) -> PipelineError:
-    """The first thing that is wrong, in the order of the file, as one line."""
-    lines = [
-        (_place(document, problem["loc"], problem["type"]), problem)
-        for problem in error.errors(include_url=False, include_context=False)
+    """What is wrong, in the order of the file, as one line; of many errors the first SHOWN_ERRORS."""
+    problems: dict[Place, Any] = {}
+    for problem in error.errors(include_url=False, include_context=False):
+        problems.setdefault(_place(document, problem["loc"], problem["type"]), problem)
+    order = sorted(problems, key=lambda place: document.mark(place).line or 0)
+    errors = [
+        document.error(place, _one(document, root, place, problems[place]))
+        for place in order[:SHOWN_ERRORS]
     ]
-    place, first = min(lines, key=lambda problem: document.mark(problem[0]).line or 0)
-    message = _one(document, root, place, first)
-    more = len({problem for problem, _ in lines}) - 1
-    return document.error(place, message + (f" (errors in all: {more + 1})" if more else ""))
+    more = f" (errors in all: {len(order)})" if len(order) > 1 else ""
+    return type(errors[0])("; ".join(map(str, errors)) + more)
 
 
 def _place(document: Document, loc: tuple[str | int, ...], kind: str) -> Place:

@@ -54,10 +54,13 @@ class Service:
     warnings: tuple[str, ...] = field(default=())
 
 
-async def look(client: Client, endpoint: Endpoint, *, patience: float = 0.0) -> Service:
+async def look(
+    client: Client, endpoint: Endpoint, *, patience: float = 0.0, only_plan: bool = False
+) -> Service:
     """Ask the service about model and key.
 
-    patience: seconds to wait for a service that does not answer at all.
+    patience: seconds to wait for a service that does not answer at all. only_plan: nothing will
+    be asked, so that a price which nobody agreed to is a warning.
 
     ServiceError (69): not reachable, model gone or blind. KeyTrouble (77): key refused, or a
     price where `allow_paid` is false.
@@ -67,7 +70,10 @@ async def look(client: Client, endpoint: Endpoint, *, patience: float = 0.0) -> 
     service = Service(model=model, clock_off=_clock_off(record_result))
     if endpoint.profile.has_key_call:
         service = await _key(client, service, warnings)
-    _unpaid(model, endpoint)
+    if refusal := _unpaid(model, endpoint):
+        if not only_plan:
+            raise KeyTrouble(refusal)
+        warnings.append(f"a run would stop: {refusal}")
     asked = endpoint.settings.params.get("max_tokens")
     if isinstance(asked, int) and model.max_output is not None and asked > model.max_output:
         warnings.append(
@@ -79,16 +85,21 @@ async def look(client: Client, endpoint: Endpoint, *, patience: float = 0.0) -> 
     return replace(service, warnings=tuple(warnings))
 
 
-def _unpaid(model: Model, endpoint: Endpoint) -> None:
-    """KeyTrouble for a price that nobody agreed to."""
+def _unpaid(model: Model, endpoint: Endpoint) -> str | None:
+    """Why no request may be sent: a price that nobody agreed to."""
     price = _price(model)
     tells = endpoint.profile.tells_prices or endpoint.profile.info_path is not None
-    if price and not endpoint.settings.allow_paid and tells:
-        other = AGAIN if endpoint.chosen else "choose a free model (caption-pipeline models)"
-        raise KeyTrouble(
-            f"{model.id} costs money ({price}) and endpoint.allow_paid is false: {other} or set "
-            "allow_paid: true"
-        )
+    if not price or endpoint.settings.allow_paid or not tells:
+        return None
+    other = (
+        AGAIN
+        if endpoint.chosen
+        else "choose a free model (python -m pipeline models JOB lists them)"
+    )
+    return (
+        f"{model.id} costs money ({price}) and endpoint.allow_paid is false: {other} or set "
+        "allow_paid: true"
+    )
 
 
 def _clock_off(reply: Reply | None) -> float | None:

@@ -55,7 +55,7 @@ REFUSED = {
     "prompt: {text: ''}": "job.yaml:2: prompt.text: found the text ''; write text of 1 to 100,000 letters",
     "name: a/b": "job.yaml:2: name: found the text 'a/b'; a name has no /, no dot in front, and at most 200 letters",
     "name: ..": "job.yaml:2: name: found the text '..'; a name has no /, no dot in front, and at most 200 letters",
-    "images:\n  max_side: 4\n  quality: 1000": "job.yaml:3: images.max_side: found the number 4; write an integer from 16 to 8192 (errors in all: 2)",
+    "images:\n  max_side: 4\n  quality: 1000": "job.yaml:3: images.max_side: found the number 4; write an integer from 16 to 8192; job.yaml:4: images.quality: found the number 1000; write an integer from 1 to 95 (errors in all: 2)",
     # typed fields
     "reply: {fields: {tags: list}}": "job.yaml:2: reply.fields.tags: found the text 'list'; write a section with the keys type, description, max_length, values, max_items",
     "reply: {fields: {tags: {type: text}}}": "job.yaml:2: reply.fields.tags.type: found the text 'text'; write string, bool, int, float, enum or list",

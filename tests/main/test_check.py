@@ -19,8 +19,10 @@ import pytest
 from pipeline.captioning.inputs import Environment
 from pipeline.commands.check import check_command
 from pipeline.commands.models import models_command
+from pipeline.commands.plan import plan_command
 from pipeline.config.job import load_job
 from pipeline.errors import Exit, ServiceError
+from pipeline.schema import RECORDS
 from pipeline.simulator.core import Simulator
 from pipeline.simulator.models import Model
 from pipeline.store.lock import locked
@@ -217,6 +219,31 @@ def test_pictures_that_cannot_be_opened(tmp_path: Path) -> None:
     code, lines = checked(job)
     assert (code, lines["images"]["ok"]) == (0, True)
     assert "2 of the first 3 cannot be opened" in lines["images"]["words"]
+
+
+def test_a_plan_tells_the_price_that_nobody_agreed_to(tmp_path: Path) -> None:
+    """It asks nothing, so it answers, and says that a run would stop."""
+    endpoint = {"base_url": "https://sim.example/api/v1", "key_host": "sim.example"}
+    priced = {**endpoint, "model": "google/gemini-2.5-flash"}
+    code, figures = told(plan_command, job_of(tmp_path, 5, endpoint=priced))
+
+    assert code == 0
+    assert figures["cost_usd"] > 0
+    assert any("a run would stop" in text and "allow_paid" in text for text in figures["warnings"])
+
+
+def test_a_plan_says_that_all_images_are_new(tmp_path: Path) -> None:
+    """Captions are there, and none of this recipe: the run would stop with 78."""
+    job = job_of(tmp_path, 2)
+    record = {"key": "0" * 32, "recipe": "f" * 16, "image": "url:a", "status": "ok", "model": "m"}
+    (tmp_path / "out/captions").mkdir(parents=True)
+    pq.write_table(
+        pa.Table.from_pylist([record], schema=RECORDS), tmp_path / "out/captions/part-1.parquet"
+    )
+    code, figures = told(plan_command, job)
+
+    assert (code, figures["to_ask"]) == (0, 2)
+    assert any("the model changed: it was m" in text for text in figures["warnings"])
 
 
 def test_a_key_that_is_not_set(tmp_path: Path) -> None:
