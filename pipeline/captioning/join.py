@@ -25,7 +25,7 @@ from pipeline.errors import OutputError
 from pipeline.export.ahead import ahead
 from pipeline.export.card import write_card
 from pipeline.export.features import read_features, with_features
-from pipeline.export.parquet_file import parquet_writer
+from pipeline.export.parquet_file import PagedWriter
 from pipeline.memory import give_back
 from pipeline.store.parts import REPEATED, readable
 from pipeline.store.record_index import FLUSH, RecordLookup
@@ -216,13 +216,14 @@ def write_dataset(
         batches = joined(manifest, naming, output, prefix=prefix, fields=fields)
         for group in _groups(reviewed(batches, names, read_decisions(output))):
             if writer is None:
-                opened = parquet_writer(tmp, marked_schema, group, use_dictionary=repeated)
+                opened = PagedWriter(tmp, marked_schema, group, use_dictionary=repeated)
                 writer = stack.enter_context(opened)
             writer.write_table(group)
             del group
             give_back()
         if writer is None:
-            stack.enter_context(parquet_writer(tmp, marked_schema, whole.empty_table()))
+            empty = whole.empty_table()
+            stack.enter_context(PagedWriter(tmp, marked_schema, empty, use_dictionary=[]))
     manifest.check_unchanged()
     fs.sync_file(tmp)
     keep_edited(final)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.errors import OutputError, UsageError
 from pipeline.export.base import Rows, Written
@@ -21,7 +20,7 @@ from pipeline.export.captioned import holds_bytes, picture_cells
 from pipeline.export.card import our_card, write_card
 from pipeline.export.features import read_features, with_features
 from pipeline.export.names import text_of
-from pipeline.export.parquet_file import parquet_writer
+from pipeline.export.parquet_file import PagedWriter
 from pipeline.export.pictures import NO_PICTURE, ending
 
 #: Rows are gathered to row groups of about this size, whatever size the batches have.
@@ -130,11 +129,11 @@ def groups(rows: Rows, *, most: int = 1 << 62, size: int = 1 << 62) -> Iterator[
         yield pa.Table.from_batches(kept, rows.schema)
 
 
-def _writer(dest: Path, rows: Rows, first: pa.Table) -> pq.ParquetWriter:
+def _writer(dest: Path, rows: Rows, first: pa.Table) -> PagedWriter:
     # No two pictures, captions or keys are the same, to speak of.
     unique = (rows.caption, rows.key)
     plain = [f.name for f in rows.schema if f.type != _PICTURE and f.name not in unique]
-    return parquet_writer(dest, rows.schema, first, use_dictionary=plain)
+    return PagedWriter(dest, rows.schema, first, use_dictionary=plain)
 
 
 def with_pictures(rows: Rows) -> Rows:
