@@ -179,6 +179,7 @@ CODES: dict[str, bool] = {
     "timeout_service": False,
     "truncated": True,
     "doubted": False,
+    "check_failed": True,
     # row
     "bad_row": True,
 }

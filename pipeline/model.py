@@ -19,8 +19,9 @@ from pipeline.values import dataclass
 #: What a manifest cell may hold for an image.
 ImageValue = str | bytes | Mapping[str, object] | None
 #: How the request asks: one image in plain text, one image as JSON with typed fields, N numbered
-#: images, one image to compare, N numbered images for the fields that were ill-typed.
-Form = Literal["plain", "fields", "pack", "audit", "again"]
+#: images, one image to compare, N numbered images for the fields that were ill-typed, one image
+#: for another caption.
+Form = Literal["plain", "fields", "pack", "audit", "again", "second"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +170,13 @@ DOUBTED = "doubted"
 #: Flag of a failure that cost no request: digest of the settings under which its image was read.
 SETTINGS = "settings:"
 #: Flags of a record: the field of this name was ill-typed and is null; the image waits to be asked
-#: again about its record; it was.
-ILL_TYPED, ASK_AGAIN, ASKED_AGAIN = "ill_typed:", "ask_again", "asked_again"
+#: again for its fields, or for its caption; it was.
+ILL_TYPED, ASK_AGAIN, ASK_CAPTION = "ill_typed:", "ask_again", "ask_again:caption"
+ASKED_AGAIN = "asked_again"
+#: Flag of a record: its caption did not pass the check of this name. Error code where it is none.
+CHECK, CHECK_FAILED = "check:", "check_failed"
+#: Flag of a failure that was a caption until the job's checks were changed.
+RECHECKED = "rechecked"
 
 
 class Record(NamedTuple):
@@ -218,7 +224,8 @@ class Record(NamedTuple):
     def replaces(self, state: str | None) -> bool:
         """May it take the place of a record in this state (`ok` or a failure's code)? A failure
         never replaces a caption, unless it withdraws it."""
-        return state != "ok" or self.status == "ok" or self.error_code == DOUBTED
+        withdraws = self.error_code == DOUBTED or RECHECKED in self.flags
+        return state != "ok" or self.status == "ok" or withdraws
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1] / "pipeline"
 ROOMS = {
     *("manifest", "images", "packsize", "service", "ratelimit", "store"),
-    *("export", "report", "web", "simulator", "nightly"),
+    *("export", "report", "web", "simulator", "nightly", "checks"),
 }
 TOOLS = {
     *("schema", "aio", "clock", "fs", "verdict", "settings", "redact"),

@@ -22,7 +22,7 @@ from pipeline.captioning.interpret import ReplyOutcome, date_of, failure, stop_r
 from pipeline.captioning.pack import ALONE_AFTER
 from pipeline.captioning.parse_reply import caption_of, safe_text
 from pipeline.captioning.retry import Action, RetryDecision, decide
-from pipeline.captioning.second import SecondQuestions
+from pipeline.captioning.second import SecondForm, SecondQuestions
 from pipeline.clock import Clock, micros
 from pipeline.errors import (
     Exit,
@@ -92,7 +92,7 @@ class Captioner:
     async def settle(self, request: Request) -> RequestResult:
         """Take one request to its end. Images stay unsettled when the run is ending, which the
         gate's reason tells."""
-        if request.form in ("audit", "again"):
+        if request.form in ("audit", "again", "second"):
             return await self._beside(request)
         first, attempt = request, 0
         if self.images.any_inline:
@@ -183,9 +183,9 @@ class Captioner:
             if self.shape.drops_schema(request, verdict):
                 body = self.body(request)
                 continue
-            if request.form == "again" and outcome.records:
+            if request.form != "audit" and outcome.records:
                 return RequestResult(request=request, verdict=verdict)
-            if verdict.kind is Kind.OK and outcome.completion is not None:
+            if request.form == "audit" and verdict.kind is Kind.OK and outcome.completion:
                 item = request.items[0]
                 again = self.packing.audited(item, caption_of(outcome.completion.content))
                 return RequestResult(
@@ -214,7 +214,16 @@ class Captioner:
 
     def body(self, request: Request) -> bytes:
         """The request as the wire wants it."""
-        return body_of(request, self.wire, self.fields, schema=self.shape.sends_schema)
+        wire = self.wire
+        if request.form == "second":
+            form = self._second_form(request)
+            wire, request = form.wire, form.request(request, fields=bool(self.fields))
+        return body_of(request, wire, self.fields, schema=self.shape.sends_schema)
+
+    def _second_form(self, request: Request) -> SecondForm:
+        earlier = request.items[0].asked.earlier
+        assert earlier is not None
+        return self.second.form(earlier)
 
     async def keep(self, items: Sequence[Item], records: Sequence[Record]) -> None:
         """Store records that come from no reply, one an item."""
@@ -240,7 +249,9 @@ class Captioner:
             run_id=self.run_id,
             recipe=self.recipe,
             profile=self.endpoint.profile.name,
-            model=self.endpoint.settings.model,
+            model=self._second_form(request).wire.model
+            if request.form == "second"
+            else self.endpoint.settings.model,
             form=request.form,
             attempt=attempt,
             at=micros(self.clock.now()),

@@ -8,30 +8,23 @@ settles by a filter or by the model's own refusal. An empty caption settles noth
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import replace
-from typing import TypeVar
-
-import orjson
 
 from pipeline.captioning import shape
 from pipeline.captioning.answer import answer_of
-from pipeline.captioning.fields import NO_FIELDS, Fields, ill_typed
+from pipeline.captioning.checked import passes
 from pipeline.captioning.parse_reply import (
     ParsedPack,
     caption_of,
     parse_fields,
     parse_pack,
-    safe_text,
-    share,
     suspect_of,
 )
 from pipeline.captioning.retry import TABLE, Action
+from pipeline.captioning.shares import MAX_REPLY, PLAIN, Reading, Shares, longer
 from pipeline.model import (
-    ASK_AGAIN,
     ASKED_AGAIN,
-    ILL_TYPED,
-    Asked,
     Completion,
     Derived,
     Record,
@@ -41,11 +34,6 @@ from pipeline.model import (
 )
 from pipeline.verdict import OPEN, Kind, Scope, Verdict
 
-_N = TypeVar("_N", int, float)
-#: Longest error text kept in a record.
-ERROR_CHARS = 500
-#: Longest caption in bytes, where nothing else is said.
-MAX_REPLY = 1_000_000
 #: The model wrote what it was asked for, to the end or to its limit.
 _WRITTEN = frozenset({Kind.OK, Kind.TRUNCATED})
 #: A pack's reply of these kinds may hold complete entries: the rest of it was cut off.
@@ -77,11 +65,11 @@ def records_of(
     completion: Completion | None,
     *,
     max_reply: int = MAX_REPLY,
-    fields: Fields = NO_FIELDS,
+    reading: Reading = PLAIN,
 ) -> Derived:
     """The records that this reply settles (perhaps none) and its account row (always).
 
-    max_reply: longest text of one caption, in bytes. fields: the typed ones that were asked for.
+    max_reply: longest text of one caption, in bytes. reading: fields and checks of the job.
     """
     row = RequestRow(
         request_id=sent.request_id,
@@ -100,7 +88,7 @@ def records_of(
         latency_ms=reply.latency_ms,
         wait_ms=sent.wait_ms,
     )
-    shares = _Shares(sent, reply, completion, max_reply, fields)
+    shares = Shares(sent, reply, completion, max_reply, reading)
     return Derived(records=tuple(_records(shares, sent, verdict, completion)), row=row)
 
 
@@ -153,12 +141,14 @@ def refined(sent: Sent, verdict: Verdict, completion: Completion | None) -> Verd
 
 
 def _records(
-    shares: _Shares, sent: Sent, verdict: Verdict, completion: Completion | None
+    shares: Shares, sent: Sent, verdict: Verdict, completion: Completion | None
 ) -> list[Record]:
     if sent.form == "audit":
         return []  # the image has its caption; this answer is only compared with it
     if sent.form == "again":
         return _again(shares, sent, verdict, completion)
+    if sent.form == "second":
+        return _second(shares, sent, verdict, completion)
     if len(sent.items) > 1:
         return _of_pack(shares, sent, verdict, completion)
     if completion is not None and verdict.kind in _WRITTEN:
@@ -175,7 +165,9 @@ def _records(
         return []
     if TABLE[verdict.kind][0] is Action.FAIL and verdict.kind not in OPEN:
         code = verdict.code or _CODES.get(verdict.kind, "refused")
-        return [shares.record(0, code=code, error=verdict.message or verdict.kind.value)]
+        flags = (*sent.items[0].flags, *shares.refusal_asks(code))
+        message = verdict.message or verdict.kind.value
+        return [shares.record(0, code=code, error=message, flags=flags)]
     return []
 
 
@@ -183,13 +175,13 @@ def _one_image(sent: Sent, raw: str, fields: Collection[str]) -> ParsedPack:
     """The answer to a request of one image, in whichever form it was asked."""
     if sent.form == "pack":
         return parse_pack(raw, 1, fields=fields)
-    if sent.form == "fields":
+    if fields and sent.form in ("fields", "second"):
         return parse_fields(raw, fields)
     return ParsedPack(captions={1: caption_of(raw)}, raw={1: raw})
 
 
 def _of_pack(
-    shares: _Shares, sent: Sent, verdict: Verdict, completion: Completion | None
+    shares: Shares, sent: Sent, verdict: Verdict, completion: Completion | None
 ) -> list[Record]:
     """Records for the complete entries of a packed reply."""
     if completion is None or verdict.kind not in _ENTRIES or sent.form != "pack":
@@ -208,11 +200,10 @@ def _of_pack(
 
 
 def _again(
-    shares: _Shares, sent: Sent, verdict: Verdict, completion: Completion | None
+    shares: Shares, sent: Sent, verdict: Verdict, completion: Completion | None
 ) -> list[Record]:
     """The records of images whose ill-typed fields were asked again: once, whatever was answered."""
-    action = TABLE[verdict.kind][0]
-    if action is Action.STOP or (action is Action.RETRY and verdict.kind not in _REPLIED):
+    if not _closes(verdict):
         return []
     content = "" if completion is None else completion.content
     pack = parse_pack(content, len(sent.items), caption=False, fields=shares.names)
@@ -222,120 +213,26 @@ def _again(
     ]
 
 
-def longer(text: str, size: int) -> bool:
-    """Does this text take more than so many bytes of UTF-8?"""
-    if len(text) * 4 <= size:
-        return False
-    return len(text) > size or len(text.encode("utf-8", "surrogatepass")) > size
+def _closes(verdict: Verdict) -> bool:
+    """Was a second question answered, one way or another? Limits and outages are no answers."""
+    action = TABLE[verdict.kind][0]
+    return action is not Action.STOP and (action is not Action.RETRY or verdict.kind in _REPLIED)
 
 
-class _Shares:
-    """Each image's share of one request's tokens, money and facts."""
-
-    def __init__(
-        self,
-        sent: Sent,
-        reply: Reply,
-        completion: Completion | None,
-        max_reply: int,
-        fields: Fields,
-    ) -> None:
-        count = len(sent.items)
-        self._sent, self._reply, self.max_reply, self._fields = sent, reply, max_reply, fields
-        self.names = fields.names
-        self._prompt = share(completion.prompt_tokens if completion else None, count)
-        self._output = share(completion.completion_tokens if completion else None, count)
-        cost = completion.cost_usd if completion else None
-        self._cost = None if cost is None else cost / count
-        usage = completion or Completion(content="")
-        #: From `model` to `finish_reason`.
-        self._service = (
-            sent.model,
-            usage.served_model,
-            usage.provider,
-            sent.request_id,
-            usage.generation_id,
-            usage.finish_reason,
-        )
-
-    def typed(
-        self, number: int, pack: ParsedPack, *, caption: str, flags: tuple[str, ...]
-    ) -> Record:
-        """The record of an image (its number from 1) whose entry holds a caption."""
-        if not self._fields:
-            return self.record(number - 1, caption=caption, raw=pack.raw[number], flags=flags)
-        values = self._fields.read(pack.fields.get(number, {}))
-        wrong = ill_typed(values)
-        flags = (*flags, *wrong, ASK_AGAIN) if wrong else flags
-        record = self.record(number - 1, caption=caption, raw=pack.raw[number], flags=flags)
-        return record._replace(fields=_json(values))
-
-    def mended(self, number: int, answered: Mapping[str, object]) -> Record:
-        """The record of an image with what the second answer says of its ill-typed fields."""
-        index = number - 1
-        earlier = self._sent.items[index].earlier
-        assert earlier is not None
-        again, values = self._fields.read(answered), self._fields.of_record(earlier.fields)
-        values = {name: again[name] if value is None else value for name, value in values.items()}
-        kept = [flag for flag in earlier.flags if not flag.startswith((ILL_TYPED, ASK_AGAIN))]
-        return earlier._replace(
-            fields=_json(values),
-            flags=(*kept, *ill_typed(values), ASKED_AGAIN),
-            prompt_tokens=_sum(earlier.prompt_tokens, self._prompt[index]),
-            completion_tokens=_sum(earlier.completion_tokens, self._output[index]),
-            cost_usd=_sum(earlier.cost_usd, self._cost),
-            attempts=earlier.attempts + 1,
-            finished_at=self._reply.at,
-        )
-
-    def record(
-        self,
-        index: int,
-        *,
-        caption: str | None = None,
-        raw: str | None = None,
-        flags: tuple[str, ...] | None = None,
-        code: str | None = None,
-        error: str | None = None,
-    ) -> Record:
-        sent = self._sent
-        asked: Asked = sent.items[index]
-        if raw is not None and longer(raw, self.max_reply):
-            caption, raw, code = None, None, "too_long"
-            error = f"the caption is longer than endpoint.max_reply ({self.max_reply:,} bytes)"
-        kept_raw = None if raw is None or raw == caption else safe_text(raw)
-        # In the order of the fields: naming 29 of them takes longer than all the rest.
-        return Record(
-            asked.key,
-            sent.recipe,
-            asked.id,
-            asked.image,
-            caption,
-            "ok" if caption else "failed",
-            code,
-            safe_text(error)[:ERROR_CHARS] if error else None,
-            asked.flags if flags is None else flags,
-            None,
-            kept_raw if kept_raw != caption else None,
-            asked.prompt_id,
-            *self._service,
-            self._prompt[index],
-            self._output[index],
-            self._cost,
-            self._reply.latency_ms,
-            asked.attempts,
-            len(sent.items),
-            asked.image_sha256,
-            asked.width,
-            asked.height,
-            sent.run_id,
-            self._reply.at,
-        )
-
-
-def _json(values: Mapping[str, object]) -> str:
-    return orjson.dumps(values).decode()
-
-
-def _sum(before: _N | None, more: _N | None) -> _N | None:
-    return more if before is None else before if more is None else before + more
+def _second(
+    shares: Shares, sent: Sent, verdict: Verdict, completion: Completion | None
+) -> list[Record]:
+    """The record of an image whose caption was asked again: the second one where it passes."""
+    earlier = sent.items[0].earlier
+    if earlier is None or not _closes(verdict):
+        return []
+    record = None
+    if completion is not None and verdict.kind in _WRITTEN:
+        pack = _one_image(sent, completion.content, shares.names)
+        if caption := pack.captions.get(1):
+            cut = ("truncated",) if verdict.kind is Kind.TRUNCATED else ()
+            flags = (*sent.items[0].flags, *cut, *verdict.flags, ASKED_AGAIN)
+            record = shares.typed(1, pack, caption=caption, flags=flags)
+    if record is None or shares.checks is None or not passes(shares.checks, record):
+        record = earlier
+    return [shares.closed(record, earlier)]

@@ -8,9 +8,12 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Protocol
 
-from pipeline.captioning.fields import NO_FIELDS, Fields
-from pipeline.captioning.finalize import ERROR_CHARS, MAX_REPLY, longer, records_of, refined
-from pipeline.captioning.parse_reply import safe_text
+from pipeline.captioning.caption_text import safe_text
+from pipeline.captioning.fields import Fields
+from pipeline.captioning.finalize import records_of, refined
+from pipeline.captioning.prompt_format import pack_instruction
+from pipeline.captioning.shares import ERROR_CHARS, MAX_REPLY, PLAIN, Reading, longer
+from pipeline.checks.checks import Checks
 from pipeline.clock import Clock, micros
 from pipeline.errors import Exit, StopReason
 from pipeline.model import Completion, Derived, Item, Record, Reply, Sent
@@ -45,17 +48,28 @@ class ReplyOutcome(Derived):
 
 
 def deriving(job: JobConfig) -> Callable[[Sent, Reply], ReplyOutcome]:
-    """`derive` for a job's `endpoint.max_reply` and `reply.fields`."""
-    return partial(derive, max_reply=job.endpoint.max_reply, fields=Fields(job.reply.fields))
+    """`derive` for a job's `endpoint.max_reply`, `reply.fields` and `checks`."""
+    return partial(derive, max_reply=job.endpoint.max_reply, reading=reading_of(job))
+
+
+def reading_of(job: JobConfig) -> Reading:
+    """What a job makes of an answer. JobError where a check cannot be made."""
+    return Reading(fields=Fields(job.reply.fields), checks=checks_of(job))
+
+
+def checks_of(job: JobConfig) -> Checks:
+    """The checks of a job, compiled. JobError where what they need is not installed."""
+    prompts = [job.prompt.text, job.prompt.system or "", pack_instruction("", 8)]
+    return Checks(job.checks, prompts)
 
 
 def derive(
-    sent: Sent, reply: Reply, *, max_reply: int = MAX_REPLY, fields: Fields = NO_FIELDS
+    sent: Sent, reply: Reply, *, max_reply: int = MAX_REPLY, reading: Reading = PLAIN
 ) -> ReplyOutcome:
     """Read a stored reply. Pure: recovery after a crash comes to the same records."""
     verdict, completion = classify(reply, now=reply.at / 1e6)
     verdict = refined(sent, verdict, completion)
-    settled = records_of(sent, reply, verdict, completion, max_reply=max_reply, fields=fields)
+    settled = records_of(sent, reply, verdict, completion, max_reply=max_reply, reading=reading)
     if completion is not None and longer(completion.content, max_reply):
         completion = replace(completion, content="")  # nobody reads it again, and it is large
     return ReplyOutcome(

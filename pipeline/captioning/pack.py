@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from pipeline.captioning.retry import Action, RetryDecision
-from pipeline.model import Form, Item, Request
+from pipeline.model import ASK_CAPTION, Form, Item, Request
 from pipeline.packsize import cost
 from pipeline.packsize.limits import PackLimits
 from pipeline.verdict import Kind, Verdict
@@ -108,6 +108,8 @@ class Pool:
         self._audits: deque[Item] = deque()
         #: Images asked again for typed fields.
         self._again: deque[Item] = deque()
+        #: Images asked again, alone, for another caption.
+        self._seconds: deque[Item] = deque()
         #: Asked half (its first key) -> the other half, which is guilty if this one is not; empty
         #: when the last suspect was asked alone.
         self._others: dict[str, _Group] = {}
@@ -119,12 +121,16 @@ class Pool:
     def __len__(self) -> int:
         searched = (group.items for group in (*self._suspects, *self._others.values()))
         groups = (*searched, *self._ready, *self._parked)
-        alone = len(self._fresh) + len(self._audits) + len(self._again)
-        return alone + sum(len(group) for group in groups)
+        queues = (self._fresh, self._audits, self._again, self._seconds)
+        return sum(map(len, queues)) + sum(len(group) for group in groups)
 
     def add(self, item: Item) -> None:
         """A fresh image, or one that is asked again about its record."""
-        (self._fresh if item.asked.earlier is None else self._again).append(item)
+        earlier = item.asked.earlier
+        if earlier is None:
+            self._fresh.append(item)
+        else:
+            (self._seconds if ASK_CAPTION in earlier.flags else self._again).append(item)
 
     def audit(self, item: Item) -> None:
         """An image that has its caption, to be asked again alone for comparison."""
@@ -171,6 +177,8 @@ class Pool:
             idle and self._again and not self._fresh
         ):
             return self._request(self._fitting(self._again), form="again")
+        if len(self._seconds) >= MOST_AGAIN or (idle and self._seconds and not self._fresh):
+            return self._request((self._seconds.popleft(),), form="second")
         self._measure()
         ready = self._open.full or (idle and self._fresh)
         if ready and not self._waits(self._open.count):
@@ -199,7 +207,7 @@ class Pool:
 
         verdict: of the last answer, also when it settled every image.
         """
-        if request.form in ("audit", "again"):
+        if request.form in ("audit", "again", "second"):
             return
         kind = verdict.kind if verdict is not None else None
         progress = len(left) < len(request.items)

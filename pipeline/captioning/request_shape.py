@@ -38,7 +38,7 @@ _MAY_NAME_SCHEMA = frozenset({Kind.BAD_REQUEST, Kind.CONFIG_FATAL, Kind.TRANSIEN
 
 
 #: Forms of requests whose reply is JSON.
-WITH_SCHEMA = ("pack", "fields", "again")
+WITH_SCHEMA = ("pack", "fields", "again", "second")
 
 
 class RequestShape:

@@ -6,23 +6,60 @@ and carries it until that is answered: what a run leaves over, the next one asks
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.model import ASK_AGAIN, Item, Record
+from pipeline.captioning.checked import ASKS
+from pipeline.model import ASK_AGAIN, ASK_CAPTION, CHECK, Form, Item, Record, Request
+from pipeline.service.wire import Wire
 from pipeline.store.parts import part_files, read_part
-from pipeline.store.publish_plan import CAPTIONS
+from pipeline.store.publish_plan import CAPTIONS, FAILURES
+
+if TYPE_CHECKING:
+    from pipeline.config.job import JobConfig
+
+_WAIT = frozenset({ASK_AGAIN, ASK_CAPTION})
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class SecondForm:
+    """How another caption is asked for."""
+
+    prompt: str | None
+    wire: Wire
+
+    def request(self, request: Request, *, fields: bool) -> Request:
+        """The question of one image in this form, as a request for a first caption is built."""
+        (item,) = request.items
+        prompt = (self.prompt or "{prompt}").replace("{prompt}", item.prompt)
+        form: Form = "fields" if fields else "plain"
+        return replace(request, items=(replace(item, prompt=prompt),), form=form)
+
+
+def second_forms(job: JobConfig, wire: Callable[..., Wire]) -> dict[str, SecondForm]:
+    """How the actions `retry` and `fallback` ask for another caption. wire: for a model and params."""
+    retry, endpoint = job.checks.retry, job.endpoint
+    params = {**endpoint.params, **retry.params}
+    forms = {"retry": SecondForm(retry.prompt, wire(retry.model or endpoint.model, params))}
+    if endpoint.fallback_models:
+        other = wire(endpoint.fallback_models[0], endpoint.params)
+        forms["fallback"] = SecondForm(None, other)
+    return forms
+
+
+@dataclass(slots=True, kw_only=True)
 class SecondQuestions:
-    """What is to be asked a second time. One a run."""
+    """What is to be asked a second time, and in which form. One a run."""
 
+    #: Action of a check -> the form.
+    forms: Mapping[str, SecondForm]
+    #: Check -> its action.
+    actions: Mapping[str, str]
     #: key -> its record, of earlier runs.
     pending: Mapping[str, Record] = field(default_factory=dict)
     #: Asked a second time in this run.
@@ -31,11 +68,17 @@ class SecondQuestions:
 
     def consider(self, items: Sequence[Item], records: Sequence[Record]) -> None:
         """Records of these items are on disk: those that say so are asked about again."""
-        marked = {record.key: record for record in records if ASK_AGAIN in record.flags}
+        marked = {record.key: record for record in records if not _WAIT.isdisjoint(record.flags)}
         for item in items if marked else ():
             if (record := marked.get(item.asked.key)) is not None:
                 asked = replace(item.asked, earlier=record, attempts=1)
                 self._waiting.append(replace(item, asked=asked))
+
+    def form(self, record: Record) -> SecondForm:
+        """How an image is asked again whose record waits for another caption."""
+        names = [flag.removeprefix(CHECK) for flag in record.flags if flag.startswith(CHECK)]
+        actions = {self.actions.get(name, "") for name in names or ["refusal"]} & ASKS
+        return self.forms["fallback" if "fallback" in actions else "retry"]
 
     def released(self) -> list[Item]:
         """The images to ask, since the last call."""
@@ -47,9 +90,10 @@ class SecondQuestions:
 def read_pending(output: Path, recipe: str) -> dict[str, Record]:
     """Records of this recipe that wait for a second answer. Reads published parts."""
     pending = {}
-    for path in part_files(output, CAPTIONS):
-        flags = read_part(path, ["flags"])["flags"]
-        if not pc.any(pc.equal(pc.list_flatten(flags), ASK_AGAIN)).as_py():
+    paths = [path for folder in (CAPTIONS, FAILURES) for path in part_files(output, folder)]
+    for path in paths:
+        flags = pc.list_flatten(read_part(path, ["flags"])["flags"])
+        if not pc.any(pc.is_in(flags, value_set=pa.array(sorted(_WAIT)))).as_py():
             continue
         table = read_part(path, Record._fields).filter(
             pc.equal(read_part(path, ["recipe"])["recipe"], recipe)
@@ -57,7 +101,7 @@ def read_pending(output: Path, recipe: str) -> dict[str, Record]:
         at = table.schema.get_field_index("finished_at")
         table = table.set_column(at, "finished_at", table["finished_at"].cast(pa.int64()))
         for row in table.to_pylist():
-            if ASK_AGAIN in row["flags"]:
+            if not _WAIT.isdisjoint(row["flags"] or ()):
                 pending[row["key"]] = _record(row)
     return pending
 

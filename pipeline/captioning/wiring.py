@@ -19,7 +19,12 @@ from pipeline.captioning.ask import Captioner
 from pipeline.captioning.attribution import Attribution
 from pipeline.captioning.doubted_answers import Doubts
 from pipeline.captioning.fields import Fields
+<<<<<<< HEAD
 from pipeline.captioning.inputs import Environment, JobInputs, boundary_of
+=======
+from pipeline.captioning.inputs import Environment, JobInputs
+from pipeline.captioning.interpret import checks_of
+>>>>>>> a66a6b6 (checks: every caption is looked at; flags, failures, a second question in another form; changed checks are derived again and ask nothing)
 from pipeline.captioning.naming import Naming
 from pipeline.captioning.output_location import state_folder
 from pipeline.captioning.own_service import open_service
@@ -28,7 +33,7 @@ from pipeline.captioning.page_links import PageLinks
 from pipeline.captioning.progress import Progress, RunCounters
 from pipeline.captioning.request_shape import RequestShape
 from pipeline.captioning.same_pictures import SamePictures
-from pipeline.captioning.second import SecondQuestions
+from pipeline.captioning.second import SecondQuestions, second_forms
 from pipeline.captioning.select import Selection
 from pipeline.captioning.sources import Sources
 from pipeline.errors import Exit, StopReason
@@ -259,7 +264,11 @@ async def open_run(
             shape=shape,
             attribution=Attribution(),
             fields=fields,
-            second=SecondQuestions(pending or {}),
+            second=SecondQuestions(
+                forms=second_forms(job, wire.asking),
+                actions=checks_of(job).actions,
+                pending=pending or {},
+            ),
         )
         yield RunContext(
             job=job,

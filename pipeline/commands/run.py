@@ -13,8 +13,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline.captioning import metrics
+from pipeline.captioning.checked import ASKS
 from pipeline.captioning.counters import RunCounters
 from pipeline.captioning.fields import Fields
+<<<<<<< HEAD
 from pipeline.captioning.inputs import (
     Environment,
     JobInputs,
@@ -24,6 +26,10 @@ from pipeline.captioning.inputs import (
     under,
 )
 from pipeline.captioning.interpret import deriving
+=======
+from pipeline.captioning.inputs import Environment, JobInputs, inspect_job, this_environment, under
+from pipeline.captioning.interpret import checks_of, deriving
+>>>>>>> a66a6b6 (checks: every caption is looked at; flags, failures, a second question in another form; changed checks are derived again and ask nothing)
 from pipeline.captioning.join import dataset_mark, is_stale, record_names, write_dataset
 from pipeline.captioning.output_location import refuse_strangers, shared, state_folder
 from pipeline.captioning.run import run_job
@@ -43,6 +49,7 @@ from pipeline.commands.finished import mark_of, read_finished, write_finished
 from pipeline.commands.logs import logging_to
 from pipeline.commands.machine_jobs import append_job
 from pipeline.commands.rates import rates_of
+from pipeline.commands.recheck import recheck
 from pipeline.commands.recipes import check_recipe
 from pipeline.commands.rejected import with_rejected
 from pipeline.commands.run_report import RunReport
@@ -267,8 +274,10 @@ async def _select(
     if options.chosen is not None:
         _log.info("%s records match and are asked again", f"{len(redo):,}")
     await checkpoint.finish()  # what follows looks at published parts
+    if rechecked := await recheck(job, inputs.output, inputs.naming.recipe, checkpoint):
+        _log.info("checks have changed: %s records derived again, none asked", f"{rechecked:,}")
     pending = dict[str, Record]()
-    if job.reply.fields:
+    if job.reply.fields or not ASKS.isdisjoint(checks_of(job).actions.values()):
         waiting = await asyncio.to_thread(read_pending, inputs.output, inputs.naming.recipe)
         pending = {key: record for key, record in waiting.items() if key not in redo}
     flag = settings_flag(job, inputs.manifest)

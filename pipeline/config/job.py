@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, ValidationError
 
+from pipeline.checks.settings import ChecksSettings, checks_trouble
 from pipeline.config.allowed_paths import metrics_trouble, output_trouble
 from pipeline.config.captioning import PackingSettings, PromptSettings, ReplySettings
 from pipeline.config.env import environment, expand
@@ -60,6 +61,8 @@ class JobConfig(Settings):
     """How often an image is asked again."""
     reply: ReplySettings = ReplySettings()
     """What an answer holds."""
+    checks: ChecksSettings = ChecksSettings()
+    """What is looked for in captions."""
     output: OutputSettings = OutputSettings()
     """Where the results go."""
     run: RunSettings = RunSettings()
@@ -108,6 +111,7 @@ def read_and_check(
     )
     _available(document, job)
     for place, trouble in (
+        checks_trouble(job.checks, job.endpoint.fallback_models),
         (("output", "path"), output_trouble(output, path)),
         (("run", "metrics"), job.run.metrics and metrics_trouble(job.run.metrics, path)),
     ):

@@ -84,6 +84,6 @@ def request_tokens(
         tokens += item_tokens(item.image)
     for prompt in {item.prompt for item in items}:
         tokens += text_tokens(prompt)
-    if form not in ("plain", "audit"):
+    if form in ("fields", "pack", "again"):
         tokens += PACK_TOKENS
     return tokens, caption * len(items)

@@ -8,8 +8,8 @@ once; only the message's content is new for each request.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import orjson
@@ -44,6 +44,7 @@ class Wire:
     ) -> None:
         """fields_tokens: room for one image's typed fields, beside the caption's `max_tokens`."""
         settings = endpoint.settings
+        self._endpoint, self.model = endpoint, settings.model
         self._capabilities, self._fields_tokens = capabilities, fields_tokens
         self._system = system
         body: dict[str, object] = {"model": settings.model}
@@ -64,6 +65,16 @@ class Wire:
         if system is not None:
             self._head += orjson.dumps({"role": "system", "content": system}) + b","
         self._head += b'{"role":"user","content":['
+
+    def asking(self, model: str, params: Mapping[str, object]) -> Wire:
+        """The same for another model, asked with other parameters."""
+        settings = self._endpoint.settings.model_copy(update={"model": model, "params": params})
+        return Wire(
+            replace(self._endpoint, settings=settings),
+            system=self._system,
+            capabilities=self._capabilities,
+            fields_tokens=self._fields_tokens,
+        )
 
     def body(
         self,

@@ -17,6 +17,7 @@ from pipeline.captioning.finalize import records_of
 from pipeline.captioning.join import COLUMNS
 from pipeline.captioning.parse_reply import parse_fields, parse_pack
 from pipeline.captioning.prompt_format import reply_schema
+from pipeline.captioning.shares import Reading
 from pipeline.config.captioning import TAKEN, FieldSettings
 from pipeline.model import Completion, Form, Record, Request
 from pipeline.service.endpoint import endpoint_of
@@ -167,7 +168,7 @@ def settled(content: str, form: Form, *, count: int = 1, **more: Any) -> tuple[R
     asked = more.pop("sent", None) or sent(count, form)
     verdict = Verdict(kind=more.pop("kind", Kind.OK))
     completion = Completion(content=content, prompt_tokens=10, completion_tokens=4, cost_usd=0.5)
-    return records_of(asked, REPLY, verdict, completion, fields=FIELDS).records
+    return records_of(asked, REPLY, verdict, completion, reading=Reading(fields=FIELDS)).records
 
 
 def test_an_ill_typed_field_waits_and_is_mended_once() -> None:

@@ -1,0 +1,1 @@
+"""Checks of captions: pure functions of a caption's text. Start at `checks.py`."""

@@ -1,0 +1,258 @@
+"""What is wrong with a caption: one pure function a check, and a table of them.
+
+Each looks at the words that real models write. Cheap tests come first, since this runs for every
+caption; none needs more than the caption, how its answer ended, and what was asked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from pipeline.checks.language import wrong_language
+from pipeline.checks.settings import ChecksSettings
+
+#: Words of the prompt in a row that are no accident.
+LEAK_WORDS = 6
+#: Longest phrase, in words, that is looked for over and over.
+_PHRASE = 8
+
+_WORD = re.compile(r"\w+(?:['’-]\w+)*")
+_HALF_WORDS = re.compile(
+    r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]"
+)
+_ENDS = re.compile(
+    r"[.!?…。！？｡।॥؟۔:;)\]}»”\"'’」』*_~`>]\s*\Z|[\U0001F300-\U0001FAFF\u2600-\u27BF\uFE0F]\s*\Z"
+)
+#: A caption without the end of a sentence that ends so was cut.
+_HANGING = re.compile(
+    r"(?:[,\-–—(\[{\"“«]|\b(?:a|an|the|and|or|but|of|in|on|at|to|with|for|from|by|as|that|which|who"
+    r"|is|are|was|were|its|his|her|their|into|over|under|near|behind|between|while|there|this"
+    r"|und|oder|der|die|das|ein|eine|mit|auf|von|et|le|la|les|un|une|avec|dans|de|del|y|el|con))\s*\Z",
+    re.IGNORECASE,
+)
+
+_CANNOT = (
+    r"(?:can(?:no|['’])?t|can not|could(?: not|n['’]t)|am(?: not|) (?:un)?able to|[' ’]?m (?:not able|unable) to"
+    r"|will not|won['’]t|do(?: not|n['’]t) (?:have|feel)|must (?:decline|refuse)|would(?: not|n['’]t)"
+    r"|prefer not|decline|refuse|am not (?:comfortable|allowed|permitted|going)"
+    r"|['’]?m not (?:comfortable|allowed|permitted|going)|have to (?:decline|refuse))"
+)
+_REFUSAL = re.compile(
+    r"\W*(?:"
+    r"(?:(?:i['’]?m|i am)\s+(?:very |so |really )?(?:sorry|afraid)|(?:my )?apologies|i apologi[sz]e|sorry|unfortunately|regrettably)"
+    r"\b[^.\n]{0,80}?\b(?:i|we)\b[^.\n]{0,30}?"
+    + _CANNOT
+    + r"|(?:i['’]?m|i am) (?:very |so |really )?sorry,? (?:but )?(?:this|that|the|no)\b[^.\n]{0,60}\b(?:policy|policies|guidelines|violates?|not (?:visible|available|load)|cannot|can['’]t)"
+    r"|i(?:['’]?m| am) not (?:comfortable|allowed|permitted|going|able)\b"
+    r"|(?:i|we)\s?"
+    + _CANNOT
+    + r"\b[^.\n]{0,40}?\b(?:help|assist|describe|identify|see|view|provide|generate|create|comply|fulfill?|do that|process|analy[sz]e|discuss|engage|continue|access|caption|comment|answer|respond|write|information|details|image|comfortable)"
+    r"|as an? (?:ai|artificial|large|language|vision|text|responsible)[\w -]{0,40},? (?:i|my)\b[^.\n]{0,60}?(?:"
+    + _CANNOT
+    + r"|not able|unable|programmed)"
+    r"|(?:this|the|your) (?:image|request|content|picture|photo|prompt)\b[^.\n]{0,40}?\b(?:violates?|goes against|is against|(?:has been |was )?(?:flagged|blocked)|can(?:not|['’]t) be (?:described|processed|shown))"
+    r"|(?:no|there is no|i (?:do not|don['’]t) see (?:an|any)) image\b[^.\n]{0,30}?(?:attached|provided|uploaded|in (?:this|your)|was|here|to (?:describe|caption)|\.|\Z)"
+    r"|(?:please )?(?:provide|upload|share|attach) (?:the|an|your) image"
+    r"|(?:it (?:seems|looks|appears)|there)\b[^.\n]{0,40}?\bno image\b"
+    r"|es tut mir leid[^.\n]{0,60}(?:nicht|kein)|ich kann (?:dieses|das|die|ihnen)[^.\n]{0,60}nicht"
+    r"|(?:lo siento|je suis désolé|je ne peux pas|désolé|no puedo (?:ayudar|describir)|mi dispiace|desculpe)\b"
+    r"|抱歉|对不起|對不起|很抱歉|我无法|我無法|申し訳|ご希望に|죄송"
+    r")",
+    re.IGNORECASE,
+)
+_THING = r"(?:image|picture|photo(?:graph)?|pic|scene|illustration|screenshot|painting|drawing|artwork|snapshot|frame|view|shot|visual|composition|black[- ]and[- ]white (?:photo(?:graph)?|image))"
+_SHOWS = (
+    r"(?:shows?|showing|depicts?|depicting|features?|featuring|displays?|displaying|captures?|capturing|presents?|presenting|portrays?|portraying"
+    r"|illustrates?|contains?|showcases?|is (?:of|showing)|appears to (?:be|show|depict)|seems to|you(?:['’]ve| have)|provided|consists? of|represents?|reveals?|includes?|offers?|conveys?)"
+)
+_BOILERPLATE = re.compile(
+    r"[\W_]*(?:(?:in )?(?:the|this|your|an?)\s+(?:[\w-]+ ){0,4}?"
+    + _THING
+    + r"s?(?: (?:you (?:provided|sent|shared|uploaded)|provided|above|here))?,?\s+(?:\w+ly )?"
+    + _SHOWS
+    + r"|in (?:the|this) (?:[\w-]+ ){0,2}?"
+    + _THING
+    + r",?\s+(?:we|there|you|i|one|a|an|the|two|three|several)\b"
+    + r"|(?:we|you|i) (?:can )?(?:see|observe|notice)\b|here (?:we (?:see|have)|is|are|['’]s)\b|"
+    + _THING
+    + r" (?:of|showing|shows|depicts|description|caption)\b"
+    + r"|(?:this|here|it) is (?:an?|the) (?:[\w-]+ ){0,3}?"
+    + _THING
+    + r"\b"
+    + r"|(?:caption|description|alt[- ]text|answer|output|response|summary)\s*[:*]"
+    + r"|(?:an?|the) (?:[\w-]+ ){0,3}?"
+    + _THING
+    + r" (?:of|showing|depicting|featuring|with|that shows|shows)\b"
+    + r"|(?:sure|certainly|of course|absolutely|okay|ok)\b[,!.]"
+    + r"|(?:what (?:we|you) see|depicted|shown|pictured|featured|visible) (?:here|in)\b|das (?:bild|foto) zeigt|auf (?:dem|diesem) (?:bild|foto)|(?:cette|l['’]) ?(?:image|photo) (?:montre|représente)|la (?:imagen|foto) muestra|en (?:la|esta) imagen"
+    + r"|(?:这张|该|這張|此)?(?:图片|图像|照片|圖片)(?:展示|显示|中|顯示|里|描绘)|この(?:画像|写真)(?:は|には|に|で))",
+    re.IGNORECASE,
+)
+_INSTRUCTIONS = re.compile(
+    r"https?://|\bwww\.\w|\b[\w.-]+\.(?:com|net|org|io|ru|cn|xyz|shop|info)(?:/\w|\b(?![\w@]))"
+    r"|\b[\w.+-]+@[\w-]+\.\w{2,}"
+    r"|\b(?:ignore|disregard|forget|override)\b[^.\n]{0,30}\b(?:instructions?|prompts?|rules|everything|above|previous|prior|guidelines)"
+    r"|\b(?:system prompt|developer mode|jailbreak|as instructed|per your (?:request|instructions)|your instructions)\b"
+    r"|\b(?:let me know|feel free to|would you like|do you want|please (?:let me|provide|note that i|specify|tell me)|if you(?:['’]d| would) like(?: me)?|i(?:['’]d| would) be happy to|is there anything else|hope this helps|how can i help|can i help)\b"
+    r"|\b(?:click (?:here|the link|on the)|visit (?:our|the|my) (?:site|website|page|store|shop)|subscribe (?:to|now)|follow (?:us|me) (?:on|at|for)|call now|buy now|sign up (?:now|today|at))\b"
+    r"|\byou (?:are|must|should) (?:now|always|an ai|a helpful|respond|answer|reply|output)\b|\brespond (?:only )?with\b|\boutput (?:only|the following)\b",
+    re.IGNORECASE,
+)
+#: One of these stands in whatever the pattern finds.
+_INSTRUCTION_MARKS = (
+    *("://", "www.", ".com", ".net", ".org", ".io", ".ru", ".cn", ".xyz", ".shop", ".info", "@"),
+    *("ignore", "disregard", "forget", "override", "prompt", "developer mode", "jailbreak"),
+    *("instruct", "your request", "let me", "feel free", "would you", "do you want", "please"),
+    *("if you", "be happy", "anything else", "hope this", "can i help", "click", "visit"),
+    *("subscribe", "follow", "call now", "buy now", "sign up", "you are", "you must"),
+    *("you should", "respond", "output"),
+)
+_MARKDOWN = re.compile(
+    r"^\s{0,3}#{1,6}\s+\S|^\s{0,3}(?:[-*+•]|\d{1,2}[.)])\s+\S.*\n(?:\s*\n)?\s{0,3}(?:[-*+•]|\d{1,2}[.)])\s+\S"
+    r"|\*\*[^*\n]{1,200}\*\*|__[^_\n]{1,200}__|```|^\s*\|.*\|.*\|\s*$|!?\[[^\]\n]{1,200}\]\([^)\n]{1,300}\)|^\s{0,3}>\s+\S"
+    r"|^\s{0,3}(?:-{3,}|\*{3,}|_{3,})\s*$|(?<![\w*])\*[^*\s][^*\n]{0,200}[^*\s]\*(?![\w*])|`[^`\n]{1,200}`|</?(?:p|br|b|i|ul|li|h[1-6]|div|strong|em)\s*/?>"
+    r"|\A\s{0,3}[-*+•]\s+\S",
+    re.MULTILINE | re.IGNORECASE,
+)
+_MARKS = frozenset("#*_`|[>•<-+")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A caption as checks see it."""
+
+    caption: str
+    #: It was cut at the model's limit.
+    cut: bool = False
+
+    @cached_property
+    def tokens(self) -> list[str]:
+        """Its words in lower case."""
+        return _WORD.findall(self.caption.lower())
+
+    @cached_property
+    def length(self) -> float:
+        """Its length in words; in scripts without blanks two characters are one."""
+        if self.caption.isascii() or not (dense := len(_HALF_WORDS.findall(self.caption))):
+            return len(self.tokens)
+        return dense / 2 + len(_WORD.findall(_HALF_WORDS.sub(" ", self.caption)))
+
+
+def truncated(subject: Subject) -> bool:
+    """Cut at the limit; or, of a text with sentences, the last one has no end."""
+    if subject.cut:
+        return True
+    text = subject.caption
+    if _ENDS.search(text, max(0, len(text) - 8)):
+        return text.rstrip().endswith(("...", "…")) and len(subject.tokens) > 8
+    if _HANGING.search(text, max(0, len(text) - 16)):
+        return True
+    # Short labels have no full stop; after a whole sentence a last one without it was cut.
+    return len(subject.tokens) > 12 and re.search(r"[.!?。！？]\s", text) is not None
+
+
+def refusal(subject: Subject) -> bool:
+    """The model says that it cannot or will not, in place of a caption."""
+    return _REFUSAL.match(subject.caption) is not None
+
+
+def boilerplate(subject: Subject) -> bool:
+    """An opening that says that there is a picture, not what is in it."""
+    return _BOILERPLATE.match(subject.caption) is not None
+
+
+def repetition(subject: Subject, share: float) -> bool:
+    """A phrase follows on itself over and over, or a text has hardly a new word or sentence."""
+    texts = subject.tokens
+    if len(texts) < 6:
+        return len(texts) > 2 and len(set(texts)) == 1
+    if len(set(texts)) > (1 - share / 2) * len(texts) and len(texts) < 60:
+        return False  # most captions
+    repeated = 0
+    for size in range(1, _PHRASE + 1):
+        same = [
+            texts[at : at + size] == texts[at + size : at + 2 * size]
+            for at in range(len(texts) - 2 * size + 1)
+        ]
+        repeated = max(repeated, _longest(same))
+    if repeated >= max(3, share * len(texts) / 2) and repeated > 2:
+        return True
+    phrases = list(zip(*(texts[at:] for at in range(4)), strict=False))
+    return 1 - len(set(phrases)) / max(1, len(phrases)) >= share
+
+
+def _longest(flags: list[bool]) -> int:
+    longest = run = 0
+    for flag in flags:
+        run = run + 1 if flag else 0
+        longest = max(longest, run)
+    return longest
+
+
+def leaked_prompt(subject: Subject, grams: frozenset[tuple[str, ...]]) -> bool:
+    """So many words of the prompt in a row."""
+    texts = subject.tokens
+    return not grams.isdisjoint(_grams(texts))
+
+
+def _grams(texts: list[str]) -> Iterable[tuple[str, ...]]:
+    return zip(*(texts[at:] for at in range(LEAK_WORDS)), strict=False)
+
+
+def instructions(subject: Subject) -> bool:
+    """An address, or words to a model or a reader instead of about the picture."""
+    text = subject.caption.lower()
+    # Forty searches for a text take a tenth of the time of one for the pattern.
+    if not any(mark in text for mark in _INSTRUCTION_MARKS):
+        return False
+    return _INSTRUCTIONS.search(subject.caption) is not None
+
+
+def markdown(subject: Subject) -> bool:
+    """Marks of a formatted text."""
+    text = subject.caption
+    if text.isalnum() or (_MARKS.isdisjoint(text) and "\n" not in text):
+        return False
+    return _MARKDOWN.search(text) is not None
+
+
+class Checks:
+    """The checks of a job, compiled. Immutable."""
+
+    def __init__(self, settings: ChecksSettings, prompts: Iterable[str]) -> None:
+        """prompts: what answers must not repeat: prompt template, system, the pack's instruction."""
+        grams = frozenset(gram for text in prompts for gram in _grams(_WORD.findall(text.lower())))
+        self.settings = settings
+        share, short, long = (
+            settings.repetition.share,
+            settings.too_short.min_words,
+            settings.too_long.max_words,
+        )
+        languages = frozenset(settings.language.languages)
+        #: Name -> does it hold of a caption?
+        table: dict[str, Callable[[Subject], bool]] = {
+            "truncated": truncated,
+            "refusal": refusal,
+            "boilerplate": boilerplate,
+            "repetition": lambda subject: repetition(subject, share),
+            "too_short": lambda subject: subject.length < short,
+            "too_long": lambda subject: subject.length > long,
+            "language": lambda subject: wrong_language(subject.caption, languages),
+            "leaked_prompt": lambda subject: leaked_prompt(subject, grams),
+            "instructions": instructions,
+            "markdown": markdown,
+        }
+        if not languages:
+            del table["language"]
+        self.actions = {
+            name: action for name in table if (action := getattr(settings, name).action) is not None
+        }
+        self.table = {name: check for name, check in table.items() if name in self.actions}
+
+    def of(self, caption: str, *, cut: bool = False) -> tuple[str, ...]:
+        """The names of the checks that a caption does not pass."""
+        subject = Subject(caption, cut=cut)
+        return tuple([name for name, check in self.table.items() if check(subject)])

@@ -1,0 +1,76 @@
+"""Checks that were changed between two runs: the records are derived again, and nothing is asked.
+
+What a check says follows from the caption, its raw text and how its answer ended, which records
+hold. So flags are made anew, a caption that now fails becomes a failure, and one that failed by a
+check becomes a caption again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from pipeline import fs
+from pipeline.captioning.checked import checked
+from pipeline.captioning.interpret import checks_of
+from pipeline.model import RECHECKED, Record
+from pipeline.store.snapshot import record_batches
+
+if TYPE_CHECKING:
+    from pipeline.config.job import JobConfig
+    from pipeline.store.store import Checkpoint
+
+NAME = "checks.json"
+#: Records in one entry of the journal.
+_AT_ONCE = 500
+
+
+async def recheck(job: JobConfig, output: Path, recipe: str, checkpoint: Checkpoint) -> int:
+    """Derive records of this recipe again where the checks are others than those of the last run;
+    how many changed. Parts are published."""
+    mark = _mark(job)
+    path = output / "_state" / NAME
+    if not checkpoint or fs.read_object(path).get("checks") == mark:
+        await asyncio.to_thread(_note, path, mark)
+        return 0
+    changed = await asyncio.to_thread(lambda: list(_changed(job, output, recipe)))
+    for start in range(0, len(changed), _AT_ONCE):
+        await checkpoint.settle(changed[start : start + _AT_ONCE])
+    await checkpoint.finish()
+    await asyncio.to_thread(_note, path, mark)
+    return len(changed)
+
+
+def _mark(job: JobConfig) -> str:
+    """What records were checked with; how they are asked again is no part of it."""
+    settings = job.checks.model_dump(mode="json", exclude={"retry"})
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def _note(path: Path, mark: str) -> None:
+    fs.write_atomic(path, json.dumps({"checks": mark}).encode(), private=True)
+
+
+def _changed(job: JobConfig, output: Path, recipe: str) -> Iterator[Record]:
+    checks = checks_of(job)
+    for batch in record_batches(output):
+        at = batch.schema.get_field_index("finished_at")
+        batch = batch.set_column(at, "finished_at", batch.column(at).cast(pa.int64()))
+        for row in batch.to_pylist():
+            if row["recipe"] != recipe:
+                continue
+            record = Record(**{**row, "flags": tuple(row["flags"] or ())})
+            again = checked(checks, record, may_ask=False)
+            if again.status == "failed" and record.status == "ok":
+                again = again._replace(flags=(*again.flags, RECHECKED))
+            elif again.status == "ok":
+                kept = tuple([flag for flag in again.flags if flag != RECHECKED])
+                again = again._replace(flags=kept)
+            if again != record:
+                yield again

@@ -1,0 +1,197 @@
+"""Checks in whole runs: what is kept, fails, or is asked again once; changing them asks nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import yaml
+
+from pipeline.captioning.options import RunOptions
+from pipeline.commands.run import run as run_story
+from pipeline.config.job import load_job
+from pipeline.simulator.core import Simulator
+from pipeline.simulator.knobs import Knobs
+from pipeline.simulator.models import Model
+from tests.main.test_nights import MODEL, UNLIMITED, chats, job_of
+from tests.support.checker import check_whole
+from tests.support.environment import run_job, world_of
+from tests.support.odd_service import chat
+from tests.support.virtual import VirtualClock, run
+
+REFUSAL = "I'm sorry, but I can't help with that image."
+SHOWS = "The image shows a black cat asleep on a sofa."
+SEES = {
+    "architecture": {"input_modalities": ["text", "image"]},
+    "pricing": {"prompt": "0", "completion": "0"},
+}
+GOOD = "A black cat sleeps on a sofa."
+
+
+class Scripted:
+    """A transport whose answers are made from the request's body; it keeps the bodies."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer, self.bodies = answer, list[Any]()
+
+    async def request(
+        self, method: str, url: str, headers: Any, body: bytes | None, written: Any
+    ) -> tuple[int, dict[str, str], bytes]:
+        written()
+        if method == "GET":
+            return (
+                200,
+                {},
+                json.dumps({"data": [{"id": name, **SEES} for name in (MODEL, "b")]}).encode(),
+            )
+        asked = json.loads(body or b"")
+        self.bodies.append(asked)
+        return 200, {}, json.dumps(chat(self.answer(asked))).encode()
+
+
+def scripted(folder: Path, answer: Any, *, rows: int = 3, **sections: Any) -> tuple[Any, list[Any]]:
+    """One run against scripted answers; the summary and the bodies that were sent."""
+    endpoint = sections.pop("endpoint", UNLIMITED)
+    job = job_of(folder, rows, endpoint=endpoint, **sections)
+    clock, service = VirtualClock(), Scripted(answer)
+
+    async def go() -> Any:
+        simulator = Simulator(Knobs(models=(Model(id=MODEL),)), seed=1, clock=clock)
+        world = world_of(simulator, clock, state=folder / "state")
+        world = replace(world, transport=service)
+        return await run_story(load_job(job, (), world.environ), RunOptions(), world)
+
+    summary = run(go())
+    check_whole(folder / "out")
+    return summary, service.bodies
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    return list(pq.read_table(folder / "out/dataset.parquet").to_pylist())
+
+
+def test_a_refusal_in_words_is_never_a_caption(tmp_path: Path) -> None:
+    """Alone and in packs: a failure `refused` whose words are kept."""
+    summary, _ = scripted(tmp_path, lambda _: REFUSAL)
+    failures = list(check_whole(tmp_path / "out").values())
+
+    assert (summary["captioned"], summary["failed"], summary["exit_code"]) == (0, 3, 1)
+    assert {row["error_code"] for row in rows_of(tmp_path)} == {"refused"}
+    assert {record["caption_raw"] for record in failures} == {REFUSAL}
+
+
+def test_a_flag_is_all_that_keep_does(tmp_path: Path) -> None:
+    summary, bodies = scripted(tmp_path, lambda _: SHOWS)
+
+    assert (summary["captioned"], len(bodies)) == (3, 3)
+    assert all(row["flags"] == ["check:boilerplate"] for row in rows_of(tmp_path))
+
+
+def test_retry_asks_once_in_the_other_form_and_is_counted(tmp_path: Path) -> None:
+    """With another prompt, parameters and model; the second caption is taken where it passes."""
+    retry = {
+        "prompt": "{prompt} Begin with the subject.",
+        "params": {"temperature": 1},
+        "model": "other",
+    }
+    checks = {"boilerplate": {"action": "retry"}, "refusal": {"action": "retry"}, "retry": retry}
+    answers = iter([SHOWS, REFUSAL, GOOD])
+
+    def answer(body: Any) -> str:
+        return GOOD if body["model"] == "other" else next(answers)
+
+    summary, bodies = scripted(tmp_path, answer, checks=checks)
+    second = [body for body in bodies if body["model"] == "other"]
+    rows = rows_of(tmp_path)
+
+    assert (summary["captioned"], summary["failed"], summary["requests"]) == (3, 0, 5)
+    assert len(second) == 2
+    assert {body["temperature"] for body in second} == {1}
+    assert all("Begin with the subject." in json.dumps(body) for body in second)
+    assert [row["caption"] for row in rows] == [GOOD] * 3
+    assert sorted(row["model"] for row in rows) == [MODEL, "other", "other"]
+    assert sum("asked_again" in (row["flags"] or ()) for row in rows) == 2
+
+
+def test_a_second_answer_that_is_no_better_leaves_the_first(tmp_path: Path) -> None:
+    """And a refused image stays refused; neither is asked a third time, in the next run either."""
+    checks = {"boilerplate": {"action": "retry"}, "refusal": {"action": "retry"}}
+
+    def answer(body: Any) -> str:
+        return REFUSAL if "/0.jpg" in json.dumps(body) else SHOWS
+
+    summary, bodies = scripted(tmp_path, answer, checks=checks)
+    rows = rows_of(tmp_path)
+    _, more = scripted(tmp_path, answer, checks=checks)
+
+    assert (summary["captioned"], summary["failed"], len(bodies)) == (2, 1, 6)
+    assert [row["error_code"] for row in rows] == ["refused", None, None]
+    assert all("asked_again" in row["flags"] for row in rows)
+    assert more == []
+
+
+def test_fallback_asks_the_fallback_model(tmp_path: Path) -> None:
+    checks = {"boilerplate": {"action": "fallback"}}
+    _, bodies = scripted(
+        tmp_path,
+        lambda body: GOOD if body["model"] == "b" else SHOWS,
+        checks=checks,
+        endpoint={
+            "profile": "openrouter",
+            "base_url": "https://sim.example/api/v1",
+            "key_host": "sim.example",
+            "model": MODEL,
+            "fallback_models": ["b"],
+        },
+    )
+
+    assert [body["model"] for body in bodies].count("b") == 3
+    assert [row["caption"] for row in rows_of(tmp_path)] == [GOOD] * 3
+
+
+def test_changing_a_check_asks_nothing_and_derives_again(tmp_path: Path) -> None:
+    """keep -> fail -> off -> keep: captions go and come back, with flags and counts; no request."""
+
+    def again(checks: Any) -> tuple[Any, list[dict[str, Any]]]:
+        summary, bodies = scripted(tmp_path, lambda _: SHOWS, checks=checks)
+        assert bodies == []
+        return summary, rows_of(tmp_path)
+
+    scripted(tmp_path, lambda _: SHOWS)
+    summary, rows = again({"boilerplate": {"action": "fail"}})
+    assert (summary["captioned"], summary["failed"], summary["exit_code"]) == (0, 3, 1)
+    assert {row["error_code"] for row in rows} == {"check_failed"}
+
+    summary, rows = again({"boilerplate": {"action": None}})
+    assert (summary["captioned"], summary["failed"], summary["exit_code"]) == (3, 0, 0)
+    assert all(row["caption"] == SHOWS and row["flags"] == [] for row in rows)
+
+    _, rows = again({"boilerplate": {"action": "retry"}})
+    assert all(row["flags"] == ["check:boilerplate"] for row in rows)
+
+    _, rows = again({"too_short": {"min_words": 50}})
+    assert all(row["flags"] == ["check:boilerplate", "check:too_short"] for row in rows)
+
+
+def test_refused_images_of_packs_are_asked_in_the_second_form(tmp_path: Path) -> None:
+    """The simulator refuses by picture: one more request for each, no endless ones."""
+    clock = VirtualClock()
+    checks = {"refusal": {"action": "retry"}}
+    job = job_of(tmp_path, 64, endpoint=UNLIMITED, packing={"images_per_request": 8}, checks=checks)
+
+    async def go() -> tuple[Any, list[Any]]:
+        knobs = Knobs(models=(Model(id=MODEL),), refused=0.1)
+        simulator = Simulator(knobs, seed=1, clock=clock)
+        return await run_job(job, simulator, clock, state=tmp_path / "state"), chats(simulator)
+
+    summary, _ = run(go())
+    records = check_whole(tmp_path / "out").values()
+    refused = [record for record in records if record["status"] == "failed"]
+
+    assert summary["captioned"] + summary["failed"] == 64
+    assert refused
+    assert all(record["attempts"] >= 2 and "asked_again" in record["flags"] for record in refused)
+    assert yaml.safe_load(job.read_text())["checks"] == checks
