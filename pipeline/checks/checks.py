@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import cached_property
 
 from pipeline.checks.language import wrong_language
 from pipeline.checks.settings import ChecksSettings
@@ -101,14 +99,47 @@ _INSTRUCTIONS = re.compile(
     r"|\byou (?:are|must|should) (?:now|always|an ai|a helpful|respond|answer|reply|output)\b|\brespond (?:only )?with\b|\boutput (?:only|the following)\b",
     re.IGNORECASE,
 )
-#: One of these stands in whatever the pattern finds.
-_INSTRUCTION_MARKS = (
-    *("://", "www.", ".com", ".net", ".org", ".io", ".ru", ".cn", ".xyz", ".shop", ".info", "@"),
-    *("ignore", "disregard", "forget", "override", "prompt", "developer mode", "jailbreak"),
-    *("instruct", "your request", "let me", "feel free", "would you", "do you want", "please"),
-    *("if you", "be happy", "anything else", "hope this", "can i help", "click", "visit"),
-    *("subscribe", "follow", "call now", "buy now", "sign up", "you are", "you must"),
-    *("you should", "respond", "output"),
+#: One of these words or marks stands in whatever the pattern finds.
+_INSTRUCTION_WORDS = frozenset(
+    {"ignore", "disregard", "forget", "override", "system", "developer", "jailbreak", "as", "per"}
+    | {"your", "let", "feel", "would", "you", "please", "i'd", "i’d", "happy", "anything", "hope"}
+    | {
+        "can",
+        "how",
+        "if",
+        "do",
+        "is",
+        "click",
+        "visit",
+        "subscribe",
+        "follow",
+        "call",
+        "buy",
+        "sign",
+    }
+    | {"respond", "output"}
+)
+_ADDRESS_MARKS = (
+    "://",
+    "www.",
+    ".com",
+    ".net",
+    ".org",
+    ".io",
+    ".ru",
+    ".cn",
+    ".xyz",
+    ".shop",
+    ".info",
+    "@",
+)
+#: An opening is no longer; one of these stands in it.
+_OPENING_CHARS = 80
+_OPENING_MARKS = (
+    *("image", "pic", "photo", "scene", "illustration", "screenshot", "paint", "drawing", "art"),
+    *("snapshot", "frame", "view", "shot", "visual", "composition", "see", "observe", "notice"),
+    *("here", "caption", "description", "alt", "answer", "output", "response", "summary", "sure"),
+    *("certainly", "of course", "absolutely", "ok", "depict", "shown", "bild", "foto", "imagen"),
 )
 _MARKDOWN = re.compile(
     r"^\s{0,3}#{1,6}\s+\S|^\s{0,3}(?:[-*+•]|\d{1,2}[.)])\s+\S.*\n(?:\s*\n)?\s{0,3}(?:[-*+•]|\d{1,2}[.)])\s+\S"
@@ -117,27 +148,35 @@ _MARKDOWN = re.compile(
     r"|\A\s{0,3}[-*+•]\s+\S",
     re.MULTILINE | re.IGNORECASE,
 )
-_MARKS = frozenset("#*_`|[>•<-+")
+_MARKS = re.compile(r"[#*_`|\[<>•\n]|\A\s*[-+]")
 
 
-@dataclass(frozen=True)
 class Subject:
     """A caption as checks see it."""
 
-    caption: str
-    #: It was cut at the model's limit.
-    cut: bool = False
+    __slots__ = ("_tokens", "caption", "cut", "distinct", "rough")
 
-    @cached_property
+    def __init__(self, caption: str, *, cut: bool = False) -> None:
+        """cut: at the model's limit."""
+        self.caption, self.cut = caption, cut
+        #: What stands between blanks, in lower case, and the set of that: enough to tell that most
+        #: captions pass, in a quarter of the time that their words take.
+        self.rough = caption.lower().split()
+        self.distinct = frozenset(self.rough)
+        self._tokens: list[str] | None = None
+
+    @property
     def tokens(self) -> list[str]:
         """Its words in lower case."""
-        return _WORD.findall(self.caption.lower())
+        if self._tokens is None:
+            self._tokens = _WORD.findall(self.caption.lower())
+        return self._tokens
 
-    @cached_property
+    @property
     def length(self) -> float:
         """Its length in words; in scripts without blanks two characters are one."""
         if self.caption.isascii() or not (dense := len(_HALF_WORDS.findall(self.caption))):
-            return len(self.tokens)
+            return len(self.rough)
         return dense / 2 + len(_WORD.findall(_HALF_WORDS.sub(" ", self.caption)))
 
 
@@ -146,6 +185,8 @@ def truncated(subject: Subject) -> bool:
     if subject.cut:
         return True
     text = subject.caption
+    if text[-1:] in ".!?" and text[-2:] != "..":
+        return False  # most captions
     if _ENDS.search(text, max(0, len(text) - 8)):
         return text.rstrip().endswith(("...", "…")) and len(subject.tokens) > 8
     if _HANGING.search(text, max(0, len(text) - 16)):
@@ -161,16 +202,19 @@ def refusal(subject: Subject) -> bool:
 
 def boilerplate(subject: Subject) -> bool:
     """An opening that says that there is a picture, not what is in it."""
+    head = subject.caption[:_OPENING_CHARS].lower()
+    if head.isascii() and not any(mark in head for mark in _OPENING_MARKS):
+        return False
     return _BOILERPLATE.match(subject.caption) is not None
 
 
 def repetition(subject: Subject, share: float) -> bool:
     """A phrase follows on itself over and over, or a text has hardly a new word or sentence."""
+    if len(subject.distinct) > (1 - share / 2) * len(subject.rough) and len(subject.rough) < 60:
+        return False  # most captions
     texts = subject.tokens
     if len(texts) < 6:
         return len(texts) > 2 and len(set(texts)) == 1
-    if len(set(texts)) > (1 - share / 2) * len(texts) and len(texts) < 60:
-        return False  # most captions
     repeated = 0
     for size in range(1, _PHRASE + 1):
         same = [
@@ -192,10 +236,13 @@ def _longest(flags: list[bool]) -> int:
     return longest
 
 
-def leaked_prompt(subject: Subject, grams: frozenset[tuple[str, ...]]) -> bool:
-    """So many words of the prompt in a row."""
-    texts = subject.tokens
-    return not grams.isdisjoint(_grams(texts))
+def leaked_prompt(
+    subject: Subject, grams: frozenset[tuple[str, ...]], asked: frozenset[str]
+) -> bool:
+    """So many words of the prompt in a row. asked: all its words."""
+    if len(asked & subject.distinct) < LEAK_WORDS // 2:
+        return False
+    return not grams.isdisjoint(_grams(subject.tokens))
 
 
 def _grams(texts: list[str]) -> Iterable[tuple[str, ...]]:
@@ -204,17 +251,18 @@ def _grams(texts: list[str]) -> Iterable[tuple[str, ...]]:
 
 def instructions(subject: Subject) -> bool:
     """An address, or words to a model or a reader instead of about the picture."""
-    text = subject.caption.lower()
-    # Forty searches for a text take a tenth of the time of one for the pattern.
-    if not any(mark in text for mark in _INSTRUCTION_MARKS):
-        return False
+    text = subject.caption
+    if _INSTRUCTION_WORDS.isdisjoint(subject.distinct) and not any(
+        mark in text for mark in _ADDRESS_MARKS
+    ):
+        return False  # most captions
     return _INSTRUCTIONS.search(subject.caption) is not None
 
 
 def markdown(subject: Subject) -> bool:
     """Marks of a formatted text."""
     text = subject.caption
-    if text.isalnum() or (_MARKS.isdisjoint(text) and "\n" not in text):
+    if _MARKS.search(text) is None:
         return False
     return _MARKDOWN.search(text) is not None
 
@@ -225,7 +273,7 @@ class Checks:
     def __init__(self, settings: ChecksSettings, prompts: Iterable[str]) -> None:
         """prompts: what answers must not repeat: prompt template, system, the pack's instruction."""
         grams = frozenset(gram for text in prompts for gram in _grams(_WORD.findall(text.lower())))
-        self.settings = settings
+        asked = frozenset(token for gram in grams for token in gram)
         share, short, long = (
             settings.repetition.share,
             settings.too_short.min_words,
@@ -241,7 +289,7 @@ class Checks:
             "too_short": lambda subject: subject.length < short,
             "too_long": lambda subject: subject.length > long,
             "language": lambda subject: wrong_language(subject.caption, languages),
-            "leaked_prompt": lambda subject: leaked_prompt(subject, grams),
+            "leaked_prompt": lambda subject: leaked_prompt(subject, grams, asked),
             "instructions": instructions,
             "markdown": markdown,
         }
