@@ -19,12 +19,8 @@ from pipeline.captioning.ask import Captioner
 from pipeline.captioning.attribution import Attribution
 from pipeline.captioning.doubted_answers import Doubts
 from pipeline.captioning.fields import Fields
-<<<<<<< HEAD
 from pipeline.captioning.inputs import Environment, JobInputs, boundary_of
-=======
-from pipeline.captioning.inputs import Environment, JobInputs
 from pipeline.captioning.interpret import checks_of
->>>>>>> a66a6b6 (checks: every caption is looked at; flags, failures, a second question in another form; changed checks are derived again and ask nothing)
 from pipeline.captioning.naming import Naming
 from pipeline.captioning.output_location import state_folder
 from pipeline.captioning.own_service import open_service

@@ -16,7 +16,6 @@ from pipeline.captioning import metrics
 from pipeline.captioning.checked import ASKS
 from pipeline.captioning.counters import RunCounters
 from pipeline.captioning.fields import Fields
-<<<<<<< HEAD
 from pipeline.captioning.inputs import (
     Environment,
     JobInputs,
@@ -25,11 +24,7 @@ from pipeline.captioning.inputs import (
     this_environment,
     under,
 )
-from pipeline.captioning.interpret import deriving
-=======
-from pipeline.captioning.inputs import Environment, JobInputs, inspect_job, this_environment, under
 from pipeline.captioning.interpret import checks_of, deriving
->>>>>>> a66a6b6 (checks: every caption is looked at; flags, failures, a second question in another form; changed checks are derived again and ask nothing)
 from pipeline.captioning.join import dataset_mark, is_stale, record_names, write_dataset
 from pipeline.captioning.output_location import refuse_strangers, shared, state_folder
 from pipeline.captioning.run import run_job
