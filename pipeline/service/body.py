@@ -19,6 +19,8 @@ ENCODINGS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 #: What some gateways send unasked, and pyarrow's name for it.
 _UNASKED = {"br": "brotli", "zstd": "zstd"}
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+#: What stands before JSON against its use as a script, and blanks of sequences of JSON.
+_GUARD, _BLANKS = b")]}',", b" \t\r\n\x1e\0"
 #: Control characters inside of strings are no reason to refuse all of it.
 _LENIENT = json.JSONDecoder(strict=False)
 
@@ -69,16 +71,23 @@ def json_of(body: bytes) -> Any:
     """The JSON value of a body, None when there is none.
 
     Blanks, a byte order mark and comment lines (`: keep-alive`) may stand around it; an event
-    stream is read as one completion; half of a surrogate pair is read as U+FFFD.
+    stream, or one of JSON lines, is read as one completion; half of a surrogate pair is read as
+    U+FFFD; JSON inside of a JSON text is what is meant.
     """
-    text = body.strip().removeprefix(_BYTE_ORDER_MARK).strip()
+    text = body
+    if 0 in body[:4]:  # UTF-16 or UTF-32
+        text = body.decode(json.detect_encoding(body), "replace").encode("utf-8", "replace")
+    text = text.strip(_BLANKS).removeprefix(_BYTE_ORDER_MARK).removeprefix(_GUARD).strip()
     plain = _without_comments(text)
     if not plain:
         return None
     try:
-        return orjson.loads(plain)
+        value = orjson.loads(plain)
     except orjson.JSONDecodeError:
         pass
+    else:
+        inside = isinstance(value, str) and value[:1] in ("{", "[")
+        return json_of(value.encode()) if inside else value
     try:
         return _mended(loads(plain))
     except ValueError:
@@ -125,25 +134,30 @@ def _mended(value: Any) -> Any:
     return value
 
 
-def read_stream(text: bytes) -> dict[str, Any] | None:
-    """Join the chunks of a `text/event-stream` body; None when it is not one or was cut.
+#: How the lines of an event stream begin.
+_EVENTS = (b"data:", b":", b"event:", b"id:", b"retry:")
 
-    Lines that start with `:` are comments. A stream that ends without `[DONE]` and without a
-    finish reason is cut. An error inside a chunk is kept, so that it classifies the whole.
+
+def read_stream(text: bytes) -> dict[str, Any] | None:
+    """Join the chunks of a `text/event-stream` body, or of JSON lines; None when it is neither or
+    was cut.
+
+    A stream that ends without `[DONE]` and without a finish reason is cut. An error inside a chunk
+    is kept, so that it classifies the whole.
     """
-    if not text.startswith((b"data:", b":", b"event:")):
+    if not text.startswith(_EVENTS) and b"\n{" not in text:
         return None
     content: list[str] = []
     whole: dict[str, Any] = {}
     finish: dict[str, Any] = {}
     done = False
     for line in text.splitlines():
-        if not line.startswith(b"data:"):
-            continue
-        piece = line[5:].strip()
+        piece = line[5:].strip() if line.startswith(b"data:") else line.strip()
         if piece == b"[DONE]":
             done = True
             break
+        if not line.startswith((b"data:", b"{")) or not piece:
+            continue
         try:
             chunk = loads(piece)
         except ValueError:
@@ -154,15 +168,25 @@ def read_stream(text: bytes) -> dict[str, Any] | None:
             if chunk.get(name) is not None:
                 whole[name] = chunk[name]
         choices = chunk.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices else {}
+        choice = choices[0] if isinstance(choices, list) and choices else chunk
         if isinstance(choice, dict):
-            delta = choice.get("delta")
-            if isinstance(delta, dict) and isinstance(delta.get("content"), str):
-                content.append(delta["content"])
-            for name in ("finish_reason", "native_finish_reason"):
-                if choice.get(name):
-                    finish[name] = choice[name]
+            _add(choice, content, finish)
     if not done and not finish and "error" not in whole:
         return None
     message = {"role": "assistant", "content": "".join(content)}
     return {**whole, "choices": [{"index": 0, "message": message, **finish}]}
+
+
+def _add(choice: dict[str, Any], content: list[str], finish: dict[str, Any]) -> None:
+    """Take over what a chunk adds: `delta`, Ollama's `message`, or a whole message at the end."""
+    delta = choice.get("delta")
+    native = "done" in choice
+    if not isinstance(delta, dict) and (native or not content):
+        delta = choice.get("message")
+    if isinstance(delta, dict) and isinstance(delta.get("content"), str):
+        content.append(delta["content"])
+    for name in ("finish_reason", "native_finish_reason"):
+        if choice.get(name):
+            finish[name] = choice[name]
+    if native and choice["done"] is True:
+        finish["finish_reason"] = choice.get("done_reason") or "stop"

@@ -57,6 +57,9 @@ def classify(reply: Reply, *, now: float) -> tuple[Verdict, Completion | None]:
 
 def _unreadable(value: Any, reply: Reply, evidence: Evidence) -> Verdict:
     """A 200 without a completion and without an error: padding, a cut body, HTML, no choices."""
+    if wording.BLOCKED.search(reply.body):
+        message = "stopped by the service's filter before the answer"
+        return Verdict(kind=Kind.SAFETY, scope=Scope.ITEM, code="safety", message=message)
     if isinstance(value, dict):
         return Verdict(
             kind=Kind.EMPTY, scope=Scope.ITEM, code="empty", message="the answer has no choices"
@@ -195,7 +198,7 @@ def _typed(evidence: Evidence) -> wording.Class:
     typed = wording.TYPES.get(evidence.error_type)
     # Behind OpenRouter it is the provider's account, not ours.
     own = not evidence.metadata.get("raw")
-    if own and status in (*range(400, 404), 429) and wording.NO_CREDIT.search(text):
+    if own and status in (200, *range(400, 404), 429) and wording.NO_CREDIT.search(text):
         return Kind.ACCOUNT_FATAL, Scope.ACCOUNT, None
     if status == 429:
         if typed is not None and typed[0] is Kind.ACCOUNT_FATAL:

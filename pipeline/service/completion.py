@@ -7,21 +7,25 @@ from typing import Any
 
 from pipeline.model import Completion
 
+#: What gateways put an answer into.
+_WRAPPERS = ("provider", "data", "output", "result")
 
-def completion_of(value: Any) -> Completion | None:
+
+def completion_of(value: Any, depth: int = 3) -> Completion | None:
     """The completion of a chat response, None when there is none to read."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
     if not isinstance(value, dict):
         return None
-    choices = value.get("choices")
     provider = value.get("provider")
-    if not choices and isinstance(provider, dict):
-        # Seen: the real completion nested inside `provider`.
-        return completion_of(provider)
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        return None
-    choice = choices[0]
-    message = choice.get("message")
-    message = message if isinstance(message, dict) else {}
+    choice = _choice(value)
+    if choice is None:
+        inner = next((value[n] for n in _WRAPPERS if isinstance(value.get(n), dict)), None)
+        return completion_of(inner, depth - 1) if depth else None
+    message = next(
+        (choice[n] for n in ("message", "delta") if isinstance(choice.get(n), dict)), None
+    )
+    message = {"content": choice.get("text")} if message is None else message
     usage = value.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     return Completion(
@@ -29,14 +33,26 @@ def completion_of(value: Any) -> Completion | None:
         finish_reason=_word(choice.get("finish_reason")),
         native_finish_reason=_word(choice.get("native_finish_reason")),
         refusal=_string(message.get("refusal")),
-        prompt_tokens=_count(usage.get("prompt_tokens")),
-        completion_tokens=_count(usage.get("completion_tokens")),
+        prompt_tokens=_count(usage.get("prompt_tokens", usage.get("input_tokens"))),
+        completion_tokens=_count(usage.get("completion_tokens", usage.get("output_tokens"))),
         cost_usd=_cost(usage),
         served_model=_word(value.get("model")),
         provider=_word(provider),
         generation_id=_string(value.get("id")),
         reasoning=_reasoning(message),
     )
+
+
+def _choice(value: dict[str, Any]) -> dict[str, Any] | None:
+    """The first choice; of Ollama's and Cloudflare's own forms, what stands for one."""
+    choices = value.get("choices")
+    if isinstance(choices, list) and choices:
+        return choices[0] if isinstance(choices[0], dict) else None
+    if isinstance(value.get("message"), dict) and "content" in value["message"]:
+        return {"message": value["message"], "finish_reason": value.get("done_reason")}
+    if isinstance(value.get("response"), str):
+        return {"text": value["response"], "finish_reason": value.get("done_reason")}
+    return None
 
 
 def _reasoning(message: dict[str, Any]) -> int:
@@ -49,13 +65,18 @@ def _text(content: Any) -> str:
     """`content` as text: a string, or the text parts of a list; reasoning parts do not count."""
     if isinstance(content, str):
         return content
+    if isinstance(content, dict):
+        content = [content]
     if isinstance(content, list):
         return "".join(
-            part["text"]
+            part if isinstance(part, str) else part["text"]
             for part in content
-            if isinstance(part, dict)
-            and part.get("type", "text") in ("text", "output_text")
-            and isinstance(part.get("text"), str)
+            if isinstance(part, str)
+            or (
+                isinstance(part, dict)
+                and part.get("type", "text") in ("text", "output_text")
+                and isinstance(part.get("text"), str)
+            )
         )
     return ""
 

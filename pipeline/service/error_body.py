@@ -111,8 +111,11 @@ def error_in(value: Any) -> Mapping[str, Any] | None:
     if not isinstance(value, dict):
         return None
     error = value.get("error")
-    if isinstance(error, dict):
+    if isinstance(error, dict) and error:
         return error
+    base = _dict(value.get("base_resp"))  # MiniMax
+    if base.get("status_code"):
+        return {"message": base.get("status_msg")}
     if value.get("choices") and value.get("object") != "error" and not error:
         for choice in _list(value["choices"]):
             if isinstance(choice, dict) and isinstance(choice.get("error"), dict):

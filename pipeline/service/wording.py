@@ -64,7 +64,7 @@ UNSAFE = re.compile(
     r"|content (?:moderation|management|risk|exists risk|blocked)|exists risk|(?:by|the) (?:content |our )?moderation"
     r"|(?:inappropriate|unsafe|harmful|explicit|nsfw|prohibited|sensitive|disallowed|offensive)(?: or \w+)? (?:content|material|image|information)"
     r"|data_?inspection|responsible ?ai|guardrail|high risk|risk_control|potentially (?:unsafe|harmful|sensitive)"
-    r"|flagged (?:as|by)|violat\w+ [^.;]{0,40}polic"
+    r"|new_sensitive|flagged (?:as|by)|violat\w+ [^.;]{0,40}polic"
 )
 #: The whole request has too many bytes.
 LARGE = re.compile(
@@ -81,7 +81,7 @@ LONG = re.compile(
 #: The key is wrong, whatever the status.
 BAD_KEY = re.compile(
     r"(?:invalid|incorrect|wrong|missing|expired|revoked|malformed|no) (?:x-)?(?:api[ _-]?(?:key|token)|access token|auth\w* (?:credential|token|key|header))"
-    r"|api[ _-]?key (?:is |was )?(?:invalid|incorrect|missing|required|expired|revoked|not found)"
+    r"|(?:check|verify) (?:your |the )?api[ _-]?key|api[ _-]?key (?:is |was )?(?:invalid|incorrect|missing|required|expired|revoked|not found)"
 )
 #: A setting of the job is wrong: its model, or a field of the request, never an image.
 _SETTING = (
@@ -184,22 +184,29 @@ def status_class(status: int) -> Class:
     return STATUS.get(status) or (_REFUSED if 400 <= status < 500 else PASSING)
 
 
+#: In an answer without choices: Gemini's reason, Azure's filter.
+BLOCKED = re.compile(
+    rb'"block_?reason"\s*:\s*"(?!BLOCK_REASON_UNSPECIFIED)|"filtered"\s*:\s*true', re.IGNORECASE
+)
 #: Finish words, lower-case with `_`. A filter stopped the answer (Gemini's own words included,
 #: also after `content_filter: `); the model hit a length; the service broke off; nothing special.
 _FILTERED = re.compile(
     r"content_?filter|safety|prohibited|recitation|sensitive|blocklist|spii|guardrail|moderation"
+    r"|toxic|^refusal$|model_armor"
 )
 _CUT = re.compile(
-    r"^(?:max_)?length$|_length$|max_(?:\w+_)?tokens|context_window|context_length|token_limit"
+    r"^(?:max_)?length$|^(?:error_)?limit$|_length$|max_(?:\w+_)?tokens|context_window|context_length|token_limit"
 )
 _BROKEN = re.compile(
-    r"^error$|_error$|abort|cancel|insufficient_system_resource|time_?out|overload|unavailable"
+    r"^error$|_error$|rate_limit|abort|cancel|insufficient_system_resource|time_?out|overload|unavailable"
     r"|interrupt|preempt|disconnect|fail"
 )
+_PREFIX = re.compile(r"^finish_?reason[._]")
 _WHOLE = frozenset(
     {
         *("", "stop", "stop_sequence", "eos", "eos_token", "end", "end_turn", "complete"),
-        *("completed", "finished", "tool_calls", "function_call"),
+        *("completed", "finished", "tool_calls", "function_call", "eos_found", "stop_str"),
+        *("done", "normal", "null", "none", "unspecified"),
     }
 )
 
@@ -207,6 +214,7 @@ _WHOLE = frozenset(
 def finish_kind(word: str | None) -> Kind | None:
     """SAFETY, TRUNCATED, TRANSIENT or OK for a finish word; None for one that is not known."""
     plain = (word or "").strip().lower().replace("-", "_").replace(" ", "_")
+    plain = _PREFIX.sub("", plain)
     if plain in _WHOLE:
         return Kind.OK
     for pattern, kind in (

@@ -330,3 +330,106 @@ def test_how_many_images_a_request_may_hold(said: str, count: int, limit: int | 
 def test_a_pack_that_asks_for_too_long_an_answer_is_halved(said: str) -> None:
     """`max_tokens` of a pack is that of all its images."""
     assert images_allowed(said, 16) == 8
+
+
+def whole(message: Any, finish: str = "stop", **more: Any) -> dict[str, Any]:
+    choice = {"index": 0, "finish_reason": finish, "message": message}
+    return {"choices": [choice], **more}
+
+
+_CAT = whole({"content": "A cat."})
+_DONE = b"data: [DONE]\n\n"
+#: Bodies under 200 that all say "A cat.".
+BODIES: dict[str, Any] = {
+    "parts": whole({"content": [{"type": "text", "text": "A cat."}]}),
+    "a part": whole({"content": {"type": "text", "text": "A cat."}}),
+    "texts": whole({"content": ["A cat."]}),
+    "thinking part": whole({"content": [{"type": "thinking", "thinking": []}, {"type": "text", "text": "A cat."}]}),
+    "text of a choice": {"choices": [{"finish_reason": "stop", "text": "A cat."}]},
+    "delta of a choice": {"choices": [{"finish_reason": "stop", "delta": {"content": "A cat."}}]},
+    "inside data": {"data": _CAT},
+    "inside output": {"output": _CAT},
+    "in a list": [_CAT],
+    "Ollama's own": {"message": {"role": "assistant", "content": "A cat."}, "done": True, "done_reason": "stop"},
+    "Cloudflare's own": {"result": {"response": "A cat."}, "success": True, "errors": []},
+    "no error": {**_CAT, "error": None},
+    "empty error": {**_CAT, "error": {}},
+    "false error": {**_CAT, "error": False, "message": "ok"},
+    "JSON in a text": json.dumps(json.dumps(_CAT)).encode(),
+    "record separator": b"\x1e" + json.dumps(_CAT).encode(),
+    "guarded": b")]}',\n" + json.dumps(_CAT).encode(),
+    "UTF-16": json.dumps(_CAT).encode("utf-16"),
+    "UTF-32": json.dumps(_CAT).encode("utf-32"),
+    "stream with ids": b'id: 1\nevent: x\ndata: {"choices":[{"delta":{"content":"A cat."},"finish_reason":"stop"}]}\n\n' + _DONE,
+    "stream with retry": b'retry: 3000\n\ndata: {"choices":[{"message":{"content":"A cat."},"finish_reason":"stop"}]}\n\n' + _DONE,
+    "stream of the whole at its end": b'data: {"choices":[{"delta":{"content":"A cat."}}]}\n\ndata: {"choices":[{"message":{"content":"A cat."},"finish_reason":"stop"}]}\n\n',
+    "JSON lines": b'{"choices":[{"delta":{"content":"A "}}]}\n{"choices":[{"delta":{"content":"cat."},"finish_reason":"stop"}]}\n',
+    "Ollama's lines": b'{"message":{"content":"A "},"done":false}\n{"message":{"content":"cat."},"done":true,"done_reason":"stop"}\n',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_paid_answer_is_read_in_whatever_form(name: str) -> None:
+    """Forms of gateways, of streams nobody asked for, of servers' own interfaces."""
+    body = BODIES[name]
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    reply = Reply(status=200, headers={}, body=data, latency_ms=1, at=0)
+
+    verdict, completion = classify(reply, now=0.0)
+
+    assert verdict.kind is Kind.OK
+    assert not verdict.flags
+    assert completion is not None
+    assert completion.content == "A cat."
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"message":{"content":"A "},"done":false}\n{"message":{"content":"ca',
+        b'{"choices":[{"delta":{"content":"A "}}]}\n{"choices":[{"delta":{"content":"cat."}}]}\n',
+        b'{\n"choices": [\n{"message": {"content": "A ca',
+    ],
+)
+def test_lines_that_were_cut_are_no_answer(body: bytes) -> None:
+    """Without an end nothing tells what is missing."""
+    reply = Reply(status=200, headers={}, body=body, latency_ms=1, at=0)
+
+    assert classify(reply, now=0.0)[0].kind is Kind.MALFORMED
+
+
+NOT_ANSWERED: list[tuple[Kind, dict[str, Any]]] = [
+    (Kind.SAFETY, {"choices": [], "prompt_filter_results": [{"content_filter_results": {"hate": {"filtered": True}}}]}),
+    (Kind.SAFETY, {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}),
+    (Kind.EMPTY, {"choices": [], "promptFeedback": {"safetyRatings": [{"filtered": False}]}}),
+    (Kind.ACCOUNT_FATAL, {"base_resp": {"status_code": 1004, "status_msg": "login fail: please check api key"}, "choices": None}),
+    (Kind.ACCOUNT_FATAL, {"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}, "choices": None}),
+    (Kind.SAFETY, {"base_resp": {"status_code": 1026, "status_msg": "input new_sensitive"}, "choices": None}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "body"), NOT_ANSWERED)
+def test_a_200_without_an_answer_says_why(kind: Kind, body: dict[str, Any]) -> None:
+    """Filters of Azure and Gemini, MiniMax's status."""
+    reply = Reply(status=200, headers={}, body=json.dumps(body).encode(), latency_ms=1, at=0)
+
+    assert classify(reply, now=0.0)[0].kind is kind
+
+
+FINISHES = {
+    Kind.OK: "eos_found stop_str done normal null None FINISH_REASON_STOP FinishReason.STOP",
+    Kind.TRUNCATED: "FinishReason.MAX_TOKENS limit ERROR_LIMIT",
+    Kind.SAFETY: "FinishReason.SAFETY ERROR_TOXIC refusal MODEL_ARMOR",
+    Kind.TRANSIENT: "rate_limit ERROR USER_CANCEL engine_overloaded",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"), [(kind, word) for kind, text in FINISHES.items() for word in text.split()]
+)
+def test_finish_words_of_other_services(kind: Kind, word: str) -> None:
+    """With enum prefixes and capitals."""
+    body = json.dumps(whole({"content": "A cat."}, word)).encode()
+    verdict, _ = classify(Reply(status=200, headers={}, body=body, latency_ms=1, at=0), now=0.0)
+
+    assert (verdict.kind, verdict.flags) == (kind, ())
