@@ -18,6 +18,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.command import ROOT
@@ -32,6 +33,47 @@ PEERS = {
     # Prefect 3.8 calls FastAPI by a name that later versions took away.
     "prefect": "prefect>=3.8,<4 fastapi<0.140",
 }
+
+
+#: LiteLLM's master key.
+KEY = "sk-peer-1234567890"
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """LiteLLM's proxy."""
+
+    base: str
+    log: Path
+
+    def served(self) -> int:
+        """Chat completions that it answered with 200, by its own log."""
+        lines = self.log.read_text().splitlines()
+        return sum("/v1/chat/completions" in line and "200 OK" in line for line in lines)
+
+
+class Llama:
+    """llama.cpp's server on one port, as often as it is started."""
+
+    def __init__(self, model: Path, mmproj: Path) -> None:
+        self._files, self._port = (model, mmproj), free_port()
+        self._log = model.with_suffix(".log")
+        self._process: subprocess.Popen[bytes] | None = None
+        self.base, self.key = f"http://127.0.0.1:{self._port}/v1", "llama-key-1234567890"
+
+    def start(self) -> None:
+        """Load, and return when it answers."""
+        script = Path(__file__).with_name("serve_llama.py")
+        command = [sys.executable, str(script), *map(str, self._files), str(self._port), self.key]
+        with self._log.open("ab") as out:
+            self._process = subprocess.Popen(command, stdout=out, stderr=out)
+        until_ready(self._process, f"http://127.0.0.1:{self._port}/health", self._log)
+
+    def kill(self) -> None:
+        """-9."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
 
 def bin_of(name: str) -> Path:
@@ -76,11 +118,7 @@ def serving(command: list[str], ready: str, log: Path, **more: str) -> Iterator[
             command, stdout=out, stderr=out, env=environment(more), cwd=log.parent
         )
         try:
-            end = time.monotonic() + 120
-            while not answers(ready):
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < end, log.read_text()
-                time.sleep(0.1)  # another process starts in its own time
+            until_ready(process, ready, log)
             yield
         finally:
             process.terminate()
@@ -89,6 +127,15 @@ def serving(command: list[str], ready: str, log: Path, **more: str) -> Iterator[
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    """Wait until the URL answers 200; AssertionError with the log when the process ends before."""
+    end = time.monotonic() + 120
+    while not answers(url):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.1)  # another process starts in its own time
 
 
 def answers(url: str) -> bool:

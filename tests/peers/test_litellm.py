@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,62 +16,12 @@ from pipeline.service.client import open_client
 from pipeline.service.endpoint import endpoint_of
 from pipeline.service.settings import EndpointSettings
 from pipeline.verdict import Kind, Scope, Verdict
-from tests.peers.peers import bin_of, free_port, serving
+from tests.peers.conftest import CAPTION
+from tests.peers.peers import KEY, Proxy
 from tests.support.command import RequestResult, pipeline, write_job
 from tests.support.pictures import folder_of
 
 pytestmark = pytest.mark.peers
-KEY = "sk-peer-1234567890"
-CAPTION = "A mocked caption of the image."
-PACK = {"captions": [{"image": n, "caption": f"Caption {n}."} for n in (3, 1, 2, 4)]}
-#: Model -> what LiteLLM is told to answer. An exception's name makes it raise that.
-MODELS = {
-    "plain": CAPTION,
-    "packs": json.dumps(PACK),
-    "limited": CAPTION,
-    "rate": "litellm.RateLimitError",
-    "broken": "litellm.InternalServerError",
-    "long": "litellm.ContextWindowExceededError",
-}
-
-
-@dataclass(frozen=True)
-class Proxy:
-    base: str
-    log: Path
-
-    def served(self) -> int:
-        """Chat completions that it answered with 200, by its own log."""
-        lines = self.log.read_text().splitlines()
-        return sum("/v1/chat/completions" in line and "200 OK" in line for line in lines)
-
-
-@pytest.fixture(scope="module")
-def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    """One proxy for all tests: it takes a while to start."""
-    folder, port = tmp_path_factory.mktemp("litellm"), free_port()
-    models = []
-    for name, answer in MODELS.items():
-        # The name decides nothing but the parameters it lets through; no request leaves it.
-        params: dict[str, Any] = {"model": "openai/gpt-4o-mini", "api_key": "none"}
-        limit = {"rpm": 2} if name == "limited" else {}
-        params |= {"mock_response": answer, **limit}
-        models.append({"model_name": name, "litellm_params": params})
-    config = {
-        "model_list": models,
-        "general_settings": {"master_key": KEY},
-        "router_settings": {
-            "num_retries": 0,
-            "optional_pre_call_checks": ["enforce_model_rate_limits"],
-        },
-    }
-    (folder / "config.yaml").write_text(json.dumps(config))
-    command = [str(bin_of("litellm") / "litellm"), "--config", str(folder / "config.yaml")]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
-    base = f"http://127.0.0.1:{port}"
-    log = folder / "log"
-    with serving(command, f"{base}/health/liveliness", log, LITELLM_LOCAL_MODEL_COST_MAP="True"):
-        yield Proxy(f"{base}/v1", log)
 
 
 def ran(folder: Path, proxy: Proxy, model: str, key: str = KEY, **sections: Any) -> RequestResult:

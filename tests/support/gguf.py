@@ -82,16 +82,16 @@ def write_gguf(path: Path, facts: Mapping[str, object], tensors: Tensors) -> Pat
     return path
 
 
-def chain(path: Path, *, space_prefix: bool = False) -> Path:
+def chain(path: Path, *, space_prefix: bool = False, packed: bool = False) -> Path:
     """The model. space_prefix: as the tokenizers of Llama 2 and Vicuna, with which llama.cpp refuses
-    every `response_format`."""
+    every `response_format`. packed: it says JSON unasked."""
     tokens = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<image>"]
     kinds = [2, 3, 3, 3, 3, 3]  # unknown, control
     first_byte, end = len(tokens), tokens.index("<|im_end|>")
     tokens += [f"<0x{byte:02X}>" for byte in range(256)]
     kinds += [6] * 256
     scores = np.zeros((EMBED, EMBED), np.float32)  # [next, current]
-    for pieces, weight in ((PLAIN, 10.0), (PACKED, 5.0)):
+    for pieces, weight in ((PLAIN, 10.0), (PACKED, 20.0 if packed else 5.0)):
         ids = list(range(len(tokens), len(tokens) + len(pieces)))
         tokens += pieces
         kinds += [1] * len(pieces)
