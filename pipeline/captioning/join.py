@@ -21,6 +21,7 @@ from pipeline.captioning.fields import NO_FIELDS, Fields
 from pipeline.captioning.naming import Naming
 from pipeline.captioning.plain_keys import plain_keys
 from pipeline.captioning.reviewed import REVIEW, reviewed
+from pipeline.captioning.view import PLAIN_VIEW, View
 from pipeline.errors import OutputError
 from pipeline.export.ahead import ahead
 from pipeline.export.card import write_card
@@ -109,7 +110,7 @@ def joined(
     *,
     bytes_too: bool = False,
     prefix: str = "",
-    fields: Fields = NO_FIELDS,
+    view: View = PLAIN_VIEW,
     threaded: bool = False,
 ) -> Iterator[pa.RecordBatch]:
     """Manifest rows with their records, in manifest order; nothing that people decided.
@@ -118,6 +119,7 @@ def joined(
     changes meanwhile. threaded: rows are read and named in a thread of their own, some batches
     ahead.
     """
+    fields, repeated = view.fields, view.repeated(output)
     whole = joined_schema(manifest.arrow(bytes_too=bytes_too), prefix, fields)
     own = len(whole) - len(COLUMNS) - len(fields)
     wanted = (*RECORD_COLUMNS, "fields") if fields else RECORD_COLUMNS
@@ -149,8 +151,10 @@ def joined(
             taken = min(rows.num_rows, records.num_rows - start)
             if taken < rows.num_rows:
                 waiting.appendleft(rows.slice(taken))
-            caption, *rest = records.slice(start, taken).columns
-            typed = fields.arrays(rest.pop().to_pylist()) if fields else []
+            piece = records.slice(start, taken)
+            shown = view.shown(dict(zip(wanted, piece.columns, strict=True)), repeated)
+            typed = fields.arrays(shown.pop("fields").to_pylist()) if fields else []
+            caption, *rest = shown.values()
             columns = [*rows.slice(0, taken).columns[:own], caption, *typed, *rest]
             columns.append(pa.nulls(taken, pa.string()))  # `reviewed` fills it in
             yield pa.RecordBatch.from_arrays(columns, schema=whole)
@@ -171,10 +175,10 @@ def _groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(group)
 
 
-def dataset_mark(output: Path, manifest: Manifest, prefix: str) -> bytes:
+def dataset_mark(output: Path, manifest: Manifest, prefix: str, view: View = PLAIN_VIEW) -> bytes:
     """What dataset.parquet was made from, beside the records."""
     last = max((decision.at for decision in read_decisions(output).values()), default="")
-    return " ".join(f"{manifest.fingerprint()} {prefix} {last}".split()).encode()
+    return " ".join(f"{manifest.fingerprint()} {prefix} {last} {view.mark}".split()).encode()
 
 
 def is_stale(path: Path, mark: bytes) -> bool:
@@ -193,7 +197,7 @@ def write_dataset(
     naming: Naming,
     *,
     prefix: str = "",
-    fields: Fields = NO_FIELDS,
+    view: View = PLAIN_VIEW,
 ) -> Path:
     """Write `<output>/dataset.parquet` aside, sync, rename, and a card that names it; one that was
     edited is kept under another name. OSError when it cannot be, ManifestError (65) when the manifest changes meanwhile.
@@ -201,19 +205,19 @@ def write_dataset(
     final = output / "dataset.parquet"
     tmp = output / ".dataset.parquet.tmp"
     columns = manifest.arrow()
-    whole = joined_schema(columns, prefix, fields)
+    whole = joined_schema(columns, prefix, view.fields)
     marked = {
         **whole.metadata,
-        b"caption_pipeline.manifest": dataset_mark(output, manifest, prefix),
+        b"caption_pipeline.manifest": dataset_mark(output, manifest, prefix, view),
     }
-    names = record_names(columns, prefix, fields)
+    names = record_names(columns, prefix, view.fields)
     # Of the records' columns only some have values that repeat.
     unique = {names[name] for name in COLUMNS if name not in REPEATED}
     repeated = [name for name in whole.names if name not in unique]
     marked_schema = whole.with_metadata(marked)
     with ExitStack() as stack:
         writer = None
-        batches = joined(manifest, naming, output, prefix=prefix, fields=fields)
+        batches = joined(manifest, naming, output, prefix=prefix, view=view)
         for group in _groups(reviewed(batches, names, read_decisions(output))):
             if writer is None:
                 opened = PagedWriter(tmp, marked_schema, group, use_dictionary=repeated)

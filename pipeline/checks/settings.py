@@ -51,6 +51,13 @@ class LanguageSettings(CheckSettings):
     """The languages that captions may have, as ISO 639-1 codes; empty: any."""
 
 
+class SameCaptionSettings(Settings):
+    action: Literal["keep"] | None = "keep"
+    """keep: a flag in dataset.parquet and exports; null: off."""
+    images: int = Field(default=10, ge=2)
+    """So many different images with one caption."""
+
+
 class SecondFormSettings(Settings):
     prompt: str | None = Field(default=None, min_length=1, max_length=100_000)
     """Text of the second question; {prompt} is the first one."""
@@ -81,6 +88,8 @@ class ChecksSettings(Settings):
     """Addresses, or instructions to a model or a reader."""
     markdown: CheckSettings = CheckSettings()
     """Headings, lists, tables or emphasis where prose was asked for."""
+    same_caption: SameCaptionSettings = SameCaptionSettings()
+    """One caption for many different images."""
     retry: SecondFormSettings = SecondFormSettings()
     """How the action retry asks, once: the same again, unless something stands here."""
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.captioning.fields import Fields
 from pipeline.captioning.inputs import boundary_of, inspect_manifest
 from pipeline.captioning.interpret import deriving
 from pipeline.captioning.join import joined, joined_schema, record_names
 from pipeline.captioning.output_location import ours
 from pipeline.captioning.reviewed import reviewed
+from pipeline.captioning.view import view_of
 from pipeline.commands.model_selection import pinned
 from pipeline.commands.other_recipe import naming_by_recipe
 from pipeline.errors import Exit, ImageError, OutputError, UsageError
@@ -90,8 +90,8 @@ def rows_of(job: JobConfig, request: ExportRequest, format: str) -> Iterator[Row
     output, prefix = Path(job.output.path), job.output.prefix
     manifest, naming = inspect_manifest(pinned(job))
     bytes_too = EXPORTS[format].pictures or request.options.images
-    shape, fields = manifest.arrow(bytes_too=bytes_too), Fields(job.reply.fields)
-    names = record_names(shape, prefix, fields)
+    shape, view = manifest.arrow(bytes_too=bytes_too), view_of(job)
+    names = record_names(shape, prefix, view.fields)
     with (
         with_unpublished(output, deriving(job)) as whole,
         _elsewhere(job, boundary_of(job, manifest)) as elsewhere,
@@ -104,12 +104,12 @@ def rows_of(job: JobConfig, request: ExportRequest, format: str) -> Iterator[Row
             whole,
             bytes_too=bytes_too,
             prefix=prefix,
-            fields=fields,
+            view=view,
             threaded=True,
         )
         decisions = read_decisions(output)
         yield Rows(
-            schema=joined_schema(shape, prefix, fields),
+            schema=joined_schema(shape, prefix, view.fields),
             batches=reviewed(batches, names, decisions, only=request.reviewed_only),
             pictures=replace(_pictures(job, manifest), elsewhere=elsewhere),
             caption=names["caption"],

@@ -49,7 +49,7 @@ async def recheck(job: JobConfig, output: Path, recipe: str, checkpoint: Checkpo
 
 def _mark(job: JobConfig) -> str:
     """What records were checked with; how they are asked again is no part of it."""
-    settings = job.checks.model_dump(mode="json", exclude={"retry"})
+    settings = job.checks.model_dump(mode="json", exclude={"retry", "same_caption"})
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 

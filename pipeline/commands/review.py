@@ -15,6 +15,7 @@ from pipeline.captioning.inputs import inspect_manifest
 from pipeline.captioning.join import dataset_mark, is_stale, write_dataset
 from pipeline.captioning.output_location import ours, shared
 from pipeline.captioning.reviewed import apply
+from pipeline.captioning.view import view_of
 from pipeline.clock import SystemClock
 from pipeline.commands.model_selection import pinned
 from pipeline.commands.report import LocalPictures, open_local
@@ -85,9 +86,9 @@ def rewrite_dataset(job: JobConfig) -> None:
     try:
         with locked(output / "_state" / "lock", now=SystemClock().now()):
             manifest, naming = inspect_manifest(pinned(job))
-            mark = dataset_mark(output, manifest, job.output.prefix)
+            mark = dataset_mark(output, manifest, job.output.prefix, view_of(job))
             if is_stale(output / "dataset.parquet", mark):
-                write_dataset(output, manifest, naming, prefix=job.output.prefix)
+                write_dataset(output, manifest, naming, prefix=job.output.prefix, view=view_of(job))
     except Held:
         return
     except (PipelineError, OSError) as error:

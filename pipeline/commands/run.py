@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from pipeline.captioning import metrics
 from pipeline.captioning.checked import ASKS
 from pipeline.captioning.counters import RunCounters
-from pipeline.captioning.fields import Fields
 from pipeline.captioning.inputs import (
     Environment,
     JobInputs,
@@ -37,6 +36,7 @@ from pipeline.captioning.select import (
     count,
     open_selection,
 )
+from pipeline.captioning.view import view_of
 from pipeline.captioning.wiring import RunContext, open_run
 from pipeline.commands import failures, notify, outcome, pilot
 from pipeline.commands import model_selection as choice
@@ -328,7 +328,8 @@ async def _dataset(job: JobConfig, inputs: JobInputs, asked: bool) -> None:
     """Write dataset.parquet if something changed, or if it is not there."""
     prefix = job.output.prefix
     path = inputs.output / "dataset.parquet"
-    mark = dataset_mark(inputs.output, inputs.manifest, prefix)
+    view = view_of(job)
+    mark = dataset_mark(inputs.output, inputs.manifest, prefix, view)
     known = inputs.manifest.trusted and path.exists() and not is_stale(path, mark)
     if asked or not known:
         await asyncio.to_thread(
@@ -337,7 +338,7 @@ async def _dataset(job: JobConfig, inputs: JobInputs, asked: bool) -> None:
             inputs.manifest,
             inputs.naming,
             prefix=prefix,
-            fields=Fields(job.reply.fields),
+            view=view,
         )
 
 

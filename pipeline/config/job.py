@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, ValidationError
 
+from pipeline.checks.polish import PolishSettings
 from pipeline.checks.settings import ChecksSettings, checks_trouble
 from pipeline.config.allowed_paths import metrics_trouble, output_trouble
 from pipeline.config.captioning import PackingSettings, PromptSettings, ReplySettings
@@ -63,6 +64,8 @@ class JobConfig(Settings):
     """What an answer holds."""
     checks: ChecksSettings = ChecksSettings()
     """What is looked for in captions."""
+    polish: PolishSettings = PolishSettings()
+    """What captions look like in the dataset and in exports; answers stay as they came."""
     output: OutputSettings = OutputSettings()
     """Where the results go."""
     run: RunSettings = RunSettings()

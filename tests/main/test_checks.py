@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from pipeline.captioning.options import RunOptions
+from pipeline.captioning.view import View
 from pipeline.commands.run import run as run_story
 from pipeline.config.job import load_job
 from pipeline.simulator.core import Simulator
@@ -20,6 +21,7 @@ from tests.main.test_nights import MODEL, UNLIMITED, chats, job_of
 from tests.support.checker import check_whole
 from tests.support.environment import run_job, world_of
 from tests.support.odd_service import chat
+from tests.support.outputs import record, write_output
 from tests.support.virtual import VirtualClock, run
 
 REFUSAL = "I'm sorry, but I can't help with that image."
@@ -195,3 +197,33 @@ def test_refused_images_of_packs_are_asked_in_the_second_form(tmp_path: Path) ->
     assert refused
     assert all(record["attempts"] >= 2 and "asked_again" in record["flags"] for record in refused)
     assert yaml.safe_load(job.read_text())["checks"] == checks
+
+
+def test_polish_and_one_caption_for_many_are_shown_and_ask_nothing(tmp_path: Path) -> None:
+    """Twelve pictures with one caption: a flag in the dataset; polish changes the dataset alone."""
+
+    def again(**sections: Any) -> list[dict[str, Any]]:
+        _, bodies = scripted(tmp_path, lambda _: SHOWS, rows=12, **sections)
+        assert bodies == []
+        return rows_of(tmp_path)
+
+    scripted(tmp_path, lambda _: SHOWS, rows=12)
+    flags = ["check:boilerplate", "check:same_caption"]
+    assert [row["flags"] for row in rows_of(tmp_path)] == [flags] * 12
+    polish = {"opening": True}
+    assert {row["caption"] for row in again(polish=polish)} == {"A black cat asleep on a sofa."}
+    stored = {record["caption"] for record in check_whole(tmp_path / "out").values()}
+    assert stored == {SHOWS}
+    several = {"same_caption": {"images": 13}}
+    assert [row["flags"] for row in again(checks=several)] == [flags[:1]] * 12
+    assert {row["caption"] for row in again()} == {SHOWS}
+
+
+def test_pictures_with_the_same_bytes_may_share_a_caption(tmp_path: Path) -> None:
+    """Ten records of one picture are one picture to the check."""
+    rows = [record(at, caption=GOOD, image_sha256="a" * 64) for at in range(12)]
+    rows += [record(at, caption=SHOWS, image_sha256=f"{at:064x}") for at in range(12, 22)]
+    write_output(tmp_path, rows)
+
+    assert View(same_images=10).repeated(tmp_path / "out") == {hash(SHOWS)}
+    assert View(same_images=11).repeated(tmp_path / "out") == frozenset()
