@@ -1,4 +1,4 @@
-"""Arguments and options that several commands take, as types of Typer."""
+"""Arguments and options of the commands, as types of Typer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ from typing import Annotated
 import typer
 
 Job = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")]
+Limit = Annotated[int | None, typer.Option(help="Settle at most N more images.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Ask all failed images again.")]
+Retry = Annotated[str | None, typer.Option(metavar="CODE,…", help="Ask only these failures again.")]
+Redo = Annotated[
+    str | None, typer.Option(metavar="SQL", help="Ask again the records that a predicate chooses.")
+]
+RetryRejected = Annotated[
+    bool, typer.Option("--retry-rejected", help="Ask again what a review has rejected.")
+]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a key of the job file."),

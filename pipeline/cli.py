@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline import __version__
-from pipeline.arguments import After, Before, Format, HostName, Job, Json, Port, Sets, ShardSize
+from pipeline import arguments as arg
 from pipeline.exit import Known, exit_of, flushed, hear_signals, leave, open_streams
 from pipeline.memory import keep_little
 
@@ -61,21 +61,12 @@ def _load(job: Path, sets: list[str] | None) -> tuple[JobConfig, dict[str, str]]
 
 @app.command()
 def run(
-    job: Job,
-    limit: Annotated[int | None, typer.Option(help="Settle at most N more images.")] = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Ask all failed images again.")
-    ] = False,
-    retry: Annotated[
-        str | None, typer.Option(metavar="CODE,…", help="Ask only these failures again.")
-    ] = None,
-    redo: Annotated[
-        str | None,
-        typer.Option(metavar="SQL", help="Ask again the records that a predicate chooses."),
-    ] = None,
-    retry_rejected: Annotated[
-        bool, typer.Option("--retry-rejected", help="Ask again what a review has rejected.")
-    ] = False,
+    job: arg.Job,
+    limit: arg.Limit = None,
+    retry_failed: arg.RetryFailed = False,
+    retry: arg.Retry = None,
+    redo: arg.Redo = None,
+    retry_rejected: arg.RetryRejected = False,
     yes: Annotated[bool, typer.Option("--yes", help="Go on although every image is new.")] = False,
     take_over: Annotated[
         bool, typer.Option("--take-over", help="Go on although another host owns the output.")
@@ -85,11 +76,11 @@ def run(
         typer.Option(metavar="N", help="Settle N images from all over the manifest; forecast."),
     ] = None,
     shard: Annotated[str | None, typer.Option(hidden=True)] = None,
-    set_: Sets = None,
+    set_: arg.Sets = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="No progress, no log lines on stderr.")
     ] = False,
-    json: Json = False,
+    json: arg.Json = False,
 ) -> None:
     """Caption everything that is not settled yet; resumable."""
     from pipeline.captioning.options import RunOptions, read_codes
@@ -113,12 +104,12 @@ def run(
 
 @app.command()
 def status(
-    job: Job,
+    job: arg.Job,
     failed: Annotated[
         bool, typer.Option("--failed", help="Name the images without a caption, and why.")
     ] = False,
-    set_: Sets = None,
-    json: Json = False,
+    set_: arg.Sets = None,
+    json: arg.Json = False,
 ) -> None:
     """Counts, rate, quota and last errors, while a run is going on and after it."""
     loaded, _ = _load(job, set_)
@@ -128,7 +119,7 @@ def status(
 
 
 @app.command()
-def plan(job: Job, set_: Sets = None, json: Json = False) -> None:
+def plan(job: arg.Job, set_: arg.Sets = None, json: arg.Json = False) -> None:
     """Rows, requests, tokens, money and nights, before anything is asked."""
     from pipeline.captioning.inputs import this_environment
     from pipeline.commands.plan import plan_command
@@ -138,7 +129,7 @@ def plan(job: Job, set_: Sets = None, json: Json = False) -> None:
 
 
 @app.command()
-def check(job: Job, set_: Sets = None, json: Json = False) -> None:
+def check(job: arg.Job, set_: arg.Sets = None, json: arg.Json = False) -> None:
     """Preflight: key, model, quota, manifest, output, disk; each line with its remedy."""
     from pipeline.captioning.inputs import this_environment
     from pipeline.commands.check import check_command
@@ -183,7 +174,7 @@ def nightly(
 
 
 @app.command()
-def models(job: Job, set_: Sets = None, json: Json = False) -> None:
+def models(job: arg.Job, set_: arg.Sets = None, json: arg.Json = False) -> None:
     """Models that take images, with price, context and expiry, cheapest first."""
     from pipeline.captioning.inputs import this_environment
     from pipeline.commands.models import models_command
@@ -194,11 +185,11 @@ def models(job: Job, set_: Sets = None, json: Json = False) -> None:
 
 @app.command()
 def export(
-    job: Job,
+    job: arg.Job,
     dest: Annotated[
         Path | None, typer.Argument(metavar="DEST", help="File or folder to write.")
     ] = None,
-    format_: Format = None,
+    format_: arg.Format = None,
     beside: Annotated[
         bool, typer.Option("--beside", help="Sidecars next to the pictures; no DEST.")
     ] = False,
@@ -208,12 +199,12 @@ def export(
     keep_lines: Annotated[
         bool, typer.Option("--keep-lines", help="Sidecar, kohya: keep line breaks in captions.")
     ] = False,
-    prefix: Before = None,
-    suffix: After = None,
+    prefix: arg.Before = None,
+    suffix: arg.After = None,
     recipe: Annotated[
         str | None, typer.Option(help="Captions of another recipe that the output holds.")
     ] = None,
-    shard_size: ShardSize = None,
+    shard_size: arg.ShardSize = None,
     shard_rows: Annotated[
         int | None, typer.Option(min=1, help="hf, webdataset: rows of a shard.")
     ] = None,
@@ -229,7 +220,7 @@ def export(
             "--raw-cells", help="CSV: no ' before cells that a spreadsheet runs as formulas."
         ),
     ] = False,
-    set_: Sets = None,
+    set_: arg.Sets = None,
 ) -> None:
     """One row per manifest row, in manifest order, with its caption."""
     from pipeline.export.options import ExportOptions, ExportRequest, size_of
@@ -250,11 +241,11 @@ def export(
 
 @app.command()
 def report(
-    job: Job,
+    job: arg.Job,
     dest: Annotated[
         Path | None, typer.Argument(metavar="[DEST]", help="Default: report.html in the output.")
     ] = None,
-    set_: Sets = None,
+    set_: arg.Sets = None,
 ) -> None:
     """One self-contained HTML page: gallery, uptime, tokens, failures, runs."""
     loaded, environ = _load(job, set_)
@@ -264,7 +255,9 @@ def report(
 
 
 @app.command()
-def watch(job: Job, port: Port = 0, host: HostName = "127.0.0.1", set_: Sets = None) -> None:
+def watch(
+    job: arg.Job, port: arg.Port = 0, host: arg.HostName = "127.0.0.1", set_: arg.Sets = None
+) -> None:
     """The report on a loopback port while a run goes on; captions appear as they land."""
     loaded, environ = _load(job, set_)
     from pipeline.commands.watch import watch_command
@@ -274,7 +267,7 @@ def watch(job: Job, port: Port = 0, host: HostName = "127.0.0.1", set_: Sets = N
 
 @app.command()
 def review(
-    job: Job,
+    job: arg.Job,
     as_: Annotated[
         str | None, typer.Option("--as", metavar="NAME", help="Who decides; default: the user.")
     ] = None,
@@ -282,9 +275,9 @@ def review(
         Path | None,
         typer.Option("--import", metavar="FILE", help="Take over an edited dataset, do not serve."),
     ] = None,
-    port: Port = 0,
-    host: HostName = "127.0.0.1",
-    set_: Sets = None,
+    port: arg.Port = 0,
+    host: arg.HostName = "127.0.0.1",
+    set_: arg.Sets = None,
 ) -> None:
     """Accept, edit, reject or flag captions, in a browser on loopback."""
     loaded, _ = _load(job, set_)
@@ -297,15 +290,15 @@ def review(
 
 @app.command()
 def push(
-    job: Job,
+    job: arg.Job,
     name: Annotated[str, typer.Argument(metavar="USER/NAME", help="The dataset on the hub.")],
     public: Annotated[
         bool, typer.Option("--public", help="A new dataset may be seen by all; default: private.")
     ] = False,
-    prefix: Before = None,
-    suffix: After = None,
-    shard_size: ShardSize = None,
-    set_: Sets = None,
+    prefix: arg.Before = None,
+    suffix: arg.After = None,
+    shard_size: arg.ShardSize = None,
+    set_: arg.Sets = None,
 ) -> None:
     """Upload the dataset with its pictures to the Hugging Face hub; resumable."""
     from pipeline.export.options import ExportOptions, ExportRequest, size_of
@@ -320,17 +313,32 @@ def push(
 
 @app.command()
 def verify(
-    job: Job,
+    job: arg.Job,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what needs no guessing.")] = False,
     forget: Annotated[list[str] | None, typer.Option(help="Give up this part; ask anew.")] = None,
-    set_: Sets = None,
-    json: Json = False,
+    set_: arg.Sets = None,
+    json: arg.Json = False,
 ) -> None:
     """Check every promise on what is on disk."""
     loaded, _ = _load(job, set_)
     from pipeline.commands.verify import verify_command
 
     raise typer.Exit(verify_command(loaded, repair=repair, as_json=json, forget=forget or ()))
+
+
+@app.command()
+def adopt(
+    job: arg.Job,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="An output, or its parts.")],
+    set_: arg.Sets = None,
+) -> None:
+    """Take over the captions of another output or of a lost state, by their keys."""
+    from pipeline.captioning.inputs import this_environment
+
+    loaded, environ = _load(job, set_)
+    from pipeline.commands.adopt import adopt_command
+
+    raise typer.Exit(adopt_command(loaded, folder, this_environment(environ)))
 
 
 @app.command()

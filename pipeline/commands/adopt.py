@@ -1,0 +1,68 @@
+"""`adopt JOB FOLDER`: records of another output, or of parts whose state is lost, become this one's.
+
+They go through the journal as answers do, so that a kill loses and doubles nothing. A key that has
+a caption here keeps it. The account book is not taken over: what was paid stays where it was paid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.captioning.inputs import Environment
+from pipeline.captioning.interpret import deriving
+from pipeline.captioning.output_location import refuse_strangers, shared
+from pipeline.errors import UsageError
+from pipeline.store.foreign import foreign_parts, foreign_records
+from pipeline.store.store import open_checkpoint
+
+if TYPE_CHECKING:
+    from pipeline.config.job import JobConfig
+
+
+def adopt_command(job: JobConfig, folder: Path, environment: Environment) -> int:
+    """Take them over and say how many; 0. UsageError (64) for the job's own output, ManifestError
+    (65) where there is nothing to take, Held (76), OutputError (73)."""
+    output = Path(job.output.path)
+    if folder.resolve() == output.resolve():
+        raise UsageError(f"{folder}: is this job's output; verify --repair mends a lost state")
+    parts = foreign_parts(folder)
+    refuse_strangers(output)
+    new, known, odd = asyncio.run(_adopt(job, parts, environment))
+    message = f"{folder}: {new:,} images taken over"
+    if known:
+        message += f", {known:,} known here"
+    if odd:
+        message += f", {odd:,} rows are no records and were left"
+    print(f"{message}; the next run writes dataset.parquet")  # noqa: T201 - the result
+    return 0
+
+
+async def _adopt(
+    job: JobConfig, parts: list[Path], environment: Environment
+) -> tuple[int, int, int]:
+    """(taken over, known here, no records)."""
+    new = known = odd = 0
+    async with open_checkpoint(
+        Path(job.output.path),
+        derive=deriving(job),
+        clock=environment.clock,
+        min_free=job.run.min_free,
+        store=await asyncio.to_thread(shared, job),
+    ) as checkpoint:
+        for part in parts:
+            for records, others in foreign_records(part):
+                better = {
+                    record.key: record
+                    for record in records
+                    if (state := checkpoint.state(record.key)) is None
+                    or (state != "ok" and record.status == "ok")
+                }
+                if better:
+                    await checkpoint.room()
+                    await checkpoint.settle(list(better.values()))
+                new, known = new + len(better), known + len(records) - len(better)
+                odd += others
+        await checkpoint.finish()
+    return new, known, odd

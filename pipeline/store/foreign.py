@@ -1,0 +1,66 @@
+"""Records from parts that this output's journal does not know: another machine's, a lost state's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import CODES, ManifestError, OutputError
+from pipeline.model import Record
+from pipeline.schema import RECORDS
+from pipeline.store.parts import part_files, readable
+from pipeline.store.publish_plan import CAPTIONS, FAILURES
+
+#: Records handed on together: one entry of the journal.
+TOGETHER = 500
+_KEY, _RECIPE = re.compile(r"[0-9a-f]{32}"), re.compile(r"[0-9a-f]{16}")
+_NEEDED = {field.name for field in RECORDS if not field.nullable}
+
+
+def foreign_parts(folder: Path) -> list[Path]:
+    """The parts in a folder: an output's (captions first), or Parquet files that lie in it.
+    ManifestError (65) when there is none."""
+    parts = [*part_files(folder, CAPTIONS), *part_files(folder, FAILURES)] or part_files(
+        folder, "."
+    )
+    if not parts:
+        raise ManifestError(f"{folder}: no captions/*.parquet and no *.parquet in it")
+    return parts
+
+
+def foreign_records(part: Path) -> Iterator[tuple[list[Record], int]]:
+    """The records of a part, some at a time, and how many rows are none of this program's.
+
+    OutputError (73) for a damaged file, ManifestError (65) for one with other columns.
+    """
+    with readable(part), pq.ParquetFile(part) as file:
+        names = [field.name for field in RECORDS if field.name in file.schema_arrow.names]
+        if missing := sorted(_NEEDED - set(names)):
+            raise ManifestError(f"{part}: no part of an output: column {missing[0]!r} is missing")
+        wanted = pa.schema([RECORDS.field(name) for name in names])
+        for batch in file.iter_batches(TOGETHER, columns=names):
+            try:
+                table = pa.Table.from_batches([batch]).select(names).cast(wanted)
+            except pa.ArrowInvalid as error:
+                raise OutputError(f"{part}: {error}") from None
+            if "finished_at" in names:
+                at = names.index("finished_at")
+                times = table["finished_at"].cast(pa.int64())
+                table = table.set_column(at, "finished_at", times)
+            records = [record for row in table.to_pylist() if (record := _record(row)) is not None]
+            yield records, table.num_rows - len(records)
+
+
+def _record(row: dict[str, Any]) -> Record | None:
+    """A row as a record; None when it is not what this program writes."""
+    whole = _KEY.fullmatch(row["key"]) and _RECIPE.fullmatch(row["recipe"])
+    good = row["caption"] if row["status"] == "ok" else row.get("error_code") in CODES
+    if not whole or not good or row["status"] not in ("ok", "failed"):
+        return None
+    given = {name: value for name, value in row.items() if value is not None}
+    return Record(**{"caption": None, "id": None, **given, "flags": tuple(row.get("flags") or ())})
