@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import posixpath
 import socket
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pipeline.service.profiles import PROFILES
 
@@ -42,17 +43,28 @@ def host_of(base_url: str) -> str:
 def canonical(base_url: str) -> str:
     """The address without what may be written one way or another.
 
-    Scheme and host in lower case, the default port and trailing slashes gone, the names of this
-    machine made one; a known service's host is its profile's address, whatever the path.
+    Scheme and host in lower case, the default port and what a path may hold in vain gone, no path
+    is `/v1` (proxies answer with and without), the names of this machine made one; a known
+    service's host is its profile's address, whatever the path.
     """
-    parts, host = urlsplit(base_url), host_of(base_url)
+    parts, host = urlsplit(base_url), _plain(host_of(base_url))
     if host in _SERVICES:
         return _SERVICES[host]
     port = parts.port
     named = f"[{host}]" if ":" in host else host
     if port is not None and port != _PORTS.get(parts.scheme):
         named += f":{port}"
-    return f"{parts.scheme}://{named}{parts.path.rstrip('/')}"
+    path = posixpath.normpath(f"/{unquote(parts.path).lstrip('/')}").rstrip("/")
+    return f"{parts.scheme}://{named}{path or '/v1'}"
+
+
+def _plain(host: str) -> str:
+    """An IP address in its shortest form; the one that means all of this machine's as it."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    return _LOOPBACK if address.is_unspecified else address.compressed
 
 
 #: Host of a service that the profiles know -> its address.

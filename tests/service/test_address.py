@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from pipeline.service.address import canonical
 from pipeline.service.endpoint import Endpoint, endpoint_of
 from pipeline.service.settings import EndpointSettings
 
@@ -30,6 +31,8 @@ SAME = [
     ("https://bücher.example/v1", "https://xn--bcher-kva.example/v1"),
     (OPENROUTER, "https://OpenRouter.ai:443/api/v1/"),
     (OPENROUTER, "https://openrouter.ai/v1"),
+    ("https://llm.example.com/v1", "https://llm.example.com"),
+    ("https://llm.example.com/a/v1", "https://llm.example.com//a/./b/../%761"),
 ]
 OTHER = [
     ("http://localhost:8000/v1", "http://localhost:8001/v1"),
@@ -42,6 +45,15 @@ OTHER = [
 @pytest.mark.parametrize(("one", "other"), SAME)
 def test_an_address_is_one_account_however_it_is_written(one: str, other: str) -> None:
     assert endpoint(one).account == endpoint(other).account
+
+
+@pytest.mark.parametrize("base", ["http://0.0.0.0:8000/v1", "http://[::]:8000/v1"])
+def test_the_address_of_all_addresses_is_this_machine(base: str) -> None:
+    assert canonical(base) == canonical("http://localhost:8000/v1")
+
+
+def test_a_long_ipv6_address_is_the_short_one() -> None:
+    assert canonical("https://[2001:0DB8:0:0::0001]:443/v1") == "https://[2001:db8::1]/v1"
 
 
 @pytest.mark.parametrize(("one", "other"), OTHER)
