@@ -11,6 +11,7 @@ import base64
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,7 @@ def expect(sample: Sample) -> dict[str, Any]:
         "images": len(sample.records),
         "requests": sample.requests,
         "refused": _rounded(refused),
+        "flags": _flags(sample.records),
         "by_size": sizes,
         "agreement": None
         if compared is None
@@ -106,6 +108,12 @@ def _of_size(size: int, counts: Measured, sample: Sample) -> dict[str, Any]:
     return facts
 
 
+def _flags(records: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Flag -> the share of the images that have it, the most frequent first."""
+    counts = Counter(flag for record in records for flag in record["flags"] or ())
+    return {flag: _rounded(_share(count, len(records))) for flag, count in counts.most_common()}
+
+
 def _share(count: int, of: int) -> tuple[float, float, float]:
     return interval.share(count, of)
 
@@ -118,6 +126,7 @@ def lines(facts: Mapping[str, Any]) -> list[str]:
     """The forecast for people."""
     said = [f"pilot: {facts['images']:,} images settled in {facts['requests']:,} requests"]
     said.append(f"refused: {_percent(facts['refused'])}")
+    said += [f"  {flag}: {_percent(share)}" for flag, share in facts["flags"].items()]
     for size, counts in facts["by_size"].items():
         line = f"  by {size}: {counts['images']:,} images"
         if size > 1:
@@ -200,7 +209,7 @@ def records_of_run(output: Path, run_id: str) -> list[dict[str, Any]]:
     """This run's records, as they stand in the parts."""
     from pipeline.store.parts import part_files, read_part
 
-    columns = ["key", "image", "caption", "error_code", "error", "pack_size", "cost_usd"]
+    columns = ["key", "image", "caption", "error_code", "error", "pack_size", "cost_usd", "flags"]
     records: list[dict[str, Any]] = []
     for folder in ("captions", "failures"):
         for part in part_files(output, folder):

@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.captioning.checked import ASKS
 from pipeline.captioning.fields import Fields
 from pipeline.captioning.inputs import Environment, inspect_job, settings_flag, under
+from pipeline.captioning.interpret import checks_of
 from pipeline.captioning.options import RunOptions
 from pipeline.captioning.output_location import ours
 from pipeline.captioning.pack_sizes import measured_of
 from pipeline.captioning.select import Counts, Selector, asks_again, count
 from pipeline.clock import iso
 from pipeline.commands import model_selection as choice
-from pipeline.commands.rates import Rates, rates_of
+from pipeline.commands.rates import Rates, asked_again, rates_of
 from pipeline.commands.recipes import check_recipe
 from pipeline.commands.service_status import ServiceStatus, service_status
 from pipeline.errors import JobError
@@ -142,21 +144,19 @@ def facts(job: JobConfig, counts: Counts, service: ServiceStatus, *, now: float)
     fits = auto.room(top, measured)
     size = min(asked_for, fits) if isinstance(asked_for, int) else auto.choose(top, measured)
     rates = rates_of(Path(job.output.path), job.endpoint.model, size)
-    seen = forecast(
-        counts.asked, size, service, now=now, concurrency=job.quota.concurrency, rates=rates
-    )
-    tokens_in = counts.asked * 2 * cost.TOKENS_PER_TILE + seen.requests * cost.text_tokens(
-        job.prompt.text
-    )
-    tokens_out = counts.asked * cost.CAPTION_TOKENS // 2
+    second = _second_questions(job, counts.asked)
+    asked = counts.asked + (second["images"] or 0)
+    seen = forecast(asked, size, service, now=now, concurrency=job.quota.concurrency, rates=rates)
+    tokens_in = asked * 2 * cost.TOKENS_PER_TILE + seen.requests * cost.text_tokens(job.prompt.text)
+    tokens_out = asked * cost.CAPTION_TOKENS // 2
     if rates is not None and rates.prompt_tokens and rates.completion_tokens:
-        tokens_in = int(counts.asked * rates.prompt_tokens)
-        tokens_out = int(counts.asked * rates.completion_tokens)
+        tokens_in = int(asked * rates.prompt_tokens)
+        tokens_out = int(asked * rates.completion_tokens)
     prices = model.prices or {}
     money = (
         tokens_in * prices.get("prompt", 0)
         + tokens_out * prices.get("completion", 0)
-        + counts.asked * prices.get("image", 0)
+        + asked * prices.get("image", 0)
         + seen.requests * prices.get("request", 0)
     )
     return {
@@ -167,6 +167,7 @@ def facts(job: JobConfig, counts: Counts, service: ServiceStatus, *, now: float)
         "captioned": counts.captioned,
         "failed": sum(counts.failed.values()),
         "to_ask": counts.asked,
+        "second_questions": second,
         "images_per_request": size,
         "measured": None
         if rates is None
@@ -204,6 +205,15 @@ def facts(job: JobConfig, counts: Counts, service: ServiceStatus, *, now: float)
     }
 
 
+def _second_questions(job: JobConfig, asked: int) -> dict[str, Any]:
+    """Images that will be asked twice, by the share of those that were; null: not known yet."""
+    asks = bool(job.reply.fields) or not ASKS.isdisjoint(checks_of(job).actions.values())
+    share = asked_again(Path(job.output.path)) if asks else 0.0
+    if share is None:
+        return {"share": None, "images": None}
+    return {"share": round(share, 4), "images": math.ceil(asked * share)}
+
+
 def lines(figures: dict[str, Any]) -> list[str]:
     """The plan for people."""
     limits, day = figures["limits"], figures["today"]
@@ -228,6 +238,14 @@ def lines(figures: dict[str, Any]) -> list[str]:
         ),
         "limits: " + ("; ".join(text) or "none known"),
     ]
+    second = figures["second_questions"]
+    if second["images"] is None:
+        said.append("second questions (typed fields, retry): not measured yet; a pilot tells")
+    elif second["images"]:
+        said.append(
+            f"about {second['images']:,} images asked a second time ({second['share'] * 100:.1f} %, "
+            "as before), counted in"
+        )
     if day is not None and day["left"] is not None:
         said.append(f"today: {day['used']} used, {day['left']} left, new at {day['resets_at']}")
     rates = ", ".join(

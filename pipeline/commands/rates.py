@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.model import ASKED_AGAIN
 from pipeline.store.parts import part_files, read_part, relisted
 
 #: The latest parts that are read: at most 50,000 attempts.
@@ -66,6 +67,18 @@ def rates_of(output: Path, model: str, size: int) -> Rates | None:
         prompt_tokens=_each(good, "prompt_tokens"),
         completion_tokens=_each(good, "completion_tokens"),
     )
+
+
+def asked_again(output: Path) -> float | None:
+    """Share of the images that were asked a second question, over the latest records; None where
+    there are too few."""
+    parts = [path for folder in ("captions", "failures") for path in part_files(output, folder)]
+    tables = relisted(output, lambda: [read_part(part, ["flags"]) for part in parts[-PARTS:]])
+    count = sum(map(len, tables))
+    if count < ENOUGH:
+        return None
+    flags = (pc.list_flatten(table["flags"]) for table in tables)
+    return sum(pc.sum(pc.equal(column, ASKED_AGAIN)).as_py() or 0 for column in flags) / count
 
 
 def _filled(book: pa.Table, size: int) -> float | None:

@@ -266,6 +266,7 @@ def panels(facts: Facts, extras: Extras) -> list[Panel]:
         _histogram("Latency of a request, seconds", LATENCIES, facts.latencies, "requests", 1000),
         _histogram("Length of captions, characters", LENGTHS, facts.lengths, "captions", 1),
         _packs(facts),
+        _flags(facts),
     ]
     return [panel for panel in made if panel is not None]
 
@@ -344,19 +345,28 @@ def _asked(facts: Facts, provider: str) -> int:
 
 
 def _served(facts: Facts) -> Panel | None:
-    whole = sum(facts.served.values())
-    if not whole:
+    title, head = "Share of tokens by served model version", ("served model", "share", "tokens")
+    return _shares(title, head, facts.served, sum(facts.served.values()))
+
+
+def _flags(facts: Facts) -> Panel | None:
+    """How often each flag is: checks, ill-typed fields, second questions."""
+    title, head = "Flags, share of the images", ("flag", "share", "images")
+    return _shares(title, head, facts.flags, facts.captions + facts.failures)
+
+
+def _shares(
+    title: str, head: tuple[str, str, str], counts: Mapping[str, int], whole: int
+) -> Panel | None:
+    """Counts as shares of a whole, the first eight as bars."""
+    if not counts or not whole:
         return None
-    shares = [(name, 100 * count / whole) for name, count in facts.served.items()][:8]
-    title = "Share of tokens by served model version"
+    percents = [(name, 100 * count / whole) for name, count in counts.items()]
     return Panel(
         title=title,
-        chart=charts.shares(title, shares),
-        head=("served model", "share", "tokens"),
-        rows=[
-            (name, f"{100 * count / whole:.1f} %", f"{count:,}")
-            for name, count in facts.served.items()
-        ],
+        chart=charts.shares(title, percents[:8]),
+        head=head,
+        rows=[(name, f"{share:.1f} %", f"{counts[name]:,}") for name, share in percents],
     )
 
 
