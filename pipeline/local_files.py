@@ -26,7 +26,7 @@ class Boundary:
     #: The manifest's own files, which it may name all the same (tar shards).
     own: frozenset[str] = frozenset()
 
-    def refusal(self, path: Path) -> str | None:
+    def refusal(self, path: Path | str) -> str | None:
         """Why this file is not read; None when it may be."""
         if str(path) in self.own:
             return None

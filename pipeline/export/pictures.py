@@ -65,29 +65,42 @@ class Pictures:
                 "images.send: inline, or make a manifest of local files"
             )
         try:
-            with open(self.path(text), "rb", buffering=0) as file:
-                return file.readall()
+            try:
+                return _content(self._named(text))
+            except (FileNotFoundError, NotADirectoryError):
+                return _content(self.path(text))
         except OSError as error:
             raise OutputError(f"picture {text[:200]}: {error.strerror}") from error
 
     def path(self, text: str) -> Path:
-        """The picture's own file. UsageError where it is none of this machine."""
+        """The picture's own file, in whatever spelling it is there. UsageError where it is none of
+        this machine, OutputError where it may not be read."""
+        path = self._named(text)
+        if not os.path.lexists(path) and (other := respelled(Path("/"), os.path.abspath(path))):  # noqa: PTH100 - keeps the spelling
+            path = str(other)
+            self._check(path, text)
+        return Path(path)
+
+    def _named(self, text: str) -> str:
+        """Where the text leads as it is written."""
         if text.startswith("package://"):
-            return self._package(text)
+            return str(self._package(text))
         if is_file_url(text):
             text = of_file_url(text)
         if "\0" in text:
             raise OutputError("picture: a NUL byte in its name")
         # Path.expanduser fails for `~x.jpg` where no user is called so; it is a file's name then.
-        path = Path(os.path.expanduser(text))  # noqa: PTH111
-        if not path.is_absolute() and self.root is None:
+        path = os.path.expanduser(text)  # noqa: PTH111
+        if self.root is not None:
+            path = os.path.join(self.root, path)  # noqa: PTH118 - a third of a Path's time
+        elif path[:1] != "/":
             raise UsageError(f"picture {text[:200]}: a relative path without images.root")
-        path = (self.root or Path()) / path
-        if not os.path.lexists(path):
-            path = respelled(Path("/"), str(path.absolute())) or path
+        self._check(path, text)
+        return path
+
+    def _check(self, path: str, text: str) -> None:
         if (refusal := self.boundary.refusal(path)) is not None:
             raise OutputError(f"picture {text[:200]}: {refusal}")
-        return path
 
     def file(self, cell: object) -> Path | None:
         """The file that is the picture; None where there is none on this machine.
@@ -120,6 +133,11 @@ class Pictures:
         if not folders:
             raise OutputError(f"picture {text[:200]}: the package {package!r} is not installed")
         return Path(folders[0], *parts)
+
+
+def _content(path: str | Path) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.readall()
 
 
 def _data_uri(text: str) -> bytes:

@@ -7,7 +7,9 @@ image anywhere and data files further down; then those are the manifest.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from pipeline.errors import ManifestError
 from pipeline.manifest import places
@@ -81,13 +83,16 @@ def _data(folder: ManifestFile, files: list[ManifestFile]) -> list[ManifestFile]
 def _below(folder: ManifestFile, lists: list[ManifestFile]) -> list[ManifestFile]:
     """The manifest of a local folder that has neither pictures nor tables at its top."""
     assert folder.path is not None
-    tables = [
+    tables = sorted(
         path
-        for path in sorted(folder.path.rglob("*"))
-        if path.suffix.lower() in (".parquet", ".tar", ".jsonl", ".csv", ".tsv")
-        and not left_out(path.relative_to(folder.path).as_posix())
+        for inner, _, names in os.walk(
+            folder.path
+        )  # a Path of each picture takes ten times as long
+        for name in names
+        if name.lower().endswith((".parquet", ".tar", ".jsonl", ".csv", ".tsv"))
+        and not left_out((path := Path(inner, name)).relative_to(folder.path).as_posix())
         and path.is_file()
-    ]
+    )
     if metadata := [path for path in tables if path.name.startswith("metadata.")]:
         return [places.local_place(path) for path in metadata]
     if any(True for _ in pictures(folder)):
