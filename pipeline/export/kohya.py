@@ -38,7 +38,8 @@ class KohyaExporter:
                     raise Refused("another picture or row has this name, and another caption")
             except Refused as why:
                 refused.add(f"{text_of(row.cell)!r}: left out: {why}")
-        with dest.open("w", encoding="utf-8") as file:
+        # A path need not be UTF-8; its bytes become `\\udcff`, which Python's json reads back.
+        with dest.open("w", encoding="utf-8", errors="backslashreplace") as file:
             json.dump(entries, file, ensure_ascii=False, indent=1)
         written.rows, written.refused = len(entries), refused.count
         written.notes += refused.lines()

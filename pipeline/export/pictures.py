@@ -48,11 +48,20 @@ class Pictures:
 
     def read(self, cell: object) -> bytes:
         """The picture's own bytes. UsageError when they are not on this machine."""
+        return bytes(self.view(cell, bytearray()))
+
+    def view(self, cell: object, buffer: bytearray) -> bytes | memoryview:
+        """The same; a file's are read into `buffer` where it is large enough, which spares the
+        memory of each picture its page faults, and are gone with the next one."""
         if isinstance(cell, bytes):
             return cell
         if isinstance(cell, Mapping):
             content = cell.get("bytes")
-            return content if isinstance(content, bytes) and content else self.read(cell["path"])
+            return (
+                content
+                if isinstance(content, bytes) and content
+                else self.view(cell["path"], buffer)
+            )
         text = cell if isinstance(cell, str) else ""
         if text[:5].lower() == "data:":
             return _data_uri(text)
@@ -66,9 +75,9 @@ class Pictures:
             )
         try:
             try:
-                return _content(self._named(text))
+                return _content(self._named(text), buffer)
             except (FileNotFoundError, NotADirectoryError):
-                return _content(self.path(text))
+                return _content(self.path(text), buffer)
         except OSError as error:
             raise OutputError(f"picture {text[:200]}: {error.strerror}") from error
 
@@ -135,9 +144,12 @@ class Pictures:
         return Path(folders[0], *parts)
 
 
-def _content(path: str | Path) -> bytes:
+def _content(path: str | Path, buffer: bytearray) -> bytes | memoryview:
     with open(path, "rb", buffering=0) as file:
-        return file.readall()
+        size = file.readinto(buffer)
+        if size < len(buffer):
+            return memoryview(buffer)[:size]
+        return bytes(buffer) + file.readall()
 
 
 def _data_uri(text: str) -> bytes:
@@ -152,8 +164,9 @@ def _data_uri(text: str) -> bytes:
         raise OutputError(f"picture {text[:40]}…: a broken data URI: {error}") from error
 
 
-def ending(picture: bytes) -> str:
+def ending(picture: bytes | memoryview) -> str:
     """The file ending that fits the bytes."""
+    picture = bytes(picture[:24])
     if picture[:4] == b"RIFF" and picture[8:12] == b"WEBP":
         return ".webp"
     if picture[4:8] == b"ftyp":

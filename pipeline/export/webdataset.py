@@ -14,11 +14,9 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import FileIO
-from itertools import chain
 from pathlib import Path
 
 from pipeline.errors import UsageError
-from pipeline.export.ahead import ahead
 from pipeline.export.base import Rows, Written
 from pipeline.export.captioned import captioned
 from pipeline.export.pictures import ending
@@ -26,8 +24,9 @@ from pipeline.fs import read_object, write_all
 
 _MARK = "Written by caption-pipeline."
 SHARD_BYTES = 10**9
-#: Bytes of rows that are read together: few enough to be in the processor's cache when written.
-_TOGETHER = 512 << 10
+#: Pictures up to this size are read into one buffer, which stays in the processor's cache.
+_BUFFER = 1 << 20
+Member = tuple[str, bytes | memoryview]
 _BLOCK = 512
 _VOID = bytes(_BLOCK)
 #: Two void blocks end a tar, which tools fill up to 20 blocks.
@@ -53,7 +52,7 @@ class WebdatasetExporter:
             size = 1 << 62
         written, shards = Written(), list[_Shard]()
         try:
-            for members in chain.from_iterable(ahead(_members(rows))):
+            for members in _members(rows):
                 room = sum(map(_room, members))
                 if not shards or shards[-1].full(room, size, most):
                     shards = _next(shards, dest, single)
@@ -70,22 +69,18 @@ class WebdatasetExporter:
         return written
 
 
-def _members(rows: Rows) -> Iterator[list[list[tuple[str, bytes]]]]:
-    """The members of some rows at a time: pictures are read while others are written."""
-    members, size = list[list[tuple[str, bytes]]](), 0
+def _members(rows: Rows) -> Iterator[list[Member]]:
+    """The members of each row; the picture's bytes are there until the next row is asked for."""
+    buffer = bytearray(_BUFFER)
     for row in captioned(rows, columns=True):
-        picture = rows.pictures.read(row.cell)
+        picture = rows.pictures.view(row.cell, buffer)
         name = f"{row.ordinal:09d}"
         columns, caption = row.columns.encode(), row.caption.encode()
-        members.append(
-            [(name + ending(picture), picture), (name + ".txt", caption), (name + ".json", columns)]
-        )
-        size += len(picture) + len(caption) + len(columns)
-        if size > _TOGETHER:
-            yield members
-            members, size = [], 0
-    if members:
-        yield members
+        yield [
+            (name + ending(picture), picture),
+            (name + ".txt", caption),
+            (name + ".json", columns),
+        ]
 
 
 @dataclass(slots=True)
@@ -103,8 +98,8 @@ class _Shard:
     def full(self, more: int, size: int, most: int | None) -> bool:
         return self.rows > 0 and (_whole(self.size + more) > size or self.rows == most)
 
-    def add(self, members: list[tuple[str, bytes]], room: int) -> None:
-        pieces = list[bytes]()
+    def add(self, members: list[Member], room: int) -> None:
+        pieces = list[bytes | memoryview]()
         for name, content in members:
             pieces += (_header(name, len(content)), content, _VOID[: -len(content) % _BLOCK])
         # In one call, past any buffer: a picture is copied once, while it is in the processor's cache.
@@ -128,7 +123,7 @@ def _next(shards: list[_Shard], dest: Path, single: bool) -> list[_Shard]:
     return [*shards, _Shard(dest if single else dest / f"{len(shards):06d}.tar")]
 
 
-def _room(member: tuple[str, bytes]) -> int:
+def _room(member: Member) -> int:
     return _BLOCK + len(member[1]) + -len(member[1]) % _BLOCK
 
 

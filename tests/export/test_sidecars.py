@@ -198,6 +198,17 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert caught.value.exit_code == Exit.OUTPUT
 
 
+def test_kohya_names_a_file_whose_name_is_not_utf8(tmp_path: Path) -> None:
+    """As sd-scripts looks for it: JSON by Python, then the file of that name."""
+    odd = tmp_path / b"\xff \\.jpg".decode("utf-8", "surrogateescape")
+    odd.write_bytes(PNG)
+
+    export(rows_of(tmp_path, {odd.as_uri(): "猫"}), tmp_path / "m.json", "kohya")
+
+    [(name, entry)] = json.loads((tmp_path / "m.json").read_text()).items()
+    assert (Path(name).read_bytes(), entry) == (PNG, {"caption": "猫"})
+
+
 def test_kohya_never_gives_a_picture_the_caption_of_another(tmp_path: Path) -> None:
     """Two URLs of one name, one picture with two captions: the first stays, the others are said."""
     captions = pictures_at(tmp_path, "a.jpg") | {
