@@ -13,17 +13,24 @@ import re
 from pipeline.values import dataclass
 
 #: Names of elements that hold thoughts.
-_THOUGHTS = r"(?:think|thinking|thought|thoughts|reasoning|reflection|seed:think|ant_?thinking)"
-_OPENING = rf"(?:<{_THOUGHTS}>|\[THINK\]|◁think▷|<\|(?:START_THINKING|begin_of_thought|inner_prefix|thinking)\|>|<\|channel>|<unused94>)"
-_CLOSING = rf"(?:</{_THOUGHTS}>|\[/THINK\]|◁/think▷|<\|(?:END_THINKING|end_of_thought|inner_suffix)\|>|<\|/thinking\|>|<unused95>|<channel\|>)"
+_THOUGHTS = (
+    r"(?:(?:[a-z]{1,12}[:_])?think(?:ing)?|(?:inner_)?thoughts?|reason(?:ing)?|reflection|scratchpad"
+    r"|analysis|antthinking)"
+)
+_OPENING = rf"(?:<{_THOUGHTS}\s?>|<details[^>]{{0,60}}>\s{{0,9}}<summary>(?=\s?(?:thought|thinking|reason))|<\|thought\|>|\[THINK\]|◁think▷|<\|(?:START_THINKING|begin_of_thought|inner_prefix|thinking)\|>|<\|channel>|<unused94>)"
+_CLOSING = rf"(?:</{_THOUGHTS}\s?>|</details>|<\|/thought\|>|\[/THINK\]|◁/think▷|<\|(?:END_THINKING|end_of_thought|inner_suffix)\|>|<\|/thinking\|>|<unused95>|<channel\|>)"
 _OPENS = re.compile(rf"\s*{_OPENING}", re.IGNORECASE)
 #: A mark in quotes is something that is seen in a picture.
 _CLOSES = re.compile(rf"(?<![\"'`“‘«]){_CLOSING}|{_CLOSING}(?![\"'`”’»])", re.IGNORECASE)
 #: Channels of gpt-oss: `<|channel|>analysis<|message|>`, then `final`.
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w++)[^<]*<\|message\|>", re.IGNORECASE)
+#: The same where the control tokens were taken off.
+_PLAIN_CHANNELS = re.compile(r"analysis\S.*?assistant\s?final(?=[\s\W]|[A-Z])", re.DOTALL)
+#: A rule between thoughts and answer.
+_RULE = re.compile(r"\s*[-*_]{3,}[ \t]*\n")
 #: Marks around an answer, of which the inside is the answer.
 _WRAPPED = re.compile(
-    r"\s*(?:<answer>(?P<answer>.*?)(?:</answer>|\Z)"
+    r"\s*(?:<(?P<name>(?:final_)?answer|caption|description|output|response)>(?P<inside>.*?)(?:</(?P=name)>|\Z)"
     r"|<\|START_RESPONSE\|>(?P<response>.*?)(?:<\|END_RESPONSE\|>|\Z)"
     r"|<\|begin_of_solution\|>(?P<solution>.*?)(?:<\|end_of_solution\|>|\Z))\s*",
     re.IGNORECASE | re.DOTALL,
@@ -32,7 +39,8 @@ _BOX = re.compile(r"<\|(?:begin|end)_of_box\|>")
 #: Control tokens that stand at either end.
 _CONTROL = (
     r"(?:<\|(?:im_start|im_end|endoftext|end|eot_id|eom_id|return|start|end_of_text"
-    r"|END_OF_TURN_TOKEN|start_header_id|end_header_id|message|eos)\|>"
+    r"|END_OF_TURN_TOKEN|start_header_id|end_header_id|message|eos|assistant|user|observation"
+    r"|endofassistant)\|>|\[\|endofturn\|\]"
     r"|</?s>|<eos>|<bos>|<end_of_turn>|<start_of_turn>|<end_of_utterance>|<｜end▁of▁sentence｜>"
     r"|<turn\|>|<\|turn>|\[EOS\]|\[/INST\])"
 )
@@ -52,7 +60,7 @@ _ANNOUNCES = re.compile(
     re.IGNORECASE,
 )
 #: Without one of these, `<` or `◁` there is nothing to take off but an opening.
-_BRACKETED = re.compile(r"\[/?(?:THINK|EOS|INST)\]", re.IGNORECASE)
+_BRACKETED = re.compile(r"\[/?(?:THINK|EOS|INST)\]|\[\|endofturn", re.IGNORECASE)
 _OPENING_LETTERS = frozenset("scoaghbutSCOAGHBUT")
 
 
@@ -68,7 +76,8 @@ class Answer:
 def answer_of(content: str) -> Answer:
     """The answer in a model's text. Never raises."""
     # Two searches for a character take a hundredth of the time of one pattern for all.
-    if "<" not in content and "◁" not in content and _BRACKETED.search(content) is None:
+    plain = "<" not in content and "◁" not in content and not content.startswith("analysis")
+    if plain and _BRACKETED.search(content) is None:
         return Answer(text=_unannounced(content))
     if content.lstrip()[:1] in ("{", "[") and _is_json(content):
         return Answer(text=content)  # what its strings hold is for the caption to say
@@ -79,7 +88,8 @@ def answer_of(content: str) -> Answer:
     text = _LEADING.sub("", text, count=1) if _LEADING.match(text) else text
     text = _without_trailing(text)
     if (wrapped := _WRAPPED.fullmatch(text)) is not None:
-        text = next(inside for inside in wrapped.groups() if inside is not None)
+        names = ("inside", "response", "solution")
+        text = next(inside for name in names if (inside := wrapped[name]) is not None)
     return Answer(text=_unannounced(text))
 
 
@@ -90,13 +100,18 @@ def _after_thoughts(text: str) -> str | None:
         if last[1].lower() != "final":
             return None
         return text[last.end() :]
+    if (plain := _PLAIN_CHANNELS.match(text)) is not None:
+        return text[plain.end() :]
     opened = _OPENS.match(text) is not None
     closed = list(_CLOSES.finditer(text))
     if not closed:
         return None if opened else text
     rest = text[closed[-1].end() :]
     # A further thought that was begun after the last one that ended.
-    return None if _OPENS.match(rest) else rest
+    if _OPENS.match(rest):
+        return None
+    rule = _RULE.match(rest)
+    return rest[rule.end() :] if rule else rest
 
 
 def _without_trailing(text: str) -> str:

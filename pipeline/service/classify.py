@@ -247,7 +247,7 @@ COST_HEADER = "x-litellm-response-cost"
 _KEPT = frozenset(
     [
         COST_HEADER,
-        *("retry-after", "retry-after-ms", "llm_provider-retry-after"),
+        *("retry-after", "retry-after-ms", "llm_provider-retry-after", "ratelimit-reset"),
         *("date", "x-generation-id", "content-type", "cf-ray"),
     ]
 )

@@ -42,24 +42,30 @@ class Model:
 def models_of(value: Any) -> list[Model]:
     """The entries of a `/models` body, a bare list too; [] when it is none. Never raises."""
     entries = value.get("data", value.get("models")) if isinstance(value, dict) else value
+    entries = list(entries.values()) if isinstance(entries, dict) else entries
+    blind = _blind_ones(value)
     models = []
     for entry in entries if isinstance(entries, list) else []:
-        if not isinstance(entry, dict) or not isinstance(entry.get("id"), str):
+        entry = {"id": entry} if isinstance(entry, str) else entry
+        name = _id(entry) if isinstance(entry, dict) else None
+        if name is None:
             continue
         architecture = entry.get("architecture")
         top = entry.get("top_provider")
         parameters = entry.get("supported_parameters")
         models.append(
             Model(
-                id=entry["id"],
-                takes_images=_has(architecture, "input_modalities", "image", 0),
+                id=name,
+                takes_images=name not in blind
+                and _sees(entry)
+                and _has(architecture, "input_modalities", "image", 0),
                 gives_text=_has(architecture, "output_modalities", "text", 1),
                 prices=prices_of(entry.get("pricing")),
                 context=_context(entry),
                 max_output=whole(
                     top.get("max_completion_tokens")
                     if isinstance(top, dict)
-                    else entry.get("max_output_tokens")
+                    else entry.get("max_output_tokens", entry.get("outputTokenLimit"))
                 ),
                 parameters=frozenset(map(str, parameters))
                 if isinstance(parameters, list)
@@ -71,10 +77,46 @@ def models_of(value: Any) -> list[Model]:
     return models
 
 
+def _id(entry: dict[str, Any]) -> str | None:
+    """What a model is called: by OpenAI's field, or by those of Ollama's and Google's own lists."""
+    names = (entry.get(field) for field in ("id", "name", "model"))
+    return next((name for name in names if isinstance(name, str) and name), None)
+
+
+def _sees(entry: dict[str, Any]) -> bool:
+    """False where an entry says that its model takes no images: Mistral, Groq, Moonshot and kin."""
+    capabilities = entry.get("capabilities")
+    if isinstance(capabilities, dict) and capabilities.get("vision") is False:
+        return False
+    if any(entry.get(name) is False for name in ("supports_vision", "supports_image_in")):
+        return False
+    return _has(entry, "input_modalities", "image", 0)
+
+
+def _blind_ones(value: Any) -> set[str]:
+    """Models that llama.cpp's second list knows as text-only (in versions without modalities)."""
+    second = value.get("models") if isinstance(value, dict) and "data" in value else None
+    return {
+        str(entry.get("name"))
+        for entry in (second if isinstance(second, list) else [])
+        if isinstance(entry, dict)
+        and isinstance(entry.get("capabilities"), list)
+        and "completion" in entry["capabilities"]
+        and not {"multimodal", "vision"} & set(map(str, entry["capabilities"]))
+    }
+
+
+#: Names of the context, the one that is loaded now first.
+_CONTEXTS = (
+    *("loaded_context_length", "context_length", "max_model_len", "max_input_tokens"),
+    *("max_context_length", "context_window", "inputTokenLimit"),
+)
+
+
 def _context(entry: dict[str, Any]) -> int | None:
-    """The context in tokens, in the words of OpenRouter, vLLM, LiteLLM or llama.cpp."""
+    """The context in tokens, in the words of OpenRouter, vLLM, LiteLLM, LM Studio or llama.cpp."""
     meta = entry.get("meta")
-    sizes = [entry.get(name) for name in ("context_length", "max_model_len", "max_input_tokens")]
+    sizes = [entry.get(name) for name in _CONTEXTS]
     sizes += [meta.get("n_ctx")] if isinstance(meta, dict) else []
     return next((size for size in map(whole, sizes) if size), None)
 
@@ -113,7 +155,7 @@ def named(models: Iterable[Model], wanted: str) -> Model | None:
     """The model of that name. OpenRouter takes variants (`:nitro`) of a listed id, free ones are
     ids of their own; Google lists `models/ID`; Ollama's name without a tag is `:latest`.
     """
-    names = [wanted, f"models/{wanted}", f"{wanted}:latest"]
+    names = [wanted, f"models/{wanted}", wanted.removeprefix("models/"), f"{wanted}:latest"]
     if not wanted.endswith(":free"):
         names.append(wanted.partition(":")[0])
     by_id: dict[str, Model] = {}

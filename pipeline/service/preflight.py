@@ -8,6 +8,7 @@ to do.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 
@@ -66,11 +67,12 @@ async def look(
     price where `allow_paid` is false.
     """
     warnings: list[str] = []
-    model, record_result = await _model(client, endpoint, patience, warnings)
+    refusals: list[str] = []
+    model, record_result = await _model(client, endpoint, patience, warnings, refusals)
     service = Service(model=model, clock_off=_clock_off(record_result))
     if endpoint.profile.has_key_call:
         service = await _key(client, service, warnings)
-    if refusal := _unpaid(model, endpoint):
+    for refusal in filter(None, (_unpaid(model, endpoint), *refusals)):
         if not only_plan:
             raise KeyTrouble(refusal)
         warnings.append(f"a run would stop: {refusal}")
@@ -112,8 +114,13 @@ def _clock_off(reply: Reply | None) -> float | None:
 
 
 async def _model(
-    client: Client, endpoint: Endpoint, patience: float, warnings: list[str]
+    client: Client,
+    endpoint: Endpoint,
+    patience: float,
+    warnings: list[str],
+    refusals: list[str],
 ) -> tuple[Model, Reply | None]:
+    """The model, and the list it stands in; refusals: takes prices of fallback models."""
     wanted = endpoint.settings.model
     unknown = Model(id=wanted)
     if endpoint.profile.models_path is None:
@@ -126,7 +133,7 @@ async def _model(
     if model is not None:
         if not model.takes_images:
             raise ServiceError(f"{wanted} does not take images; {_instead(models, endpoint)}")
-        _fallbacks(models, endpoint)
+        refusals += _fallbacks(models, endpoint)
         return replace(model, id=wanted), reply
     if not endpoint.profile.tells_prices:
         known = ", ".join(model.id for model in models[:5])
@@ -151,14 +158,16 @@ def _unlisted(reply: Reply, endpoint: Endpoint) -> str:
     return line
 
 
-def _fallbacks(models: list[Model], endpoint: Endpoint) -> None:
-    """A dead id among `models` fails every request, a blind or priced one is found out later."""
+def _fallbacks(models: list[Model], endpoint: Endpoint) -> Iterator[str]:
+    """Why no request may be sent: prices of fallback models. A dead id fails every request, a blind
+    one is found out later: ServiceError."""
     for name in endpoint.settings.fallback_models if endpoint.profile.openrouter_fields else ():
         model = named(models, name)
         if model is None or not model.takes_images:
             wrong = "is not listed" if model is None else "does not take images"
             raise ServiceError(f"endpoint.fallback_models: {name} {wrong}; take it out")
-        _unpaid(replace(model, id=name), endpoint)
+        if refusal := _unpaid(replace(model, id=name), endpoint):
+            yield refusal
 
 
 def _instead(models: list[Model], endpoint: Endpoint) -> str:
@@ -205,8 +214,8 @@ async def confirms(client: Client, endpoint: Endpoint, verdict: Verdict) -> bool
         refused_key(reply, endpoint)
         models = models_of(json_of(reply.body))
         model = named(models, endpoint.settings.model)
-        if model is not None:
-            _unpaid(model, endpoint)
+        if model is not None and _unpaid(model, endpoint) is not None:
+            return True
     except NoReply:
         return False
     except KeyTrouble:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -22,9 +22,14 @@ JUST_PASSED = 5.0
 _DELAY = re.compile(r"^(\d+(?:\.\d+)?)s$")
 #: `retry in 57.2s` (Google), `try again in 7m12s`, `retry after 350ms` (OpenAI).
 _RETRY_IN = re.compile(
-    r"(?:retry|try again) (?:in|after) (?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)\s*(m?)s)?",
+    r"(?:retry|try again|available|wait)(?: (?:in|after|for))? (?:about |at least )?"
+    r"(?:(\d+)\s?h(?:ours?)?\s?)?(?:(\d+)\s?m(?:in(?:ute)?s?)?(?![a-z])\s?)?(?:(\d+(?:\.\d+)?)\s?(m?)s)?",
     re.IGNORECASE,
 )
+#: `1m0s`, `6.5s`, `350ms`, `6`.
+_SPAN = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)(m?)s?)?")
+#: Seconds or an instant: more is no number of seconds.
+_SECONDS_MOST = 86_400.0
 
 
 def told_wait(
@@ -44,6 +49,8 @@ def told_wait(
         _seconds(evidence.metadata.get("retry_after_seconds")),
         _seconds(_mapping(evidence.metadata.get("availability")).get("retry_after")),
         *(_retry_info(body) for body in reversed(evidence.bodies)),
+        *(_seconds(body.get(name)) for body in evidence.bodies for name in _BODY_WAITS),
+        *(_reset_in(headers, evidence.status)),
     )
     wait = _first(*(seconds for seconds in waits if seconds is None or seconds <= longest))
     until = _first(
@@ -52,6 +59,41 @@ def told_wait(
         _instant(inner.get("x-ratelimit-reset"), now),
     )
     return wait, until
+
+
+_BODY_WAITS = ("retry_after", "retryAfter", "estimated_time")
+
+
+def _reset_in(headers: Mapping[str, str], status: int) -> Iterator[float | None]:
+    """Seconds until a limit that is used up is new, in the words of several services: of OpenAI's
+    two limits, that of which nothing remains; a small `reset` is no instant."""
+    if status != 429:
+        return
+    yield _span(headers.get("x-ratelimit-reset-after"))
+    spent = (
+        headers.get(f"x-ratelimit-reset-{what}")
+        for what in ("requests", "tokens")
+        if headers.get(f"x-ratelimit-remaining-{what}") == "0"
+    )
+    yield max((span for span in map(_span, spent) if span is not None), default=None)
+    for name in ("ratelimit-reset", "x-ratelimit-reset"):
+        seconds = _seconds(headers.get(name))
+        yield seconds if seconds is not None and seconds <= _SECONDS_MOST else None
+
+
+def _span(value: Any) -> float | None:
+    """`1m0s` in seconds."""
+    match = _SPAN.fullmatch(value.strip()) if isinstance(value, str) else None
+    return _sum(match) if match is not None else None
+
+
+def _sum(match: re.Match[str]) -> float | None:
+    """Hours, minutes, seconds or milliseconds of a match; None when it has none of them."""
+    if not any(match.groups()):
+        return None
+    hours, minutes, seconds, milli = (group or 0 for group in match.groups())
+    rest = float(seconds) / 1000 if milli else float(seconds)
+    return _seconds(int(hours) * 3600 + int(minutes) * 60 + rest)
 
 
 def _first(*values: float | None) -> float | None:
@@ -84,6 +126,8 @@ def _retry_after(value: Any, now: float) -> float | None:
     """RFC 9110 10.2.3: seconds, or an HTTP date."""
     if (seconds := _seconds(value)) is not None:
         return seconds
+    if (span := _span(value)) is not None:
+        return span
     if isinstance(value, str):
         try:
             return _seconds(max(0.0, parsedate_to_datetime(value).timestamp() - now))
@@ -100,11 +144,7 @@ def _retry_info(body: Mapping[str, Any]) -> float | None:
         if isinstance(delay, str) and (match := _DELAY.match(delay)):
             return _seconds(match[1])
     match = _RETRY_IN.search(str(body.get("message") or ""))
-    if match is None or not any(match.groups()):
-        return None
-    hours, minutes, seconds, milli = (group or 0 for group in match.groups())
-    rest = float(seconds) / 1000 if milli else float(seconds)
-    return _seconds(int(hours) * 3600 + int(minutes) * 60 + rest)
+    return None if match is None else _sum(match)
 
 
 def _instant(value: Any, now: float) -> float | None:

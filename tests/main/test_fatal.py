@@ -108,14 +108,14 @@ def test_nothing_is_asked_after_it(tmp_path: Path, name: str, concurrency: int) 
 def test_a_service_that_refuses_everything_is_not_asked_for_everything(
     tmp_path: Path, concurrency: int
 ) -> None:
-    """A parameter that it does not take: ten images tell, and the rest of the manifest is kept.
+    """A parameter that it does not take, in words that say so: 69 at once, and the manifest is kept.
     Once the job is put right, every image is asked."""
     wrong = {"params": {"temperature": 9, "max_tokens": 100}}
     told, watched = ran(tmp_path, concurrency, endpoint=wrong)
 
     assert (told["exit_code"], told["captioned"]) == (Exit.SERVICE, 0)
     assert "temperature" in told["reason"]
-    assert len(watched.left) == 10
+    assert 1 <= len(watched.left) <= concurrency
     assert (told["failed"], told["left"]) == (0, ROWS)
 
     again, _ = ran(tmp_path, concurrency)

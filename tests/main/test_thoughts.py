@@ -34,6 +34,19 @@ WRAPPED = [
     f"Sure! Here is a caption for the image:\n\n{CAPTION}",
     f"Here's a one-sentence description of the picture: {CAPTION}",
     f'<think>Water.</think>"{CAPTION}"',
+    f"<think >Water.</think >{CAPTION}",
+    f"<think>Water.</think>\n---\n{CAPTION}",
+    f"<longcat_think>Water.</longcat_think>{CAPTION}",
+    f"<mm:think>Water.</mm:think>{CAPTION}",
+    f"<|thought|>Water.<|/thought|>{CAPTION}",
+    f"<scratchpad>Water.</scratchpad>{CAPTION}",
+    f'<details type="reasoning"><summary>Thought for 3 s</summary>Water.</details>{CAPTION}',
+    f"analysisThe user wants a caption.assistantfinal{CAPTION}",
+    f"<reasoning>Water.</reasoning><final_answer>{CAPTION}</final_answer>",
+    f"<caption>\n{CAPTION}\n</caption>",
+    f"{CAPTION}<|user|>",
+    f"{CAPTION}[|endofturn|]",
+    f"<|assistant|>\n{CAPTION}",
 ]
 CAPTIONS = [
     'A sign that reads "</think>" on a door.',
@@ -42,6 +55,10 @@ CAPTIONS = [
     "Okay, a road sign, stands by a road.",
     "A diagram with <answer> and <b>bold</b> text, then a [1] mark.",
     "Of course!",
+    "analysis of a painting on a wall",
+    "analysis2024 is written on the assistantfinal",
+    "A web page with <details> and <summary> in its source.",
+    "A sign: <caption> missing.",
 ]
 
 

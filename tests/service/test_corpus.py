@@ -12,7 +12,8 @@ import pytest
 
 from pipeline.captioning.shape import images_allowed
 from pipeline.model import Reply
-from pipeline.service.classify import classify
+from pipeline.service.classify import classify, headers_kept
+from pipeline.service.models import models_of, named
 from pipeline.verdict import Kind
 
 CORPUS: dict[Kind, list[tuple[int, Any]]] = {
@@ -433,3 +434,69 @@ def test_finish_words_of_other_services(kind: Kind, word: str) -> None:
     verdict, _ = classify(Reply(status=200, headers={}, body=body, latency_ms=1, at=0), now=0.0)
 
     assert (verdict.kind, verdict.flags) == (kind, ())
+
+
+NOW = 1_800_000_000.0
+WAITS: list[tuple[float | None, dict[str, str], Any]] = [
+    (5, {"retry-after": "5s"}, None),
+    (0.5, {"retry-after": "0.5"}, None),
+    (120, {"retry-after": "Fri, 15 Jan 2027 08:02:00 GMT"}, None),
+    (None, {"retry-after": "-1"}, None),
+    (None, {"retry-after": "soon"}, None),
+    (0.35, {"retry-after-ms": "350"}, None),
+    (7, {"x-ratelimit-reset-after": "7"}, None),
+    (60, {"x-ratelimit-reset-requests": "1m0s", "x-ratelimit-remaining-requests": "0"}, None),
+    (30, {"x-ratelimit-reset-tokens": "30s", "x-ratelimit-remaining-tokens": "0"}, None),
+    (None, {"x-ratelimit-reset-tokens": "30s", "x-ratelimit-remaining-tokens": "9"}, None),
+    (20, {"ratelimit-reset": "20"}, None),
+    (20, {"x-ratelimit-reset": "20"}, None),
+    (42, {}, {"detail": "Rate limit exceeded. Try again in 42 seconds."}),
+    (60, {}, "Please try again in 1 minute"),
+    (432, {}, "Please try again in 7m12s."),
+    (0.35, {}, "Please try again in 350ms."),
+    (59, {}, {"message": "Expected available in 59 seconds."}),
+    (5, {}, {"error": "Too many requests", "retry_after": 5}),
+    (5, {}, {"error": {"message": "x", "retry_after": "5"}}),
+    (30, {}, "Please wait 30 seconds before trying again"),
+]
+
+
+@pytest.mark.parametrize(("wait", "headers", "said"), WAITS)
+def test_the_wait_that_is_told(wait: float | None, headers: dict[str, str], said: Any) -> None:
+    """In headers and words of many services; nothing else is a wait."""
+    value = {"error": {"message": said}} if isinstance(said, str) else said
+    body = json.dumps(value or {"error": "slow down"}).encode()
+    reply = Reply(
+        status=429, headers=headers_kept(headers), body=body, latency_ms=1, at=int(NOW * 1e6)
+    )
+
+    assert classify(reply, now=NOW)[0].wait == wait
+
+
+#: What `/models` says -> (name asked for, context, takes images).
+LISTS: list[tuple[Any, str, int | None, bool]] = [
+    ({"models": [{"name": "llava:7b", "model": "llava:7b"}]}, "llava:7b", None, True),
+    ({"data": [{"id": "q", "max_context_length": 32768, "loaded_context_length": 4096}]}, "q", 4096, True),
+    ({"data": [{"id": "q", "context_window": 8192}]}, "q", 8192, True),
+    ({"data": [{"id": "p-2409", "aliases": ["p"], "capabilities": {"vision": True}}]}, "p", None, True),
+    ({"data": [{"id": "q", "capabilities": {"vision": False}}]}, "q", None, False),
+    ({"data": [{"id": "q", "input_modalities": ["text"]}]}, "q", None, False),
+    ({"data": [{"id": "q", "supports_image_in": False}]}, "q", None, False),
+    ({"data": [{"id": "q"}], "models": [{"name": "q", "capabilities": ["completion"]}]}, "q", None, False),
+    ({"data": [{"id": "q"}], "models": [{"name": "q", "capabilities": ["completion", "multimodal"]}]}, "q", None, True),
+    ({"models": [{"name": "models/g", "inputTokenLimit": 1048576}]}, "g", 1048576, True),
+    ({"data": [{"id": "g"}]}, "models/g", None, True),
+    (["q", "r"], "r", None, True),
+    ({"data": {"q": {"id": "q"}}}, "q", None, True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "name", "context", "sees"), LISTS)
+def test_lists_of_models_of_many_servers(
+    body: Any, name: str, context: int | None, sees: bool
+) -> None:
+    """Ollama's, LM Studio's, Groq's, Mistral's, llama.cpp's, Google's own."""
+    model = named(models_of(body), name)
+
+    assert model is not None
+    assert (model.context, model.takes_images) == (context, sees)

@@ -15,6 +15,7 @@ from pipeline.service.client import open_client
 from pipeline.service.endpoint import Endpoint
 from pipeline.service.models import Model, free_vision, models_of, named
 from pipeline.service.preflight import Service
+from pipeline.verdict import Kind, Scope, Verdict
 from tests.service.test_wire import endpoint
 from tests.support import virtual
 from tests.support.transport import Exchange, FakeTransport
@@ -219,6 +220,21 @@ def test_a_fallback_model_that_cannot_answer(others: list[Any], wrong: str) -> N
 
     assert error.exit_code == Exit.SERVICE
     assert f"endpoint.fallback_models: b/n {wrong}" in str(error)
+
+
+@pytest.mark.parametrize(("price", "said"), [("0", False), ("0.1", True)])
+def test_a_list_confirms_that_a_model_is_no_longer_free(price: str, said: bool) -> None:
+    """A 404 "no endpoints found" in the middle of a run: `/models` tells whether it passes."""
+    service = listing(entry("a/m", pricing={"prompt": price}))
+    made = endpoint(model="a/m")
+
+    async def go() -> bool:
+        clock = virtual.VirtualClock()
+        async with open_client(made, concurrency=1, clock=clock, transport=service) as client:
+            verdict = Verdict(kind=Kind.CONFIG_FATAL, scope=Scope.MODEL)
+            return await preflight.confirms(client, made, verdict)
+
+    assert virtual.run(go()) is said
 
 
 def test_the_remedy_where_the_program_chose_the_model() -> None:
