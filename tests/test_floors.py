@@ -19,14 +19,14 @@ TOOLS = {
     *("memory", "memory_budget", "descriptors", "media", "celltext", "picture_cell", "local_files"),
 }
 FLOORS = {
-    **dict.fromkeys(("__init__", "values", "model", "errors"), 0),
+    **dict.fromkeys(("values", "model", "errors"), 0),
     **dict.fromkeys(TOOLS, 1),
     **dict.fromkeys(ROOMS, 2),
     "config": 3,
     "captioning": 4,
     **dict.fromkeys(("commands", "distributed"), 5),
-    **dict.fromkeys(("arguments", "cli", "exit"), 6),
-    "__main__": 7,
+    **dict.fromkeys(("api", "arguments", "cli", "exit"), 6),
+    **dict.fromkeys(("__init__", "__main__"), 7),
 }
 #: All that the simulator may use of ours: it is written from the service's documentation alone.
 SIM_MAY = {"simulator", "clock", "errors"}

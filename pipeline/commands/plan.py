@@ -92,6 +92,13 @@ def plan_command(
     job: JobConfig, environ: Mapping[str, str], environment: Environment, *, as_json: bool
 ) -> int:
     """Print the plan; 0. No request that counts is sent."""
+    figures = plan_of(job, environ, environment)
+    print(json.dumps(figures) if as_json else "\n".join(lines(figures)))  # noqa: T201 - the result
+    return 0
+
+
+def plan_of(job: JobConfig, environ: Mapping[str, str], environment: Environment) -> dict[str, Any]:
+    """The object of `plan --json`. Starts event loops of its own."""
     ours(job)
     inputs = inspect_job(job, environ)
     if choice.is_auto(job):
@@ -101,8 +108,7 @@ def plan_command(
     service = asyncio.run(service_status(job, inputs.endpoint, environment, only_plan=True))
     figures = facts(job, counts, service, now=environment.clock.now())
     figures["warnings"] = [*service.service.warnings, *_stops(job, inputs, counts)]
-    print(json.dumps(figures) if as_json else "\n".join(lines(figures)))  # noqa: T201 - the result
-    return 0
+    return figures
 
 
 def _stops(job: JobConfig, inputs: JobInputs, counts: Counts) -> list[str]:
@@ -271,4 +277,4 @@ def lines(figures: dict[str, Any]) -> list[str]:
     return said
 
 
-__all__ = ["Forecast", "facts", "forecast", "lines", "plan_command"]
+__all__ = ["Forecast", "facts", "forecast", "lines", "plan_command", "plan_of"]

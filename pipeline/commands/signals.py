@@ -74,6 +74,14 @@ class StopSignals:
         finally:
             self._act = None
 
+    def stop(self) -> None:
+        """As a first SIGINT would, for a caller in the same process; from any thread."""
+        if self.reason is None:
+            message = "stopped by its caller, answers under way were waited for; run again to go on"
+            self.reason = StopReason(exit=Exit.SIGINT, message=message)
+            if self._act is not None:
+                self._act(False)
+
     def finishing(self) -> None:
         """From now on the first signal waits for what is being written."""
         self._unwinds = False
