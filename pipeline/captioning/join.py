@@ -7,7 +7,7 @@ held whole.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,7 +108,7 @@ def joined(
     naming: Naming,
     output: Path,
     *,
-    bytes_too: bool = False,
+    pictures: Collection[str] = (),
     prefix: str = "",
     view: View = PLAIN_VIEW,
     threaded: bool = False,
@@ -116,11 +116,11 @@ def joined(
     """Manifest rows with their records, in manifest order; nothing that people decided.
 
     Each row's key is made from the same read as the row. ManifestError (65) when the manifest
-    changes meanwhile. threaded: rows are read and named in a thread of their own, some batches
-    ahead.
+    changes meanwhile. pictures: columns that keep their bytes. threaded: rows are read and named in
+    a thread of their own, some batches ahead.
     """
     fields, repeated = view.fields, view.repeated(output)
-    whole = joined_schema(manifest.arrow(bytes_too=bytes_too), prefix, fields)
+    whole = joined_schema(manifest.arrow(pictures=pictures), prefix, fields)
     own = len(whole) - len(COLUMNS) - len(fields)
     wanted = (*RECORD_COLUMNS, "fields") if fields else RECORD_COLUMNS
     plain = type(naming) is Naming and naming.identity == "auto" and not naming.prompt.places
@@ -128,7 +128,7 @@ def joined(
 
     def keys() -> Iterator[bytes]:
         size = 0
-        for table, rows in manifest.tables(bytes_too=bytes_too):
+        for table, rows in manifest.tables(pictures=pictures):
             waiting.append(table)
             size = table.nbytes + (size if len(waiting) > 1 else 0)
             yield named(rows)

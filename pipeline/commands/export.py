@@ -89,8 +89,10 @@ def rows_of(job: JobConfig, request: ExportRequest, format: str) -> Iterator[Row
     """All rows of the job with their records, those included that the journal still holds."""
     output, prefix = Path(job.output.path), job.output.prefix
     manifest, naming = inspect_manifest(pinned(job))
-    bytes_too = EXPORTS[format].pictures or request.options.images
-    shape, view = manifest.arrow(bytes_too=bytes_too), view_of(job)
+    pictures: tuple[str, ...] = ()
+    if EXPORTS[format].pictures or request.options.images:
+        pictures = manifest.pictures if format in ("parquet", "hf") else (manifest.image,)
+    shape, view = manifest.arrow(pictures=pictures), view_of(job)
     names = record_names(shape, prefix, view.fields)
     with (
         with_unpublished(output, deriving(job)) as whole,
@@ -102,7 +104,7 @@ def rows_of(job: JobConfig, request: ExportRequest, format: str) -> Iterator[Row
             manifest,
             naming,
             whole,
-            bytes_too=bytes_too,
+            pictures=pictures,
             prefix=prefix,
             view=view,
             threaded=True,

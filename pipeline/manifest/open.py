@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -103,7 +103,7 @@ class Manifest:
         #: The columns that the prompt and the identity name.
         self.columns = tuple(dict.fromkeys(job_columns))
         self._check_columns()
-        #: The pictures are bytes in a struct that has no path beside them.
+        #: Columns whose pictures are bytes in a struct that has no path beside them.
         self._pathless = self._without_paths()
         counts = [f.look.rows for f in files]
         #: Known without reading, else None.
@@ -148,12 +148,19 @@ class Manifest:
         sample = self._sample(image_column.candidates(self._schema))
         return image_column.others(self._schema, sample, self.image)
 
-    def _without_paths(self) -> bool:
-        if not is_image_struct(listed(self._schema.field(self.image).type)):
-            return False
-        cells = self._sample([self.image]).get(self.image, [])
-        return bool(cells) and not any(
-            cell["path"] for cell in cells if isinstance(cell, dict) and "path" in cell
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """The image column, and others of `{bytes, path}`."""
+        others = (field.name for field in self._schema if columns.path_only(field.type))
+        return (self.image, *(name for name in others if name != self.image))
+
+    def _without_paths(self) -> frozenset[str]:
+        structs = [n for n in self.pictures if is_image_struct(listed(self._schema.field(n).type))]
+        return frozenset(
+            name
+            for name, cells in (self._sample(structs) if structs else {}).items()
+            if cells
+            and not any(cell["path"] for cell in cells if isinstance(cell, dict) and "path" in cell)
         )
 
     def _sample(self, names: Sequence[str]) -> dict[str, list[object]]:
@@ -228,9 +235,9 @@ class Manifest:
             batch=batch, image=self.image, id_column=self.settings.id, columns=self.columns
         )
 
-    def arrow(self, *, bytes_too: bool = False) -> pa.Schema:
+    def arrow(self, *, pictures: Collection[str] = ()) -> pa.Schema:
         """The columns of `tables`: all but image bytes; `{bytes, path}` is its path, as text, where
-        the first rows have paths at all.
+        the first rows have paths at all. pictures: columns that keep their bytes.
 
         Where bytes are the only column, it stays as a column of nulls: rows need one.
         """
@@ -240,9 +247,11 @@ class Manifest:
                 continue
             if field.name == self.image and not is_text(listed(field.type)):
                 field = field.with_type(listed(field.type))
-            if bytes_too and field.name == self.image:
+            if field.name in pictures:
                 fields.append(pa.field(field.name, image_column.stored_type(field.type)))
-            elif field.name == self.image and (is_bytes(field.type) or self._pathless):
+            elif field.name in self._pathless or (
+                field.name == self.image and is_bytes(field.type)
+            ):
                 continue
             elif self._is_image_struct(field):
                 fields.append(pa.field(field.name, pa.string()))
@@ -252,11 +261,14 @@ class Manifest:
         metadata = {b"huggingface": features} if features else None
         return pa.schema(fields or [pa.field(self.image, pa.null())], metadata=metadata)
 
-    def tables(self, *, bytes_too: bool = False) -> Iterator[tuple[pa.RecordBatch, BatchRows]]:
-        """All columns but image bytes (with `bytes_too`, those as well), at most `TABLE_ROWS` rows
-        at once, and beside them the rows, made from the same read."""
-        schema = self.arrow(bytes_too=bytes_too)
-        for batch in self._read([*schema.names, *self._needed], path_only=True):
+    def tables(
+        self, *, pictures: Collection[str] = ()
+    ) -> Iterator[tuple[pa.RecordBatch, BatchRows]]:
+        """All columns but image bytes (of the columns `pictures`, those as well), at most
+        `TABLE_ROWS` rows at once, and beside them the rows, made from the same read."""
+        schema = self.arrow(pictures=pictures)
+        names = [*schema.names, *self._needed]
+        for batch in self._read(names, whole={self.image, *pictures}):
             arrays = []
             for field in schema:
                 column = batch.column(field.name)
@@ -276,10 +288,12 @@ class Manifest:
             field.name == self.image and is_image_struct(field.type)
         )
 
-    def _read(self, names: Sequence[str], *, path_only: bool = False) -> Iterator[pa.RecordBatch]:
+    def _read(
+        self, names: Sequence[str], *, whole: Collection[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
         """Batches with the columns `names`, over all files, `where` applied.
 
-        path_only: read `{bytes, path}` columns without their bytes, all but the image column.
+        whole: read `{bytes, path}` columns without their bytes, all but these; None: with them.
         Each batch is handed on only while its file is what it was when it was opened.
         """
         wanted = [n for n in self.names if n in names]
@@ -288,9 +302,8 @@ class Manifest:
         outer = {c.column for c in inner.values()}
         reading = [n for n in self.names if n in names or n in extra or n in outer]
         without = frozenset[str]()
-        if path_only:
-            structs = (f.name for f in self._schema if columns.path_only(f.type))
-            without = frozenset(n for n in structs if n not in {*extra, *outer, self.image})
+        if whole is not None:
+            without = frozenset(self.pictures) - {*extra, *outer, *whole}
         for file in self._files:
             batches = self._unchanged(file, self._want(file, reading, without))
             fit = self._fit(batches, reading, without)

@@ -93,9 +93,12 @@ def csv_manifest(folder: Path, order: list[str]) -> str:
 def hub_manifest(folder: Path, order: list[str]) -> str:
     cells = [{"bytes": (folder / "train" / path).read_bytes(), "path": path} for path in order]
     features = datasets.Features(
-        image=datasets.Image(), label=datasets.ClassLabel(names=["cat", "dog"]), key=datasets.Value("string")
+        image=datasets.Image(), label=datasets.ClassLabel(names=["cat", "dog"]), key=datasets.Value("string"),
+        mask=datasets.Image(), crops=datasets.Sequence(datasets.Image()),
     )  # fmt: skip
     made = {"image": cells, "label": [at % 2 for at in range(len(order))], "key": order}
+    made["mask"] = [{"bytes": picture(at + 7), "path": None} for at in range(len(order))]
+    made["crops"] = [[mask] for mask in made["mask"]]
     datasets.Dataset.from_dict(made, features=features).to_parquet(folder / "m.parquet")
     return "m.parquet"
 
@@ -150,6 +153,7 @@ def test_parquet(made: Made) -> None:
     assert [c for (c,) in duckdb.sql(f"SELECT {name} FROM '{path}'").fetchall()] == want
     loaded = loaded_with("parquet", made, data_files=str(path))
     assert loaded[name][:] == want
+    assert "mask" not in loaded.column_names  # no picture's bytes, and no nulls in their place
     if name != "caption":
         assert set(pd.read_parquet(path)["Caption"]) == {"old"}
         assert "Caption" in loaded.column_names
@@ -174,6 +178,9 @@ def test_parquet_with_pictures(made: Made, format: str) -> None:  # noqa: A002
     if "label" in loaded.features:
         assert loaded.features["label"] == datasets.ClassLabel(names=["cat", "dog"])
         assert loaded["key"][:] == list(made.captions)
+        count = len(made.captions)
+        assert [at_of(row["mask"]) for row in loaded] == list(range(7, count + 7))
+        assert [at_of(row["crops"][0]) for row in loaded] == list(range(7, count + 7))
         assert "key_new" in loaded.column_names
 
 

@@ -212,7 +212,7 @@ def test_bytes_and_hugging_face_structs(tmp_path: Path) -> None:
     assert [row.image for row in rows_of(raw)] == [PNG, b""]
     assert [row.bad is None for row in rows_of(raw)] == [True, False]
     assert pa.Table.from_batches((t for t, _ in raw.tables())).to_pydict() == {"n": [1, 2]}
-    assert next((t for t, _ in raw.tables(bytes_too=True))).column("image").to_pylist() == [
+    assert next((t for t, _ in raw.tables(pictures=["image"]))).column("image").to_pylist() == [
         PNG,
         b"",
     ]
