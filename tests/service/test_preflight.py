@@ -230,7 +230,9 @@ def test_a_list_confirms_that_a_model_is_no_longer_free(price: str, said: bool) 
 
     async def go() -> bool:
         clock = virtual.VirtualClock()
-        async with open_client(made, concurrency=1, clock=clock, transport=service) as client:
+        async with open_client(
+            made, concurrency=1, clock=clock, transport=FakeTransport(service.answer)
+        ) as client:
             verdict = Verdict(kind=Kind.CONFIG_FATAL, scope=Scope.MODEL)
             return await preflight.confirms(client, made, verdict)
 
