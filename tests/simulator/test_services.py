@@ -142,7 +142,7 @@ def test_bad_images_are_told_in_the_services_words(profile: str) -> None:
             "data:image/jpeg;base64,!!!",
         ):
             got = await service.post(asked([text("x"), image(url)]))
-            assert got.status in (400, 500)
+            assert got.status in (400, 422, 500)
             assert words_of(got.body)
 
     run(ask())
@@ -211,11 +211,32 @@ def test_vllms_errors_in_both_versions() -> None:
 
             assert error["code"] == 400
             assert error["type"] == "BadRequestError"
-            assert error["message"] == "At most 1 image(s) may be provided in one prompt."
+            words = "At most 1 image(s) may be provided in one prompt."
+            assert error["message"] == words + ("" if flat else " (parameter=image)")
+            assert error["param"] == (None if flat else "image")
         denied = await Service("vllm", keys=["x"]).post(key=None)
         assert json.loads(denied.body) == {"error": "Unauthorized"}
         _, listed = await Service("vllm").get("/v1/models")
         assert listed["data"][0]["max_model_len"] == 32_768
+
+    run(ask())
+
+
+def test_vllm_0_32_in_its_own_words() -> None:
+    """As seen of it: a URL that is 404, a prompt too long, an engine that died."""
+
+    async def ask() -> None:
+        service = Service("vllm", **{**FREELY, "fetches_urls": False})
+        gone = await service.post(asked([image("https://example.org/a.jpg")]))
+        error = json.loads(gone.body)["error"]
+        assert (gone.status, error["type"]) == (422, "UnprocessableEntityError")
+        assert error["message"].startswith("Failed to fetch media from URL: HTTP 404 error (param")
+        broken = await service.post(asked([image("data:image/png;base64,AAAA")]))
+        assert json.loads(broken.body)["error"]["message"].startswith("Failed to load image: ")
+        long = await service.post(asked([{"type": "text", "text": "very " * 200_000}]))
+        error = json.loads(long.body)["error"]
+        assert (long.status, error["param"]) == (400, "input_tokens")
+        assert "contains at least 32769 input tokens" in error["message"]
 
     run(ask())
 
