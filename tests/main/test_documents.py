@@ -1,0 +1,61 @@
+"""The pages of docs/ that hold commands and job files: each is taken from the text and run."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from pipeline.commands.init import schema_text
+from pipeline.config.job import load_job
+from tests.support.command import ROOT, pipeline
+from tests.support.pictures import picture
+
+YAML = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
+RECIPES = YAML.findall((ROOT / "docs/recipes.md").read_text())
+
+
+def test_the_tutorial_from_top_to_bottom(tmp_path: Path) -> None:
+    """Every command ends with 0, and what the text says is there afterwards."""
+    page = (ROOT / "docs/tutorial.md").read_text()
+    commands = re.findall(r"^ {4}python -m pipeline (.*)$", page, re.MULTILINE)
+    (tmp_path / "photos/more").mkdir(parents=True)
+    for number, name in enumerate(("cat.jpg", "dog.jpg", "more/bird.jpg")):
+        (tmp_path / "photos" / name).write_bytes(picture(number))
+    for command in commands:
+        ended = pipeline(*shlex.split(command), cwd=tmp_path)
+        assert ended.code == 0, (command, ended.err)
+
+    assert len(commands) == 10
+    assert (tmp_path / "photos/cat.txt").read_text().startswith("sks, ")
+    assert (tmp_path / "out/pets/report.html").stat().st_size > 1000
+    assert len((tmp_path / "captions.csv").read_text().splitlines()) == 4
+    merged(tmp_path, yaml.safe_load(YAML.findall(page)[0]))
+
+
+@pytest.mark.parametrize("text", RECIPES, ids=lambda text: " ".join(text.split())[:60])
+def test_a_recipe_is_a_job(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It loads, and an editor takes it."""
+    monkeypatch.chdir(tmp_path)
+    sections = yaml.safe_load(text)
+    jsonschema.validate(sections, yaml.safe_load(schema_text()))
+    merged(tmp_path, sections)
+
+
+def merged(folder: Path, sections: dict[str, Any]) -> None:
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump({"manifest": {"path": "a.csv"}, **sections}))
+    load_job(path)
+
+
+def test_the_table_of_keys_is_what_the_settings_are() -> None:
+    """docs/job-file.md is made by docs/job_file.py."""
+    made = runpy.run_path(str(ROOT / "docs/job_file.py"))["page"]()
+
+    assert made == (ROOT / "docs/job-file.md").read_text()
