@@ -40,7 +40,7 @@ class FolderReader:
             )
         digest, rows = hashlib.sha256(), 0
         for name, path in pictures(place):
-            stat = path.stat(follow_symlinks=False)
+            stat = os.stat(path, follow_symlinks=False)
             digest.update(os.fsencode(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n"))
             rows += 1
         if not rows:
@@ -73,7 +73,7 @@ def _batch(folder: Path, names: list[str]) -> pa.RecordBatch:
     )
 
 
-def pictures(place: ManifestFile) -> Iterator[tuple[str, Path]]:
+def pictures(place: ManifestFile) -> Iterator[tuple[str, str]]:
     """Names from the folder down, and paths, in order."""
     assert place.path is not None
     try:
@@ -90,25 +90,25 @@ def _shown(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "replace")
 
 
-def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
+def _walk(folder: str | Path, prefix: str) -> Iterator[tuple[str, str]]:
     with os.scandir(folder) as entries:
         inside = sorted(entries, key=lambda entry: entry.name)
     for entry in inside:
         if left_out(entry.name):
             continue
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
+            yield from _walk(entry.path, f"{prefix}{entry.name}/")
         elif is_image(entry.name) and entry.is_file():
-            yield prefix + entry.name, Path(entry.path)
+            yield prefix + entry.name, entry.path
 
 
-def _matches(folder: Path, pattern: str) -> Iterator[tuple[str, Path]]:
+def _matches(folder: Path, pattern: str) -> Iterator[tuple[str, str]]:
     """The pictures of a glob, or the one that is named, whatever it is called."""
     for name in sorted(glob.glob(pattern, root_dir=folder, recursive=True)):  # noqa: PTH207 - names below a folder
         if glob.escape(name) == pattern or (is_image(name) and not left_out(name)):
             path = folder / name
             if path.is_file():
-                yield name, path
+                yield name, str(path)
 
 
 def _cell(folder: Path, name: str) -> str:
