@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,12 +40,15 @@ async def recheck(job: JobConfig, output: Path, recipe: str, checkpoint: Checkpo
     if not checkpoint or fs.read_object(path).get("checks") == mark:
         await asyncio.to_thread(_note, path, mark)
         return 0
-    changed = await asyncio.to_thread(lambda: list(_changed(job, output, recipe)))
-    for start in range(0, len(changed), _AT_ONCE):
-        await checkpoint.settle(changed[start : start + _AT_ONCE])
+    count, changed = 0, _changed(job, output, recipe)
+    while records := await asyncio.to_thread(lambda: list(islice(changed, _AT_ONCE))):
+        await checkpoint.settle(records)
+        count += len(records)
+        if checkpoint.crowded:
+            await checkpoint.room()
     await checkpoint.finish()
     await asyncio.to_thread(_note, path, mark)
-    return len(changed)
+    return count
 
 
 def _mark(job: JobConfig) -> str:

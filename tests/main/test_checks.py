@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 import yaml
 
 from pipeline.captioning.options import RunOptions
 from pipeline.captioning.view import View
+from pipeline.commands import recheck
 from pipeline.commands.run import run as run_story
 from pipeline.config.job import load_job
 from pipeline.simulator.core import Simulator
@@ -154,8 +156,12 @@ def test_fallback_asks_the_fallback_model(tmp_path: Path) -> None:
     assert [row["caption"] for row in rows_of(tmp_path)] == [GOOD] * 3
 
 
-def test_changing_a_check_asks_nothing_and_derives_again(tmp_path: Path) -> None:
-    """keep -> fail -> off -> keep: captions go and come back, with flags and counts; no request."""
+def test_changing_a_check_asks_nothing_and_derives_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """keep -> fail -> off -> keep: captions go and come back, with flags and counts; no request.
+    Records go a few at a time, so that a large output takes no more memory than a small one."""
+    monkeypatch.setattr(recheck, "_AT_ONCE", 2)
 
     def again(checks: Any) -> tuple[Any, list[dict[str, Any]]]:
         summary, bodies = scripted(tmp_path, lambda _: SHOWS, checks=checks)
