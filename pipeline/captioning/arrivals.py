@@ -1,4 +1,5 @@
-"""`images.identity: content`: chosen rows get the keys of their pictures as the bytes arrive."""
+"""What the bytes of a picture say as they arrive: its key (`images.identity: content`), or that the
+file is still what its record is about (`auto`)."""
 
 from __future__ import annotations
 
@@ -25,9 +26,14 @@ class Arrivals:
     async def read(self, row: Row, chosen: bytes, stamp: str | None, data: bytes) -> None:
         """The bytes of a row were read. stamp: of its place, before that. AlreadyAsked when they
         need not be decoded."""
-        if self._naming.contents is None:
+        versions = self._naming.versions
+        if stamp is None and self._naming.contents is None:
             return
         digest = (await asyncio.to_thread(hashlib.sha256, data)).digest()
+        if versions is not None and stamp is not None:
+            if versions.same(chosen, stamp, digest):
+                raise AlreadyAsked
+            return
         self._naming.keep(row, stamp, digest)
         key = self._naming.raw_of(row, digest)
         if key == chosen or self._keys.get(chosen) == key:

@@ -35,7 +35,7 @@ BUSY = 10.0
 _TABLE = """CREATE TABLE IF NOT EXISTS contents
             (place BLOB PRIMARY KEY, stamp TEXT NOT NULL, sha256 BLOB NOT NULL) WITHOUT ROWID"""
 #: The stamp of a local file that is not there.
-_GONE = "gone"
+GONE = "gone"
 _log = logging.getLogger("pipeline")
 
 
@@ -55,10 +55,15 @@ class Contents:
 
         OutputError when the file that holds it is damaged.
         """
-        noted = self._noted(_name(image))
-        if noted is None or self.stamp(image) not in (noted[0], _GONE):
+        noted = self.noted(name_of(image))
+        if noted is None or self.stamp(image) not in (noted[0], GONE):
             return None
         return noted[1].hex()
+
+    @property
+    def any(self) -> bool:
+        """Does it hold anything?"""
+        return bool(self._fresh) or self._path.exists()
 
     def stamp(self, image: str) -> str:
         """What changes when a local file does; empty where nothing tells."""
@@ -74,12 +79,13 @@ class Contents:
             except (FileNotFoundError, NotADirectoryError):
                 facts = os.stat(respelled(Path("/"), str(path)) or path)
         except (OSError, ValueError, ImageError):
-            return _GONE
+            return GONE
         return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}"
 
-    def put(self, image: str, stamp: str, digest: bytes) -> None:
-        """Remember what was read. stamp: as it was before the read."""
-        self._fresh[_name(image)] = stamp, digest
+    def put(self, name: bytes, stamp: str, digest: bytes) -> None:
+        """Remember what was read. name: of its place, or the key of the record about it; stamp: as
+        it was before the read."""
+        self._fresh[name] = stamp, digest
         if len(self._fresh) >= WRITTEN_AT_ONCE:
             self.flush()
 
@@ -100,9 +106,10 @@ class Contents:
                 return
             self._fresh.clear()
 
-    def _noted(self, place: bytes) -> tuple[str, bytes] | None:
+    def noted(self, name: bytes) -> tuple[str, bytes] | None:
+        """Stamp and hash under a name."""
         with self._lock:
-            if (fresh := self._fresh.get(place)) is not None:
+            if (fresh := self._fresh.get(name)) is not None:
                 return fresh
             try:
                 if self._db is None:
@@ -113,7 +120,7 @@ class Contents:
                         address, uri=True, timeout=BUSY, check_same_thread=False
                     )
                 sql = "SELECT stamp, sha256 FROM contents WHERE place = ?"
-                noted: tuple[str, bytes] | None = self._db.execute(sql, (place,)).fetchone()
+                noted: tuple[str, bytes] | None = self._db.execute(sql, (name,)).fetchone()
             except (OSError, sqlite3.Error) as error:
                 raise OutputError(
                     f"{self._path}: cannot be read ({error}); remove it and run again: all pictures "
@@ -122,7 +129,8 @@ class Contents:
             return noted
 
 
-def _name(image: str) -> bytes:
+def name_of(image: str) -> bytes:
+    """16 bytes for a place."""
     return hashlib.sha256(image.encode("utf-8", "surrogatepass")).digest()[:16]
 
 

@@ -16,6 +16,7 @@ from pipeline.captioning import identity
 from pipeline.captioning.contents import NAME as CONTENTS
 from pipeline.captioning.contents import Contents
 from pipeline.captioning.fields import Fields
+from pipeline.captioning.file_versions import FileVersions
 from pipeline.captioning.naming import Naming
 from pipeline.captioning.prompt import compile_prompt
 from pipeline.clock import Clock, SystemClock, utc
@@ -92,10 +93,14 @@ def settings_flag(job: JobConfig, manifest: Manifest) -> str:
 
 def naming_of(job: JobConfig, manifest: Manifest) -> Naming:
     """What rows are called under this job and its model."""
-    contents = None
+    contents = versions = None
+    known = Contents(
+        Path(job.output.path) / "_state" / CONTENTS, job.images.folder or manifest.folder
+    )
     if job.images.identity == "content":
-        root = job.images.folder or manifest.folder
-        contents = Contents(Path(job.output.path) / "_state" / CONTENTS, root)
+        contents = known
+    elif job.images.identity == "auto":
+        versions = FileVersions(known)
     return Naming(
         recipe=identity.recipe(
             model=job.endpoint.model,
@@ -109,6 +114,7 @@ def naming_of(job: JobConfig, manifest: Manifest) -> Naming:
         system=job.prompt.system,
         identity=job.images.identity,
         contents=contents,
+        versions=versions,
     )
 
 

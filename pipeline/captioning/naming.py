@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 
 from pipeline.captioning import identity
-from pipeline.captioning.contents import Contents, data_uri_sha256
+from pipeline.captioning.contents import Contents, data_uri_sha256, name_of
+from pipeline.captioning.file_versions import FileVersions
 from pipeline.captioning.prompt import Prompt, as_text
 from pipeline.model import Asked, Row
 from pipeline.values import dataclass
 
 #: Identities of cells that hold the bytes themselves, or nothing.
 _IN_HAND = ("sha256:", "bad:")
+#: Identities of what is no file of this machine, most of all.
+_NO_FILE = (*_IN_HAND, "url:http", "url:s3:", "url:gs:", "url:hf:")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,8 @@ class Naming:
     identity: str
     #: What is known of the pictures' bytes, with `content`.
     contents: Contents | None = None
+    #: What is known of the files behind records, with `auto`.
+    versions: FileVersions | None = None
 
     def key(self, row: Row) -> str:
         """The key of one row; under `content`, that of its place while its bytes are not known."""
@@ -42,14 +47,26 @@ class Naming:
     async def stamp(self, row: Row) -> str | None:
         """The stamp of a row's place, to be kept with what is read after it; None: not kept."""
         image = identity.image_identity(row.image)
-        if self.contents is None or image.startswith(_IN_HAND):
+        known = self.contents or self.versions
+        if known is None or image.startswith(_IN_HAND):
             return None
-        return await asyncio.to_thread(self.contents.stamp, image)
+        return await asyncio.to_thread(known.stamp, image)
+
+    def changed(self, row: Row, raw: bytes) -> bool:
+        """Is the row's file another version than the record of its key is about? Then it is
+        remembered as chosen for that."""
+        if self.versions is None or row.bad is not None or not self.versions.any:
+            return False
+        image = identity.image_identity(row.image)
+        if image.startswith(_NO_FILE) or not self.versions.changed(image, raw):
+            return False
+        self.versions.choose(raw)
+        return True
 
     def keep(self, row: Row, stamp: str | None, digest: bytes) -> None:
         """Remember what a row's place held. stamp: from before the read."""
         if self.contents is not None and stamp is not None:
-            self.contents.put(identity.image_identity(row.image), stamp, digest)
+            self.contents.put(name_of(identity.image_identity(row.image)), stamp, digest)
 
     def asked(self, row: Row, raw: bytes) -> tuple[Asked, str]:
         """What is asked about a row, and in what words. raw: the row's key."""

@@ -90,7 +90,11 @@ class Selector:
                 self.captioned = self.captioned or (row, raw)
             elif known is not None:
                 counts.failed[known] = counts.failed.get(known, 0) + 1
-            if known is not None and not self._again(key, known):
+            if (
+                known is not None
+                and not self._again(key, known)
+                and not self._naming.changed(row, raw)
+            ):
                 continue
             number, self._candidates = self._candidates, self._candidates + 1
             if self._places is not None and number not in self._places:

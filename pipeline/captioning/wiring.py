@@ -188,13 +188,15 @@ async def open_run(
         ) -> None:
             progress.landed(before, records, row)
             same_pictures.landed(records)
+            if inputs.naming.versions is not None:
+                inputs.naming.versions.landed(records)
 
         checkpoint.on_landed = landed
         stack.push_async_callback(checkpoint.idle)
         thumbnails = Thumbnails(inputs.output / "_state")
         stack.callback(thumbnails.close)
-        if inputs.naming.contents is not None:
-            stack.callback(inputs.naming.contents.flush)
+        if (known := inputs.naming.contents or inputs.naming.versions) is not None:
+            stack.callback(known.flush)
         for warning in service.warnings:
             progress.event(warning)
         model, capabilities = service.model, preflight.capabilities_of(endpoint, service.model)

@@ -36,6 +36,13 @@ async def mark_of(inputs: JobInputs, checkpoint: Checkpoint) -> str | None:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
+def files_may_change(inputs: JobInputs) -> bool:
+    """May the pictures of a finished job be other ones, and its note be the same? Local files that
+    a manifest names; the fingerprint of a folder has the size and time of each."""
+    versions = inputs.naming.versions
+    return versions is not None and versions.any and inputs.manifest.format != "folder"
+
+
 def read_finished(state: Path, mark: str) -> Counts | None:
     """The counts of the finished job, if the note is whole and holds for this mark."""
     try:

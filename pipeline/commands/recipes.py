@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +40,25 @@ def check_recipe(job: JobConfig, inputs: JobInputs, counts: Counts) -> None:
         f"({_difference(job, inputs, batch.slice(0, 1).to_pylist()[0])}): {images} would be asked; "
         "go on with --yes, or choose another output.path"
     )
+
+
+def check_identity(inputs: JobInputs, state: Callable[[str], str | None]) -> None:
+    """JobError (78) when the output knows the first pictures by their bytes (`images.identity:
+    content`), and this job by their places: all would be asked again."""
+    naming = inputs.naming
+    if naming.versions is None or not naming.versions.any:
+        return
+    by_bytes = replace(naming, identity="content", contents=naming.versions.contents, versions=None)
+    for rows in islice(inputs.manifest.batches(), 1):
+        fresh = [row for row in rows if state(naming.key(row)) is None]
+        known = sum(state(by_bytes.key(row)) == "ok" for row in fresh)
+        if 2 * known > len(rows):
+            raise JobError(
+                f"{inputs.output}: its captions are known by their pictures' bytes "
+                "(images.identity: content), and this job knows pictures by their places "
+                f"(images.identity: auto): {known:,} of the first {len(rows):,} would be asked "
+                "again; set images.identity: content, go on with --yes, or choose another output.path"
+            )
 
 
 def _holds(path: Path, recipe: str) -> bool:

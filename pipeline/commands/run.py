@@ -40,12 +40,12 @@ from pipeline.captioning.view import view_of
 from pipeline.captioning.wiring import RunContext, open_run
 from pipeline.commands import failures, notify, outcome, pilot
 from pipeline.commands import model_selection as choice
-from pipeline.commands.finished import mark_of, read_finished, write_finished
+from pipeline.commands.finished import files_may_change, mark_of, read_finished, write_finished
 from pipeline.commands.logs import logging_to
 from pipeline.commands.machine_jobs import append_job
 from pipeline.commands.rates import rates_of
 from pipeline.commands.recheck import recheck
-from pipeline.commands.recipes import check_recipe
+from pipeline.commands.recipes import check_identity, check_recipe
 from pipeline.commands.rejected import with_rejected
 from pipeline.commands.run_report import RunReport
 from pipeline.commands.signals import StopSignals
@@ -278,7 +278,8 @@ async def _select(
     flag = settings_flag(job, inputs.manifest)
     mended = await asyncio.to_thread(failed_under_others, inputs.output, flag)
     mark = await mark_of(inputs, checkpoint)
-    if mark is not None and options.chosen is None and not pending and not mended:
+    counts = options.chosen is not None or bool(pending) or bool(mended)
+    if mark is not None and not counts and not files_may_change(inputs):
         noted = await asyncio.to_thread(read_finished, inputs.output / "_state", mark)
         again = asks_again(options)
         if noted is not None and not any(again("", code) for code in noted.failed):
@@ -288,6 +289,8 @@ async def _select(
     selection = await open_selection(inputs, checkpoint, options, again, environment.rng)
     if selection.counts.images and checkpoint.captioned and not options.yes:
         await asyncio.to_thread(check_recipe, job, inputs, selection.counts)
+        if selection.counts.asked:
+            await asyncio.to_thread(check_identity, inputs, checkpoint.state)
     return selection, pending
 
 

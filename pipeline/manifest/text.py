@@ -15,8 +15,8 @@ from typing import BinaryIO, cast
 from pipeline.errors import ManifestError
 from pipeline.manifest.places import ManifestFile, unreadable
 
-#: Longest row of a text manifest, in bytes.
-MAX_LINE = 1 << 20
+#: Longest row of a text manifest, in bytes: a data URI of 20 MB, and what stands beside it.
+MAX_LINE = 32 << 20
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 

@@ -273,14 +273,82 @@ def test_urls_are_not_passed_on(tmp_path: Path) -> None:
     assert "it cannot go with images.send: url" in ended.err
 
 
-def test_other_identities_keep_no_hashes(tmp_path: Path) -> None:
-    """Under `auto` a renamed file is another image, and a finished job reads nothing."""
+def test_a_switch_to_content_asks_nothing_again(tmp_path: Path) -> None:
+    """The way back stops with 78, since it would ask all of them, and --yes asks them."""
+    for number in range(3):
+        (tmp_path / f"{number}.jpg").write_bytes(picture(number))
+    names, auto = [f"{number}.jpg" for number in range(3)], "images: {identity: auto}\n"
+    run(tmp_path, *names, more=auto)
+    assert counted(run(tmp_path, *names)) == (3, 3, 3, 0, 0, 0)
+
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in names:
+        (tmp_path / name).rename(other / name)
+    assert counted(run(other, *names)) == (3, 3, 3, 0, 0, 3)
+    ended = begin(other, "m.csv", auto)
+    assert (ended.code, ended.summary["requests"]) == (78, 0)
+    assert "images.identity: content" in ended.err
+    assert counted(begin(other, "m.csv", auto, "--yes").summary)[-1] == 3
+
+
+AUTO = "images: {identity: auto}\n"
+
+
+def test_a_file_replaced_in_place_is_asked_again(tmp_path: Path) -> None:
+    """Known by its path, in a list and in a folder; a failure that was mended too. What was only
+    touched or copied is not."""
+    (tmp_path / "p").mkdir()
+    for number in range(3):
+        (tmp_path / "p" / f"{number}.bmp").write_bytes(picture(number, form="BMP"))
+    (tmp_path / "p/3.bmp").write_bytes(b"no picture")
+    (tmp_path / "m.csv").write_text("image\n" + "".join(f"p/{n}.bmp\n" for n in range(4)))
+    (tmp_path / "job2.yaml").write_text(
+        "manifest: {path: p}\nendpoint: {profile: embedded, model: embedded/pixels}\n"
+        "output: {path: out2}\n"
+    )
+
+    def both() -> tuple[tuple[int, ...], ...]:
+        first = begin(tmp_path, "m.csv", AUTO).summary
+        return counted(first)[2:], counted(
+            pipeline("run", "job2.yaml", "--json", cwd=tmp_path).summary
+        )[2:]
+
+    assert both() == ((3, 1, 0, 3), (3, 1, 0, 3))
+    assert both() == ((3, 1, 0, 0), (3, 1, 0, 0))
+    before = dataset(tmp_path)
+    (tmp_path / "p/1.bmp").write_bytes(picture(50, form="BMP"))
+    os.utime(tmp_path / "p/2.bmp", (1e9, 1e9))
+    (tmp_path / "p/3.bmp").write_bytes(picture(3, form="BMP"))
+    plan = pipeline("plan", "job.yaml", "--json", cwd=tmp_path).summary
+    assert plan["to_ask"] == 3  # the touched one has to be read first
+
+    assert both() == ((4, 0, 0, 2), (4, 0, 0, 2))
+
+    after = dataset(tmp_path)
+    assert [row["key"] for row in after] == [row["key"] for row in before]
+    same = [a["caption"] == b["caption"] for a, b in zip(after, before, strict=True)]
+    assert same == [True, False, True, False]
+    assert both() == ((4, 0, 0, 0), (4, 0, 0, 0))
+    assert pipeline("verify", "job.yaml", cwd=tmp_path).code == 0
+
+
+def test_redo_asks_a_touched_file(tmp_path: Path) -> None:
+    """Being unchanged is no reason not to, where the run was told so."""
+    (tmp_path / "0.jpg").write_bytes(picture(0))
+    run(tmp_path, "0.jpg", more=AUTO)
+    os.utime(tmp_path / "0.jpg", (1e9, 1e9))
+    again = run(tmp_path, "0.jpg", more=AUTO, arguments=("--redo", "true"))
+    assert counted(again)[-1] == 1
+
+
+def test_under_auto_a_renamed_file_is_another_image(tmp_path: Path) -> None:
+    """The mirror of `content`."""
     (tmp_path / "a.jpg").write_bytes(picture(1))
     more = "images: {identity: auto}\n"
     assert counted(run(tmp_path, "a.jpg", more=more)) == (1, 1, 1, 0, 0, 1)
     (tmp_path / "a.jpg").rename(tmp_path / "b.jpg")
     assert counted(run(tmp_path, "b.jpg", more=more)) == (1, 1, 1, 0, 0, 1)
-    assert not (tmp_path / "out/_state/contents.db").exists()
 
 
 def test_what_stands_in_the_file(tmp_path: Path) -> None:

@@ -26,6 +26,15 @@ def _text(name: str, content: bytes) -> Callable[[Path], Path]:
     return make
 
 
+def _long_cell(folder: Path) -> Path:
+    content = f"url,n\n{GOOD},1\n{GOOD},{'x' * 70_000_000}\n"
+    return _text("x.csv", content.encode())(folder)
+
+
+def _long_line(folder: Path) -> Path:
+    return _text("x.txt", b"a" * 34_000_000)(folder)
+
+
 def _cut_parquet(folder: Path) -> Path:
     path = folder / "cut.parquet"
     pq.write_table(pa.table({"url": [f"{i}.jpg" for i in range(10_000)]}), path)
@@ -87,9 +96,9 @@ BROKEN: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
     "csv with a long row": (
         _text("x.csv", f"url,n\n{GOOD},a,b\n".encode()), ("x.csv", "line 2", "3 cells", "quote"),
     ),
-    "csv with a cell of 3 MB": (
-        _text("x.csv", f"url,n\n{GOOD},1\n{GOOD},{'x' * 3_000_000}\n".encode()),
-        ("x.csv", "line 3", "'n'", "3.0 MB"),
+    "csv with a cell of 70 MB": (
+        _long_cell,
+        ("x.csv", "line 3", "'n'", "70.0 MB"),
     ),
     "csv with a NUL": (
         _text("x.csv", f"url\n{GOOD}\n{GOOD}\0\n".encode()), ("x.csv", "NUL", "line 3"),
@@ -127,7 +136,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
         lambda f: _cut(shard(f / "x.tar", {"a.jpg": b"x" * 5_000, "b.jpg": b"x" * 5_000})),
         ("x.tar", "cut after row", "copy the shard again"),
     ),
-    "long line in txt": (_text("x.txt", b"a" * 2_000_000), ("x.txt", "line 1", "1 MiB")),
+    "long line in txt": (_long_line, ("x.txt", "line 1", "32 MiB")),
 }  # fmt: skip
 
 

@@ -37,6 +37,24 @@ def test_every_table_format_gives_the_same_rows(name: str, tmp_path: Path) -> No
     assert all(row.bad is None for row in rows)
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.json", "a.txt"])
+def test_pictures_of_several_mb_in_a_cell(name: str, tmp_path: Path) -> None:
+    """Between short rows, whatever the piece in which a row is met."""
+    uris = ["data:image/png;base64," + "iVBORw0K" * size for size in (1, 400_000, 1, 1_500_000, 1)]
+    frame = pd.DataFrame({"image": uris, "n": range(5)})
+    if name == "a.txt":
+        (tmp_path / name).write_text("\n".join(uris))
+    elif name.endswith("sv"):
+        frame.to_csv(tmp_path / name, sep="," if name == "a.csv" else "\t", index=False)
+    else:
+        frame.to_json(tmp_path / name, orient="records", lines=name == "a.jsonl")
+
+    rows = rows_of(opened(tmp_path / name))
+
+    assert [row.image for row in rows] == uris
+    assert [row.bad for row in rows] == [None] * 5
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_tables_agree_with_rows(name: str, tmp_path: Path) -> None:
     """`tables` gives the rows of `batches`, in the same order, and beside them the rows."""

@@ -29,10 +29,10 @@ from pipeline.manifest.readers.quotes import IMAGE_CELL, Quoting, quoting
 #: A spreadsheet's first line that names the delimiter.
 _SEP = re.compile(r'"?sep=(.)"?(\r\n|\r|\n)', re.IGNORECASE)
 
-#: Bytes read at once.
-_PIECE = 1 << 16
+#: Bytes read at once, until a row is longer.
+_PIECES = (1 << 16, 1 << 20, 8 << 20, text.MAX_LINE)
 #: Bytes in which the header is looked for first: a text takes four times its size to be split.
-_HEAD = 1 << 14
+_HEAD, _LONGEST_HEAD = 1 << 14, 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,19 +61,19 @@ class DelimitedReader:
         return skip(self._read(place, want), want.start)
 
     def _read(self, place: ManifestFile, want: Want) -> Iterator[pa.RecordBatch]:
-        """Short pieces are read first, since pyarrow reads some thirty ahead; a row that is longer
-        than a piece is met again in long ones."""
+        """Short pieces are read first, since pyarrow reads some thirty ahead where it uses threads;
+        a row that is longer than a piece is met again in longer ones."""
         header = self._header(place)
         read = 0
-        try:
-            for batch in self._pieces(place, want, header, _PIECE):
-                yield batch
-                read += batch.num_rows
-        except pa.ArrowInvalid:
+        for size in _PIECES:
             try:
-                yield from skip(self._pieces(place, want, header, text.MAX_LINE), read)
+                for batch in skip(self._pieces(place, want, header, size), read):
+                    yield batch
+                    read += batch.num_rows
+                return
             except pa.ArrowInvalid as error:
-                raise self._diagnose(place, header, error) from error
+                if size == _PIECES[-1] or "straddling" not in str(error):
+                    raise self._diagnose(place, header, error) from error
 
     def _pieces(
         self, place: ManifestFile, want: Want, header: _Header, size: int
@@ -86,7 +86,10 @@ class DelimitedReader:
                 yield from pyarrow.csv.open_csv(
                     pa.PythonFile(source, mode="r"),
                     read_options=pyarrow.csv.ReadOptions(
-                        block_size=size, column_names=header.names, skip_rows=header.lines
+                        use_threads=size == _PIECES[0],
+                        block_size=size,
+                        column_names=header.names,
+                        skip_rows=header.lines,
                     ),
                     parse_options=pyarrow.csv.ParseOptions(
                         delimiter=header.delimiter,
@@ -113,7 +116,7 @@ class DelimitedReader:
         return replace(header, names=_checked(place, header.names), quoting=rule)
 
     def _first_row(self, place: ManifestFile, rule: Quoting) -> _Header:
-        first = self._found(place, _HEAD, rule) or self._found(place, text.MAX_LINE, rule)
+        first = self._found(place, _HEAD, rule) or self._found(place, _LONGEST_HEAD, rule)
         if first is None:
             raise ManifestError(
                 f"manifest {place.shown}: is empty; the first line must name the columns"
@@ -143,7 +146,7 @@ class DelimitedReader:
                 raise text.too_long(place, 1) from None
             if len(names) > 1:
                 break
-        if not whole and size < text.MAX_LINE and lines.tell() == len(first):
+        if not whole and size < _LONGEST_HEAD and lines.tell() == len(first):
             return None
         return _Header(names=names, delimiter=delimiter, lines=rows.line + bool(named))
 
@@ -208,7 +211,7 @@ def _decoded(place: ManifestFile) -> Iterator[str]:
     """Physical lines as text."""
     with text.lines(place) as source:
         number = 0
-        while line := source.readline(8 * text.MAX_LINE):
+        while line := source.readline(4 * text.MAX_LINE):
             number += 1
             try:
                 yield line.decode()

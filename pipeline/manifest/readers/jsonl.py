@@ -272,7 +272,7 @@ def _elements(place: ManifestFile) -> _Objects:
                 element, at = decoder.raw_decode(buffer, at)
             except json.JSONDecodeError as error:
                 buffer, at = buffer[at:], 0
-                piece = source.read(1 << 18)
+                piece = source.read(max(1 << 18, len(buffer)))
                 if not piece or len(buffer) > text.MAX_LINE:
                     raise ManifestError(
                         f"manifest {place.shown}: element {number + 1} of the array is cut, "

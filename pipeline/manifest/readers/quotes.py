@@ -99,7 +99,8 @@ def _scan(place: ManifestFile, pattern: _Pattern, columns: int) -> _Scan:
     buffer, at, line, quotes, lines = b"", 0, 1, False, False
     with text.lines(place) as source:
         while True:
-            piece = source.read(_PIECE)
+            # Twice as much each time, as an open cell is looked at from its start again.
+            piece = source.read(max(_PIECE, len(buffer) - at))
             quotes = quotes or b'"' in piece
             if not piece and not quotes:
                 return _Scan(quotes=False)
