@@ -139,9 +139,11 @@ class TextFiles(Generic[P]):
             if other == picture and other is not picture:
                 return None
             if other is picture:
-                twins = f"{path.with_name(stem + first)} and {path} share a stem"
+                cell = text_of(row.cell)
+                picture_path = PurePosixPath(cell) if cell and "://" not in cell else path
+                twins = f"{picture_path.with_name(stem + first)} and {picture_path} share a stem"
                 if first == ending:
-                    twins = f"{path} has two captions"
+                    twins = f"{picture_path} has two captions"
                 self._clashes.add(f"{twins}; the caption of the second is in {file.name}")
                 return file
         return None
