@@ -62,6 +62,7 @@ class Lock:
         if self._file >= 0:
             os.close(self._file)
         self._file, self._file_id = file, _identity(os.fstat(file))
+        os.fchmod(file, fs.PRIVATE_FILE)  # it may have been made by hand
         os.ftruncate(file, 0)
         os.pwrite(file, self.text.encode(), 0)
 

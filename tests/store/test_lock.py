@@ -52,8 +52,9 @@ def test_a_lock_that_names_nobody_holds_all_the_same(name: str, tmp_path: Path) 
             pass
     finally:
         os.close(fd)
+    (state / "lock").chmod(0o644)
     with locked(state / "lock", now=0.0):
-        pass
+        assert (state / "lock").stat().st_mode & 0o777 == 0o600
 
 
 ANOTHER = """
