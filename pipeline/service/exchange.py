@@ -15,6 +15,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -95,6 +97,47 @@ async def read_body(
     if size > most:
         raise TooLong
     return b"".join((*pieces, data)) if pieces else data
+
+
+class _FirstBytes:
+    """aiohttp's parser of an answer that is whole in the first bytes that come, whatever is behind
+    it: the parser loses an answer when what follows in the same bytes is none."""
+
+    __slots__ = ("_fresh", "_parser", "_protocol")
+
+    def __init__(self, protocol: ResponseHandler, fresh: Callable[[], None]) -> None:
+        """fresh: gives the protocol a new parser."""
+        self._protocol, self._fresh = protocol, fresh
+        fresh()
+        self._parser: Any = protocol._parser  # noqa: SLF001 - nothing public takes a parser
+        protocol._parser = self  # type: ignore[assignment]  # noqa: SLF001 - as above
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parser, name)
+
+    def feed_data(self, data: bytes) -> Any:
+        protocol, parser = self._protocol, self._parser
+        protocol._parser = parser  # noqa: SLF001 - what comes later is its own matter
+        try:
+            return parser.feed_data(data)
+        except HttpProcessingError:
+            good, bad = 0, len(data)
+            while bad - good > 1:  # the parser fails at the first byte that does not belong
+                middle = (good + bad) // 2
+                good, bad = (middle, bad) if self._fed(data[:middle]) else (good, middle)
+            parsed = self._fed(data[:good])
+            if not parsed or not parsed[0] or not parsed[0][-1][1].is_eof():
+                raise
+            protocol.force_close()
+            return parsed
+
+    def _fed(self, data: bytes) -> Any:
+        """What a new parser makes of it; None: nothing."""
+        self._fresh()
+        try:
+            return self._protocol._parser.feed_data(data)  # type: ignore[union-attr]  # noqa: SLF001 - as above
+        except HttpProcessingError:
+            return None
 
 
 class _Kept:
@@ -196,11 +239,15 @@ class Poster:
         try:
             protocol = connection.protocol
             assert protocol is not None
-            protocol.set_response_params(
-                read_until_eof=True,
-                auto_decompress=False,
-                max_line_size=HEADER_BYTES,
-                max_field_size=HEADER_BYTES,
+            _FirstBytes(
+                protocol,
+                partial(
+                    protocol.set_response_params,
+                    read_until_eof=True,
+                    auto_decompress=False,
+                    max_line_size=HEADER_BYTES,
+                    max_field_size=HEADER_BYTES,
+                ),
             )
             transport = protocol.transport
             if transport is None or protocol.should_close:

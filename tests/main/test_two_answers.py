@@ -102,10 +102,23 @@ def one_byte(to: socket.socket, body: bytes) -> None:
     to.sendall(b"x")
 
 
+def one_byte_at_once(to: socket.socket, body: bytes) -> None:
+    to.sendall(own(body) + b"x")
+
+
+def an_end_too_many(to: socket.socket, body: bytes) -> None:
+    """A body in chunks that ends twice."""
+    head, _, text = own(body).partition(b"\r\n\r\n")
+    head = re.sub(rb"Content-Length: \d+", b"Transfer-Encoding: chunked", head)
+    to.sendall(head + b"\r\n\r\n%x\r\n%b\r\n0\r\n\r\n0\r\n\r\n" % (len(text), text))
+
+
 GATEWAYS: dict[str, Callable[[], Answer]] = {
     "5 ms later": lambda: after(0.005),
     "at once": lambda: at_once,
     "one byte too many": lambda: one_byte,
+    "one byte at once": lambda: one_byte_at_once,
+    "an end too many": lambda: an_end_too_many,
     "5 ms later, slow model": lambda: after(0.005, answers_in=0.05),
     "30 ms later": lambda: after(0.03),
     "first": before,
