@@ -12,12 +12,13 @@ import json
 import logging
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import fs
 from pipeline.clock import iso
+from pipeline.errors import OutputError
 from pipeline.schema import METADATA
+from pipeline.store.parts import readable
 
 #: Below `_state/`.
 NOTE = "dataset.json"
@@ -68,7 +69,8 @@ def _edited(dataset: Path) -> bool:
     if fs.sha256_file(dataset) in noted.get("sha256", ()):
         return False
     try:
-        metadata = pq.read_schema(dataset).metadata or {}
-    except (OSError, pa.ArrowException):
+        with readable(dataset):
+            metadata = pq.read_schema(dataset).metadata or {}
+    except OutputError:
         return False
     return bool(noted) or METADATA.keys().isdisjoint(metadata)
