@@ -57,12 +57,14 @@ async def host(answer: Answer, bind: str = "127.0.0.1", port: int = 0) -> AsyncI
     """Serve until the end of the block; one answer a connection, then it is closed."""
     made = Host()
     tasks: set[asyncio.Task[Any]] = set()
+    writers: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         made.connections += 1
         task = asyncio.current_task()
         assert task is not None
         tasks.add(task)
+        writers.append(writer)
         with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             named = [line.partition(":") for line in head[1:] if line]
@@ -84,9 +86,12 @@ async def host(answer: Answer, bind: str = "127.0.0.1", port: int = 0) -> AsyncI
         yield made
     finally:
         server.close()
+        for _ in range(3):
+            await asyncio.sleep(0)  # a connection that has just come gets its task
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(one.wait_closed() for one in writers), return_exceptions=True)
 
 
 class Names(AbstractResolver):
@@ -151,19 +156,19 @@ async def code_of(work: Awaitable[object]) -> str:
 
 
 class FastClock:
-    """The real clock, but sleeping takes no time: it is only counted."""
+    """A clock that stands still but for sleeps, which take no time: they are only counted."""
 
     def __init__(self) -> None:
         self.slept: list[float] = []
         #: Set by the first sleep.
         self.first = asyncio.Event()
-        self._real = SystemClock()
+        self._began = SystemClock().now()
 
     def now(self) -> float:
-        return self._real.now() + sum(self.slept)
+        return self._began + sum(self.slept)
 
     def monotonic(self) -> float:
-        return self._real.monotonic() + sum(self.slept)
+        return sum(self.slept)
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)

@@ -167,7 +167,6 @@ class Host(threading.Thread):
                 await self._closing.wait()
 
         self._loop.run_until_complete(serve())
-        self._loop.run_until_complete(asyncio.sleep(0.05))  # transports close in a later round
 
     @staticmethod
     def answer(asked: Any) -> bytes:

@@ -30,7 +30,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.command import ROOT, environment
+from tests.support.command import ROOT, environment, until
 
 #: Looks like no known key, so that only knowing it helps; long and odd enough to be unique.
 KEY = "CANARY-pale+blue/dot=77-of-many"
@@ -284,7 +284,8 @@ def fail(case: Case, folder: Path, base: str) -> tuple[int, list[tuple[str, byte
     )
     lines = []
     if case.signal is not None:
-        time.sleep(1.5)  # somewhere in the middle; the code says whether it still ran
+        journal = folder / "out/_state/journal.db"  # in the middle of a run
+        until(lambda: journal.exists() or process.poll() is not None)
         lines.append(("command line", Path(f"/proc/{process.pid}/cmdline").read_bytes()))
         process.send_signal(case.signal)
     out, err = process.communicate(timeout=120)
