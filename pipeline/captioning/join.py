@@ -63,6 +63,8 @@ COLUMNS = (
     "review",
 )
 CAPTION = COLUMNS[0]
+#: Metadata of a dataset: whose captions it holds.
+_RECIPE = b"caption_pipeline.recipe"
 #: Those of them that records have; the last one is what people decided.
 RECORD_COLUMNS = COLUMNS[:-1]
 
@@ -191,6 +193,19 @@ def is_stale(path: Path, mark: bytes) -> bool:
     return metadata.get(b"caption_pipeline.manifest") != mark
 
 
+def recipe_of(path: Path) -> str | None:
+    """Whose captions a dataset holds; None where there is none, or where it does not say."""
+    if not path.exists():
+        return None
+    try:
+        with readable(path):
+            metadata = pq.read_schema(path).metadata or {}
+    except OutputError:
+        return None
+    recipe = metadata.get(_RECIPE)
+    return recipe.decode() if recipe else None
+
+
 def write_dataset(
     output: Path,
     manifest: Manifest,
@@ -209,6 +224,7 @@ def write_dataset(
     marked = {
         **whole.metadata,
         b"caption_pipeline.manifest": dataset_mark(output, manifest, prefix, view),
+        _RECIPE: naming.recipe.encode(),
     }
     names = record_names(columns, prefix, view.fields)
     # Of the records' columns only some have values that repeat.

@@ -24,7 +24,6 @@ from pipeline.captioning.inputs import (
     under,
 )
 from pipeline.captioning.interpret import checks_of, deriving
-from pipeline.captioning.join import dataset_mark, is_stale, record_names, write_dataset
 from pipeline.captioning.output_location import refuse_strangers, shared, state_folder
 from pipeline.captioning.run import run_job
 from pipeline.captioning.second import read_pending
@@ -36,10 +35,10 @@ from pipeline.captioning.select import (
     count,
     open_selection,
 )
-from pipeline.captioning.view import view_of
 from pipeline.captioning.wiring import RunContext, open_run
 from pipeline.commands import failures, notify, outcome, pilot
 from pipeline.commands import model_selection as choice
+from pipeline.commands.dataset import update_dataset
 from pipeline.commands.finished import files_may_change, mark_of, read_finished, write_finished
 from pipeline.commands.logs import logging_to
 from pipeline.commands.machine_jobs import append_job
@@ -200,9 +199,9 @@ async def run(
                 and (counters.rows <= DATASET_ROWS or not counters.left)
             ):
                 try:
-                    await _dataset(job, inputs, bool(counts.asked))
+                    asked = bool(counts.asked)
+                    dataset = await update_dataset(job, inputs, counters, asked=asked)
                     report.dataset = f"{job.output.shown}/dataset.parquet"
-                    column = record_names(inputs.manifest.arrow(), job.output.prefix)["caption"]
                 except (ManifestError, OSError) as error:
                     reason = reason or stop_reason_of(error, inputs.output)
             listed = not changed and await asyncio.to_thread(failures.write_failures, inputs.output)
@@ -247,7 +246,7 @@ async def run(
                 outcome.headline(
                     counters,
                     reason,
-                    dataset=report.dataset and f"{report.dataset}: captions are in column {column}",
+                    dataset=report.dataset and dataset,
                     asked=counts.asked,
                     quota=quota,
                     each=each,
@@ -325,24 +324,6 @@ async def _note_finished(inputs: JobInputs, checkpoint: Checkpoint, counters: Ru
             failed=dict(counters.failed),
         )
         await asyncio.to_thread(write_finished, inputs.output / "_state", mark, counts)
-
-
-async def _dataset(job: JobConfig, inputs: JobInputs, asked: bool) -> None:
-    """Write dataset.parquet if something changed, or if it is not there."""
-    prefix = job.output.prefix
-    path = inputs.output / "dataset.parquet"
-    view = view_of(job)
-    mark = dataset_mark(inputs.output, inputs.manifest, prefix, view)
-    known = inputs.manifest.trusted and path.exists() and not is_stale(path, mark)
-    if asked or not known:
-        await asyncio.to_thread(
-            write_dataset,
-            inputs.output,
-            inputs.manifest,
-            inputs.naming,
-            prefix=prefix,
-            view=view,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

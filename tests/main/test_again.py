@@ -117,3 +117,30 @@ def test_failures_are_tried_again_when_their_settings_change(tmp_path: Path) -> 
     flags = [r["flags"] for r in check_whole(tmp_path / "out").values() if r["status"] == "failed"]
     expected = settings_flag(other, inspect_manifest(other)[0])
     assert flags == [[expected]], "the record says under which settings it failed"
+
+
+def test_a_full_dataset_is_not_replaced_by_a_nearly_empty_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another prompt, tried on a part: the dataset stays. Once nothing is left it is of the new
+    recipe, and the last line says how to get at the old one."""
+    job, dataset = job_in(tmp_path), tmp_path / "out/dataset.parquet"
+    tags = job_in(tmp_path, prompt={"text": "Write tags."})
+
+    def captions() -> list[str]:
+        return pq.read_table(dataset)["caption"].to_pylist()
+
+    go(job)
+    full = captions()
+    part = go(tags, limit=2, yes=True)
+    assert (part["captioned"], captions()) == (2, full)
+    old = inspect_manifest(job)[1].recipe
+    assert f"keeps the captions of recipe {old}" in caplog.text
+
+    whole = go(tags)
+    assert whole["captioned"] == 6
+    keys = pq.read_table(dataset)["key"].to_pylist()
+    assert f"export JOB DEST --recipe {old}" in caplog.text
+    go(job)
+    assert captions() == full, "the old job brings it back"
+    assert keys != pq.read_table(dataset)["key"].to_pylist()

@@ -1,0 +1,51 @@
+"""dataset.parquet at the end of a run: written where something changed; a full one of another recipe is
+not replaced by one that is nearly empty."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from pipeline.captioning.join import (
+    dataset_mark,
+    is_stale,
+    recipe_of,
+    record_names,
+    write_dataset,
+)
+from pipeline.captioning.view import view_of
+
+if TYPE_CHECKING:
+    from pipeline.captioning.counters import RunCounters
+    from pipeline.captioning.inputs import JobInputs
+    from pipeline.config.job import JobConfig
+
+
+async def update_dataset(
+    job: JobConfig, inputs: JobInputs, counters: RunCounters, *, asked: bool
+) -> str:
+    """Write dataset.parquet if something changed, or if it is not there; what the last line says of it.
+
+    asked: this run chose images to ask. ManifestError (65) when the manifest changes, OSError.
+    """
+    prefix, recipe = job.output.prefix, inputs.naming.recipe
+    path, shown = inputs.output / "dataset.parquet", f"{job.output.shown}/dataset.parquet"
+    before = await asyncio.to_thread(recipe_of, path)
+    other = before if before != recipe else None
+    if other is not None and counters.left:
+        return (
+            f"{shown} keeps the captions of recipe {other} until no image of this one is left; "
+            "export JOB DEST writes those of this one"
+        )
+    view = view_of(job)
+    mark = dataset_mark(inputs.output, inputs.manifest, prefix, view)
+    known = inputs.manifest.trusted and path.exists() and not is_stale(path, mark)
+    if asked or other is not None or not known:
+        await asyncio.to_thread(
+            write_dataset, inputs.output, inputs.manifest, inputs.naming, prefix=prefix, view=view
+        )
+    column = record_names(inputs.manifest.arrow(), prefix)["caption"]
+    text = f"{shown}: captions are in column {column}"
+    if other is not None:
+        text += f"; those of recipe {other} stay in the output: export JOB DEST --recipe {other}"
+    return text
