@@ -198,6 +198,8 @@ def records_in(store: Any, folder: Path) -> dict[str, dict[str, Any]]:
     for where in ("captions", "failures"):
         for name in sorted(store.sizes(where)):
             data = store.read(f"{where}/{name}")
+            if data is None:  # put together with others since it was listed: list again
+                return records_in(store, folder)
             for row in pq.read_table(io.BytesIO(data)).to_pylist():
                 assert row["key"] not in found, f"{row['key']} stands twice"
                 found[row["key"]] = row
