@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Protocol
 
 
@@ -37,6 +38,18 @@ class SystemClock:
 def micros(seconds: float) -> int:
     """Epoch seconds as the integer microseconds that records hold."""
     return int(seconds * 1_000_000)
+
+
+def http_date(text: str) -> float:
+    """Seconds since 1970 of an HTTP date (RFC 9110 5.6.7). ValueError for what is none.
+
+    One without a zone, or with `-0000`, is UTC: Python reads it as this machine's own time.
+    """
+    try:
+        date = parsedate_to_datetime(text)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (TypeError, IndexError, OverflowError) as error:
+        raise ValueError(f"no HTTP date: {text!a}") from error
 
 
 def utc(seconds: float) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from email.utils import parsedate_to_datetime
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,7 +13,7 @@ from pipeline.captioning.finalize import records_of, refined
 from pipeline.captioning.prompt_format import pack_instruction
 from pipeline.captioning.shares import ERROR_CHARS, MAX_REPLY, PLAIN, Reading, longer
 from pipeline.checks.checks import Checks
-from pipeline.clock import Clock, micros
+from pipeline.clock import Clock, http_date, micros
 from pipeline.errors import Exit, StopReason
 from pipeline.model import Completion, Derived, Item, Record, Reply, Sent
 from pipeline.service.classify import classify
@@ -85,8 +84,8 @@ def date_of(reply: Reply) -> float | None:
 @lru_cache(maxsize=8)  # all answers of one second say the same
 def _epoch(date: str) -> float | None:
     try:
-        return parsedate_to_datetime(date).timestamp()
-    except (TypeError, ValueError, OverflowError):
+        return http_date(date)
+    except ValueError:
         return None
 
 

@@ -20,6 +20,7 @@ import pyarrow as pa
 from pipeline import fs
 from pipeline.captioning.checked import checked
 from pipeline.captioning.interpret import checks_of
+from pipeline.checks.settings import ChecksSettings
 from pipeline.model import RECHECKED, Record
 from pipeline.store.snapshot import record_batches
 
@@ -35,9 +36,11 @@ _AT_ONCE = 500
 async def recheck(job: JobConfig, output: Path, recipe: str, checkpoint: Checkpoint) -> int:
     """Derive records of this recipe again where the checks are others than those of the last run;
     how many changed. Parts are published."""
-    mark = _mark(job)
+    mark = _mark(job.checks)
     path = output / "_state" / NAME
-    if not checkpoint or fs.read_object(path).get("checks") == mark:
+    # An output of before there were checks is left as it is, unless the job asks for others.
+    noted = fs.read_object(path).get("checks", _mark(ChecksSettings()))
+    if not checkpoint or noted == mark:
         await asyncio.to_thread(_note, path, mark)
         return 0
     count, changed = 0, _changed(job, output, recipe)
@@ -51,9 +54,9 @@ async def recheck(job: JobConfig, output: Path, recipe: str, checkpoint: Checkpo
     return count
 
 
-def _mark(job: JobConfig) -> str:
+def _mark(checks: ChecksSettings) -> str:
     """What records were checked with; how they are asked again is no part of it."""
-    settings = job.checks.model_dump(mode="json", exclude={"retry", "same_caption"})
+    settings = checks.model_dump(mode="json", exclude={"retry", "same_caption"})
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 

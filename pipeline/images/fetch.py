@@ -16,7 +16,6 @@ import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -28,7 +27,7 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from pipeline import __version__
-from pipeline.clock import Clock
+from pipeline.clock import Clock, http_date
 from pipeline.errors import ImageError, SourceUnavailable
 from pipeline.images.cache import Cache
 from pipeline.images.guard import DIAL, Dial, Guard, allowed
@@ -204,8 +203,8 @@ class Fetcher:
         if text.isascii() and text.isdecimal():
             return float(text[:9])
         try:
-            return max(0.0, parsedate_to_datetime(text).timestamp() - self.clock.now())
-        except (ValueError, TypeError, OverflowError):
+            return max(0.0, http_date(text) - self.clock.now())
+        except ValueError:
             return REST
 
     async def _read(self, url: URL, response: aiohttp.ClientResponse, reading: _Reading) -> bytes:

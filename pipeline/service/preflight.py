@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from email.utils import parsedate_to_datetime
 
+from pipeline.clock import http_date
 from pipeline.errors import KeyTrouble, NoReply, ServiceError
 from pipeline.model import Completion, Limits, Reply
 from pipeline.service.body import json_of
@@ -107,8 +107,8 @@ def _unpaid(model: Model, endpoint: Endpoint) -> str | None:
 def _clock_off(reply: Reply | None) -> float | None:
     """By the `Date` header, which has whole seconds."""
     try:
-        date = parsedate_to_datetime(reply.headers["date"]).timestamp() if reply else None
-    except (KeyError, TypeError, ValueError, OverflowError):
+        date = http_date(reply.headers["date"]) if reply else None
+    except (KeyError, ValueError):
         return None
     return reply.at / 1e6 - date if reply is not None and date is not None else None
 

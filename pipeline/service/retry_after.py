@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any
 
+from pipeline.clock import http_date
 from pipeline.service.error_body import Evidence
 
 #: Longest wait in seconds that is believed, of a day's limit too, and the farthest reset instant.
@@ -130,8 +130,8 @@ def _retry_after(value: Any, now: float) -> float | None:
         return span
     if isinstance(value, str):
         try:
-            return _seconds(max(0.0, parsedate_to_datetime(value).timestamp() - now))
-        except (TypeError, ValueError, OverflowError, IndexError):
+            return _seconds(max(0.0, http_date(value) - now))
+        except ValueError:
             return None
     return None
 

@@ -126,7 +126,11 @@ def test_every_command_that_takes_a_job_refuses_a_bad_one(tmp_path: Path) -> Non
         name = str(one.callback.__name__) if one.callback else ""
         if name in ("init", "schema", "simulate"):
             continue
-        arguments = [name, "job.yaml", *{"export": ["x.csv"], "push": ["u/n"]}.get(name, [])]
+        arguments = [
+            name,
+            "job.yaml",
+            *{"export": ["x.csv"], "push": ["u/n"], "adopt": ["a"]}.get(name, []),
+        ]
         ended = call(tmp_path, *arguments, text=JOB + "max_side: 3\n")
         said.add((ended.code, ended.err))
 

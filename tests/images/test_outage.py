@@ -21,6 +21,7 @@ from pipeline.captioning.attribution import Attribution
 from pipeline.captioning.pack import Pool
 from pipeline.captioning.request_source import RequestSource
 from pipeline.captioning.retry import Action, RetryDecision
+from pipeline.captioning.second import SecondQuestions
 from pipeline.captioning.sources import Sources
 from pipeline.clock import SystemClock
 from pipeline.errors import CODES, ImageError, SourceUnavailable
@@ -340,6 +341,7 @@ def test_what_comes_back_goes_again_while_images_are_waited_for() -> None:
             Pool(PackLimits()),
             doubts,
             attribution,
+            second=SecondQuestions(forms={}, actions={}),
             undecided=nothing_undecided,
             stopped=stopped,
         )

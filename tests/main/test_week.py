@@ -87,7 +87,7 @@ class Machine:
         environment = world_of(self.service, self.clock, state=self.folder / "state")
         job = load_job(self.job, (), environment.environ)
         inputs = inspect_job(job, environment.environ)
-        found = counted(inputs)
+        found = counted(job, inputs)
         return facts(
             job,
             found,

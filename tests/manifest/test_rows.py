@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -183,12 +184,19 @@ def test_where_reads_types_that_duckdb_lacks(tmp_path: Path) -> None:
     assert [row.image for row in rows_of(manifest)] == ["a.jpg"]
 
 
-def test_where_reads_times_alike_on_every_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The day of an instant is the day in UTC, whatever this machine's zone is."""
+@pytest.fixture
+def auckland(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This machine's zone, until the end of the test."""
     monkeypatch.setenv("TZ", "Pacific/Auckland")
     time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("auckland")
+def test_where_reads_times_alike_on_every_machine(tmp_path: Path) -> None:
+    """The day of an instant is the day in UTC, whatever this machine's zone is."""
     at = pa.array([0, 80_000], pa.timestamp("s", "UTC"))
     pq.write_table(pa.table({"url": TWINS, "taken": at}), tmp_path / "a.parquet")
 

@@ -19,7 +19,7 @@ def test_no_line_is_garbled_by_a_short_key(tmp_path: Path, key: str) -> None:
     said = {}
     for name, value in (("short", key), ("long", "sk-" + "a1b2c3d4" * 4)):
         folder = tmp_path / name
-        manifest = folder_of(folder, 2)
+        manifest = folder_of(folder, 1)
 
         def answer(to: socket.socket, body: bytes) -> None:
             to.sendall(reply("A picture with a none-such, 12345 and EMPTYness."))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from pipeline.model import Asked, Reply, Sent
+from pipeline.model import Asked, Record, Reply, Sent
 from pipeline.store import codec
 
 #: No field has its default, so that one that is forgotten shows.
@@ -19,6 +19,15 @@ ASKED = Asked(
     height=480,
     flags=("resized", "first_frame"),
     attempts=2,
+    earlier=Record(
+        key="0" * 32,
+        recipe="4" * 16,
+        id="7",
+        image="https://images.example/é.jpg",
+        caption="A cat.",
+        status="ok",
+        flags=("ask_again",),
+    ),
 )
 SENT = Sent(
     request_id="3" * 32,
