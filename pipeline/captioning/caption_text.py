@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import string
 
@@ -25,6 +26,21 @@ _QUOTES = {'"': '"', "“": "”", "«": "»", "'": "'", "„": "“", "‘": "�
 _END = frozenset(string.ascii_letters + string.digits + ".!?")
 
 
+#: What models write before the only thing that was asked for, and what shows that there is more.
+_LABEL = re.compile(
+    r"(?:\*\*|#+ )?(?:(?:image|photo|final|short|detailed) )?(?:caption|description|alt[ -]text|answer)"
+    r"(?:\*\*)?[ \t]*:[ \t]*(?:\*\*)?[ \t]*\n?(?=[ \t]*\S)",
+    re.IGNORECASE,
+)
+_LABELLED = re.compile(r"^(?:\*\*|[-*#]+ )?\w[\w ]{0,30}(?:\*\*)?:", re.MULTILINE)
+_BOXED = re.compile(r"\$*\\boxed\{(?:\\text\{)?([^{}]+)\}{1,2}\$*")
+#: The key of an object that holds nothing but the caption.
+_CAPTION_KEYS = frozenset(
+    {"caption", "description", "text", "answer", "response", "alt_text", "image_description"}
+    | {"captions", "image_caption"}
+)
+
+
 def safe_text(text: str) -> str:
     """Text that every store can hold: no control characters, no lone surrogates."""
     if text.isprintable() or _UNSAFE.search(text) is None:
@@ -39,6 +55,7 @@ def clean_caption(content: str) -> str:
         and content.isprintable()
         and content[:1].isalnum()
         and content[-1] in _END
+        and _LABEL.match(content) is None
     ):
         return content  # most are: nothing here would change it
     text = safe_text(content).strip(_EDGES)
@@ -46,9 +63,34 @@ def clean_caption(content: str) -> str:
         inside = text[len(_FENCE) : -len(_FENCE)]
         language = _LANGUAGE.match(inside)
         text = inside[language.end() if language else 0 :].strip(_EDGES)
+    if text.startswith(("{", "[")) and (inside_json := _only_text(text)) is not None:
+        text = safe_text(inside_json).strip(_EDGES)
+    elif (boxed := _BOXED.fullmatch(text)) is not None:
+        text = boxed[1].strip(_EDGES)
+    elif (label := _LABEL.match(text)) is not None and not _LABELLED.search(text, label.end()):
+        text = text[label.end() :].strip(_EDGES)
     if len(text) > 1 and _QUOTES.get(text[0]) == text[-1] and text[0] not in text[1:-1]:
         text = text[1:-1].strip(_EDGES)
     return text
+
+
+def _only_text(text: str) -> str | None:
+    """The text of JSON that holds one caption and nothing else; None for any other."""
+    try:
+        value: object = json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return None
+    while not isinstance(value, str):
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        elif isinstance(value, dict) and {*map(str.lower, value)} - {"image"} <= _CAPTION_KEYS:
+            texts = [inner for name, inner in value.items() if name.lower() != "image"]
+            if len(texts) != 1:
+                return None
+            value = texts[0]
+        else:
+            return None
+    return value if value.strip() else None
 
 
 def caption_of(content: str) -> str:
