@@ -237,10 +237,12 @@ async def run(
                 job.run.metrics, job.name, counters, quota, now=clock.now(), exit_code=int(code)
             )
             each = None
-            if worked is not None and reason is not None and reason.exit is Exit.LATER:
+            if worked is not None and reason is not None:
                 size, model = worked.packing.size, job.endpoint.model
                 rates = await asyncio.to_thread(rates_of, inputs.output, model, size)
+                # A run that asked nothing has measured nothing.
                 each = rates.each if rates is not None else None
+                each = each or (None if counters.requests else float(size))
             _log.info(
                 "%s",
                 outcome.headline(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.support.checker import check_whole
-from tests.support.command import RequestResult, Server, pipeline, simulator, write_job
+from tests.support.command import RequestResult, Server, pipeline, simulator, start, write_job
 
 KEY = "sk-or-v1-spent"
 MODEL = "google/gemma-4-31b-it:free"
@@ -74,3 +76,26 @@ def test_a_lost_ledger_is_made_up_for_by_what_the_service_tells(tmp_path: Path) 
         assert told["failed"] == 0
         assert {entry["status"] for entry in server.asked()[:4]} == {200}
         assert len(server.asked()) <= 5
+
+
+def test_a_run_that_only_waited_tells_the_same_nights(tmp_path: Path) -> None:
+    """Packs of two, two requests a day: the next run waits for the day and is stopped; it has asked
+    nothing, and goes by the packs that were asked before."""
+    environ = {"OPENROUTER_API_KEY": KEY, "CAPTION_PIPELINE_STATE": str(tmp_path / "state")}
+    knobs = ("rpd=2", *A_DAY[1:])
+    with simulator(tmp_path, *knobs, profile="openrouter-2026-free") as server:
+        job = job_of(tmp_path, "one", server, 24)
+        packed = ("--set", "packing.images_per_request=2")
+        first = pipeline("run", job, *packed, env=environ)
+        waiting = ("--set", "quota.when_spent=wait")
+        process = start("run", job, *packed, *waiting, env=environ, stderr=subprocess.PIPE)
+        assert process.stderr is not None
+        said = [process.stderr.readline().decode() for _ in range(2)]
+        process.send_signal(signal.SIGINT)
+        said.append(process.communicate(timeout=60)[1].decode())
+
+    assert first.code == 75
+    assert "20 left" in first.err
+    assert "about 5 more nights" in first.err
+    assert process.returncode == 130
+    assert "about 5 more nights" in "".join(said)
