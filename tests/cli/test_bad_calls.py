@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from pipeline.cli import app
 from pipeline.errors import CODES
-from tests.support.command import RequestResult, pipeline
+from tests.support.command import ROOT, RequestResult, pipeline
 from tests.support.pictures import manifest
 
 JOB = """\
@@ -144,3 +146,13 @@ def test_no_arguments_at_all_show_the_help(tmp_path: Path) -> None:
 
     assert (ended.code, ended.out) == (64, "")
     assert "\nCommands:\n" in ended.err
+
+
+def test_an_older_python(tmp_path: Path) -> None:
+    """64 and one line, before anything is imported that it cannot read."""
+    old = "import runpy, sys; sys.version_info = (3, 9, 18); runpy.run_module('pipeline', run_name='__main__')"
+    ended = subprocess.run([sys.executable, "-c", old], cwd=ROOT, capture_output=True, text=True)
+
+    assert ended.returncode == 64
+    assert ended.stderr.startswith("caption-pipeline: needs Python 3.11 or later, this is 3.9:")
+    assert len(ended.stderr.splitlines()) == 1
