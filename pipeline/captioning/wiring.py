@@ -133,8 +133,10 @@ async def open_run(
                 endpoint, concurrency=concurrency, clock=clock, transport=environment.transport
             )
         )
-        # A job that has worked before has the right address: its service will come back.
-        patience = job.endpoint.patience if len(checkpoint) else 0.0
+        # A job that has worked before, or that started its service, has the right address: it will
+        # come back.
+        known = len(checkpoint) > 0 or endpoint.profile.own
+        patience = job.endpoint.patience if known else 0.0
         service = await preflight.look(client, endpoint, patience=patience)
         limits = preflight.limits_of(endpoint, service)
         state = state_folder(environment.environ)

@@ -79,7 +79,7 @@ def test_a_server_killed_in_the_middle_comes_back_and_fails_no_image(
         until(lambda: "ready" in (tmp_path / "err").read_text())
         for server in servers(process.pid):
             server.kill()
-        assert process.wait(120) == 0
+        assert process.wait(120) == 0, (tmp_path / "err").read_text()
 
     said = (tmp_path / "err").read_text()
     assert "killed by SIGKILL" in said
