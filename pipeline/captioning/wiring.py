@@ -135,8 +135,8 @@ async def open_run(
         )
         # A job that has worked before, or that started its service, has the right address: it will
         # come back.
-        known = len(checkpoint) > 0 or endpoint.profile.own
-        patience = job.endpoint.patience if known else 0.0
+        reached = len(checkpoint) > 0 or endpoint.profile.own
+        patience = job.endpoint.patience if reached else 0.0
         service = await preflight.look(client, endpoint, patience=patience)
         limits = preflight.limits_of(endpoint, service)
         state = state_folder(environment.environ)
