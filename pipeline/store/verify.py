@@ -22,7 +22,8 @@ from pipeline.errors import CODES, OutputError
 from pipeline.store import tables
 from pipeline.store.keys import KeyMap
 from pipeline.store.parts import leftovers, part_files, path_of, read_part, readable, strangers
-from pipeline.store.publish_plan import CAPTIONS, FAILURES, REQUESTS, Place
+from pipeline.store.publish_plan import CAPTIONS, FAILURES, REQUESTS, REVIEWS, Place
+from pipeline.store.reviews import JOURNAL, VERBS
 from pipeline.store.tables import Part
 from pipeline.verdict import Kind
 
@@ -64,7 +65,8 @@ def check_output(output: Path) -> list[Finding]:
         known = _known(path)
     except (sqlite3.Error, OutputError) as error:
         return [Finding(path=str(path), problem=f"cannot be read: {error}")]
-    return [*_files(output, known), *_records(output), *_requests(output), *_modes(output)]
+    parts = [*_files(output, known), *_records(output), *_requests(output), *_reviews(output)]
+    return [*parts, *_modes(output)]
 
 
 def repair(output: Path) -> list[str]:
@@ -97,6 +99,14 @@ def _known(path: Path) -> _Known:
 
 def _files(output: Path, known: _Known) -> Iterator[Finding]:
     """Every part is there and is what was published; nothing else looks like one."""
+    yield from _published(output, known)
+    for path in strangers(output, set(known.places)):
+        yield Finding(path=str(path), problem="is no part that the journal knows")
+    for path in leftovers(output):
+        yield Finding(path=str(path), problem="was left over by a crash", mendable=True)
+
+
+def _published(output: Path, known: _Known) -> Iterator[Finding]:
     for place in known.places:
         path, base = path_of(output, place), known.parts.get(place)
         may_be = [part for part in (base, known.planned.get(place)) if part is not None]
@@ -109,10 +119,6 @@ def _files(output: Path, known: _Known) -> Iterator[Finding]:
         if all(digest != part.sha256 for part in may_be):
             problem = f"has changed since it was published (SHA-256 was {may_be[0].sha256})"
             yield Finding(path=str(path), problem=problem)
-    for path in strangers(output, set(known.places)):
-        yield Finding(path=str(path), problem="is no part that the journal knows")
-    for path in leftovers(output):
-        yield Finding(path=str(path), problem="was left over by a crash", mendable=True)
 
 
 def _records(output: Path) -> Iterator[Finding]:
@@ -158,6 +164,32 @@ def _of_requests(path: Path, seen: KeyMap) -> Iterator[Finding]:
         path,
         (_again(seen, ids), "attempts stand here a second time"),
         (_count(pc.invert(pc.is_in(table["class"], classes))), "attempts have no known class"),
+    )
+
+
+def _reviews(output: Path) -> Iterator[Finding]:
+    """Decisions of people are as they were published, and say something about a key."""
+    journal, files = output / "_state" / JOURNAL, part_files(output, REVIEWS)
+    if journal.exists():
+        try:
+            known = _known(journal)
+        except (sqlite3.Error, OutputError) as error:
+            yield Finding(path=str(journal), problem=f"cannot be read: {error}")
+            return
+        yield from _published(output, known)
+        files = [path for path in files if (REVIEWS, path.name) in known.places]
+    for path in files:
+        yield from _guarded(path, _of_reviews(path))
+
+
+def _of_reviews(path: Path) -> Iterator[Finding]:
+    table = _table(path, schema.REVIEWS, ["key", "decision"])
+    odd = pc.invert(pc.match_substring_regex(table["key"], "^[0-9a-f]{32}$"))
+    verbs = pc.is_in(table["decision"], pa.array(VERBS))
+    yield from _counted(
+        path,
+        (_count(odd), "decisions are about no key"),
+        (_count(pc.invert(verbs)), "decisions are none that there is"),
     )
 
 

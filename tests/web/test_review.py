@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.store.reviews import Outdated, Reviews, new_decision, read_decisions
+from pipeline.store.verify import check_output
+from tests.main.test_again import go, job_in
 from tests.support.command import pipeline
 from tests.support.outputs import key_of, record, write_output
 from tests.support.served import served
@@ -210,3 +212,30 @@ def test_the_report_shows_decisions(tmp_path: Path) -> None:
     assert "Edited &lt;b&gt;by hand&lt;/b&gt;." in page
     assert "A picture, number 0." not in page
     assert page.count('data-review="reject"') == 1
+
+
+def test_verify_reads_the_decisions(tmp_path: Path) -> None:
+    """Nothing is found in what was published; an edited, an odd and a lost part are named."""
+    go(job_in(tmp_path))
+    output = tmp_path / "out"
+    reviews = Reviews(output)
+    for at in range(3):
+        reviews.decide(decision(at), seen=0)
+    reviews.close()
+    (part,) = (output / "reviews").glob("*.parquet")
+
+    def problems() -> str:
+        return " | ".join(
+            finding.problem for finding in check_output(output) if "reviews" in finding.path
+        )
+
+    assert problems() == ""
+    data, table = part.read_bytes(), pq.read_table(part)
+    at = table.schema.get_field_index("decision")
+    pq.write_table(table.set_column(at, table.schema.field(at), [["nod"] * len(table)]), part)
+    assert "has changed since it was published" in problems()
+    assert "3 decisions are none that there is" in problems()
+    part.unlink()
+    assert problems() == "is missing (3 rows)"
+    part.write_bytes(data)
+    assert problems() == ""
