@@ -15,6 +15,7 @@ stay the caller's.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -136,8 +137,6 @@ def _loaded(
 
 def _text(value: object) -> str:
     """A value as `--set` takes it."""
-    import json
-
     return value if isinstance(value, str) else json.dumps(value)
 
 

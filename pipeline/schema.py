@@ -118,6 +118,20 @@ def records_table(records: Sequence[Record]) -> pa.Table:
     return _table(records, RECORDS)
 
 
+def table_records(table: pa.Table) -> list[Record]:
+    """Rows as records, the way back of `records_table`; a column that is missing, or null, has its
+    default."""
+    at = table.schema.get_field_index("finished_at")
+    if at >= 0:
+        table = table.set_column(at, "finished_at", table["finished_at"].cast(pa.int64()))
+    records = []
+    for row in table.to_pylist():
+        row["flags"] = tuple(row.get("flags") or ())
+        given = {name: value for name, value in row.items() if value is not None}
+        records.append(Record(**{"id": None, "caption": None, **given}))
+    return records
+
+
 def requests_table(rows: Sequence[RequestRow]) -> pa.Table:
     """Account rows as an Arrow table with the schema of `requests/`."""
     return _table(map(_request, rows), REQUESTS)

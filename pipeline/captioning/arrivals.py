@@ -1,5 +1,5 @@
-"""What the bytes of a picture say as they arrive: its key (`images.identity: content`), or that the
-file is still what its record is about (`auto`)."""
+"""Content hashes of pictures as their bytes arrive: they give the key (`images.identity: content`), or
+show that a file is still what its record is about (`auto`)."""
 
 from __future__ import annotations
 

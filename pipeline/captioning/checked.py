@@ -11,31 +11,45 @@ ASKS = frozenset({"retry", "fallback"})
 _REFUSAL = CHECK + "refusal"
 
 
-def checked(checks: Checks, record: Record, *, may_ask: bool) -> Record:
-    """The record with the flags of its caption's checks (`check:NAME`) and what follows from them.
+def judged(
+    checks: Checks, caption: str, flags: tuple[str, ...], *, may_ask: bool
+) -> tuple[tuple[str, ...], str | None, str | None]:
+    """The flags of a record with this caption, and the code and words of its failure, if it is one.
 
-    may_ask: its answer has just come, so that it may be asked again. Of a stored record nothing is
-    asked: what a check that was changed says of it is only derived again.
+    may_ask: its answer has just come, so that it may be asked again.
     """
-    text = record.caption
-    if text is None and _failed_by_check(record):
-        text = caption_of(record.caption_raw or "")
-    if not text:
-        return record
-    names = checks.of(text, cut="truncated" in record.flags)
-    flags = tuple([flag for flag in record.flags if not flag.startswith(CHECK)])
+    names = checks.of(caption, cut="truncated" in flags)
+    if flags:
+        flags = tuple([flag for flag in flags if not flag.startswith(CHECK)])
+    if not names:
+        return flags, None, None
     flags += tuple([CHECK + name for name in names])
     actions = {checks.actions[name] for name in names}
     asks = may_ask and not ASKS.isdisjoint(actions) and ASKED_AGAIN not in flags
     if asks:
         flags += (ASK_CAPTION,)
-    refused = "refusal" in names
-    if refused or ("fail" in actions and not asks):
+    if "refusal" in names:
+        return flags, "refused", "the model refused in words"
+    if "fail" in actions and not asks:
+        return flags, CHECK_FAILED, f"checks: {', '.join(names)}"
+    return flags, None, None
+
+
+def checked(checks: Checks, record: Record) -> Record:
+    """A stored record, judged again. Nothing is asked for it: what a check that was changed says of
+    it is only derived."""
+    text = record.caption
+    if text is None and _failed_by_check(record):
+        text = caption_of(record.caption_raw or "")
+    if not text:
+        return record
+    flags, code, error = judged(checks, text, record.flags, may_ask=False)
+    if code is not None:
         return record._replace(
             caption=None,
             status="failed",
-            error_code="refused" if refused else CHECK_FAILED,
-            error="the model refused in words" if refused else f"checks: {', '.join(names)}",
+            error_code=code,
+            error=error,
             flags=flags,
             caption_raw=record.caption_raw or record.caption,
         )
@@ -59,4 +73,4 @@ def passes(checks: Checks, record: Record) -> bool:
     return record.status == "ok" and all(checks.actions[name] == "keep" for name in names)
 
 
-__all__ = ["ASKS", "checked", "passes"]
+__all__ = ["ASKS", "checked", "judged", "passes"]

@@ -12,13 +12,10 @@ import json
 import logging
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from pipeline import fs
 from pipeline.clock import iso
-from pipeline.errors import OutputError
 from pipeline.schema import METADATA
-from pipeline.store.parts import readable
+from pipeline.store.parts import metadata_of
 
 #: Below `_state/`.
 NOTE = "dataset.json"
@@ -68,9 +65,5 @@ def _edited(dataset: Path) -> bool:
         return False
     if fs.sha256_file(dataset) in noted.get("sha256", ()):
         return False
-    try:
-        with readable(dataset):
-            metadata = pq.read_schema(dataset).metadata or {}
-    except OutputError:
-        return False
-    return bool(noted) or METADATA.keys().isdisjoint(metadata)
+    metadata = metadata_of(dataset)
+    return metadata is not None and (bool(noted) or METADATA.keys().isdisjoint(metadata))

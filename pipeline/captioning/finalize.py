@@ -155,11 +155,8 @@ def _records(
         raw = completion.content
         if longer(raw, shares.max_reply):
             return [shares.record(0, raw=raw)]
-        pack = _one_image(sent, raw, shares.names)
-        if caption := pack.captions.get(1):
-            cut = ("truncated",) if verdict.kind is Kind.TRUNCATED else ()
-            flags = (*sent.items[0].flags, *cut, *verdict.flags)
-            return [shares.typed(1, pack, caption=caption, flags=flags)]
+        if (record := _captioned(shares, sent, raw, verdict)) is not None:
+            return [record]
         if verdict.kind is Kind.TRUNCATED:
             return [shares.record(0, code="truncated", error="cut before the first word")]
         return []
@@ -169,6 +166,18 @@ def _records(
         message = verdict.message or verdict.kind.value
         return [shares.record(0, code=code, error=message, flags=flags)]
     return []
+
+
+def _captioned(
+    shares: Shares, sent: Sent, raw: str, verdict: Verdict, *flags: str
+) -> Record | None:
+    """The record of a request's one image, if its answer holds a caption."""
+    pack = _one_image(sent, raw, shares.names)
+    if not (caption := pack.captions.get(1)):
+        return None
+    cut = ("truncated",) if verdict.kind is Kind.TRUNCATED else ()
+    flags = (*sent.items[0].flags, *cut, *verdict.flags, *flags)
+    return shares.typed(1, pack, caption=caption, flags=flags)
 
 
 def _one_image(sent: Sent, raw: str, fields: Collection[str]) -> ParsedPack:
@@ -228,11 +237,7 @@ def _second(
         return []
     record = None
     if completion is not None and verdict.kind in _WRITTEN:
-        pack = _one_image(sent, completion.content, shares.names)
-        if caption := pack.captions.get(1):
-            cut = ("truncated",) if verdict.kind is Kind.TRUNCATED else ()
-            flags = (*sent.items[0].flags, *cut, *verdict.flags, ASKED_AGAIN)
-            record = shares.typed(1, pack, caption=caption, flags=flags)
+        record = _captioned(shares, sent, completion.content, verdict, ASKED_AGAIN)
     if record is None or shares.checks is None or not passes(shares.checks, record):
         record = earlier
     return [shares.closed(record, earlier)]

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline import fs, schema
 from pipeline.captioning.dataset_edits import keep_edited, note_written
@@ -22,13 +21,12 @@ from pipeline.captioning.naming import Naming
 from pipeline.captioning.plain_keys import plain_keys
 from pipeline.captioning.reviewed import REVIEW, reviewed
 from pipeline.captioning.view import PLAIN_VIEW, View
-from pipeline.errors import OutputError
 from pipeline.export.ahead import ahead
 from pipeline.export.card import write_card
 from pipeline.export.features import read_features, with_features
 from pipeline.export.parquet_file import PagedWriter
 from pipeline.memory import give_back
-from pipeline.store.parts import REPEATED, readable
+from pipeline.store.parts import REPEATED, metadata_of
 from pipeline.store.record_index import FLUSH, RecordLookup
 from pipeline.store.reviews import read_decisions
 
@@ -185,24 +183,12 @@ def dataset_mark(output: Path, manifest: Manifest, prefix: str, view: View = PLA
 
 def is_stale(path: Path, mark: bytes) -> bool:
     """Was a dataset made from something else, or is it not to be read any more?"""
-    try:
-        with readable(path):
-            metadata = pq.read_schema(path).metadata or {}
-    except OutputError:
-        return True
-    return metadata.get(b"caption_pipeline.manifest") != mark
+    return (metadata_of(path) or {}).get(b"caption_pipeline.manifest") != mark
 
 
 def recipe_of(path: Path) -> str | None:
     """Whose captions a dataset holds; None where there is none, or where it does not say."""
-    if not path.exists():
-        return None
-    try:
-        with readable(path):
-            metadata = pq.read_schema(path).metadata or {}
-    except OutputError:
-        return None
-    recipe = metadata.get(_RECIPE)
+    recipe = (metadata_of(path) or {}).get(_RECIPE)
     return recipe.decode() if recipe else None
 
 

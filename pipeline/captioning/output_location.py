@@ -72,18 +72,16 @@ def refuse_strangers(output: Path) -> None:
     One that cannot be read is damaged, and is made anew.
     """
     dataset = output / "dataset.parquet"
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     from pipeline.schema import METADATA
+    from pipeline.store.parts import metadata_of
 
     try:
         if (output / "_state").exists() or not dataset.is_file():
             return
-        metadata = pq.read_schema(dataset).metadata or {}
-    except (OSError, pa.ArrowException):
+    except OSError:
         return
-    if METADATA.keys().isdisjoint(metadata):
+    metadata = metadata_of(dataset)
+    if metadata is not None and METADATA.keys().isdisjoint(metadata):
         raise OutputError(
             f"{dataset}: is not of this program, and is never written over: choose another "
             "output.path, or move the file"

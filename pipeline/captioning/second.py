@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.captioning.checked import ASKS
 from pipeline.model import ASK_AGAIN, ASK_CAPTION, CHECK, Form, Item, Record, Request
+from pipeline.schema import table_records
 from pipeline.service.wire import Wire
 from pipeline.store.parts import part_files, read_part
 from pipeline.store.publish_plan import CAPTIONS, FAILURES
@@ -98,13 +99,7 @@ def read_pending(output: Path, recipe: str) -> dict[str, Record]:
         table = read_part(path, Record._fields).filter(
             pc.equal(read_part(path, ["recipe"])["recipe"], recipe)
         )
-        at = table.schema.get_field_index("finished_at")
-        table = table.set_column(at, "finished_at", table["finished_at"].cast(pa.int64()))
-        for row in table.to_pylist():
-            if not _WAIT.isdisjoint(row["flags"] or ()):
-                pending[row["key"]] = _record(row)
+        for record in table_records(table):
+            if not _WAIT.isdisjoint(record.flags):
+                pending[record.key] = record
     return pending
-
-
-def _record(row: dict[str, Any]) -> Record:
-    return Record(**{**row, "flags": tuple(row["flags"])})

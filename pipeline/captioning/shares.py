@@ -8,7 +8,7 @@ from typing import TypeVar
 import orjson
 
 from pipeline.captioning.caption_text import safe_text
-from pipeline.captioning.checked import ASKS, checked
+from pipeline.captioning.checked import ASKS, judged
 from pipeline.captioning.fields import NO_FIELDS, Fields, ill_typed
 from pipeline.captioning.parse_reply import ParsedPack, share
 from pipeline.checks.checks import Checks
@@ -138,8 +138,14 @@ class Shares:
             caption, raw, code = None, None, "too_long"
             error = f"the caption is longer than endpoint.max_reply ({self.max_reply:,} bytes)"
         kept_raw = None if raw is None or raw == caption else safe_text(raw)
+        kept_raw = kept_raw if kept_raw != caption else None
+        flags = asked.flags if flags is None else flags
+        if self.checks is not None and caption:
+            flags, code, error = judged(self.checks, caption, flags, may_ask=True)
+            if code is not None:
+                caption, kept_raw = None, kept_raw or caption
         # In the order of the fields: naming 29 of them takes longer than all the rest.
-        record = Record(
+        return Record(
             asked.key,
             sent.recipe,
             asked.id,
@@ -148,9 +154,9 @@ class Shares:
             "ok" if caption else "failed",
             code,
             safe_text(error)[:ERROR_CHARS] if error else None,
-            asked.flags if flags is None else flags,
+            flags,
             None,
-            kept_raw if kept_raw != caption else None,
+            kept_raw,
             asked.prompt_id,
             *self._service,
             self._prompt[index],
@@ -165,9 +171,6 @@ class Shares:
             sent.run_id,
             self._reply.at,
         )
-        if self.checks is None or not caption:
-            return record
-        return checked(self.checks, record, may_ask=True)
 
 
 def _json(values: Mapping[str, object]) -> str:

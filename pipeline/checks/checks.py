@@ -150,6 +150,8 @@ _MARKDOWN = re.compile(
     r"|\A\s{0,3}[-*+•]\s+\S",
     re.MULTILINE | re.IGNORECASE,
 )
+#: The end of a sentence before another one.
+_SENTENCE = re.compile(r"[.!?。！？]\s")
 _MARKS = re.compile(r"[#*_`|\[<>•\n]|\A\s*[-+]")
 
 
@@ -194,7 +196,7 @@ def truncated(subject: Subject) -> bool:
     if _HANGING.search(text, max(0, len(text) - 16)):
         return True
     # Short labels have no full stop; after a whole sentence a last one without it was cut.
-    return len(subject.tokens) > 12 and re.search(r"[.!?。！？]\s", text) is not None
+    return len(subject.tokens) > 12 and _SENTENCE.search(text) is not None
 
 
 def refusal(subject: Subject) -> bool:

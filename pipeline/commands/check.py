@@ -25,6 +25,7 @@ from pipeline.store.remote.filesystem import put_whole
 
 if TYPE_CHECKING:
     from pipeline.config.job import JobConfig
+    from pipeline.manifest.open import Manifest
 
 
 #: Which of several exit codes is told, the first that is there.
@@ -63,9 +64,7 @@ def check_command(
     """Print every line; 0 when all are ok, else the worst one's exit code."""
     lines = [CheckLine(what="job file", ok=True, message=f"{job.name}: read and checked")]
     lines += service_lines(job, environ, environment)
-    lines.append(look("manifest", lambda: manifest_words(job)))
-    if lines[-1].ok:
-        lines.append(look("images", lambda: images_words(job, environment)))
+    lines += manifest_lines(job, environment)
     lines.append(look("output", lambda: output_words(job)))
     lines.append(look("disk", lambda: disk_words(job)))
     lines.append(look("state folder", lambda: state_words(environ)))
@@ -162,8 +161,20 @@ def clock_lines(status: ServiceStatus) -> list[CheckLine]:
     return [CheckLine(what="clock", ok=False, message=message, exit_code=int(Exit.SERVICE))]
 
 
-def manifest_words(job: JobConfig) -> str:
-    manifest, _ = inspect_manifest(job)
+def manifest_lines(job: JobConfig, environment: Environment) -> list[CheckLine]:
+    """The manifest, and whether the first pictures that it names can be opened."""
+    try:
+        manifest, _ = inspect_manifest(job)
+    except PipelineError as error:
+        code = int(error.exit_code)
+        return [CheckLine(what="manifest", ok=False, message=str(error), exit_code=code)]
+    return [
+        CheckLine(what="manifest", ok=True, message=manifest_words(manifest)),
+        look("images", lambda: images_words(job, manifest, environment)),
+    ]
+
+
+def manifest_words(manifest: Manifest) -> str:
     rows = "rows not counted yet" if manifest.rows is None else f"{manifest.rows:,} rows"
     return f"{manifest.path}: {manifest.format}, {rows}, images in column {manifest.image!r}"
 

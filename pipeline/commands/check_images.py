@@ -7,12 +7,13 @@ from collections import Counter
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from pipeline.captioning.inputs import Environment, boundary_of, inspect_manifest
+from pipeline.captioning.inputs import Environment, boundary_of
 from pipeline.commands.outcome import REMEDIES
 from pipeline.errors import ImageError, ManifestError
 
 if TYPE_CHECKING:
     from pipeline.config.job import JobConfig
+    from pipeline.manifest.open import Manifest
     from pipeline.model import Row
 
 #: Pictures that are opened.
@@ -21,15 +22,14 @@ OPENED = 20
 NAME_CHARS = 200
 
 
-def images_words(job: JobConfig, environment: Environment) -> str:
+def images_words(job: JobConfig, manifest: Manifest, environment: Environment) -> str:
     """How many of the first pictures can be opened; ManifestError (65) when none of them can."""
-    return asyncio.run(_opened(job, environment))
+    return asyncio.run(_opened(job, manifest, environment))
 
 
-async def _opened(job: JobConfig, environment: Environment) -> str:
+async def _opened(job: JobConfig, manifest: Manifest, environment: Environment) -> str:
     from pipeline.images.load import open_images
 
-    manifest, _ = inspect_manifest(job)
     rows = await asyncio.to_thread(
         lambda: list(islice(chain.from_iterable(manifest.batches()), OPENED))
     )

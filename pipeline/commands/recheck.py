@@ -22,6 +22,7 @@ from pipeline.captioning.checked import checked
 from pipeline.captioning.interpret import checks_of
 from pipeline.checks.settings import ChecksSettings
 from pipeline.model import RECHECKED, Record
+from pipeline.schema import table_records
 from pipeline.store.snapshot import record_batches
 
 if TYPE_CHECKING:
@@ -67,13 +68,10 @@ def _note(path: Path, mark: str) -> None:
 def _changed(job: JobConfig, output: Path, recipe: str) -> Iterator[Record]:
     checks = checks_of(job)
     for batch in record_batches(output):
-        at = batch.schema.get_field_index("finished_at")
-        batch = batch.set_column(at, "finished_at", batch.column(at).cast(pa.int64()))
-        for row in batch.to_pylist():
-            if row["recipe"] != recipe:
+        for record in table_records(pa.Table.from_batches([batch])):
+            if record.recipe != recipe:
                 continue
-            record = Record(**{**row, "flags": tuple(row["flags"] or ())})
-            again = checked(checks, record, may_ask=False)
+            again = checked(checks, record)
             if again.status == "failed" and record.status == "ok":
                 again = again._replace(flags=(*again.flags, RECHECKED))
             elif again.status == "ok":

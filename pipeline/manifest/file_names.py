@@ -1,4 +1,4 @@
-"""What a file's name says: a picture, or something that is no row."""
+"""File names of folders and shards: those of pictures, and those that are no rows."""
 
 from __future__ import annotations
 

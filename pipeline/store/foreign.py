@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import CODES, ManifestError, OutputError
 from pipeline.model import Record
-from pipeline.schema import RECORDS
+from pipeline.schema import RECORDS, table_records
 from pipeline.store.parts import part_files, readable
 from pipeline.store.publish_plan import CAPTIONS, FAILURES
 
@@ -48,19 +47,14 @@ def foreign_records(part: Path) -> Iterator[tuple[list[Record], int]]:
                 table = pa.Table.from_batches([batch]).select(names).cast(wanted)
             except pa.ArrowInvalid as error:
                 raise OutputError(f"{part}: {error}") from None
-            if "finished_at" in names:
-                at = names.index("finished_at")
-                times = table["finished_at"].cast(pa.int64())
-                table = table.set_column(at, "finished_at", times)
-            records = [record for row in table.to_pylist() if (record := _record(row)) is not None]
+            records = list(filter(_is_ours, table_records(table)))
             yield records, table.num_rows - len(records)
 
 
-def _record(row: dict[str, Any]) -> Record | None:
-    """A row as a record; None when it is not what this program writes."""
-    whole = _KEY.fullmatch(row["key"]) and _RECIPE.fullmatch(row["recipe"])
-    good = row["caption"] if row["status"] == "ok" else row.get("error_code") in CODES
-    if not whole or not good or row["status"] not in ("ok", "failed"):
-        return None
-    given = {name: value for name, value in row.items() if value is not None}
-    return Record(**{"caption": None, "id": None, **given, "flags": tuple(row.get("flags") or ())})
+def _is_ours(record: Record) -> bool:
+    """Is it what this program writes?"""
+    if not (_KEY.fullmatch(record.key) and _RECIPE.fullmatch(record.recipe)):
+        return False
+    if record.status == "ok":
+        return bool(record.caption)
+    return record.status == "failed" and record.error_code in CODES

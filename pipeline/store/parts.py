@@ -189,6 +189,15 @@ def readable(part: Path | str) -> Iterator[None]:
         raise OutputError(f"{part}: this part cannot be read ({error}); see verify") from error
 
 
+def metadata_of(path: Path) -> dict[bytes, bytes] | None:
+    """The schema's metadata of a Parquet file; None where it cannot be read."""
+    try:
+        with readable(path):
+            return pq.read_schema(path).metadata or {}
+    except OutputError:
+        return None
+
+
 def read_part(
     source: Path | io.BytesIO,
     columns: Sequence[str] | None = None,

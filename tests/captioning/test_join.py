@@ -351,12 +351,12 @@ def test_rows_of_one_key_cost_once(
     keys = dict.fromkeys(naming.key(row) for batch in manifest.batches() for row in batch)
     (tmp_path / "out/captions").mkdir(parents=True)
     for part in range(3):
-        held = [
+        stored = [
             Record(key=key, recipe="r", id=None, image="x", caption="c", status="ok", cost_usd=0.25)
             for key in list(keys)[part * 100 : part * 100 + (99 if apart else 100)]
         ]
         path = tmp_path / f"out/captions/{part}.parquet"
-        pq.write_table(schema.records_table(held), path)
+        pq.write_table(schema.records_table(stored), path)
     monkeypatch.setattr("pipeline.manifest.open.TABLE_ROWS", 50)
     monkeypatch.setattr(lookup, "GROUP", 1)
 

@@ -68,15 +68,15 @@ def test_a_stem_belongs_to_the_picture_that_bears_it(tmp_path: Path) -> None:
     """`a.png.jpg` gets `a.png.txt` though `a.png`, a twin of `a.jpg`, came first."""
     captions = pictures_at(tmp_path / "p", "a.jpg", "a.png", "a.png.jpg")
 
-    told = export(rows_of(tmp_path / "p", captions), tmp_path / "out", "sidecar")
+    outcome = export(rows_of(tmp_path / "p", captions), tmp_path / "out", "sidecar")
 
     assert texts(tmp_path / "out") == {
         "a.txt": "caption of a.jpg",
         "a.png.txt": "caption of a.png.jpg",
         "a.png-00000000.txt": "caption of a.png",
     }
-    assert told.rows == 3
-    assert any(note.startswith("a.jpg and a.png share a stem") for note in told.notes)
+    assert outcome.rows == 3
+    assert any(note.startswith("a.jpg and a.png share a stem") for note in outcome.notes)
 
 
 def test_two_captions_of_one_picture(tmp_path: Path) -> None:
@@ -89,10 +89,10 @@ def test_two_captions_of_one_picture(tmp_path: Path) -> None:
         pictures=Pictures(column="url", root=tmp_path),
     )
 
-    told = export(rows, tmp_path / "out", "sidecar")
+    outcome = export(rows, tmp_path / "out", "sidecar")
 
     assert texts(tmp_path / "out") == {"a.txt": "first", "a.png.txt": "second"}
-    assert told.notes == ["a.png has two captions; the caption of the second is in a.png.txt"]
+    assert outcome.notes == ["a.png has two captions; the caption of the second is in a.png.txt"]
 
 
 def test_names_that_no_file_can_have(tmp_path: Path) -> None:
@@ -107,15 +107,15 @@ def test_names_that_no_file_can_have(tmp_path: Path) -> None:
         "https://x.example/" + "y" * 250 + ".jpg": "of a URL",
     }
 
-    told = export(rows_of(tmp_path, captions), tmp_path / "out", "sidecar")
+    outcome = export(rows_of(tmp_path, captions), tmp_path / "out", "sidecar")
 
     made = texts(tmp_path / "out")
     assert made.pop(LONG + ".txt") == "long"
     assert made.pop("v1.txt") == "a file"
     assert made.pop("y" * 250 + ".txt") == "of a URL"
     assert made == {f"{at:032x}.txt": list(captions.values())[at] for at in (1, 2, 3)}
-    assert told.refused == 1
-    assert any("'v1.txt/1.jpg': no file is written for it" in note for note in told.notes)
+    assert outcome.refused == 1
+    assert any("'v1.txt/1.jpg': no file is written for it" in note for note in outcome.notes)
 
 
 def test_beside_is_beside_the_file_itself(tmp_path: Path) -> None:
@@ -130,23 +130,23 @@ def test_beside_is_beside_the_file_itself(tmp_path: Path) -> None:
     (tmp_path / "meta/l.jpg").symlink_to(tmp_path / "far/2.jpg")
     cells = ["../img/1.jpg", nfc, f"{LONG}.jpg", "l.jpg", "./~t.jpg", odd.as_uri()]
 
-    told = beside(rows_of(tmp_path / "meta", {cell: cell for cell in cells}), tmp_path)
+    outcome = beside(rows_of(tmp_path / "meta", {cell: cell for cell in cells}), tmp_path)
 
     places = ["img/1", "meta/cafe\u0301", f"meta/{LONG}", "meta/l", "meta/~t"]
     made = texts(tmp_path)
     assert made.pop("meta/" + odd.stem + ".txt") == odd.as_uri()
     assert made == {f"{place}.txt": cell for place, cell in zip(places, cells, strict=False)}
-    assert (told.rows, told.refused, told.notes) == (6, 0, [])
+    assert (outcome.rows, outcome.refused, outcome.notes) == (6, 0, [])
 
 
 def test_beside_writes_nothing_where_no_picture_is(tmp_path: Path) -> None:
     """A picture that is gone is said; one whose bytes are in the manifest has no place, though a
     file of its name be there."""
     captions = pictures_at(tmp_path / "p", "here.jpg") | {"gone.jpg": "x"}
-    told = beside(rows_of(tmp_path / "p", captions), tmp_path)
+    outcome = beside(rows_of(tmp_path / "p", captions), tmp_path)
     assert texts(tmp_path / "p") == {"here.txt": "caption of here.jpg"}
-    assert told.notes == ["'gone.jpg': no file is written for it: the picture is gone"]
-    assert told.refused == 1
+    assert outcome.notes == ["'gone.jpg': no file is written for it: the picture is gone"]
+    assert outcome.refused == 1
 
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     batch = pa.RecordBatch.from_arrays(
@@ -218,14 +218,14 @@ def test_kohya_never_gives_a_picture_the_caption_of_another(tmp_path: Path) -> N
         "n\0.jpg": "nul",
     }
 
-    told = export(rows_of(tmp_path, captions), tmp_path / "m.json", "kohya")
+    outcome = export(rows_of(tmp_path, captions), tmp_path / "m.json", "kohya")
 
     entries = json.loads((tmp_path / "m.json").read_text())
     assert entries == {
         str(tmp_path / "a.jpg"): {"caption": "caption of a.jpg"},
         "1": {"caption": "one"},
     }
-    assert told.refused == 3
+    assert outcome.refused == 3
 
 
 @pytest.mark.parametrize(

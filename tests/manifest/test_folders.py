@@ -182,8 +182,8 @@ def test_partitions_are_columns(tmp_path: Path) -> None:
     assert manifest.folder == tmp_path / "t"
     columns = pa.Table.from_batches([batch for batch, _ in manifest.tables()]).to_pydict()
     assert columns["year"] == ["2024", "2025"]
-    some = opened(tmp_path / "t", where="year > '2024'")
-    assert [row.image for row in rows_of(some)] == ["1.png"]
+    filtered = opened(tmp_path / "t", where="year > '2024'")
+    assert [row.image for row in rows_of(filtered)] == ["1.png"]
     alone = opened(tmp_path / "t/year=2024/split=a%20b/p.parquet")
     assert set(alone.names) == {"image", "year", "split"}
 

@@ -43,7 +43,7 @@ class NotGguf(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What a GGUF file says of itself."""
+    """Metadata of a GGUF file."""
 
     facts: Mapping[str, Any]
     #: Bytes of all its files.
