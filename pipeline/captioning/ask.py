@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from pipeline.captioning.request_shape import RequestShape
     from pipeline.captioning.sources import Sources
     from pipeline.images.load import Images
-    from pipeline.ratelimit.gate import Gate, Permit
+    from pipeline.ratelimit.protocol import RequestGate
+    from pipeline.ratelimit.rules.base import Permit
     from pipeline.service.client import Client
     from pipeline.service.endpoint import Endpoint
     from pipeline.service.wire import Wire
@@ -68,7 +69,7 @@ class Captioner:
     """What a request needs on its way; opened by the caller, one a run."""
 
     client: Client
-    gate: Gate
+    gate: RequestGate
     checkpoint: Checkpoint
     images: Images
     clock: Clock

@@ -26,7 +26,7 @@ from pipeline.verdict import Kind, Verdict
 
 if TYPE_CHECKING:
     from pipeline.captioning.progress import Progress
-    from pipeline.ratelimit.gate import Gate
+    from pipeline.ratelimit.protocol import RequestGate
     from pipeline.service.client import Client
     from pipeline.service.endpoint import Endpoint
 
@@ -37,7 +37,7 @@ class Captioner(Protocol):
     @property
     def client(self) -> Client: ...
     @property
-    def gate(self) -> Gate: ...
+    def gate(self) -> RequestGate: ...
     @property
     def clock(self) -> Clock: ...
     @property

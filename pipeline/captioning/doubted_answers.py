@@ -17,7 +17,8 @@ from pipeline.model import DOUBTED, Image, Item, Record, Sent
 
 if TYPE_CHECKING:
     from pipeline.images.load import Images
-    from pipeline.ratelimit.gate import Gate, Permit
+    from pipeline.ratelimit.protocol import RequestGate
+    from pipeline.ratelimit.rules.base import Permit
     from pipeline.service.client import Client
     from pipeline.store.store import Checkpoint
 
@@ -30,7 +31,9 @@ class Attempt:
 
     __slots__ = ("_gate", "_permit", "items", "sent")
 
-    def __init__(self, gate: Gate, permit: Permit, items: tuple[Item, ...], sent: Sent) -> None:
+    def __init__(
+        self, gate: RequestGate, permit: Permit, items: tuple[Item, ...], sent: Sent
+    ) -> None:
         self._gate, self._permit = gate, permit
         self.items = tuple(
             item if item.image.data is None else replace(item, image=_NO_IMAGE) for item in items

@@ -26,6 +26,7 @@ from pipeline.model import SETTINGS
 if TYPE_CHECKING:
     from pipeline.config.job import JobConfig
     from pipeline.manifest.open import Manifest
+    from pipeline.ratelimit.protocol import GateOpener
     from pipeline.service.client import Transport
     from pipeline.service.endpoint import Endpoint
 
@@ -40,6 +41,8 @@ class Environment:
     stream: TextIO | None
     #: What requests go through; None: real sockets.
     transport: Transport | None = None
+    #: Opens the rate limiter; None: `ratelimit.gate.open_gate`.
+    open_gate: GateOpener | None = None
 
 
 def this_environment(environ: Mapping[str, str], stream: TextIO | None = None) -> Environment:

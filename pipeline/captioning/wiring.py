@@ -144,7 +144,7 @@ async def open_run(
             rename_account, state, former=endpoint.former_account, account=endpoint.account
         )
         gate = await stack.enter_async_context(
-            open_gate(
+            (environment.open_gate or open_gate)(
                 job.quota.model_copy(update={"concurrency": concurrency}),
                 limits,
                 account=None if endpoint.profile.own else endpoint.account,
