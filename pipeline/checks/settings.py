@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from pipeline.settings import Settings
+from pipeline.settings import Settings, section
 
 Action = Literal["keep", "retry", "fallback", "fail"]
 
@@ -68,29 +68,29 @@ class SecondFormSettings(Settings):
 
 
 class ChecksSettings(Settings):
-    truncated: CheckSettings = CheckSettings()
+    truncated: CheckSettings = section()
     """Cut at max_tokens, or without the end of a sentence."""
-    refusal: RefusalSettings = RefusalSettings()
+    refusal: RefusalSettings = section()
     """The model says that it will not or cannot."""
-    boilerplate: CheckSettings = CheckSettings()
+    boilerplate: CheckSettings = section()
     """An opening such as "This image shows"."""
-    repetition: RepetitionSettings = RepetitionSettings()
+    repetition: RepetitionSettings = section()
     """The same words over and over."""
-    too_short: TooShortSettings = TooShortSettings()
+    too_short: TooShortSettings = section()
     """Hardly a word."""
-    too_long: TooLongSettings = TooLongSettings()
+    too_long: TooLongSettings = section()
     """More than a caption."""
-    language: LanguageSettings = LanguageSettings()
+    language: LanguageSettings = section()
     """Another script or language than was asked for."""
-    leaked_prompt: CheckSettings = CheckSettings()
+    leaked_prompt: CheckSettings = section()
     """Words of the prompt in the answer."""
-    instructions: CheckSettings = CheckSettings()
+    instructions: CheckSettings = section()
     """Addresses, or instructions to a model or a reader."""
-    markdown: CheckSettings = CheckSettings()
+    markdown: CheckSettings = section()
     """Headings, lists, tables or emphasis where prose was asked for."""
-    same_caption: SameCaptionSettings = SameCaptionSettings()
+    same_caption: SameCaptionSettings = section()
     """One caption for many different images."""
-    retry: SecondFormSettings = SecondFormSettings()
+    retry: SecondFormSettings = section()
     """How the action retry asks, once: the same again, unless something stands here."""
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
 
 from pipeline.config.job import NOT_YET, JobConfig, schema
 from pipeline.config.messages import branches, node_at
@@ -22,6 +21,7 @@ from pipeline.errors import OutputError, UsageError
 from pipeline.redact import looks_like_key
 from pipeline.service.profiles import PROFILES
 from pipeline.service.settings import AUTO
+from pipeline.settings import Settings
 
 _HEAD = """\
 # A caption-pipeline job: every key that may be set. Set manifest.path and endpoint, and delete
@@ -97,17 +97,18 @@ def template(stem: str, *, profile: str | None = None, images: str | None = None
     return _HEAD + "\n".join(_section(JobConfig, "", written)) + "\n"
 
 
-def _section(model: type[BaseModel], above: str, written: dict[str, Any]) -> list[str]:
+def _section(model: type[Settings], above: str, written: dict[str, Any]) -> list[str]:
     """The lines of one section: `key: default  # what it is`, subsections indented."""
     lines: list[tuple[str, str]] = []
     inner: list[str]
     section: list[str] = []
+    descriptions = model.descriptions()
     for key, field in model.model_fields.items():
         if above + key in NOT_YET:
             continue
-        comment = _comment(above + key, field.description or "")
+        comment = _comment(above + key, descriptions.get(key, ""))
         kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
+        if isinstance(kind, type) and issubclass(kind, Settings):
             inner = _section(kind, f"{above}{key}.", written)
             if not inner:
                 continue

@@ -28,7 +28,7 @@ from pipeline.manifest.settings import ManifestSettings
 from pipeline.ratelimit.settings import QuotaSettings, RetrySettings
 from pipeline.redact import looks_like_key
 from pipeline.service.settings import EndpointSettings
-from pipeline.settings import Settings
+from pipeline.settings import Settings, section
 from pipeline.store.settings import NotifySettings, OutputSettings, RunSettings
 
 
@@ -46,31 +46,31 @@ class JobConfig(Settings):
     """Name of the job; default: the file's stem."""
     manifest: ManifestSettings
     """The images."""
-    prompt: PromptSettings = PromptSettings()
+    prompt: PromptSettings = section()
     """What is asked."""
-    images: ImageSettings = ImageSettings()
+    images: ImageSettings = section()
     """How images are read and sent."""
-    endpoint: EndpointSettings = EndpointSettings()
+    endpoint: EndpointSettings = section()
     """The service and the model."""
     endpoints: list[EndpointSettings] = []
     """Instead of endpoint: several, each with its own quota."""
-    quota: QuotaSettings = QuotaSettings()
+    quota: QuotaSettings = section()
     """What may be asked of the service."""
-    packing: PackingSettings = PackingSettings()
+    packing: PackingSettings = section()
     """How many images travel in one request."""
-    retry: RetrySettings = RetrySettings()
+    retry: RetrySettings = section()
     """How often an image is asked again."""
-    reply: ReplySettings = ReplySettings()
+    reply: ReplySettings = section()
     """What an answer holds."""
-    checks: ChecksSettings = ChecksSettings()
+    checks: ChecksSettings = section()
     """What is looked for in captions."""
-    polish: PolishSettings = PolishSettings()
+    polish: PolishSettings = section()
     """What captions look like in the dataset and in exports; answers stay as they came."""
-    output: OutputSettings = OutputSettings()
+    output: OutputSettings = section()
     """Where the results go."""
-    run: RunSettings = RunSettings()
+    run: RunSettings = section()
     """How a run behaves."""
-    notify: NotifySettings = NotifySettings()
+    notify: NotifySettings = section()
     """Who is told."""
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from pipeline.settings import Duration, Settings, Size
+from pipeline.settings import Duration, Settings, Size, section
 
 #: Longest body of an answer that is read; a caption answer has a few KB, `/models` about 1 MB.
 MAX_BODY = 32 * 2**20
@@ -88,7 +88,7 @@ class EndpointSettings(Settings):
     """Name of the environment variable that holds the key; default: the profile's own."""
     key_host: str | None = Field(default=None, examples=["llm.example.com"])
     """Host that may have a key which by its variable's name is another service's."""
-    app: AppSettings = AppSettings()
+    app: AppSettings = section()
     """How OpenRouter lists the calling program."""
     params: Params = PARAMS
     """Sampling parameters of the request, over the defaults key by key; null removes one."""
