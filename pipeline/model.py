@@ -272,6 +272,11 @@ class Limits:
     used_today: int | None = None
     #: Zone whose midnight starts a new day at the service.
     reset_zone: str = "UTC"
+    #: What the "day" is: `day` (midnight to midnight in `reset_zone`), `month`, `5h` (hours aligned to
+    #: the epoch), `credit` (never again), or `bucket` (a day's worth that refills all the time).
+    window: str = "day"
+    #: Is the limit a minute a guess, to be halved by refusals and regained slowly?
+    learnt: bool = False
     #: Whose limit the day is: `account` (all models together) or `model`.
     day_scope: Literal["account", "model"] = "account"
     #: Where each number comes from, for `plan` and `check`: name -> words.

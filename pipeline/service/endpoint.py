@@ -62,6 +62,8 @@ def endpoint_of(settings: EndpointSettings, environ: Mapping[str, str]) -> Endpo
     would travel in the clear.
     """
     profile = PROFILES[settings.profile]
+    if profile.own_address and not settings.base_url:
+        raise JobError(f"endpoint.base_url: profile {profile.name} has no address of its own")
     base = (settings.base_url or profile.base_url or "http://127.0.0.1:0/api/v1").rstrip("/")
     try:
         parts = urlsplit(base)

@@ -56,8 +56,10 @@ def _model(value: str) -> str:
 
 
 ProfileName = Literal[
-    "embedded", "openrouter", "google", "litellm", "vllm", "ollama", "llamacpp", "openai"
-]
+    "embedded", "openrouter", "google", "litellm", "vllm", "ollama", "llamacpp", "openai",
+    "groq", "mistral", "cerebras", "nvidia", "together", "fireworks", "huggingface", "azure",
+    "ollama-cloud",
+]  # fmt: skip
 
 
 class AppSettings(Settings):

@@ -58,9 +58,10 @@ class Wire:
                 # Thoughts would eat max_tokens and leave no caption.
                 body["reasoning"] = {"effort": "none"}
         body.update(settings.params)
-        self._params = body
-        self._extra = settings.extra_body
-        body = {**body, **self._extra}
+        refused = endpoint.profile.refuses
+        self._params = {name: value for name, value in body.items() if name not in refused}
+        self._extra = {n: value for n, value in settings.extra_body.items() if n not in refused}
+        body = {**self._params, **self._extra}
         self._head = orjson.dumps(body)[:-1] + b',"messages":['
         if system is not None:
             self._head += orjson.dumps({"role": "system", "content": system}) + b","

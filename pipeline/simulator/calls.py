@@ -13,7 +13,7 @@ from pipeline.simulator.knobs import Knobs
 from pipeline.simulator.log import Logged
 
 #: Where the API lives below the root; every service answers at all of them.
-BASES = ("/v1beta/openai", "/api/v1", "/v1")
+BASES = ("/v1beta/openai", "/openai/v1", "/api/v1", "/v1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

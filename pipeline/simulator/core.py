@@ -138,7 +138,10 @@ class Simulator:
             return self._fail(call, draw)
         if refused is not None or asked is None or looks is None:
             raise refused or dialect.bad(knobs, "Bad Request")
-        return self._answer(call, asked, models, looks, draw)
+        response = self._answer(call, asked, models, looks, draw)
+        standing = self._meters.standing(knobs, call.account.account, models[0].id, call.now)
+        quota = dialect.quota(knobs, standing, call.now)
+        return replace(response, headers={**response.headers, **quota}) if quota else response
 
     def _read(self, call: Call) -> tuple[Asked | None, Refused | None]:
         """The request, or why it cannot be read; told only after the key was looked at."""

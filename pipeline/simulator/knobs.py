@@ -61,7 +61,10 @@ MORE_LIES = ("types",)
 UPSTREAM_FORMS = ("shared_pool", "seconds", "google", "overloaded")
 
 Window = Literal["fixed", "sliding", "bucket"]
-Service = Literal["openrouter", "google", "litellm", "vllm", "ollama"]
+Service = Literal[
+    "openrouter", "google", "litellm", "vllm", "ollama", "openai", "groq", "mistral", "cerebras",
+    "nvidia", "huggingface",
+]  # fmt: skip
 RefusedAs = Literal[
     "content_filter", "error_safety", "refusal", "blocked", "moderation", "cut", "mixed"
 ]
@@ -204,6 +207,8 @@ _EXP = Model(
 )
 _FLASH = Model(id="google/gemini-2.5-flash", prompt=3e-7, completion=2.5e-6, created=1_750_172_488)
 
+_OTHER = Model(id="gemma-4-31b-it")
+
 PROFILES: dict[str, Knobs] = {
     "openrouter-2024-exp": Knobs(
         era="2024",
@@ -282,6 +287,41 @@ PROFILES: dict[str, Knobs] = {
         fetches_urls=False,
         strict_mime=False,
     ),
+    "openai": Knobs(service="openai", models=(_OTHER,), needs_key=True),
+    "groq": Knobs(
+        service="groq",
+        models=(Model(id="qwen/qwen3.6-27b"),),
+        needs_key=True,
+        endpoint_rpm=30,
+        endpoint_rpd=1000,
+        endpoint_tpm=8000,
+        window="bucket",
+        day_window="bucket",
+        max_images=5,
+        max_body=4_000_000,
+    ),
+    "mistral": Knobs(
+        service="mistral", models=(_OTHER,), needs_key=True, rpm=60, window="sliding", max_images=8
+    ),
+    "cerebras": Knobs(
+        service="cerebras",
+        models=(Model(id="gemma-4-31b"),),
+        needs_key=True,
+        endpoint_rpm=5,
+        endpoint_rpd=2400,
+        fetches_urls=False,
+        mimes=("image/jpeg", "image/png"),
+        max_images=5,
+        max_body=10_000_000,
+    ),
+    "nvidia": Knobs(
+        service="nvidia",
+        models=(Model(id="google/gemma-4-31b-it"),),
+        needs_key=True,
+        endpoint_rpm=25,
+        window="sliding",
+    ),
+    "huggingface": Knobs(service="huggingface", models=(_OTHER,), needs_key=True),
     "embedded": Knobs(
         models=(
             Model(

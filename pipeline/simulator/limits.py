@@ -54,14 +54,14 @@ class Limit:
         if self.window == "sliding":
             self._hits.append((now, amount))
 
-    def resets_at(self, now: float, count: int) -> float:
-        """When there is room again, epoch seconds."""
-        self.used(now, count)
+    def resets_at(self, now: float, count: int, amount: float = 1) -> float:
+        """When there is room for this much again, epoch seconds."""
+        used = self.used(now, count)
         if self.window == "fixed":
             return self._end
         if self.window == "sliding" and self._hits:
             return self._hits[0][0] + self.seconds
-        return now + self.seconds / max(1, count)
+        return now + max(0.0, used + amount - count) / max(1, count) * self.seconds
 
     def _edges(self, now: float) -> tuple[float, float]:
         """The clock-aligned window around `now`; a day begins at midnight in its zone."""
@@ -77,12 +77,13 @@ class Limit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Full:
-    """A limit that is reached."""
+    """A limit, as it stands, or as it refuses."""
 
     of: Literal["account", "endpoint"]
     span: Span
     count: int
     resets_at: float
+    used: float = 0.0
 
 
 class Meters:
@@ -96,9 +97,23 @@ class Meters:
         for of, span, count, limit in self._over(knobs, account, slug):
             amount = tokens if span == "tokens" else 1
             if not limit.allows(now, count, amount):
-                resets = limit.resets_at(now, count)
-                return Full(of=of, span=span, count=count, resets_at=resets)
+                resets = limit.resets_at(now, count, amount)
+                used = limit.used(now, count)
+                return Full(of=of, span=span, count=count, resets_at=resets, used=used)
         return None
+
+    def standing(self, knobs: Knobs, account: str, slug: str, now: float) -> list[Full]:
+        """Every limit as it stands, for services that tell on each answer."""
+        return [
+            Full(
+                of=of,
+                span=span,
+                count=count,
+                resets_at=limit.resets_at(now, count),
+                used=limit.used(now, count),
+            )
+            for of, span, count, limit in self._over(knobs, account, slug)
+        ]
 
     def count(
         self, knobs: Knobs, account: str, slug: str, now: float, tokens: int, *, over: bool

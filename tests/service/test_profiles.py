@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from pipeline.captioning.prompt_format import response_schema
+from pipeline.captioning.prompt_format import pack_instruction, response_schema
 from pipeline.errors import Exit, PipelineError
 from pipeline.model import Image, Reply, Request
 from pipeline.service import preflight
@@ -18,6 +18,7 @@ from pipeline.service.client import open_client
 from pipeline.service.endpoint import Endpoint
 from pipeline.service.preflight import Service
 from pipeline.service.profiles import PROFILES
+from pipeline.service.profiles.base import ImageLimits
 from pipeline.service.settings import ProfileName
 from pipeline.service.wire import Capabilities, Wire
 from pipeline.simulator.core import Simulator
@@ -38,6 +39,15 @@ SERVICES = {
     "ollama": "ollama",
     "llamacpp": "vllm",
     "openai": "litellm",
+    "groq": "groq",
+    "mistral": "mistral",
+    "cerebras": "cerebras",
+    "nvidia": "nvidia",
+    "together": "openai",
+    "fireworks": "openai",
+    "huggingface": "huggingface",
+    "azure": "openai",
+    "ollama-cloud": "ollama",
 }
 NAMES = sorted(PROFILES)
 
@@ -69,10 +79,11 @@ def asked(
             )
             replies = []
             for one in requests:
-                schema = response_schema() if one.form == "pack" else None
-                replies.append(
-                    await client.send(wire.body(one, instruction="Describe.", schema=schema))
-                )
+                words, schema = "Describe.", None
+                if one.form == "pack":
+                    words = pack_instruction(words, len(one.items))
+                    schema = response_schema()
+                replies.append(await client.send(wire.body(one, instruction=words, schema=schema)))
             return found, replies, service
 
     return run(go())
@@ -87,6 +98,7 @@ def test_every_profile_of_the_job_file_is_there() -> None:
     """The literal of the settings, the dict and the files are one list."""
     folder = Path(preflight.__file__).parent / "profiles"
     files = {path.stem for path in folder.glob("*.py")} - {"__init__", "base"}
+    files = {stem.replace("_", "-") for stem in files}
 
     assert set(get_args(ProfileName)) == set(PROFILES) == files == set(SERVICES)
     assert all(profile.name == name for name, profile in PROFILES.items())
@@ -97,7 +109,7 @@ def test_its_address_is_safe_for_its_key(name: str) -> None:
     """https for a key that travels, loopback for a server of one's own."""
     profile = PROFILES[name]
     if profile.base_url is None:
-        assert profile.key_env is None
+        assert profile.key_env is None or profile.own_address
         return
     parts = urlsplit(profile.base_url)
     assert parts.scheme == "https" or parts.hostname == "127.0.0.1"
@@ -198,3 +210,30 @@ def test_ollama_models_without_a_tag() -> None:
 
     assert found.model.id == "llama3.2-vision"
     assert classify(replies[0], now=0.0)[0].kind is Kind.OK
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_service_refuses_is_left_out(name: str) -> None:
+    """From the parameters and from extra_body alike; everything else goes."""
+    refused = PROFILES[name].refuses
+    extra = dict.fromkeys([*refused, "top_p"], 1)
+    to = made(name, params=dict.fromkeys(refused, 1), extra_body=extra)
+    wire = Wire(to, system=None, capabilities=Capabilities())
+
+    sent = json.loads(wire.body(bytes_of(1), instruction="Describe.", schema=None))
+
+    assert not refused & sent.keys()
+    assert sent["top_p"] == 1
+
+
+@pytest.mark.parametrize("name", [one for one in NAMES if PROFILES[one].limits.learnt])
+def test_a_number_that_nobody_documents_says_so(name: str) -> None:
+    assert all("guess" in words for words in PROFILES[name].limits.sources.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_jpeg_is_taken_and_facts_have_their_source(name: str) -> None:
+    """Pictures go as JPEG; limits of images or windows without a source are none."""
+    profile = PROFILES[name]
+    assert "jpeg" in profile.images.formats
+    assert profile.source or (not profile.windows and profile.images == ImageLimits())

@@ -22,7 +22,8 @@ def test_the_table_is_the_profiles() -> None:
     assert set(table) == set(PROFILES)
     for name, (address, key, prices, urls, schema, limits) in table.items():
         profile = PROFILES[name]
-        assert address == (f"`{profile.base_url}`" if profile.base_url else "inside the process")
+        nowhere = "`endpoint.base_url`" if profile.own_address else "inside the process"
+        assert address == (f"`{profile.base_url}`" if profile.base_url else nowhere)
         assert key == (f"`{profile.key_env}`" if profile.key_env else "none")
         assert (prices == "yes") == profile.tells_prices, name
         assert (urls == "yes") == profile.takes_urls

@@ -28,6 +28,12 @@ MODELS = {
     "litellm": "gemini-flash",
     "vllm": "Qwen/Qwen2-VL-7B-Instruct",
     "ollama": "llama3.2-vision",
+    "openai": "gemma-4-31b-it",
+    "groq": "qwen/qwen3.6-27b",
+    "mistral": "gemma-4-31b-it",
+    "cerebras": "gemma-4-31b",
+    "nvidia": "google/gemma-4-31b-it",
+    "huggingface": "gemma-4-31b-it",
     "embedded": "embedded/pixels",
 }
 #: No limit of any kind.

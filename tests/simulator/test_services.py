@@ -123,7 +123,7 @@ def test_every_occasion_has_a_body(profile: str) -> None:
         full = Service(profile, **{**FREELY, "slots": 1, "queue": 0, "latency": [9, 9]})
         assert (await full.post()).status == 200
         busy = await full.post(asked([text("again")]))
-        assert busy.status == 503
+        assert busy.status in (429, 498, 503)
         assert words_of(busy.body)
 
     run(ask())

@@ -3,11 +3,15 @@
 Whether it fetches image URLs is not known, so `images.send: auto` means bytes.
 """
 
-from pipeline.service.profiles.base import Profile
+from pipeline.service.profiles.base import ImageLimits, Profile
 
 OPENAI = Profile(
     name="openai",
     base_url="https://api.openai.com/v1",
     key_env="OPENAI_API_KEY",
     json_schema="always",
+    windows={"requests": 60.0, "tokens": 60.0},
+    images=ImageLimits(count=500, raw_bytes=37_000_000),
+    flex="half",
+    source="platform.openai.com/docs, vision, rate limits and flex pages, 2026-10",
 )

@@ -9,4 +9,6 @@ OPENROUTER = Profile(
     tells_prices=True,
     openrouter_fields=True,
     has_key_call=True,
+    flex="half",
+    source="openrouter.ai/docs, 2026-08",
 )

@@ -139,6 +139,10 @@ class Dialect:
         """Of a response for which a generation was opened."""
         return {}
 
+    def quota(self, knobs: Knobs, limits: Sequence[Full], now: float) -> dict[str, str]:
+        """Headers of every answer that tell how limits stand; most services have none."""
+        return {}
+
     def models(self, page: Page, knobs: Knobs) -> object:
         """`GET /models`."""
         listed = [self.listed(model) for model in page.models]

@@ -7,6 +7,7 @@ from pipeline.simulator.dialects.google import Google
 from pipeline.simulator.dialects.litellm import LiteLLM
 from pipeline.simulator.dialects.ollama import Ollama
 from pipeline.simulator.dialects.openrouter import OpenRouter
+from pipeline.simulator.dialects.others import Cerebras, Groq, HuggingFace, Mistral, Nvidia
 from pipeline.simulator.dialects.vllm import VLLM
 from pipeline.simulator.knobs import Service
 
@@ -16,4 +17,10 @@ DIALECTS: dict[Service, Dialect] = {
     "litellm": LiteLLM(),
     "vllm": VLLM(),
     "ollama": Ollama(),
+    "openai": Dialect(),
+    "groq": Groq(),
+    "mistral": Mistral(),
+    "cerebras": Cerebras(),
+    "nvidia": Nvidia(),
+    "huggingface": HuggingFace(),
 }
