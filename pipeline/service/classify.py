@@ -142,6 +142,8 @@ def _of_error(evidence: Evidence, reply: Reply, now: float) -> Verdict:
         systemic = bool(evidence.message) and wording.PASSES.search(evidence.text) is None
     longest = waits.LONGEST_DAY if kind in _DAYS else waits.LONGEST_WAIT
     wait, until = waits.told_wait(evidence, reply.headers, now, longest=longest)
+    if kind in _DAYS and until is None and wait is None:
+        until = _aligned(evidence.text, now)
     message = evidence.message or f"HTTP {reply.status}"
     no_path = reply.status in (404, 405) and wording.NO_PATH.search(message.lower())
     if no_path and kind is Kind.CONFIG_FATAL:
@@ -160,8 +162,20 @@ def _of_error(evidence: Evidence, reply: Reply, now: float) -> Verdict:
     )
 
 
+def _aligned(text: str, now: float) -> float | None:
+    """The end of a window that the words name and that the epoch begins."""
+    for pattern, seconds, offset in wording.ALIGNED:
+        if pattern.search(text):
+            return ((now - offset) // seconds + 1) * seconds + offset
+    return None
+
+
 def _told_class(evidence: Evidence, reply: Reply) -> wording.Class | None:
-    """The class that a field of the error tells by itself."""
+    """The class that a field of the error tells by itself; a crowd before money before quotas."""
+    if evidence.status in (429, 498, 503) and wording.BUSY.search(evidence.text):
+        return Kind.UPSTREAM, Scope.MODEL, None
+    if evidence.status == 402:
+        return None
     if evidence.zero_limit:
         return Kind.CONFIG_FATAL, Scope.MODEL, None
     if evidence.per_day:

@@ -17,9 +17,11 @@ from typing import Any
 import orjson
 
 from pipeline.model import Reply
+from pipeline.service.wording import REQUESTS_LIMIT
 from pipeline.values import dataclass
 
 _SPENT_DAY = re.compile(r"perday|per_day|per day", re.IGNORECASE)
+_NONE = re.compile(r"\blimit: 0\b(?![.,]?\d)")
 _SPENT_MINUTE = re.compile(r"perminute|per_minute|per minute", re.IGNORECASE)
 
 
@@ -77,6 +79,7 @@ def evidence_of(value: Any, reply: Reply) -> Evidence:
     kinds = [
         str(metadata.get("error_type") or ""),
         str(error.get("type") or ""),
+        str(error.get("error_type") or ""),
         str(availability.get("code") or ""),
         *(code for body in (error, *upstream) if isinstance(code := body.get("code"), str)),
         *(str(body.get("status") or "") for body in (error, *upstream)),
@@ -94,13 +97,14 @@ def evidence_of(value: Any, reply: Reply) -> Evidence:
         bodies=(error, *upstream),
         per_day=limited and bool(_SPENT_DAY.search(quota_ids)),
         per_minute=limited and bool(_SPENT_MINUTE.search(quota_ids)),
-        zero_limit=limited and any(_zero(d) for d in details),
+        zero_limit=limited and (any(_zero(d) for d in details) or bool(_NONE.search(text))),
         moderated=bool(metadata.get("reasons") or metadata.get("flagged_input")),
         gateway_limit="litellm" in text and "ratelimiterror" in text and not upstream,
         retryable=availability.get("retryable") is True,
         resets_at=metadata.get("resets_at"),
         limit=_int(_lower(_dict(metadata.get("headers"))).get("x-ratelimit-limit"))
-        or _int(reply.headers.get("x-ratelimit-limit")),
+        or _int(reply.headers.get("x-ratelimit-limit"))
+        or (_requests_limit(details, text) if limited else None),
     )
 
 
@@ -169,6 +173,16 @@ def _quota_ids(details: list[Any]) -> Iterator[str]:
     for detail in details:
         for violation in _list(_dict(detail).get("violations")):
             yield str(_dict(violation).get("quotaId") or _dict(violation).get("quotaMetric") or "")
+
+
+def _requests_limit(details: list[Any], text: str) -> int | None:
+    """How many requests a limit has: Google's `quotaValue` beside an id of requests, or the words."""
+    for violation in (v for d in details for v in _list(_dict(d).get("violations"))):
+        named = f"{_dict(violation).get('quotaId')} {_dict(violation).get('quotaMetric')}"
+        if "requests" in named.lower() and (value := _int(_dict(violation).get("quotaValue"))):
+            return value
+    match = REQUESTS_LIMIT.search(text)
+    return int(match[1]) if match else None
 
 
 def _zero(detail: Any) -> bool:

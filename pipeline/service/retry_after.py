@@ -70,10 +70,11 @@ def _reset_in(headers: Mapping[str, str], status: int) -> Iterator[float | None]
     if status != 429:
         return
     yield _span(headers.get("x-ratelimit-reset-after"))
+    left = "x-ratelimit-remaining-"
     spent = (
-        headers.get(f"x-ratelimit-reset-{what}")
-        for what in ("requests", "tokens")
-        if headers.get(f"x-ratelimit-remaining-{what}") == "0"
+        headers.get(name.replace("remaining", "reset", 1))
+        for name, value in headers.items()
+        if name.startswith(left) and value == "0"
     )
     yield max((span for span in map(_span, spent) if span is not None), default=None)
     for name in ("ratelimit-reset", "x-ratelimit-reset"):

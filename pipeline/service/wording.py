@@ -24,6 +24,8 @@ TEXT: tuple[tuple[tuple[str, ...], Kind, Scope, str | None], ...] = (
     (("free-models-per-day", "openrouter_free_tier_daily"), Kind.ACCOUNT_DAY, Scope.ACCOUNT, None),
     (("limit_rpd/", "per day (rpd)", "per day (tpd)"), Kind.MODEL_DAY, Scope.MODEL, None),
     (("limit_rpm/", "per min (rpm)", "per min (tpm)", "model rate limit exceeded"), Kind.MODEL_MINUTE, Scope.MODEL, None),
+    # Mistral, Alibaba, Together: limits of a second or a minute.
+    (("requests rate limit exceeded", "allocated quota exceeded", "rate increased too quickly", "dynamic_request_limited", "dynamic_token_limited", "rate_limited"), Kind.MODEL_MINUTE, Scope.MODEL, None),
     # Keys and budgets that are told as a plain 400: Google, LiteLLM without and with its database.
     (("api key not valid", "api key expired", "api_key_invalid", "no_db_connection", "expired_key", "budget_exceeded"), Kind.ACCOUNT_FATAL, Scope.ACCOUNT, None),
     (("openrouter_in_flight_budget",), Kind.TRANSIENT, Scope.ITEM, "server_error"),
@@ -140,8 +142,25 @@ NO_CREDIT = re.compile(
 KEY_WORDS = re.compile(
     r"\bkeys?\b|api[_-]key|token|credential|credit|billing|budget|suspend|account|subscri|has not been used"
 )
-#: A limit of a day or of a minute, where a 429 says which.
-DAY_LIMIT = re.compile(r"\b(?:per|a|each) day\b|\bdaily\b|\((?:rpd|tpd)\)")
+#: The service is full, whoever asks: it says nothing about our pace, and costs no attempt. Cerebras,
+#: Mistral, Groq's and OpenAI's flex tier.
+BUSY = re.compile(
+    r"queue[ _]exceeded|capacity[ _]exceeded|service tier capacity|high traffic|resource_unavailable"
+)
+#: A limit of a day (or what the service has for one) or of a minute, where a 429 says which.
+DAY_LIMIT = re.compile(
+    r"\b(?:per|a|each) (?:day|hour|week|month)\b|\b(?:daily|weekly|monthly)\b|\((?:rpd|tpd)\)"
+    r"|session usage limit"
+)
+#: Seconds of windows that begin at a multiple of themselves since the epoch, less an offset, by the
+#: words of a refusal: an hour; a session and a week (from Monday) at Ollama Cloud.
+ALIGNED: tuple[tuple[re.Pattern[str], float, float], ...] = (
+    (re.compile(r"\b(?:per|a|each) hour\b"), 3600.0, 0.0),
+    (re.compile(r"session usage limit"), 18_000.0, 0.0),
+    (re.compile(r"weekly usage limit"), 604_800.0, 345_600.0),
+)
+#: The number of requests in the words of a refusal: `(RPD): Limit 90, Used 88`.
+REQUESTS_LIMIT = re.compile(r"\(rp[md]\): limit (\d+)\b")
 MINUTE_LIMIT = re.compile(r"\b(?:per|a|each) min(?:ute)?\b|\((?:rpm|tpm)\)")
 
 #: `error_type` (OpenRouter, since 2026) -> class, for those that the text does not settle.

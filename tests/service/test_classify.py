@@ -251,3 +251,26 @@ def test_a_404_for_the_model_does_not(message: str) -> None:
     verdict, _ = classify(Reply(status=404, headers={}, body=body, latency_ms=1, at=0), now=0.0)
 
     assert verdict.message == message
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "until"),
+    [
+        ("Google minute with its value", 7, None),
+        ("Google list", 20, None),
+        ("Google list as a text inside message", 20, None),
+        ("Groq requests of the minute", 30, None),
+        ("Groq tokens of the day", None, None),
+        ("Cerebras day", None, None),
+        # NOW is Sunday 2026-08-02 08:08:30 UTC, 1785658110 s.
+        ("Ollama Cloud session", None, 1785672000.0),
+        ("Ollama Cloud week", None, 1785715200.0),
+    ],
+)
+def test_limits_and_ends_that_words_tell(name: str, limit: int | None, until: float | None) -> None:
+    """A number of requests is learnt, one of tokens is not taken for it; windows that the epoch
+    begins end where they do."""
+    status, headers, body, *_ = CASES[name]
+    verdict, _ = classify(reply(status, raw(body), headers), now=NOW)
+
+    assert (verdict.limit, verdict.until) == (limit, until)
