@@ -13,6 +13,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
@@ -48,20 +49,24 @@ class Pictures:
 
     def read(self, cell: object) -> bytes:
         """The picture's own bytes. UsageError when they are not on this machine."""
-        return bytes(self.view(cell, bytearray()))
+        picture = self.opened(cell)
+        if isinstance(picture, bytes):
+            return picture
+        try:
+            with picture:
+                return picture.readall()
+        except OSError as error:
+            raise OutputError(f"picture {picture.name}: {error.strerror}") from error
 
-    def view(self, cell: object, buffer: bytearray) -> bytes | memoryview:
-        """The same; a file's are read into `buffer` where it is large enough, which spares the
-        memory of each picture its page faults, and are gone with the next one."""
+    def opened(self, cell: object) -> bytes | FileIO:
+        """The same, of a file the file itself: who copies it may leave its bytes to the system."""
         if isinstance(cell, bytes):
             return cell
         if isinstance(cell, Mapping):
             content = cell.get("bytes")
-            return (
-                content
-                if isinstance(content, bytes) and content
-                else self.view(cell["path"], buffer)
-            )
+            if isinstance(content, bytes) and content:
+                return content
+            return self.opened(cell["path"])
         text = cell if isinstance(cell, str) else ""
         if text[:5].lower() == "data:":
             return _data_uri(text)
@@ -75,9 +80,9 @@ class Pictures:
             )
         try:
             try:
-                return _content(self._named(text), buffer)
+                return FileIO(self._named(text))
             except (FileNotFoundError, NotADirectoryError):
-                return _content(self.path(text), buffer)
+                return FileIO(self.path(text))
         except OSError as error:
             raise OutputError(f"picture {text[:200]}: {error.strerror}") from error
 
@@ -144,14 +149,6 @@ class Pictures:
         return Path(folders[0], *parts)
 
 
-def _content(path: str | Path, buffer: bytearray) -> bytes | memoryview:
-    with open(path, "rb", buffering=0) as file:
-        size = file.readinto(buffer)
-        if size < len(buffer):
-            return memoryview(buffer)[:size]
-        return bytes(buffer) + file.readall()
-
-
 def _data_uri(text: str) -> bytes:
     head, _, body = text.partition(",")
     try:
@@ -164,9 +161,8 @@ def _data_uri(text: str) -> bytes:
         raise OutputError(f"picture {text[:40]}…: a broken data URI: {error}") from error
 
 
-def ending(picture: bytes | memoryview) -> str:
-    """The file ending that fits the bytes."""
-    picture = bytes(picture[:24])
+def ending(picture: bytes) -> str:
+    """The file ending that fits the bytes, of which the first 24 are enough."""
     if picture[:4] == b"RIFF" and picture[8:12] == b"WEBP":
         return ".webp"
     if picture[4:8] == b"ftyp":

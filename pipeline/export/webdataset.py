@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
 
-from pipeline.errors import UsageError
+from pipeline.errors import OutputError, UsageError
 from pipeline.export.base import Rows, Written
 from pipeline.export.captioned import captioned
 from pipeline.export.pictures import ending
@@ -24,11 +25,10 @@ from pipeline.fs import read_object, write_all
 
 _MARK = "Written by caption-pipeline."
 SHARD_BYTES = 10**9
-#: Pictures up to this size are read into one buffer, which stays in the processor's cache.
-_BUFFER = 1 << 20
-Member = tuple[str, bytes | memoryview]
 _BLOCK = 512
 _VOID = bytes(_BLOCK)
+#: Does the system copy from file to file? Linux does.
+_COPIES = sys.platform == "linux"
 #: Two void blocks end a tar, which tools fill up to 20 blocks.
 _RECORD = 20 * _BLOCK
 
@@ -52,11 +52,10 @@ class WebdatasetExporter:
             size = 1 << 62
         written, shards = Written(), list[_Shard]()
         try:
-            for members in _members(rows):
-                room = sum(map(_room, members))
-                if not shards or shards[-1].full(room, size, most):
+            for sample in _samples(rows):
+                if not shards or shards[-1].full(sample.room, size, most):
                     shards = _next(shards, dest, single)
-                shards[-1].add(members, room)
+                shards[-1].add(sample)
                 written.rows += 1
             if not shards:
                 shards = _next(shards, dest, single)
@@ -69,18 +68,38 @@ class WebdatasetExporter:
         return written
 
 
-def _members(rows: Rows) -> Iterator[list[Member]]:
-    """The members of each row; the picture's bytes are there until the next row is asked for."""
-    buffer = bytearray(_BUFFER)
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """The members of one row: header of the picture, the picture, all that follows it."""
+
+    cell: object
+    head: bytes
+    picture: bytes | FileIO
+    size: int
+    rest: bytes
+
+    @property
+    def room(self) -> int:
+        return _BLOCK + self.size + len(self.rest)
+
+
+def _samples(rows: Rows) -> Iterator[_Sample]:
+    """A picture that is a file is open until the next row is asked for."""
     for row in captioned(rows, columns=True):
-        picture = rows.pictures.view(row.cell, buffer)
-        name = f"{row.ordinal:09d}"
-        columns, caption = row.columns.encode(), row.caption.encode()
-        yield [
-            (name + ending(picture), picture),
-            (name + ".txt", caption),
-            (name + ".json", columns),
-        ]
+        name, picture = f"{row.ordinal:09d}", rows.pictures.opened(row.cell)
+        if isinstance(picture, FileIO) and not _COPIES:
+            picture = picture.readall()
+        rest = _member(name + ".txt", row.caption) + _member(name + ".json", row.columns)
+        if isinstance(picture, bytes):
+            size, end = len(picture), ending(picture)
+            yield _Sample(row.cell, _header(name + end, size), picture, size, _fill(size) + rest)
+            continue
+        with picture:
+            size, end = (
+                os.fstat(picture.fileno()).st_size,
+                ending(os.pread(picture.fileno(), 24, 0)),
+            )
+            yield _Sample(row.cell, _header(name + end, size), picture, size, _fill(size) + rest)
 
 
 @dataclass(slots=True)
@@ -98,16 +117,16 @@ class _Shard:
     def full(self, more: int, size: int, most: int | None) -> bool:
         return self.rows > 0 and (_whole(self.size + more) > size or self.rows == most)
 
-    def add(self, members: list[Member], room: int) -> None:
-        pieces = list[bytes | memoryview]()
-        for name, content in members:
-            pieces += (_header(name, len(content)), content, _VOID[: -len(content) % _BLOCK])
-        # In one call, past any buffer: a picture is copied once, while it is in the processor's cache.
-        done = os.writev(self.file.fileno(), pieces)
-        if done < room:
-            write_all(self.file.fileno(), b"".join(pieces)[done:])
+    def add(self, sample: _Sample) -> None:
+        into = self.file.fileno()
+        write_all(into, sample.head)
+        if isinstance(sample.picture, bytes):
+            write_all(into, sample.picture)
+        else:
+            _copy(sample, sample.picture.fileno(), into)
+        write_all(into, sample.rest)
         self.rows += 1
-        self.size += room
+        self.size += sample.room
 
     def close(self) -> None:
         if not self.file.closed:
@@ -123,8 +142,24 @@ def _next(shards: list[_Shard], dest: Path, single: bool) -> list[_Shard]:
     return [*shards, _Shard(dest if single else dest / f"{len(shards):06d}.tar")]
 
 
-def _room(member: Member) -> int:
-    return _BLOCK + len(member[1]) + -len(member[1]) % _BLOCK
+def _copy(sample: _Sample, file: int, into: int) -> None:
+    """The system copies a file's bytes by itself: a third less of its time than by way of here."""
+    left = sample.size
+    while left:
+        done = os.sendfile(into, file, None, left)
+        if not done:
+            raise OutputError(f"picture {str(sample.cell)[:200]}: it became shorter meanwhile")
+        left -= done
+
+
+def _member(name: str, text: str) -> bytes:
+    content = text.encode()
+    return b"".join((_header(name, len(content)), content, _fill(len(content))))
+
+
+def _fill(size: int) -> bytes:
+    """What fills up a member's last block."""
+    return _VOID[: -size % _BLOCK]
 
 
 def _whole(size: int) -> int:
