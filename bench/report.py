@@ -3,8 +3,9 @@
     python bench/report.py [--rows N] [--promised]
 
 Records and requests are made up, of several days, providers and hosts, with thumbnails as a run
-keeps them. `--promised` fails above 60 seconds for a million records (by the clock or of CPU, whichever
-is less: beside other work the clock says little), or 1 GB.
+keeps them. `--promised` fails above 60 seconds of CPU for a million records, all processes and
+threads of the command added up, or 1 GB. CPU and not the clock, which beside other work says little;
+it is printed as well.
 """
 
 from __future__ import annotations
@@ -187,8 +188,8 @@ def main() -> None:
         f"{asked.rows:,} records: {seconds:.1f} s, {cpu:.1f} s of CPU, {peak:,.0f} MB at the peak, page {size:.1f} MB"
     )
     if asked.promised:
-        per_million = min(seconds, cpu) / max(1.0, asked.rows / 1e6)
-        assert per_million <= 60, f"{per_million:.0f} s for a million records"
+        per_million = cpu / max(1.0, asked.rows / 1e6)
+        assert per_million <= 60, f"{per_million:.0f} s of CPU for a million records"
         assert peak <= 1024, f"{peak:.0f} MB"
         assert size <= 15, f"{size:.1f} MB"
 

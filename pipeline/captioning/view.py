@@ -44,6 +44,16 @@ class View:
         """Hashes of the captions that too many different images have."""
         return frozenset() if self.same_images is None else _repeated(output, self.same_images)
 
+    def caption(self, text: str | None) -> str | None:
+        """One caption as it is shown."""
+        return polished(text, self.polish) if text and self.polish != _OFF else text
+
+    def batch(self, records: pa.RecordBatch, repeated: frozenset[int]) -> pa.RecordBatch:
+        """Records as they are shown; they have the columns `caption` and `flags`."""
+        names = records.schema.names
+        columns = self.shown(dict(zip(names, records.columns, strict=True)), repeated)
+        return pa.RecordBatch.from_arrays(list(columns.values()), schema=records.schema)
+
     def shown(
         self, columns: Mapping[str, pa.Array], repeated: frozenset[int]
     ) -> dict[str, pa.Array]:
@@ -57,7 +67,7 @@ class View:
             ]
             shown["flags"] = pa.array(flags, columns["flags"].type)
         if self.polish != _OFF:
-            texts = [caption and polished(caption, self.polish) for caption in captions]
+            texts = [self.caption(caption) for caption in captions]
             shown["caption"] = pa.array(texts, columns["caption"].type)
         return shown
 

@@ -18,6 +18,7 @@ from pipeline.aio import each
 from pipeline.captioning.interpret import deriving
 from pipeline.captioning.output_location import ours, shared, state_folder
 from pipeline.captioning.reviewed import apply
+from pipeline.captioning.view import view_of
 from pipeline.clock import SystemClock
 from pipeline.commands.machine_jobs import read_jobs
 from pipeline.commands.status import status_of
@@ -101,12 +102,13 @@ def cards_of(facts: Facts, decisions: Mapping[str, Decision]) -> list[Card]:
 
 
 def gather(job: JobConfig, pictures: int) -> Facts:
-    """Everything that is on disk, counted: also answers that are in no part yet."""
-    output = Path(job.output.path)
-    builder = FactsBuilder(pictures)
+    """Everything that is on disk, counted, with captions as the dataset shows them: also answers
+    that are in no part yet."""
+    output, view = Path(job.output.path), view_of(job)
+    builder, repeated = FactsBuilder(pictures), view.repeated(output)
     with with_unpublished(output, deriving(job)) as whole:
         for batch in record_batches(whole, RECORD_COLUMNS):
-            builder.add_records(batch)
+            builder.add_records(view.batch(batch, repeated))
     attempts = relisted(
         output,
         lambda: [read_part(path, REQUEST_COLUMNS) for path in part_files(output, "requests")],

@@ -15,7 +15,7 @@ from pipeline.captioning.inputs import inspect_manifest
 from pipeline.captioning.join import dataset_mark, is_stale, write_dataset
 from pipeline.captioning.output_location import ours, shared
 from pipeline.captioning.reviewed import apply
-from pipeline.captioning.view import view_of
+from pipeline.captioning.view import PLAIN_VIEW, View, view_of
 from pipeline.clock import SystemClock
 from pipeline.commands.model_selection import pinned
 from pipeline.commands.report import LocalPictures, open_local
@@ -110,7 +110,7 @@ class ReviewServer:
 
     def __init__(self, job: JobConfig, reviews: Reviews, by: str, clock: Clock) -> None:
         self._job, self._reviews, self._by, self._clock = job, reviews, by, clock
-        self._output = Path(job.output.path)
+        self._output, self._view = Path(job.output.path), view_of(job)
         self._token = secrets.token_urlsafe(24)
         #: key -> its record, of what the page offers.
         self._rows: dict[str, dict[str, Any]] = {}
@@ -145,7 +145,7 @@ class ReviewServer:
     async def _items(self, rest: str, query: Mapping[str, str]) -> Answer:
         async with self._one:
             last = self._reviews.refresh()
-            rows = await asyncio.to_thread(sampled, self._output, last)
+            rows = await asyncio.to_thread(sampled, self._output, last, self._view)
             self._rows = {row["key"]: row for row in rows}
             return answer({"items": [item_of(row, last) for row in rows]})
 
@@ -200,7 +200,9 @@ def _clean(text: object) -> str | None:
     return text.strip().encode("utf-8", "replace").decode() if isinstance(text, str) else None
 
 
-def sampled(output: Path, last: Mapping[str, Decision]) -> list[dict[str, Any]]:
+def sampled(
+    output: Path, last: Mapping[str, Decision], view: View = PLAIN_VIEW
+) -> list[dict[str, Any]]:
     """What the page offers: the undecided captions with the smallest keys, and as many decided."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -215,7 +217,7 @@ def sampled(output: Path, last: Mapping[str, Decision]) -> list[dict[str, Any]]:
         decided.add(table.filter(known))
         undecided.add(table.filter(pc.invert(known)))
     rows = [
-        row
+        {**row, "caption": view.caption(row["caption"])}
         for sample in (decided, undecided)
         if (table := sample.table())
         for row in table.to_pylist()

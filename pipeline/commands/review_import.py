@@ -2,6 +2,8 @@
 
 A caption that differs is an edit, one that was emptied a rejection; a cell of the column `review`
 that differs is that decision. What is as it was is nothing: nobody is known to have looked at it.
+A row whose image was asked again later (its `finished_at` says so) is about another caption: it is
+named and decides nothing.
 """
 
 from __future__ import annotations
@@ -11,21 +13,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.captioning.reviewed import apply
+from pipeline.captioning.view import View, view_of
 from pipeline.clock import SystemClock
 from pipeline.commands.review import follow, output_of, reviewer
-from pipeline.errors import UsageError
+from pipeline.errors import Exit, UsageError
+from pipeline.export.base import Notes
+from pipeline.redact import one_line
 from pipeline.store.reviews import VERBS, Decision, Reviews, new_decision
 from pipeline.store.snapshot import record_batches
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from pipeline.config.job import JobConfig
 
+#: Microseconds by which a time without a fraction may be older: spreadsheets cut seconds off.
+_CUT = 60_000_000
 #: What a CSV export puts before a cell that a spreadsheet would run.
 _GUARD = "'"
 
 
 def import_command(job: JobConfig, file: Path, name: str | None) -> int:
-    """Store the decisions that a file holds; 0. UsageError (64) for a file that cannot be used."""
+    """Store the decisions that a file holds; 0, or 1 where some are about older answers. UsageError
+    (64) for a file that cannot be used."""
     by, output = reviewer(name), output_of(job)
     rows: dict[str, list[dict[str, Any]]] = {}
     for row in read_file(file, job.output.prefix):
@@ -33,7 +43,9 @@ def import_command(job: JobConfig, file: Path, name: str | None) -> int:
     reviews = Reviews(output)
     try:
         last = reviews.refresh()
-        decisions, known = decide(rows, _records(output, set(rows)), last, by, SystemClock().now())
+        records = _records(output, set(rows), view_of(job))
+        older = Notes("such captions")
+        decisions, known = decide(rows, records, last, older, by, SystemClock().now())
         reviews.decide_all(decisions, {})
     finally:
         reviews.close()
@@ -43,20 +55,28 @@ def import_command(job: JobConfig, file: Path, name: str | None) -> int:
         ", ".join(f"{count:,} {verb}" for verb, count in counts.items() if count) or "nothing new"
     )
     unknown = len(rows) - known
+    for line in older.lines():
+        print(line)  # noqa: T201
+    if older.count:
+        print(  # noqa: T201
+            "decide on what is there now in `review` or a new export; without the column "
+            "`finished_at` the file is taken as it is"
+        )
     print(f"{file}: {said}" + (f"; {unknown:,} keys are not of this output" if unknown else ""))  # noqa: T201
-    return 0
+    return Exit.SOME_FAILED if older.count else Exit.DONE
 
 
 def decide(
     rows: Mapping[str, Sequence[Mapping[str, Any]]],
     records: Iterator[Mapping[str, Any]],
     last: Mapping[str, Decision],
+    older: Notes,
     by: str,
     now: float,
 ) -> tuple[list[Decision], int]:
-    """What the rows of a file decide about records, and how many records they name. Pure.
+    """What the rows of a file decide about records, and how many records they name.
 
-    UsageError when rows of one key disagree: they share one caption.
+    older: gets a line for each record that was asked again since. UsageError when rows of one key disagree: they share one caption.
     """
     decisions, known = [], 0
     for record in records:
@@ -65,9 +85,23 @@ def decide(
         changes = {change_of(row, shown, review) for row in rows[key]} - {None}
         if len(changes) > 1:
             raise UsageError(f"--import: rows of key {key} disagree: they share one caption")
+        if changes and any(
+            _is_older(row["finished_at"], record["finished_at"]) for row in rows[key]
+        ):
+            older.add(
+                f"{one_line(record['image'], 200)}: asked again since; its row decides nothing"
+            )
+            continue
         for verb, text in (change for change in changes if change is not None):
             decisions.append(new_decision(key, verb, shown, text, by, now))
     return decisions, known
+
+
+def _is_older(row: int | None, record: int | None) -> bool:
+    """Is a row about an answer before the record's? Times in microseconds; unknown ones are not."""
+    if row is None or record is None:
+        return False
+    return row + (_CUT if row % 1_000_000 == 0 else 0) < record
 
 
 def change_of(
@@ -85,7 +119,9 @@ def change_of(
 
 
 def read_file(file: Path, prefix: str = "") -> Iterator[dict[str, Any]]:
-    """key, caption and review of the rows of a Parquet, CSV or TSV file. prefix: `output.prefix`."""
+    """key, caption, review and finished_at of the rows of a Parquet, CSV or TSV file.
+
+    prefix: `output.prefix`."""
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet as pq
@@ -107,7 +143,8 @@ def read_file(file: Path, prefix: str = "") -> Iterator[dict[str, Any]]:
     except (OSError, pa.ArrowException) as error:
         raise UsageError(f"--import {file}: cannot be read ({error})") from None
     names = {
-        name: _column(prefix + name, table.schema.names) for name in ("key", "caption", "review")
+        name: _column(prefix + name, table.schema.names)
+        for name in ("key", "caption", "review", "finished_at")
     }
     for name in ("key", "caption"):
         if names[name] is None:
@@ -115,10 +152,24 @@ def read_file(file: Path, prefix: str = "") -> Iterator[dict[str, Any]]:
     columns = {
         name: table[column].cast(pa.string()).to_pylist() if column else [None] * len(table)
         for name, column in names.items()
+        if name != "finished_at"
     }
-    for key, caption, review in zip(*columns.values(), strict=True):
+    times = _times(table[names["finished_at"]]) if names["finished_at"] else [None] * len(table)
+    for key, caption, review, at in zip(*columns.values(), times, strict=True):
         if key:
-            yield {"key": key, "caption": (caption or "").strip(), "review": review or None}
+            text = (caption or "").strip()
+            yield {"key": key, "caption": text, "review": review or None, "finished_at": at}
+
+
+def _times(column: pa.ChunkedArray) -> list[int | None]:
+    """Microseconds since the epoch; None where a time is in no form that is known here."""
+    import pyarrow as pa
+
+    try:
+        times = column.cast(pa.timestamp("us", "UTC"), safe=False).cast(pa.int64()).to_pylist()
+    except pa.ArrowException:
+        return [None] * len(column)
+    return list(times)
 
 
 def _column(name: str, names: list[str]) -> str | None:
@@ -129,14 +180,14 @@ def _column(name: str, names: list[str]) -> str | None:
     return column
 
 
-def _records(output: Path, keys: set[str]) -> Iterator[Mapping[str, Any]]:
+def _records(output: Path, keys: set[str], view: View) -> Iterator[Mapping[str, Any]]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
     wanted = pa.array(sorted(keys), pa.string())
-    for batch in record_batches(output, ("key", "caption", "finished_at")):
+    for batch in record_batches(output, ("key", "image", "caption", "finished_at")):
         table = pa.Table.from_batches([batch])
         table = table.filter(pc.is_in(table["key"], value_set=wanted))
         times = table["finished_at"].cast(pa.int64()).to_pylist()
-        rows = zip(table["key"].to_pylist(), table["caption"].to_pylist(), times, strict=True)
-        yield from ({"key": key, "caption": text, "finished_at": at} for key, text, at in rows)
+        for row, at in zip(table.drop_columns("finished_at").to_pylist(), times, strict=True):
+            yield {**row, "caption": view.caption(row["caption"]), "finished_at": at}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.captioning.interpret import deriving
 from pipeline.captioning.output_location import ours
+from pipeline.captioning.view import view_of
 from pipeline.clock import SystemClock
 from pipeline.commands.report import cards_of, extras_of, gather, thumbnails_of
 from pipeline.commands.status import status_of
@@ -86,13 +87,18 @@ class Feed:
 
     def __init__(self, job: JobConfig, known: Mapping[str, int]) -> None:
         self._output, self._derive = Path(job.output.path), deriving(job)
+        self._view = view_of(job)
         #: key -> when its record was finished.
         self._known = dict(known)
         self._after = 0
         self._changed = {path: _stamp(path) for path in self._parts()}
 
     def poll(self) -> Iterator[Mapping[str, Any]]:
-        """New records since the last time."""
+        """New records since the last time, with captions as the dataset shows them."""
+        for row in self._new():
+            yield {**row, "caption": self._view.caption(row["caption"])}
+
+    def _new(self) -> Iterator[Mapping[str, Any]]:
         before = -1
         while before != self._after:
             before = self._after

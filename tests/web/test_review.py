@@ -13,7 +13,7 @@ from pipeline.store.reviews import Outdated, Reviews, new_decision, read_decisio
 from pipeline.store.verify import check_output
 from tests.main.test_again import go, job_in
 from tests.support.command import pipeline
-from tests.support.outputs import key_of, record, write_output
+from tests.support.outputs import START, key_of, record, write_output
 from tests.support.served import served
 
 
@@ -175,6 +175,52 @@ def test_import(tmp_path: Path) -> None:
     }
     again = pipeline("review", job, "--import", tmp_path / "edited.csv", "--as", "Ann")
     assert "nothing new" in again.out
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["whole times", "seconds cut off"])
+def test_an_edit_of_an_older_answer_is_named(tmp_path: Path, cut: bool) -> None:
+    """A caption was exported, asked again, and edited in the export: the newer one stays."""
+    day = 86_400 * 10**6
+    records = [record(1), record(2), record(3, finished_at=START + day)]
+    job = write_output(tmp_path, records)
+    old = "2026-10-01 00:00:00" if cut else "2026-10-01 00:00:00.000003Z"
+    lines = ["key,caption,finished_at", f"{key_of(1)},Mine.,{old}", f"{key_of(3)},Old.,{old}"]
+    file = tmp_path / "edited.csv"
+    file.write_text("\n".join(lines) + "\n")
+
+    done = pipeline("review", job, "--import", file, "--as", "Ann")
+
+    assert done.code == 1, done.err
+    assert "https://a.example/3.jpg: asked again since" in done.out
+    assert "1 edit" in done.out
+    assert {key: one.after for key, one in read_decisions(tmp_path / "out").items()} == {
+        key_of(1): "Mine."
+    }
+    file.write_text("\n".join(line.rpartition(",")[0] for line in lines) + "\n")
+    assert pipeline("review", job, "--import", file).code == 0
+    assert read_decisions(tmp_path / "out")[key_of(3)].after == "Old."
+
+
+def test_pages_show_what_the_dataset_holds(tmp_path: Path) -> None:
+    """Polished captions, and the flag of one caption for many images; importing a polished text
+    edits nothing."""
+    records = [record(at, caption="The image shows  a red boat.") for at in range(30)]
+    job = write_output(tmp_path, records)
+    job.write_text(f"{job.read_text()}polish: {{opening: true, blanks: true}}\n")
+
+    assert pipeline("report", job, tmp_path / "page.html").code == 0
+    page = (tmp_path / "page.html").read_text()
+    assert page.count('dir="auto">A red boat.') == 30
+    assert "The image shows" not in page
+    assert "check:same_caption" in page
+    with served("review", job) as server:
+        assert {item["caption"] for item in server.items()} == {"A red boat."}
+    with served("watch", job) as server:
+        shown = server.ask("GET", "/")[2].decode()
+        assert "A red boat." in shown
+        assert "The image shows" not in shown
+    (tmp_path / "same.csv").write_text(f"key,caption\n{key_of(0)},A red boat.\n")
+    assert "nothing new" in pipeline("review", job, "--import", tmp_path / "same.csv").out
 
 
 @pytest.mark.parametrize(
