@@ -147,6 +147,8 @@ def _images(column: pa.Array, name: str) -> tuple[list[Any], _Troubles, dict[int
     images, not_one = column.to_pylist(), dict[int, str]()
     wrapped = []
     if pa.types.is_string(kind):
+        if lists is None and not column.null_count and _short_urls(column):
+            return images, [], not_one
         wraps = pc.fill_null(pc.match_substring_regex(column, MAY_WRAP), False)
         wrapped = [(at, images[at]) for at in pc.indices_nonzero(wraps).to_pylist()]
     if lists is not None:

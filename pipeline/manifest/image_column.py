@@ -37,6 +37,8 @@ NAMES: tuple[str, ...] = (
     "photo_image_url", "photo_url", "picture", "picture_url", "uri", "src", "link", "image_bytes",
     "file", "jpg", "jpeg", "png", "webp",
 )  # fmt: skip
+#: The same as `plain_name` makes them.
+KNOWN = frozenset(re.sub(r"[^a-z0-9]", "", name) for name in NAMES)
 #: First cells that are looked at.
 SAMPLE = 100
 _ENDING = re.compile(r"(?i)\.(jpe?g|jpe|jfif|png|webp|gif|bmp|tiff?|hei[cf]|avif)([?#].*)?$")
@@ -97,7 +99,7 @@ def others(
     return tuple(
         name
         for name in able
-        if _looks(sample.get(name, ()), by_name=_PICTURE.search(_plain(name)) is not None)
+        if _looks(sample.get(name, ()), by_name=_PICTURE.search(plain_name(name)) is not None)
     )
 
 
@@ -105,22 +107,22 @@ def _in_hand(name: str, cells: Sequence[object]) -> bool:
     """Do these cells hold the pictures themselves, and not a small copy or a mask?"""
     inside = [cell.get("bytes") if isinstance(cell, Mapping) else cell for cell in cells]
     texts = all(cell[:5].lower() == "data:" for cell in inside if isinstance(cell, str))
-    return texts and not _LESSER.search(_plain(name)) and _looks(inside, by_name=False)
+    return texts and not _LESSER.search(plain_name(name)) and _looks(inside, by_name=False)
 
 
 def _less_vague(first: str, able: Sequence[str], sample: Mapping[str, Sequence[object]]) -> str:
     """`first`, a column of URLs, or the one other that says more clearly that it has pictures."""
-    if _plain(first) not in _VAGUE or _looks(sample[first], by_name=False):
+    if plain_name(first) not in _VAGUE or _looks(sample[first], by_name=False):
         return first
     urls = [
         name
         for name in able
         if name != first
-        and not _LESSER.search(_plain(name))
+        and not _LESSER.search(plain_name(name))
         and _all_match(_WEB, sample.get(name, ()))
     ]
     by_ending = [name for name in urls if _looks(sample[name], by_name=False)]
-    by_name = [name for name in urls if _PICTURE.search(_plain(name))]
+    by_name = [name for name in urls if _PICTURE.search(plain_name(name))]
     return next((names[0] for names in (by_ending, by_name) if len(names) == 1), first)
 
 
@@ -136,14 +138,15 @@ def candidates(schema: pa.Schema) -> list[str]:
     return [f.name for f in schema if holds_images(f.type)]
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A column's name as it is compared: letters and digits, in small."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _by_name(schema: pa.Schema) -> list[str]:
-    rank = {_plain(name): i for i, name in reversed(list(enumerate(NAMES)))}
-    able = [f.name for f in schema if holds_images(f.type) and _plain(f.name) in rank]
-    return sorted(able, key=lambda name: rank[_plain(name)])
+    rank = {plain_name(name): i for i, name in reversed(list(enumerate(NAMES)))}
+    able = [f.name for f in schema if holds_images(f.type) and plain_name(f.name) in rank]
+    return sorted(able, key=lambda name: rank[plain_name(name)])
 
 
 def _looks(cells: Sequence[object], *, by_name: bool) -> bool:

@@ -362,6 +362,19 @@ def _path_of(column: pa.Array) -> pa.Array:
     return pc.struct_field(column, "path").cast(pa.string())
 
 
+def _same_header(files: Sequence[ManifestFile], looks: Sequence[FileInfo]) -> None:
+    """ManifestError where some files begin with their columns' names and others with a row."""
+    first = looks[0]
+    for file, look in zip(files, looks, strict=True):
+        if (look.nameless or first.nameless) and look.schema.names != first.schema.names:
+            names = ", ".join(look.schema.names[:30])
+            raise ManifestError(
+                f"manifest {file.shown}: its columns are {names}, but {files[0].shown} has "
+                f"{', '.join(first.schema.names[:30])}; write a first line that names the columns "
+                "into each file, e.g. image,title"
+            )
+
+
 def open_manifest(
     settings: ManifestSettings, *, columns: Sequence[str] = (), root: Path | None = None
 ) -> Manifest:
@@ -374,6 +387,7 @@ def open_manifest(
     matches, format_ = settle(resolve(settings.path), settings.format)
     reader = READERS[format_]
     looks = [reader.look(place) for place in matches]
+    _same_header(matches, looks)
     pictures = format_ == "folder" and len(matches) > 1
     folder, prefixes = starts(matches, root if pictures else None)
     if root is not None and not pictures:

@@ -86,8 +86,11 @@ BROKEN: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
     "csv without image": (
         _text("x.csv", b"a,b\n1,2\n"), ("x.csv", "no column of images", "a, b", "manifest.image"),
     ),
-    "csv without header": (
-        _text("x.csv", f"{GOOD},1\n{GOOD},2\n".encode()), ("x.csv", "first line", GOOD, "header"),
+    "csv without header, a short row": (
+        _text("x.csv", f"{GOOD},1\n{GOOD}\n".encode()), ("x.csv", "line 2", "first line has 2"),
+    ),
+    "a list with a tab further down": (
+        _text("x.txt", b"a.jpg\nb.jpg\tb\n"), ("x.txt", "line 2 holds a tab"),
     ),
     "csv with nothing": (_text("x.csv", b""), ("x.csv", "is empty", "name the columns")),
     "csv with a short row": (

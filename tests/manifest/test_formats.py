@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.errors import ManifestError
 from pipeline.manifest.readers import READERS
 from pipeline.manifest.readers.csv import _HEAD
 from tests.manifest.made import ROWS, TABLES, opened, rows_of, shard
@@ -105,6 +107,61 @@ def test_a_csv_header_that_ends_near_the_first_piece(
 
     assert manifest.names == ("url", note.strip('"'), "é")
     assert [row.columns["é"] for row in rows_of(manifest)] == ["2", "4"]
+
+
+#: Name -> content of files without a header: two rows, the pictures in the column of that number.
+NAMELESS: dict[str, tuple[str, int]] = {
+    "cc3m.tsv": ("a cat\thttps://x.example/0.jpg\na dog\thttps://x.example/1.jpg\n", 2),
+    "tabs.txt": ("0.jpg\ta cat\n1.jpg\ta dog\n", 1),
+    "mxnet.lst": ("0\t3.0\ta/0.JPEG\n1\t4.0\ta/1.JPEG\n", 3),
+    "flickr.txt": ("0.jpg#0\tA cat .\n0.jpg#1\tA cat , asleep .\n", 1),
+    "one.csv": ("https://x.example/0.jpg\nhttps://x.example/1.jpg\n", 1),
+    "blank.csv": ("\n\n0.jpg,a cat\n\n1.jpg,a dog\n", 1),
+    "sep.csv": ("sep=;\n0.jpg;a, b\n1.jpg;c\n", 1),
+    "bom.csv": ('\ufeff"0.jpg","a\ncat"\n"1.jpg","a dog"\n', 1),
+    "base64.tsv": ("0\t" + base64.b64encode(PNG[:8] + b"\0\0\0\rIHDR" + PNG).decode() + "\n1\tx.png\n", 2),
+    "windows.csv": ("C:\\pics\\0.jpg|a\r\nC:\\pics\\1.jpg|b\r\n", 1),
+}
+
+
+@pytest.mark.parametrize("name", NAMELESS)
+def test_a_table_without_a_header(name: str, tmp_path: Path) -> None:
+    """A first line that holds a picture is a row; the columns are numbered, the image column is found."""
+    content, number = NAMELESS[name]
+    (tmp_path / name).write_text(content, newline="")
+
+    manifest = opened(tmp_path / name)
+    rows = rows_of(manifest)
+
+    assert manifest.image == f"column_{number}"
+    assert len(rows) == 2
+    assert [row.bad for row in rows] == [None, None]
+
+
+@pytest.mark.parametrize("text", ["image,caption\n0.jpg,A cat , asleep\n", "name\tfile_name\na\t0.jpg\n"])
+def test_a_table_that_is_called_a_list(text: str, tmp_path: Path) -> None:
+    """A `.txt` that begins with the columns of a table is one."""
+    (tmp_path / "a.txt").write_text(text.replace(" , asleep", ""))
+
+    assert [row.image for row in rows_of(opened(tmp_path / "a.txt"))] == ["0.jpg"]
+
+
+@pytest.mark.parametrize("text", ["image,0.jpg\nb,a.jpg\n", "http://x.example/image,file\nb,c\n"])
+def test_commas_in_a_list_make_no_table(text: str, tmp_path: Path) -> None:
+    """Names of pictures hold commas."""
+    (tmp_path / "a.txt").write_text(text)
+
+    assert [row.image for row in rows_of(opened(tmp_path / "a.txt"))] == text.split()
+
+
+@pytest.mark.parametrize("first", ["url,n\na.jpg,1\n", "a.jpg,1\n"])
+def test_files_with_and_without_a_header_are_not_one_table(first: str, tmp_path: Path) -> None:
+    """As `split` makes them: their columns would be two sets."""
+    (tmp_path / "1.csv").write_text(first)
+    (tmp_path / "2.csv").write_text("b.jpg,2,x\n")
+
+    with pytest.raises(ManifestError, match=r"2\.csv: its columns are column_1.*names the columns"):
+        opened(tmp_path / "*.csv")
 
 
 def test_a_csv_that_begins_with_blank_lines(tmp_path: Path) -> None:

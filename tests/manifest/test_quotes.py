@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import random
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import ManifestError
+from pipeline.manifest.readers.quotes import _Pattern
 from tests.manifest.made import opened, rows_of
 
 #: Name -> (file name, content, the title of each row).
@@ -93,6 +95,37 @@ def test_quotes_far_into_a_long_file(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_bytes(whole + b'x.jpg,"stray\ny.jpg,z\n')
     with pytest.raises(ManifestError, match=rf"line {whole.count(10) + 1}: a cell begins"):
         opened(tmp_path / "b.csv")
+
+
+def test_quotes_in_every_cell(tmp_path: Path) -> None:
+    """Over every piece of a file, with a cell of several lines now and then; a stray one is named."""
+    titles = [f"row {i}" + "\nand a line" * (i % 700 == 3) + '"' * (i % 50 == 1) for i in range(9_000)]
+    rows = [("image", "title"), *((f"{i}.jpg", title * 9) for i, title in enumerate(titles))]
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows(rows)
+
+    read = rows_of(opened(tmp_path / "a.csv", columns=("title",)))
+    assert [row.columns["title"] for row in read] == [title * 9 for title in titles]
+
+    whole = (tmp_path / "a.csv").read_bytes()
+    for stray in (b'"x.jpg","a "cat""\n', b'"x.jpg","open\n"y.jpg","z"\n'):
+        (tmp_path / "b.csv").write_bytes(whole + stray)
+        with pytest.raises(ManifestError, match=rf"line {whole.count(10) + 1}: a cell begins"):
+            opened(tmp_path / "b.csv")
+
+
+def test_a_quick_look_at_quotes_says_no_more_than_a_long_one() -> None:
+    """What `plain_lines` takes for plain is honest by the expressions."""
+    pattern, rng, plain = _Pattern(",", backslash=False), random.Random(21), 0
+    honest = pattern.honest()
+    for _ in range(20_000):
+        lines = "".join(rng.choices('"",\n\rab', k=rng.randrange(1, 12))).encode() + b"\n"
+        if pattern.plain_lines(lines):
+            plain += 1
+            match = honest.match(lines)
+            assert match is not None
+            assert match.end() == len(lines), lines
+    assert plain > 1_000
 
 
 def test_a_stray_quote_in_front_of_300000_rows(tmp_path: Path) -> None:

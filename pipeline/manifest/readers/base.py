@@ -25,6 +25,8 @@ class FileInfo:
     mark: str = ""
     #: Parquet: the features that Hugging Face declares, as JSON.
     huggingface: bytes | None = None
+    #: Its first line is a row, and its columns are numbered.
+    nameless: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """CSV and TSV: every cell stays the text that was written.
 
 CSV has no types, and guessing them changes values (`007` becomes 7) and breaks in the middle of
-a file, so nothing is guessed; a `where` on numbers says `CAST(width AS INT) > 512`. A header
-line is required. What a quote means is decided for the file as a whole (`quotes.py`). pyarrow
+a file, so nothing is guessed; a `where` on numbers says `CAST(width AS INT) > 512`. A first line that
+holds a picture is a row: then the columns are `column_1`, `column_2`, …. What a quote means is decided for the file as a whole (`quotes.py`). pyarrow
 reads; when it refuses, `_diagnose` reads the file again with Python's own csv module, slowly, to
 name the line and the column.
 """
@@ -25,6 +25,7 @@ from pipeline.manifest import text
 from pipeline.manifest.places import ManifestFile
 from pipeline.manifest.readers.base import MAX_COLUMNS, FileInfo, Want, skip
 from pipeline.manifest.readers.quotes import IMAGE_CELL, Quoting, quoting
+from pipeline.picture_cell import bare_base64
 
 #: A spreadsheet's first line that names the delimiter.
 _SEP = re.compile(r'"?sep=(.)"?(\r\n|\r|\n)', re.IGNORECASE)
@@ -43,7 +44,11 @@ class _Header:
     delimiter: str
     #: Lines up to the first row.
     lines: int
+    #: A line `sep=;` comes first.
+    sep: bool
     quoting: Quoting = Quoting.DOUBLED
+    #: The columns have no names; the first line is a row.
+    nameless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +59,9 @@ class DelimitedReader:
     delimiters: str
 
     def look(self, place: ManifestFile) -> FileInfo:
-        names = self._header(place).names
-        return FileInfo(schema=pa.schema([pa.field(name, pa.string()) for name in names]))
+        header = self._header(place)
+        schema = pa.schema([pa.field(name, pa.string()) for name in header.names])
+        return FileInfo(schema=schema, nameless=header.nameless)
 
     def read(self, place: ManifestFile, want: Want) -> Iterator[pa.RecordBatch]:
         return skip(self._read(place, want), want.start)
@@ -113,7 +119,11 @@ class DelimitedReader:
         rule = quoting(place, header.delimiter, len(header.names))
         if rule is not Quoting.DOUBLED:
             header = self._first_row(place, rule)
-        return replace(header, names=_checked(place, header.names), quoting=rule)
+        header = replace(header, quoting=rule)
+        if any(map(_is_picture, header.names)):
+            names = [f"column_{i}" for i in range(1, len(header.names) + 1)]
+            return replace(header, names=names, lines=int(header.sep), nameless=True)
+        return replace(header, names=_checked(place, header.names))
 
     def _first_row(self, place: ManifestFile, rule: Quoting) -> _Header:
         first = self._found(place, _HEAD, rule) or self._found(place, _LONGEST_HEAD, rule)
@@ -148,14 +158,15 @@ class DelimitedReader:
                 break
         if not whole and size < _LONGEST_HEAD and lines.tell() == len(first):
             return None
-        return _Header(names=names, delimiter=delimiter, lines=rows.line + bool(named))
+        lines_read = rows.line + bool(named)
+        return _Header(names=names, delimiter=delimiter, lines=lines_read, sep=bool(named))
 
     def _diagnose(self, place: ManifestFile, header: _Header, error: Exception) -> ManifestError:
         """Which line pyarrow could not take, and why."""
         names, lines = header.names, _decoded(place)
         rows = _rows(lines, header.delimiter, header.quoting)
-        if header.lines > 1:
-            next(rows)  # the line `sep=;`, or a blank one
+        if header.sep:
+            next(rows)
         while True:
             try:
                 row = next(rows)
@@ -168,9 +179,10 @@ class DelimitedReader:
                     "or a Parquet column"
                 )
             if row and len(row) != len(names):
+                rule = "first line has" if header.nameless else "header names"
                 return ManifestError(
                     f"manifest {place.shown}: line {rows.line} has {len(row)} cells where the "
-                    f"header names {len(names)} columns; quote cells that hold the delimiter"
+                    f"{rule} {len(names)} columns; quote cells that hold the delimiter"
                 )
             size = sum(len(cell.encode()) for cell in row)
             if size >= text.MAX_LINE:
@@ -219,18 +231,18 @@ def _decoded(place: ManifestFile) -> Iterator[str]:
                 raise text.not_utf8(place, number) from error
 
 
+def _is_picture(cell: str) -> bool:
+    """Is this no column's name, but an image or where one is?"""
+    cell = cell.strip()
+    return IMAGE_CELL.search(cell.encode()) is not None or bare_base64(cell) is not None
+
+
 def _checked(place: ManifestFile, names: list[str]) -> list[str]:
     """The header's names, each one present and unique."""
     if len(names) > MAX_COLUMNS:
         raise ManifestError(
             f"manifest {place.shown}: {len(names)} columns; the limit is {MAX_COLUMNS}. "
             "Are rows and columns exchanged?"
-        )
-    data = next((name for name in names if IMAGE_CELL.search(name.strip().encode())), None)
-    if data is not None:
-        raise ManifestError(
-            f"manifest {place.shown}: the first line looks like a row, not a header "
-            f"({data.strip()[:80]!r}); add a line that names the columns, e.g. image,title"
         )
     # `DataFrame.to_csv` leaves the index column without a name.
     names = [name.strip() or f"column_{i}" for i, name in enumerate(names, 1)]

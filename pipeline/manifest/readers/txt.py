@@ -1,7 +1,12 @@
-"""A plain list: one URL or path a line, blank lines and `# comments` left out. The column is `image`."""
+"""A plain list: one URL or path a line, blank lines and `# comments` left out. The column is `image`.
+
+A list whose first line holds a tab is a TSV by another name, one that begins with the columns of a CSV
+(`image,caption`) a CSV.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,8 +15,11 @@ import pyarrow as pa
 from pipeline.errors import ManifestError
 from pipeline.manifest import text
 from pipeline.manifest.file_names import is_image
+from pipeline.manifest.image_column import KNOWN, plain_name
 from pipeline.manifest.places import ManifestFile
-from pipeline.manifest.readers.base import FileInfo, Want, skip
+from pipeline.manifest.readers.base import FileInfo, Reader, Want, skip
+from pipeline.manifest.readers.csv import CSV, TSV
+from pipeline.manifest.readers.quotes import IMAGE_CELL
 
 SCHEMA = pa.schema([pa.field("image", pa.string())])
 _ROWS = 16_384
@@ -22,11 +30,12 @@ class TxtReader:
     """One image a line."""
 
     def look(self, place: ManifestFile) -> FileInfo:
-        text.head_of(place, 1 << 16)
-        return FileInfo(schema=SCHEMA)
+        table = _table(place)
+        return FileInfo(schema=SCHEMA) if table is None else table.look(place)
 
     def read(self, place: ManifestFile, want: Want) -> Iterator[pa.RecordBatch]:
-        return skip(self._read(place), want.start)
+        table = _table(place)
+        return skip(self._read(place), want.start) if table is None else table.read(place, want)
 
     def _read(self, place: ManifestFile) -> Iterator[pa.RecordBatch]:
         cells: list[str] = []
@@ -42,8 +51,8 @@ class TxtReader:
                     raise text.not_utf8(place, number) from error
                 if "\t" in cell:
                     raise ManifestError(
-                        f"manifest {place.shown}: line {number} holds a tab; a table needs a first "
-                        "line with its column names, as image<TAB>title, and manifest.format: tsv"
+                        f"manifest {place.shown}: line {number} holds a tab and the first line none; "
+                        "a list has one image a line, a table as many cells in each"
                     )
                 if cell and not _is_comment(cell):
                     cells.append(cell)
@@ -52,6 +61,17 @@ class TxtReader:
                     cells = []
         if cells:
             yield _batch(cells)
+
+
+def _table(place: ManifestFile) -> Reader | None:
+    """The reader of a table that is called a list; None for a list."""
+    lines = text.head_of(place, 1 << 16).decode("utf-8", "replace").splitlines()
+    first = next((line for line in lines if line.strip() and not _is_comment(line.strip())), "")
+    if "\t" in first.strip():
+        return TSV
+    names = [plain_name(cell) for cell in re.split("[,;|]", first)]
+    is_row = IMAGE_CELL.search(first.strip().encode()) is not None
+    return CSV if len(names) > 1 and not is_row and set(names) & KNOWN else None
 
 
 def _is_comment(cell: str) -> bool:
