@@ -40,3 +40,9 @@ Port = Annotated[int, typer.Option(help="Port to listen on; 0: any free one.")]
 HostName = Annotated[
     str, typer.Option("--host", help="Address to listen on; others than this machine see the page.")
 ]
+Recipe = Annotated[
+    str | None, typer.Option(help="Captions of another recipe that the output holds.")
+]
+PromptName = Annotated[
+    str | None, typer.Option(help="Of several prompts the one of this name alone.")
+]

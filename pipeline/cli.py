@@ -201,9 +201,8 @@ def export(
     ] = False,
     prefix: arg.Before = None,
     suffix: arg.After = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="Captions of another recipe that the output holds.")
-    ] = None,
+    recipe: arg.Recipe = None,
+    prompt: arg.PromptName = None,
     shard_size: arg.ShardSize = None,
     shard_rows: Annotated[
         int | None, typer.Option(min=1, help="hf, webdataset: rows of a shard.")
@@ -229,7 +228,8 @@ def export(
     options = ExportOptions(
         **flags, keep_lines=keep_lines, shard_size=size_of(shard_size), shard_rows=shard_rows
     )
-    texts = {"format": format_, "recipe": recipe, "prefix": prefix, "suffix": suffix}
+    texts = {"format": format_, "recipe": recipe, "prompt": prompt}
+    texts |= {"prefix": prefix, "suffix": suffix}
     request = ExportRequest(
         dest=dest, beside=beside, reviewed_only=reviewed_only, options=options, **texts
     )

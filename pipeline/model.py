@@ -36,6 +36,8 @@ class Row:
     columns: Mapping[str, object] = field(default_factory=dict)
     #: Why this row cannot be read (`bad_row`), else None.
     bad: str | None = None
+    #: Which of the job's prompts it is asked with, by number.
+    prompt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Asked:
     id: str | None
     #: The image as shown in records: URL without its signature, path, or `sha256:…`.
     image: str
+    #: The prompt's name, or 16 hex of its words where the job has one prompt without a name.
     prompt_id: str
     #: Unused; journals of earlier versions name it.
     ordinal: int = 0
@@ -85,6 +88,8 @@ class Item:
     prompt: str
     #: The manifest cell, to load the image again in another form.
     source: ImageValue = None
+    #: How it is asked; those of one request are asked alike.
+    recipe: str = ""
 
     def with_image(self, image: Image) -> Item:
         """The item with the bytes that are sent, and what its record says of them."""

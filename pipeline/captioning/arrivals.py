@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 
 from pipeline.captioning.naming import Naming
-from pipeline.captioning.select import Selection
+from pipeline.captioning.select import Candidate, Selection
 from pipeline.model import Row
 
 
@@ -20,28 +20,35 @@ class Arrivals:
 
     def __init__(self, naming: Naming, selection: Selection) -> None:
         self._naming, self._selection = naming, selection
-        #: Key that a row was chosen under -> the key of its bytes, until it is done with.
-        self._keys: dict[bytes, bytes] = {}
+        #: Key that a row was chosen under -> the row and the key of its bytes, until it is done with.
+        self._named: dict[bytes, Candidate] = {}
 
     async def read(self, row: Row, chosen: bytes, stamp: str | None, data: bytes) -> None:
         """The bytes of a row were read. stamp: of its place, before that. AlreadyAsked when they
         need not be decoded."""
-        versions = self._naming.versions
         if stamp is None and self._naming.contents is None:
             return
         digest = (await asyncio.to_thread(hashlib.sha256, data)).digest()
+        self.known(row, chosen, stamp, digest)
+
+    def known(self, row: Row, chosen: bytes, stamp: str | None, digest: bytes) -> None:
+        """The SHA-256 of a row's bytes is known. AlreadyAsked as with `read`."""
+        versions = self._naming.versions
+        if stamp is None and self._naming.contents is None:
+            return
         if versions is not None and stamp is not None:
             if versions.same(chosen, stamp, digest):
                 raise AlreadyAsked
             return
         self._naming.keep(row, stamp, digest)
-        key = self._naming.raw_of(row, digest)
-        if key == chosen or self._keys.get(chosen) == key:
+        named = self._naming.named(row, digest)
+        _, key = named
+        if key == chosen or (chosen in self._named and self._named[chosen][1] == key):
             return
         if not self._selection.takes(key):
             raise AlreadyAsked
-        self._keys[chosen] = key
+        self._named[chosen] = named
 
-    def key(self, chosen: bytes) -> bytes:
-        """The key of a row that is done with loading."""
-        return self._keys.pop(chosen, chosen)
+    def named(self, row: Row, chosen: bytes) -> Candidate:
+        """A row that is done with loading, and its key."""
+        return self._named.pop(chosen, (row, chosen))

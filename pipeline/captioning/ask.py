@@ -78,7 +78,6 @@ class Captioner:
     endpoint: Endpoint
     model: Model
     run_id: str
-    recipe: str
     #: `retry.attempts`
     attempts: int
     packing: Packing
@@ -248,7 +247,7 @@ class Captioner:
         sent = Sent(
             request_id=f"{self.rng.getrandbits(128):032x}",
             run_id=self.run_id,
-            recipe=self.recipe,
+            recipe=request.items[0].recipe,
             profile=self.endpoint.profile.name,
             model=self._second_form(request).wire.model
             if request.form == "second"

@@ -9,6 +9,7 @@ import random
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -17,13 +18,14 @@ from pipeline.captioning.contents import NAME as CONTENTS
 from pipeline.captioning.contents import Contents
 from pipeline.captioning.fields import Fields
 from pipeline.captioning.file_versions import FileVersions
-from pipeline.captioning.naming import Naming
-from pipeline.captioning.prompt import compile_prompt
+from pipeline.captioning.naming import NamedPrompt, Naming
+from pipeline.captioning.prompt import Prompt, compile_prompt
 from pipeline.clock import Clock, SystemClock, utc
 from pipeline.local_files import Boundary
 from pipeline.model import SETTINGS
 
 if TYPE_CHECKING:
+    from pipeline.config.captioning import PromptSettings
     from pipeline.config.job import JobConfig
     from pipeline.manifest.open import Manifest
     from pipeline.ratelimit.protocol import GateOpener
@@ -81,12 +83,20 @@ def inspect_manifest(job: JobConfig) -> tuple[Manifest, Naming]:
     """The manifest, and what its rows are called under this job."""
     from pipeline.manifest.open import open_manifest
 
-    prompt = compile_prompt(job.prompt)
-    columns = list(prompt.columns)
+    columns = [name for prompt in compiled(job.prompt).values() for name in prompt.columns]
     if job.images.identity.startswith("column:"):
         columns.append(job.images.identity.removeprefix("column:"))
+    columns = list(dict.fromkeys(columns))
     manifest = open_manifest(job.manifest, columns=columns, root=job.images.folder)
     return manifest, naming_of(job, manifest)
+
+
+def compiled(settings: PromptSettings) -> dict[str | None, Prompt]:
+    """The prompts by their names. JobError as `compile_prompt` has it."""
+    return {
+        name: compile_prompt(text, "prompt.text" if name is None else f"prompt.prompts.{name}.text")
+        for name, text in settings.texts.items()
+    }
 
 
 def settings_flag(job: JobConfig, manifest: Manifest) -> str:
@@ -104,16 +114,26 @@ def naming_of(job: JobConfig, manifest: Manifest) -> Naming:
         contents = known
     elif job.images.identity == "auto":
         versions = FileVersions(known)
+    recipe_with = partial(
+        identity.recipe,
+        model=job.endpoint.model,
+        system=job.prompt.system,
+        params=job.endpoint.params,
+        extra_body=job.endpoint.extra_body,
+        fields=Fields(job.reply.fields).recipe,
+    )
+    templates, named = compiled(job.prompt), job.prompt.prompts
     return Naming(
-        recipe=identity.recipe(
-            model=job.endpoint.model,
-            system=job.prompt.system,
-            prompt=job.prompt.text,
-            params=job.endpoint.params,
-            extra_body=job.endpoint.extra_body,
-            fields=Fields(job.reply.fields).recipe,
+        prompts=tuple(
+            NamedPrompt(
+                name=name,
+                recipe=recipe_with(prompt=text),
+                template=templates[name],
+                weight=1.0 if name is None else named[name].weight,
+            )
+            for name, text in job.prompt.texts.items()
         ),
-        prompt=compile_prompt(job.prompt),
+        mode=job.prompt.mode,
         system=job.prompt.system,
         identity=job.images.identity,
         contents=contents,

@@ -29,8 +29,6 @@ class RunFacts(Protocol):
     """What every record of a run bears."""
 
     @property
-    def recipe(self) -> str: ...
-    @property
     def run_id(self) -> str: ...
     @property
     def clock(self) -> Clock: ...
@@ -58,7 +56,8 @@ def reading_of(job: JobConfig) -> Reading:
 
 def checks_of(job: JobConfig) -> Checks:
     """The checks of a job, compiled. JobError where what they need is not installed."""
-    prompts = [job.prompt.text, job.prompt.system or "", pack_instruction("", 8)]
+    texts = job.prompt.texts.values()
+    prompts = [*texts, job.prompt.system or "", pack_instruction("", 8)]
     return Checks(job.checks, prompts)
 
 
@@ -124,7 +123,7 @@ def failure(
     asked = item.asked
     return Record(
         key=asked.key,
-        recipe=run.recipe,
+        recipe=item.recipe,
         id=asked.id,
         image=asked.image,
         caption=None,

@@ -7,23 +7,21 @@ held whole.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from pipeline import fs, schema
+from pipeline import fs
+from pipeline.captioning.columns import CAPTION, COLUMNS, RECORD_COLUMNS, columns_of, decided
 from pipeline.captioning.dataset_edits import keep_edited, note_written
-from pipeline.captioning.fields import NO_FIELDS, Fields
 from pipeline.captioning.naming import Naming
 from pipeline.captioning.plain_keys import plain_keys
-from pipeline.captioning.reviewed import REVIEW, reviewed
 from pipeline.captioning.view import PLAIN_VIEW, View
 from pipeline.export.ahead import ahead
 from pipeline.export.card import write_card
-from pipeline.export.features import read_features, with_features
 from pipeline.export.parquet_file import PagedWriter
 from pipeline.memory import give_back
 from pipeline.store.parts import REPEATED, metadata_of
@@ -40,67 +38,8 @@ SLICE = 2_500
 WAITING_BYTES = 16 << 20
 #: Bytes of a row group that is not let grow any more.
 GROUP_BYTES = 16 << 20
-#: Record columns that stand in the dataset, in this order.
-COLUMNS = (
-    "caption",
-    "status",
-    "error_code",
-    "error",
-    "flags",
-    "key",
-    "model",
-    "served_model",
-    "provider",
-    "prompt_tokens",
-    "completion_tokens",
-    "cost_usd",
-    "width",
-    "height",
-    "image_sha256",
-    "finished_at",
-    "review",
-)
-CAPTION = COLUMNS[0]
 #: Metadata of a dataset: whose captions it holds.
 _RECIPE = b"caption_pipeline.recipe"
-#: Those of them that records have; the last one is what people decided.
-RECORD_COLUMNS = COLUMNS[:-1]
-
-
-def record_names(
-    manifest: pa.Schema, prefix: str = "", fields: Fields = NO_FIELDS
-) -> dict[str, str]:
-    """What the records' columns are called beside the manifest's: `caption`, or `caption_new` where
-    the manifest has a column of that name. Case does not count: SQL reads `Caption` as `caption`.
-
-    prefix: `output.prefix`. fields: `reply.fields`, which stand beside the caption.
-    """
-    taken = {name.lower() for name in manifest.names}
-    names = {}
-    for column in (CAPTION, *fields.names, *COLUMNS[1:]):
-        base = name = prefix + column
-        number = 1
-        while name.lower() in taken:
-            name = f"{base}_new{number if number > 1 else ''}"
-            number += 1
-        taken.add(name.lower())
-        names[column] = name
-    return names
-
-
-def joined_schema(manifest: pa.Schema, prefix: str = "", fields: Fields = NO_FIELDS) -> pa.Schema:
-    """Manifest columns, then the record's."""
-    kinds = {field.name: field for field in (*schema.RECORDS, *REVIEW, *fields.columns)}
-    columns = [field for field in manifest if not _only_bytes(manifest, field)]
-    for column, name in record_names(manifest, prefix, fields).items():
-        columns.append(kinds[column].with_nullable(True).with_name(name))
-    declared = read_features(manifest.metadata)
-    return with_features(pa.schema(columns, metadata=schema.METADATA), declared)
-
-
-def _only_bytes(manifest: pa.Schema, field: pa.Field) -> bool:
-    """The image column of a manifest that has no other, its bytes left out."""
-    return len(manifest) == 1 and bool(pa.types.is_null(field.type))
 
 
 def joined(
@@ -120,11 +59,13 @@ def joined(
     a thread of their own, some batches ahead.
     """
     fields, repeated = view.fields, view.repeated(output)
-    whole = joined_schema(manifest.arrow(pictures=pictures), prefix, fields)
-    own = len(whole) - len(COLUMNS) - len(fields)
-    wanted = (*RECORD_COLUMNS, "fields") if fields else RECORD_COLUMNS
-    plain = type(naming) is Naming and naming.identity == "auto" and not naming.prompt.places
-    waiting = deque[pa.RecordBatch]()
+    columns = columns_of(manifest.arrow(pictures=pictures), naming, prefix=prefix, fields=fields)
+    own = columns.schema.get_field_index(columns.names[0][CAPTION])
+    wanted = [*RECORD_COLUMNS, *(["fields"] if fields else [])]
+    wanted += ["recipe"] if columns.prompt is not None else []
+    plain = type(naming) is Naming and naming.identity == "auto"
+    plain = plain and not any(prompt.template.places for prompt in naming.prompts)
+    a_row, waiting = naming.a_row, deque[pa.RecordBatch]()
 
     def keys() -> Iterator[bytes]:
         size = 0
@@ -137,28 +78,66 @@ def joined(
                 size = 0
 
     def named(rows: BatchRows) -> bytes:
-        if plain and (images := rows.plain_images()) is not None:
-            keys = plain_keys(naming.recipe, images, naming.prompt.render({}))
-            if keys is not None:
-                return keys
-        return b"".join([naming.raw(row) for row in rows])
+        if plain and a_row == len(naming.prompts) and (images := rows.plain_images()) is not None:
+            prompts = ((prompt.recipe, prompt.template.render({})) for prompt in naming.prompts)
+            of_each = [plain_keys(recipe, images, text) for recipe, text in prompts]
+            if None not in of_each:
+                return _interleaved([keys for keys in of_each if keys is not None])
+        return b"".join([naming.raw(asked) for row in rows for asked in naming.rows(row)])
+
+    def shown(records: pa.RecordBatch, number: int) -> Iterator[pa.Array]:
+        """The columns of one prompt's records."""
+        values = view.shown(dict(zip(wanted, records.columns, strict=True)), repeated)
+        typed = fields.arrays(values["fields"].to_pylist()) if fields else []
+        values.update(zip(fields.names, typed, strict=True))
+        values["review"] = pa.nulls(len(records), pa.string())  # `decided` fills it in
+        return (values[column] for column in columns.names[number])
 
     made = ahead(keys()) if threaded else keys()
-    for records in RecordLookup(output, wanted).records(made):
+    for records in _whole_rows(RecordLookup(output, wanted).records(made), a_row):
         start = 0
         while start < records.num_rows:
             rows = waiting.popleft()
-            taken = min(rows.num_rows, records.num_rows - start)
+            taken = min(rows.num_rows, (records.num_rows - start) // a_row)
             if taken < rows.num_rows:
                 waiting.appendleft(rows.slice(taken))
-            piece = records.slice(start, taken)
-            shown = view.shown(dict(zip(wanted, piece.columns, strict=True)), repeated)
-            typed = fields.arrays(shown.pop("fields").to_pylist()) if fields else []
-            caption, *rest = shown.values()
-            columns = [*rows.slice(0, taken).columns[:own], caption, *typed, *rest]
-            columns.append(pa.nulls(taken, pa.string()))  # `reviewed` fills it in
-            yield pa.RecordBatch.from_arrays(columns, schema=whole)
-            start += taken
+            piece = records.slice(start, taken * a_row)
+            arrays = [*rows.slice(0, taken).columns[:own]]
+            for number in range(a_row):
+                arrays += shown(piece if a_row == 1 else _every(piece, number, a_row), number)
+            if columns.copy is not None:
+                arrays.append(pa.nulls(taken, pa.string()))  # `decided` fills it in
+            if columns.prompt is not None:
+                of_recipe = {prompt.recipe: prompt.name for prompt in naming.prompts}
+                recipes = piece.column("recipe").to_pylist()
+                arrays.append(pa.array(map(of_recipe.get, recipes), pa.string()))
+            yield pa.RecordBatch.from_arrays(arrays, schema=columns.schema)
+            start += taken * a_row
+
+
+def _interleaved(columns: Sequence[bytes]) -> bytes:
+    """Keys of each prompt, 16 bytes each -> the keys of each row after one another."""
+    if len(columns) == 1:
+        return columns[0]
+    starts = range(0, len(columns[0]), 16)
+    return b"".join([keys[at : at + 16] for at in starts for keys in columns])
+
+
+def _every(records: pa.RecordBatch, first: int, step: int) -> pa.RecordBatch:
+    return records.take(pa.array(range(first, len(records), step), pa.int64()))
+
+
+def _whole_rows(batches: Iterator[pa.RecordBatch], a_row: int) -> Iterator[pa.RecordBatch]:
+    """Records in batches that hold all those of a row."""
+    rest: list[pa.RecordBatch] = []
+    for batch in batches:
+        if not rest and not len(batch) % a_row:
+            yield batch
+            continue
+        table = pa.Table.from_batches([*rest, batch]).combine_chunks()
+        whole = len(table) // a_row * a_row
+        rest = table.slice(whole).to_batches()
+        yield from table.slice(0, whole).to_batches()
 
 
 def _groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
@@ -205,22 +184,23 @@ def write_dataset(
     """
     final = output / "dataset.parquet"
     tmp = output / ".dataset.parquet.tmp"
-    columns = manifest.arrow()
-    whole = joined_schema(columns, prefix, view.fields)
+    columns = columns_of(manifest.arrow(), naming, prefix=prefix, fields=view.fields)
+    whole = columns.schema
     marked = {
         **whole.metadata,
         b"caption_pipeline.manifest": dataset_mark(output, manifest, prefix, view),
         _RECIPE: naming.recipe.encode(),
     }
-    names = record_names(columns, prefix, view.fields)
     # Of the records' columns only some have values that repeat.
-    unique = {names[name] for name in COLUMNS if name not in REPEATED}
-    repeated = [name for name in whole.names if name not in unique]
+    unique = {
+        names.get(name) for names in columns.names for name in COLUMNS if name not in REPEATED
+    }
+    repeated = [name for name in whole.names if name not in {*unique, columns.copy}]
     marked_schema = whole.with_metadata(marked)
     with ExitStack() as stack:
         writer = None
         batches = joined(manifest, naming, output, prefix=prefix, view=view)
-        for group in _groups(reviewed(batches, names, read_decisions(output))):
+        for group in _groups(decided(batches, columns, read_decisions(output))):
             if writer is None:
                 opened = PagedWriter(tmp, marked_schema, group, use_dictionary=repeated)
                 writer = stack.enter_context(opened)
@@ -235,6 +215,7 @@ def write_dataset(
     keep_edited(final)
     note_written(tmp, final)
     fs.publish(tmp, final)
-    about = f"One row per image; the captions are in the column `{names['caption']}`."
+    caption = columns.names[0][CAPTION]
+    about = f"One row per image; the captions are in the column `{caption}`."
     write_card(output, title=output.name, data=final.name, text=about)
     return final

@@ -1,8 +1,16 @@
-"""The keys of rows under one job: what image, under which recipe, asked in what words."""
+"""The keys of rows under one job: what image, under which recipe, asked in what words.
+
+A job with several prompts asks each with a recipe of its own: that of a job which has only this
+prompt. So a prompt that is added, or left out, changes no other one's keys.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import math
+from dataclasses import replace
+from typing import Literal
 
 from pipeline.captioning import identity
 from pipeline.captioning.contents import Contents, data_uri_sha256, name_of
@@ -18,11 +26,25 @@ _NO_FILE = (*_IN_HAND, "url:http", "url:s3:", "url:gs:", "url:hf:")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NamedPrompt:
+    """One of the prompts of a job."""
+
+    #: None: the only one.
+    name: str | None = None
+    #: How is asked with it.
+    recipe: str
+    template: Prompt
+    #: Its share of the images under `sample`, beside the others' weights.
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Naming:
     """Gives rows their names; one a run."""
 
-    recipe: str
-    prompt: Prompt
+    prompts: tuple[NamedPrompt, ...]
+    #: `prompt.mode`: each image with each prompt, or with one of them.
+    mode: Literal["each", "sample"] = "each"
     system: str | None
     #: `images.identity` of the job.
     identity: str
@@ -31,18 +53,69 @@ class Naming:
     #: What is known of the files behind records, with `auto`.
     versions: FileVersions | None = None
 
+    @property
+    def recipe(self) -> str:
+        """How is asked: the prompts' recipes, and under `sample` their weights."""
+        if len(self.prompts) == 1:
+            return self.prompts[0].recipe
+        sampled = self.mode == "sample"
+        return "+".join(
+            f"{prompt.recipe}*{prompt.weight:g}" if sampled else prompt.recipe
+            for prompt in self.prompts
+        )
+
+    @property
+    def recipes(self) -> dict[str, NamedPrompt]:
+        """The prompts by their recipes."""
+        return {prompt.recipe: prompt for prompt in self.prompts}
+
+    @property
+    def a_row(self) -> int:
+        """How often a row is asked: with how many prompts."""
+        return len(self.prompts) if self.mode == "each" else 1
+
+    def only(self, name: str) -> Naming:
+        """The naming of a job that has the prompt of this name alone; KeyError."""
+        return replace(self, prompts=({prompt.name: prompt for prompt in self.prompts}[name],))
+
+    def rows(self, row: Row) -> list[Row]:
+        """The row once for each prompt that it is asked with."""
+        if len(self.prompts) == 1:
+            return [row]
+        if self.mode == "sample":
+            return [self._sampled(row, self._image(row))]
+        return [row, *(replace(row, prompt=number) for number in range(1, len(self.prompts)))]
+
+    def _sampled(self, row: Row, image: str) -> Row:
+        """The row with the prompt that its image is asked with: by weighted rendezvous hashing, so
+        that another weight, or one more prompt, moves as few images as can be."""
+
+        def distance(number: int) -> float:
+            prompt = self.prompts[number]
+            text = f"{prompt.name}\n{image}".encode("utf-8", "surrogatepass")
+            chance = int.from_bytes(hashlib.sha256(text).digest()[:8]) + 1
+            return -math.log(chance / 2**64) / prompt.weight
+
+        return replace(row, prompt=min(range(len(self.prompts)), key=distance))
+
     def key(self, row: Row) -> str:
         """The key of one row; under `content`, that of its place while its bytes are not known."""
         return self.raw(row).hex()
 
     def raw(self, row: Row) -> bytes:
         """The 16 bytes of the row's key."""
-        return identity.raw_key(self.recipe, self._image(row), self.prompt.render(row.columns))
+        return self._key(row, self._image(row))
 
-    def raw_of(self, row: Row, digest: bytes) -> bytes:
-        """The key of a row whose picture has this SHA-256."""
+    def named(self, row: Row, digest: bytes) -> tuple[Row, bytes]:
+        """A row whose picture has this SHA-256, with the prompt that it is asked with, and its key."""
         image = identity.content_identity(digest.hex())
-        return identity.raw_key(self.recipe, image, self.prompt.render(row.columns))
+        if self.mode == "sample" and len(self.prompts) > 1:
+            row = self._sampled(row, image)
+        return row, self._key(row, image)
+
+    def _key(self, row: Row, image: str) -> bytes:
+        prompt = self.prompts[row.prompt]
+        return identity.raw_key(prompt.recipe, image, prompt.template.render(row.columns))
 
     async def stamp(self, row: Row) -> str | None:
         """The stamp of a row's place, to be kept with what is read after it; None: not kept."""
@@ -68,16 +141,17 @@ class Naming:
         if self.contents is not None and stamp is not None:
             self.contents.put(name_of(identity.image_identity(row.image)), stamp, digest)
 
-    def asked(self, row: Row, raw: bytes) -> tuple[Asked, str]:
-        """What is asked about a row, and in what words. raw: the row's key."""
-        prompt = self.prompt.render(row.columns)
+    def asked(self, row: Row, raw: bytes) -> tuple[Asked, str, str]:
+        """What is asked about a row, in what words, and under which recipe. raw: the row's key."""
+        prompt = self.prompts[row.prompt]
+        text = prompt.template.render(row.columns)
         asked = Asked(
             raw.hex(),
             row.id,
             identity.shown_image(row.image),
-            identity.prompt_id(prompt, self.system),
+            prompt.name or identity.prompt_id(text, self.system),
         )
-        return asked, prompt
+        return asked, text, prompt.recipe
 
     def _image(self, row: Row) -> str:
         if row.bad is not None:

@@ -22,9 +22,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
+from pipeline.captioning.fresh_images import FreshImages
 from pipeline.captioning.retry import Action, RetryDecision
 from pipeline.model import ASK_CAPTION, Form, Item, Request
 from pipeline.packsize import cost
@@ -64,16 +65,6 @@ class _Group(NamedTuple):
     refused: int
 
 
-@dataclass(slots=True)
-class _Open:
-    """The fresh images measured so far for the next request."""
-
-    count: int = 0
-    tokens: int = cost.PACK_TOKENS
-    size: int = 0
-    full: bool = False
-
-
 class Pool:
     """Images waiting to be asked. One a run; not thread-safe."""
 
@@ -99,8 +90,7 @@ class Pool:
         #: First key of the pack under way that is larger than any that was answered.
         self._trial: str | None = None
         self._single: Form = "plain" if form == "pack" else form
-        self._fresh: deque[Item] = deque()
-        self._open = _Open()
+        self._fresh = FreshImages()
         #: Groups that must hold a culprit: never asked whole.
         self._suspects: deque[_Group] = deque()
         #: Groups to be asked as they are.
@@ -122,7 +112,7 @@ class Pool:
         searched = (group.items for group in (*self._suspects, *self._others.values()))
         groups = (*searched, *self._ready, *self._parked)
         queues = (self._fresh, self._audits, self._again, self._seconds)
-        return sum(map(len, queues)) + sum(len(group) for group in groups)
+        return sum(len(queue) for queue in queues) + sum(len(group) for group in groups)
 
     def add(self, item: Item) -> None:
         """A fresh image, or one that is asked again about its record."""
@@ -144,7 +134,7 @@ class Pool:
     @property
     def holding(self) -> bool:
         """Is the next pack ready, and waits for what becomes of the one that tries its size?"""
-        return self._open.full and self._waits(self._open.count)
+        return bool(self._fresh.full) and self._waits(self._fresh.full)
 
     def _untried(self, images: int) -> bool:
         """Is a pack under way that tries a size, and this one would be another?"""
@@ -179,11 +169,10 @@ class Pool:
             return self._request(self._fitting(self._again), form="again")
         if len(self._seconds) >= MOST_AGAIN or (idle and self._seconds and not self._fresh):
             return self._request((self._seconds.popleft(),), form="second")
-        self._measure()
-        ready = self._open.full or (idle and self._fresh)
-        if ready and not self._waits(self._open.count):
-            items = tuple([self._fresh.popleft() for _ in range(self._open.count)])
-            self._open = _Open()
+        self._fresh.measure(self._limits, self._most)
+        ready = self._fresh.full or (self._fresh.waiting if idle else 0)
+        if ready and not self._waits(ready):
+            items = self._fresh.take()
             if (size := next(self._sizes, None)) is not None:
                 self._resize(size)
             return self._request(items)
@@ -246,8 +235,7 @@ class Pool:
 
     def _back(self, items: Iterable[Item]) -> None:
         """Images about which nothing is known: they travel with the fresh ones, before them."""
-        self._fresh.extendleft(reversed(tuple(items)))
-        self._open = _Open()
+        self._fresh.put_back(items)
 
     def _limit_images(self, images: int) -> None:
         """The service takes no more images than so many."""
@@ -294,7 +282,7 @@ class Pool:
         else:
             self._ready += halves
             self._resize(min(self._most, len(request.items) // 2))
-        self._open = _Open()
+        self._fresh.measure_anew()
 
     def _learn(self, request: Request, *, progress: bool) -> None:
         """Packs shrink while the model answers none of their images, and grow back slowly."""
@@ -317,34 +305,13 @@ class Pool:
     def _resize(self, images: int) -> None:
         self._most = max(1, min(self._limits.images, images))
         self._streak = 0
-        self._open = _Open()
-
-    def _measure(self) -> None:
-        """Measure fresh images until they fill a request or there are no more."""
-        limits, opened, fresh = self._limits, self._open, self._fresh
-        if self._most == 1 and fresh:
-            opened.count, opened.full = 1, True  # it goes, however large it is
-            return
-        while not opened.full and opened.count < len(fresh):
-            item = fresh[opened.count]
-            tokens = opened.tokens + cost.item_tokens(item.image)
-            if opened.count == 0 or item.prompt != fresh[opened.count - 1].prompt:
-                tokens += cost.text_tokens(item.prompt)
-            size = opened.size + cost.item_bytes(item.image)
-            out = (opened.count + 1) * limits.caption_tokens
-            over = tokens > limits.tokens_in or size > limits.raw_bytes or out > limits.tokens_out
-            if over and opened.count:
-                opened.full = True
-                return
-            opened.count, opened.tokens, opened.size = opened.count + 1, tokens, size
-            # One image always goes, however large it is; what is over its limit is full.
-            opened.full = over or opened.count >= self._most
+        self._fresh.measure_anew()
 
     def _fitting(self, queue: deque[Item]) -> tuple[Item, ...]:
-        """The first images of a queue that one request holds; at least one."""
+        """The first images of a queue that one request holds; at least one, all asked alike."""
         items = [queue.popleft()]
         size = cost.item_bytes(items[0].image)
-        while queue and len(items) < self._most:
+        while queue and len(items) < self._most and queue[0].recipe == items[0].recipe:
             size += cost.item_bytes(queue[0].image)
             if size > self._limits.raw_bytes:
                 break

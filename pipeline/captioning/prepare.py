@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from pipeline.captioning.arrivals import AlreadyAsked
 from pipeline.captioning.inputs import settings_flag
 from pipeline.captioning.interpret import failure
+from pipeline.captioning.select import Candidate
 from pipeline.errors import ImageError
 from pipeline.model import Image, Item, Row
 
@@ -35,10 +37,10 @@ def at_hand(run: RunContext, row: Row, raw: bytes) -> Item | None:
 
 
 def _item(run: RunContext, row: Row, image: Image, raw: bytes) -> Item:
-    asked, prompt = run.naming.asked(row, raw)
+    asked, prompt, recipe = run.naming.asked(row, raw)
     if (earlier := run.captioner.second.pending.get(asked.key)) is not None:
         asked = replace(asked, earlier=earlier)
-    return Item(asked, image, prompt, row.image)
+    return Item(asked, image, prompt, row.image, recipe)
 
 
 async def captioned_before(run: RunContext) -> Item | None:
@@ -53,33 +55,52 @@ async def captioned_before(run: RunContext) -> Item | None:
     return _item(run, row, image, raw)
 
 
-async def present(run: RunContext, row: Row, raw: bytes) -> Item | None:
-    """The item of a row; None when the row settled without a request, or waits for the place that
-    its image comes from. raw: the row's key."""
-    item = _item(run, row, _NOTHING, raw)
+async def present(run: RunContext, candidates: Sequence[Candidate]) -> list[Item]:
+    """The items of one image, asked with one prompt or with several; it is loaded once. Without
+    those that settled without a request, or wait for the place that the image comes from."""
+    items = list[Item]()
+    image, stamp = None, None
+    for row, raw in candidates:
+        if image is None or image.sha256 is None:
+            stamp = await run.naming.stamp(row) if row.bad is None else None
+            image = await _loaded(run, row, raw, stamp)
+        else:
+            try:
+                run.arrivals.known(row, raw, stamp, bytes.fromhex(image.sha256))
+            except AlreadyAsked:
+                continue
+        if image is None:
+            continue
+        asked, key = run.arrivals.named(row, raw)
+        item = _item(run, asked, _NOTHING, key).with_image(image)
+        await run.keep_thumbnail(item.asked.key, image)
+        if not run.same_pictures.waits(item):
+            items.append(item)
+    return items
+
+
+async def _loaded(run: RunContext, row: Row, raw: bytes, stamp: str | None) -> Image | None:
+    """The image of a row; None when the row settled without a request, or waits for its place.
+    stamp: of that place, from before the read."""
     if row.bad is not None:
+        item = _item(run, row, _NOTHING, raw)
         shown = item.asked.image[:MAX_SHOWN]
         item = replace(item, asked=replace(item.asked, image=shown))
         await _fail(run, item, "bad_row", row.bad)
         return None
-    stamp = await run.naming.stamp(row)
     arrived = partial(run.arrivals.read, row, raw, stamp)
     try:
         image = await run.sources.load((row, raw), inline=run.inline, arrived=arrived)
     except AlreadyAsked:
         return None
     except ImageError as error:
-        item = _item(run, row, _NOTHING, run.arrivals.key(raw))
+        asked, key = run.arrivals.named(row, raw)
         await run.page_links.loaded(error)
-        await _fail(run, item, error.code, error.message)
+        await _fail(run, _item(run, asked, _NOTHING, key), error.code, error.message)
         return None
-    if image is None:
-        return None
-    item = _item(run, row, _NOTHING, run.arrivals.key(raw))
-    await run.page_links.loaded(None)
-    await run.keep_thumbnail(item.asked.key, image)
-    item = item.with_image(image)
-    return None if run.same_pictures.waits(item) else item
+    if image is not None:
+        await run.page_links.loaded(None)
+    return image
 
 
 async def _fail(run: RunContext, item: Item, code: str, message: str) -> None:

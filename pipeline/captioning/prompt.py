@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime, time
 from decimal import Decimal
 
-from pipeline.config.captioning import PromptSettings
 from pipeline.errors import JobError
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
@@ -58,21 +57,22 @@ class Prompt:
         return "".join(parts)
 
 
-def compile_prompt(settings: PromptSettings) -> Prompt:
-    """Compile `prompt.text`; JobError on a brace that stands alone or an empty name."""
+def compile_prompt(text: str, key: str = "prompt.text") -> Prompt:
+    """Compile a template; JobError on a brace that stands alone or an empty name. key: of the job
+    file, whose value it is."""
     pieces, places, at = [""], [], 0
-    for match in _TOKEN.finditer(settings.text):
-        pieces[-1] += settings.text[at : match.start()]
+    for match in _TOKEN.finditer(text):
+        pieces[-1] += text[at : match.start()]
         at = match.end()
         if match[0] in ("{{", "}}"):
             pieces[-1] += match[0][0]
         elif match[1] is None or not match[1].strip():
             raise JobError(
-                f"prompt.text: lone {match[0]!r} at character {match.start() + 1}; "
+                f"{key}: lone {match[0]!r} at character {match.start() + 1}; "
                 "write {column} for a column and {{ or }} for a brace"
             )
         else:
             places.append(match[1].strip())
             pieces.append("")
-    pieces[-1] += settings.text[at:]
+    pieces[-1] += text[at:]
     return Prompt(pieces=tuple(pieces), places=tuple(places))

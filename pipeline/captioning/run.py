@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from functools import partial
+from itertools import groupby
 
 from pipeline.aio import amap, each, first
 from pipeline.captioning.prepare import at_hand, captioned_before, present
@@ -65,26 +66,26 @@ async def run_job(run: RunContext) -> None:
 
 async def sorted_out(
     run: RunContext, batches: AsyncGenerator[list[Candidate], None]
-) -> AsyncGenerator[Candidate | list[Item], None]:
-    """Rows whose image has to be loaded, with their keys, and, several at a time, items that need
-    no loading; until the run is stopped, by a manifest that changes too."""
+) -> AsyncGenerator[tuple[Candidate, ...] | list[Item], None]:
+    """Rows of an image to load, with their keys, one for each prompt, and, several at a time, items
+    that need no loading; until the run is stopped, by a manifest that changes too."""
     stopped = run.captioner.gate.stopped
     try:
         async with aclosing(batches):
             async for candidates in batches:
                 ready: list[Item] = []
-                for row, raw in candidates:
-                    item = at_hand(run, row, raw)
-                    if item is not None:
-                        ready.append(item)
-                        if len(ready) < TOGETHER:
-                            continue
-                    if ready:
+                for _, of_one_image in groupby(
+                    candidates, lambda candidate: id(candidate[0].image)
+                ):
+                    items = [(candidate, at_hand(run, *candidate)) for candidate in of_one_image]
+                    ready += [item for _, item in items if item is not None]
+                    to_load = tuple([candidate for candidate, item in items if item is None])
+                    if ready and (to_load or len(ready) >= TOGETHER):
                         yield ready
                         ready = []
-                    if item is None:
+                    if to_load:
                         run.sources.begins()
-                        yield row, raw
+                        yield to_load
                     if stopped.is_set():
                         return
                 if ready:
@@ -93,15 +94,14 @@ async def sorted_out(
         run.captioner.gate.stop(StopReason(exit=Exit.MANIFEST, message=str(error)))
 
 
-async def made_ready(run: RunContext, candidate: Candidate | list[Item]) -> list[Item]:
-    """Items to ask: those that are at hand, or the one of a row, unless it settled."""
-    if isinstance(candidate, list):
-        return candidate
+async def made_ready(run: RunContext, candidates: tuple[Candidate, ...] | list[Item]) -> list[Item]:
+    """Items to ask: those at hand, or those of one image, unless they settled."""
+    if isinstance(candidates, list):
+        return candidates
     try:
-        item = await present(run, *candidate)
+        return await present(run, candidates)
     finally:
         run.sources.ends()
-    return [] if item is None else [item]
 
 
 async def drain(

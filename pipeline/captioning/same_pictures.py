@@ -44,9 +44,9 @@ class SamePictures:
 
     def __init__(self) -> None:
         #: The last ones, in the order in which they came.
-        self._pictures: OrderedDict[tuple[str, str], _Picture] = OrderedDict()
+        self._pictures: OrderedDict[tuple[str, ...], _Picture] = OrderedDict()
         #: Those that others wait for.
-        self._repeated: dict[tuple[str, str], _Picture] = {}
+        self._repeated: dict[tuple[str, ...], _Picture] = {}
         self._by_key: dict[str, _Picture] = {}
         self._waiting = 0
         #: Of all pictures, about.
@@ -56,7 +56,7 @@ class SamePictures:
         """Was an image with these bytes prepared before? Then this one waits for its result."""
         if item.asked.image_sha256 is None:
             return False
-        name = item.asked.image_sha256, item.prompt
+        name = item.asked.image_sha256, item.recipe, item.prompt
         bare = replace(item, image=Image(), source=None)
         picture = self._repeated.get(name) or self._pictures.pop(name, None)
         if picture is None:

@@ -6,7 +6,7 @@ and carries it until that is answered: what a run leaves over, the next one asks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,17 +88,16 @@ class SecondQuestions:
         return items
 
 
-def read_pending(output: Path, recipe: str) -> dict[str, Record]:
-    """Records of this recipe that wait for a second answer. Reads published parts."""
+def read_pending(output: Path, recipes: Iterable[str]) -> dict[str, Record]:
+    """Records of these recipes that wait for a second answer. Reads published parts."""
     pending = {}
     paths = [path for folder in (CAPTIONS, FAILURES) for path in part_files(output, folder)]
     for path in paths:
         flags = pc.list_flatten(read_part(path, ["flags"])["flags"])
         if not pc.any(pc.is_in(flags, value_set=pa.array(sorted(_WAIT)))).as_py():
             continue
-        table = read_part(path, Record._fields).filter(
-            pc.equal(read_part(path, ["recipe"])["recipe"], recipe)
-        )
+        table = read_part(path, Record._fields)
+        table = table.filter(pc.is_in(table["recipe"], value_set=pa.array(list(recipes))))
         for record in table_records(table):
             if not _WAIT.isdisjoint(record.flags):
                 pending[record.key] = record

@@ -44,7 +44,7 @@ class Counts:
     """A manifest, counted against the records that the output holds."""
 
     rows: int = 0
-    #: Distinct keys.
+    #: Distinct keys: of images, or of images and prompts where each image is asked with several.
     images: int = 0
     captioned: int = 0
     #: Code -> images that have a failure.
@@ -72,13 +72,16 @@ class Selector:
     def named(self, batches: Iterator[list[Row]]) -> Iterator[list[Candidate]]:
         """The rows with their keys. Blocking: of pictures known by their bytes, files are looked
         at."""
+        naming = self._naming
         for rows in batches:
-            yield [(row, self._naming.raw(row)) for row in rows]
+            if len(naming.prompts) > 1:
+                rows = [asked for row in rows for asked in naming.rows(row)]
+            yield [(row, naming.raw(row)) for row in rows]
 
     def choose(self, rows: list[Candidate], limit: int | None = None) -> list[Candidate]:
         """The rows to ask among these, at most `limit` over all calls."""
         counts, chosen = self.counts, []
-        counts.rows += len(rows)
+        counts.rows += len(rows) // self._naming.a_row
         for row, raw in rows:
             key = raw.hex()
             if self._seen.set(key, "") is not None:
@@ -240,7 +243,8 @@ async def open_selection(
             count, manifest.batches(), selector(), limit=options.limit, most=most
         )
     if counts is None:
-        counts = estimate(manifest.rows or COUNTED_ROWS, checkpoint.counts(), options.limit)
+        rows = manifest.rows or COUNTED_ROWS
+        counts = estimate(rows, checkpoint.counts(), options.limit, a_row=naming.a_row)
     elif options.pilot is not None:
         places = spread_places(counts.asked, options.pilot, rng)
         counts.asked = len(places)
@@ -251,15 +255,15 @@ async def open_selection(
     return selection
 
 
-def estimate(rows: int, states: dict[str, int], limit: int | None) -> Counts:
-    """The counts of a long manifest before it was read: each row one image, each record of the
-    output one of them. Pure."""
-    failed = dict(states)
-    captioned = min(rows, failed.pop("ok", 0))
-    left = max(1, rows - captioned - sum(failed.values()))
+def estimate(rows: int, states: dict[str, int], limit: int | None, *, a_row: int = 1) -> Counts:
+    """The counts of a long manifest before it was read: each row an image of its own, each record of
+    the output one of them. a_row: prompts that each is asked with. Pure."""
+    failed, images = dict(states), rows * a_row
+    captioned = min(images, failed.pop("ok", 0))
+    left = max(1, images - captioned - sum(failed.values()))
     return Counts(
         rows=rows,
-        images=rows,
+        images=images,
         captioned=captioned,
         failed=failed,
         asked=left if limit is None else min(limit, left),

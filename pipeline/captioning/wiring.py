@@ -255,7 +255,6 @@ async def open_run(
             endpoint=endpoint,
             model=model,
             run_id=run_id,
-            recipe=inputs.naming.recipe,
             attempts=job.retry.attempts,
             packing=packing,
             progress=progress,

@@ -6,13 +6,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from pipeline.captioning.join import (
-    dataset_mark,
-    is_stale,
-    recipe_of,
-    record_names,
-    write_dataset,
-)
+from pipeline.captioning.columns import CAPTION, columns_of
+from pipeline.captioning.join import dataset_mark, is_stale, recipe_of, write_dataset
 from pipeline.captioning.view import view_of
 
 if TYPE_CHECKING:
@@ -44,8 +39,10 @@ async def update_dataset(
         await asyncio.to_thread(
             write_dataset, inputs.output, inputs.manifest, inputs.naming, prefix=prefix, view=view
         )
-    column = record_names(inputs.manifest.arrow(), prefix)["caption"]
-    text = f"{shown}: captions are in column {column}"
+    columns = columns_of(inputs.manifest.arrow(), inputs.naming, prefix=prefix)
+    captions = [*(names[CAPTION] for names in columns.names), *filter(None, [columns.copy])]
+    text = f"{shown}: captions are in column{'s' * (len(captions) > 1)} {', '.join(captions)}"
     if other is not None:
-        text += f"; those of recipe {other} stay in the output: export JOB DEST --recipe {other}"
+        first = other.partition("+")[0].partition("*")[0]
+        text += f"; those of recipe {other} stay in the output: export JOB DEST --recipe {first}"
     return text

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.captioning.columns import CAPTION, columns_of, decided
 from pipeline.captioning.inputs import boundary_of, inspect_manifest
 from pipeline.captioning.interpret import deriving
-from pipeline.captioning.join import joined, joined_schema, record_names
+from pipeline.captioning.join import joined
 from pipeline.captioning.output_location import ours
-from pipeline.captioning.reviewed import reviewed
 from pipeline.captioning.view import view_of
 from pipeline.commands.model_selection import pinned
 from pipeline.commands.other_recipe import naming_by_recipe
@@ -31,6 +31,7 @@ from pipeline.store.reviews import read_decisions
 from pipeline.store.unpublished import with_unpublished
 
 if TYPE_CHECKING:
+    from pipeline.captioning.naming import Naming
     from pipeline.config.job import JobConfig
     from pipeline.manifest.open import Manifest
 
@@ -93,13 +94,15 @@ def rows_of(job: JobConfig, request: ExportRequest, format: str) -> Iterator[Row
     if EXPORTS[format].pictures or request.options.images:
         pictures = manifest.pictures if format in ("parquet", "hf") else (manifest.image,)
     shape, view = manifest.arrow(pictures=pictures), view_of(job)
-    names = record_names(shape, prefix, view.fields)
     with (
         with_unpublished(output, deriving(job)) as whole,
         _elsewhere(job, boundary_of(job, manifest)) as elsewhere,
     ):
         if request.recipe is not None:
             naming = naming_by_recipe(whole, naming, request.recipe)
+        elif request.prompt is not None:
+            naming = _only(naming, request.prompt)
+        columns = columns_of(shape, naming, prefix=prefix, fields=view.fields)
         batches = joined(
             manifest,
             naming,
@@ -111,14 +114,26 @@ def rows_of(job: JobConfig, request: ExportRequest, format: str) -> Iterator[Row
         )
         decisions = read_decisions(output)
         yield Rows(
-            schema=joined_schema(shape, prefix, view.fields),
-            batches=reviewed(batches, names, decisions, only=request.reviewed_only),
+            schema=columns.schema,
+            batches=decided(batches, columns, decisions, only=request.reviewed_only),
             pictures=replace(_pictures(job, manifest), elsewhere=elsewhere),
-            caption=names["caption"],
-            key=names["key"],
+            caption=columns.names[0][CAPTION],
+            key=columns.names[0]["key"],
             title=job.name,
             options=request.options,
         )
+
+
+def _only(naming: Naming, name: str) -> Naming:
+    """The naming of one of the job's prompts. UsageError for another name."""
+    try:
+        return naming.only(name)
+    except KeyError:
+        known = (
+            ", ".join(filter(None, (prompt.name for prompt in naming.prompts)))
+            or "none with a name"
+        )
+        raise UsageError(f"--prompt {name}: the job's prompts are {known}") from None
 
 
 def _pictures(job: JobConfig, manifest: Manifest) -> Pictures:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 
 import pyarrow.compute as pc
 
 from pipeline.captioning.identity import shown_image
-from pipeline.captioning.naming import Naming
+from pipeline.captioning.naming import NamedPrompt, Naming
 from pipeline.errors import UsageError
 from pipeline.model import Row
 from pipeline.store.snapshot import record_batches
@@ -37,8 +37,9 @@ class NamingByImage(Naming):
 def naming_by_recipe(output: Path, naming: Naming, recipe: str) -> Naming:
     """What rows are called under a recipe (or the beginning of one). UsageError when the output
     has none of that name, or when its images do not say which record is meant."""
-    if naming.recipe.startswith(recipe):
-        return naming
+    own = [prompt for prompt in naming.prompts if prompt.recipe.startswith(recipe)]
+    if len(own) == 1:
+        return replace(naming, prompts=tuple(own))
     count: Counter[str] = Counter()
     for batch in record_batches(output, ["recipe"]):
         count.update(
@@ -61,8 +62,7 @@ def naming_by_recipe(output: Path, naming: Naming, recipe: str) -> Naming:
                     "prompt names columns: set the job's prompt as it was instead"
                 )
     return NamingByImage(
-        recipe=matching[0],
-        prompt=naming.prompt,
+        prompts=(NamedPrompt(recipe=matching[0], template=naming.prompts[0].template),),
         system=naming.system,
         identity=naming.identity,
         keys=keys,

@@ -68,6 +68,11 @@ def opening(job: JobConfig, counts: Counts, column: str) -> str:
     message = (
         f"{job.name}: {about}{counts.images:,} images in {counts.rows:,} rows, column {column!r}"
     )
+    if (prompts := len(job.prompt.prompts)) > 1:
+        all_of = job.prompt.mode == "each"
+        message += (
+            f", each {'image once for each of its' if all_of else 'with one of'} {prompts} prompts"
+        )
     if counts.captioned:
         message += f", {counts.captioned:,} captioned"
     if counts.failed:

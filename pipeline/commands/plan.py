@@ -153,7 +153,9 @@ def facts(job: JobConfig, counts: Counts, service: ServiceStatus, *, now: float)
     second = _second_questions(job, counts.asked)
     asked = counts.asked + (second["images"] or 0)
     seen = forecast(asked, size, service, now=now, concurrency=job.quota.concurrency, rates=rates)
-    tokens_in = asked * 2 * cost.TOKENS_PER_TILE + seen.requests * cost.text_tokens(job.prompt.text)
+    prompts = [cost.text_tokens(text) for text in job.prompt.texts.values()]
+    tokens_text = seen.requests * sum(prompts) // len(prompts)
+    tokens_in = asked * 2 * cost.TOKENS_PER_TILE + tokens_text
     tokens_out = asked * cost.CAPTION_TOKENS // 2
     if rates is not None and rates.prompt_tokens and rates.completion_tokens:
         tokens_in = int(asked * rates.prompt_tokens)
@@ -170,6 +172,7 @@ def facts(job: JobConfig, counts: Counts, service: ServiceStatus, *, now: float)
         "model": job.endpoint.model,
         "rows": counts.rows,
         "images": counts.images,
+        "prompts": {"count": len(prompts), "mode": job.prompt.mode},
         "captioned": counts.captioned,
         "failed": sum(counts.failed.values()),
         "to_ask": counts.asked,
@@ -211,6 +214,15 @@ def facts(job: JobConfig, counts: Counts, service: ServiceStatus, *, now: float)
     }
 
 
+def _prompts(prompts: Mapping[str, Any]) -> str:
+    """What several prompts make of the counts."""
+    several = {
+        "each": ", each image counted once for each of its {} prompts",
+        "sample": ", each asked with one of {} prompts",
+    }
+    return several[prompts["mode"]].format(prompts["count"]) if prompts["count"] > 1 else ""
+
+
 def _second_questions(job: JobConfig, asked: int) -> dict[str, Any]:
     """Images that will be asked twice, by the share of those that were; null: not known yet."""
     asks = bool(job.reply.fields) or not ASKS.isdisjoint(checks_of(job).actions.values())
@@ -235,8 +247,8 @@ def lines(figures: dict[str, Any]) -> list[str]:
     )
     said = [
         (
-            f"{figures['job']}: {figures['images']:,} images in {figures['rows']:,} rows; "
-            f"{figures['captioned']:,} captioned, {figures['failed']:,} failed, {figures['to_ask']:,} to ask"
+            f"{figures['job']}: {figures['images']:,} images in {figures['rows']:,} rows"
+            f"{_prompts(figures['prompts'])}; {figures['captioned']:,} captioned, {figures['failed']:,} failed, {figures['to_ask']:,} to ask"
         ),
         (
             f"{figures['requests']:,} requests of {figures['images_per_request']} images; about "

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,8 +34,10 @@ NAME = "checks.json"
 _AT_ONCE = 500
 
 
-async def recheck(job: JobConfig, output: Path, recipe: str, checkpoint: Checkpoint) -> int:
-    """Derive records of this recipe again where the checks are others than those of the last run;
+async def recheck(
+    job: JobConfig, output: Path, recipes: Container[str], checkpoint: Checkpoint
+) -> int:
+    """Derive records of these recipes again where the checks are others than those of the last run;
     how many changed. Parts are published."""
     mark = _mark(job.checks)
     path = output / "_state" / NAME
@@ -44,7 +46,7 @@ async def recheck(job: JobConfig, output: Path, recipe: str, checkpoint: Checkpo
     if not checkpoint or noted == mark:
         await asyncio.to_thread(_note, path, mark)
         return 0
-    count, changed = 0, _changed(job, output, recipe)
+    count, changed = 0, _changed(job, output, recipes)
     while records := await asyncio.to_thread(lambda: list(islice(changed, _AT_ONCE))):
         await checkpoint.settle(records)
         count += len(records)
@@ -65,11 +67,11 @@ def _note(path: Path, mark: str) -> None:
     fs.write_atomic(path, json.dumps({"checks": mark}).encode(), private=True)
 
 
-def _changed(job: JobConfig, output: Path, recipe: str) -> Iterator[Record]:
+def _changed(job: JobConfig, output: Path, recipes: Container[str]) -> Iterator[Record]:
     checks = checks_of(job)
     for batch in record_batches(output):
         for record in table_records(pa.Table.from_batches([batch])):
-            if record.recipe != recipe:
+            if record.recipe not in recipes:
                 continue
             again = checked(checks, record)
             if again.status == "failed" and record.status == "ok":

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.captioning.identity import prompt_id
@@ -19,27 +21,50 @@ from pipeline.store.snapshot import record_batches
 
 if TYPE_CHECKING:
     from pipeline.captioning.inputs import JobInputs
+    from pipeline.captioning.naming import NamedPrompt
     from pipeline.captioning.select import Counts
     from pipeline.config.job import JobConfig
 
 
+#: Columns of a record that tell how it was asked.
+_TELLING = ["model", "prompt_id", "fields", "recipe"]
+
+
 def check_recipe(job: JobConfig, inputs: JobInputs, counts: Counts) -> None:
-    """JobError (78) when the output holds captions and no record of this job's recipe."""
-    recipe = inputs.naming.recipe
+    """JobError (78) when the output holds captions and no record of this job's recipe, or of one of
+    its named prompts only those that were asked otherwise."""
     paths = [path for folder in (CAPTIONS, FAILURES) for path in part_files(inputs.output, folder)]
-    if any(_holds(path, recipe) for path in reversed(paths)):
+    prompts = inputs.naming.prompts
+    new = [p for p in prompts if not any(_holds(path, p.recipe) for path in reversed(paths))]
+    if len(new) == len(prompts):
+        what, images, prompt = "this job", f"all {counts.images:,} images", prompts[0]
+        batches = record_batches(inputs.output, _TELLING)
+        record = next((batch.slice(0, 1).to_pylist()[0] for batch in batches if len(batch)), None)
+    elif (changed := _asked_otherwise(inputs, new)) is not None:
+        prompt, record = changed
+        what, images = f"prompt {prompt.name} of this job", "all its images"
+    else:
         return
-    batch = next(
-        (b for b in record_batches(inputs.output, ["model", "prompt_id", "fields"]) if len(b)), None
-    )
-    if batch is None:
-        return
-    images = f"all {counts.images:,} images"
-    raise JobError(
-        f"{inputs.output}: holds captions, and not one belongs to this job as it stands now "
-        f"({_difference(job, inputs, batch.slice(0, 1).to_pylist()[0])}): {images} would be asked; "
-        "go on with --yes, or choose another output.path"
-    )
+    if record is not None:
+        raise JobError(
+            f"{inputs.output}: holds captions, and not one belongs to {what} as it stands now "
+            f"({_difference(job, inputs, prompt, record)}): {images} would be asked; "
+            "go on with --yes, or choose another output.path"
+        )
+
+
+def _asked_otherwise(
+    inputs: JobInputs, prompts: Sequence[NamedPrompt]
+) -> tuple[NamedPrompt, dict[str, Any]] | None:
+    """The first of these prompts under whose name the output has records, and one of them."""
+    known = pa.array(list(inputs.naming.recipes))
+    for prompt in prompts:
+        for batch in record_batches(inputs.output, _TELLING):
+            named = pc.equal(batch["prompt_id"], pa.scalar(prompt.name, pa.string()))
+            other = pc.invert(pc.is_in(batch["recipe"], value_set=known))
+            if len(rows := batch.filter(pc.and_(named, other))):
+                return prompt, rows.slice(0, 1).to_pylist()[0]
+    return None
 
 
 def check_identity(inputs: JobInputs, state: Callable[[str], str | None]) -> None:
@@ -73,14 +98,15 @@ def _holds(path: Path, recipe: str) -> bool:
     return recipe in read_part(path, ["recipe"])["recipe"].unique().to_pylist()
 
 
-def _difference(job: JobConfig, inputs: JobInputs, record: dict[str, Any]) -> str:
+def _difference(
+    job: JobConfig, inputs: JobInputs, prompt: NamedPrompt, record: dict[str, Any]
+) -> str:
     """Which part of the recipe changed, as far as a record tells."""
     if record["model"] != job.endpoint.model:
         return f"the model changed: it was {record['model']}, now {job.endpoint.model}"
-    naming = inputs.naming
-    if not naming.prompt.columns and record["prompt_id"] != prompt_id(
-        naming.prompt.render({}), naming.system
-    ):
+    text = prompt.template.render({})
+    asked = prompt.name or prompt_id(text, inputs.naming.system)
+    if not prompt.template.columns and record["prompt_id"] != asked:
         return "prompt.text or prompt.system changed"
     before = sorted(orjson.loads(record["fields"] or "{}"))
     if before != (now := sorted(job.reply.fields)):

@@ -22,7 +22,7 @@ from pipeline.commands.report import LocalPictures, open_local
 from pipeline.commands.watch import serve_command
 from pipeline.errors import Held, OutputError, PipelineError, UsageError
 from pipeline.redact import one_line
-from pipeline.report.facts import PREPARED
+from pipeline.report.facts import PREPARED, asked_with
 from pipeline.report.page import Live, policy, render_review
 from pipeline.report.sample import BottomK
 from pipeline.store.lock import locked
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 MOST = 5_000
 #: Longest text of an edit, and of a reviewer's name.
 LONGEST, LONGEST_NAME = 20_000, 100
-_COLUMNS = ("key", "image", "caption", "flags", "finished_at", "error_code")
+_COLUMNS = ("key", "image", "caption", "flags", "finished_at", "error_code", "prompt_id")
 
 
 def reviewer(name: str | None) -> str:
@@ -233,7 +233,10 @@ def item_of(row: Mapping[str, Any], last: Mapping[str, Decision]) -> dict[str, A
         "key": row["key"],
         "image": one_line(row["image"] or "", 200),
         "caption": caption or "",
-        "flags": [one_line(flag, 60) for flag in row["flags"] or () if flag not in PREPARED],
+        "flags": [
+            *asked_with(row["prompt_id"]),
+            *(one_line(flag, 60) for flag in row["flags"] or () if flag not in PREPARED),
+        ],
         "review": review or "",
         "by": one_line(decision.by, LONGEST_NAME) if decision is not None and review else "",
         "seen": 0 if decision is None else decision.at,

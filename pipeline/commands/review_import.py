@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _CUT = 60_000_000
 #: What a CSV export puts before a cell that a spreadsheet would run.
 _GUARD = "'"
+_NAMES = ("key", "caption", "review", "finished_at")
 
 
 def import_command(job: JobConfig, file: Path, name: str | None) -> int:
@@ -38,7 +39,7 @@ def import_command(job: JobConfig, file: Path, name: str | None) -> int:
     (64) for a file that cannot be used."""
     by, output = reviewer(name), output_of(job)
     rows: dict[str, list[dict[str, Any]]] = {}
-    for row in read_file(file, job.output.prefix):
+    for row in read_file(file, job.output.prefix, tuple(job.prompt.prompts)):
         rows.setdefault(row.pop("key"), []).append(row)
     reviews = Reviews(output)
     try:
@@ -118,10 +119,13 @@ def change_of(
     return ("reject", None) if not text and shown and review != "reject" else None
 
 
-def read_file(file: Path, prefix: str = "") -> Iterator[dict[str, Any]]:
+def read_file(
+    file: Path, prefix: str = "", prompts: Sequence[str] = ()
+) -> Iterator[dict[str, Any]]:
     """key, caption, review and finished_at of the rows of a Parquet, CSV or TSV file.
 
-    prefix: `output.prefix`."""
+    prefix: `output.prefix`. prompts: names of several, whose captions stand in columns of their own.
+    """
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet as pq
@@ -142,13 +146,20 @@ def read_file(file: Path, prefix: str = "") -> Iterator[dict[str, Any]]:
             raise UsageError(f"--import {file}: a .parquet, .csv or .tsv file is needed")
     except (OSError, pa.ArrowException) as error:
         raise UsageError(f"--import {file}: cannot be read ({error})") from None
-    names = {
-        name: _column(prefix + name, table.schema.names)
-        for name in ("key", "caption", "review", "finished_at")
-    }
+    own = {name: _column(prefix + name, table.schema.names) for name in _NAMES}
     for name in ("key", "caption"):
-        if names[name] is None:
+        if own[name] is None:
             raise UsageError(f"--import {file}: has no column `{prefix}{name}`")
+    for suffix in ("", *(f"_{prompt}" for prompt in prompts)):
+        named = {name: _column(prefix + name + suffix, table.schema.names) for name in _NAMES}
+        if named["caption"] is not None:
+            yield from _rows(table, named if named["key"] else {**own, "caption": named["caption"]})
+
+
+def _rows(table: pa.Table, names: Mapping[str, str | None]) -> Iterator[dict[str, Any]]:
+    """The rows that have a key. names: of the columns."""
+    import pyarrow as pa
+
     columns = {
         name: table[column].cast(pa.string()).to_pylist() if column else [None] * len(table)
         for name, column in names.items()

@@ -270,11 +270,11 @@ async def _select(
     if options.chosen is not None:
         _log.info("%s records match and are asked again", f"{len(redo):,}")
     await checkpoint.finish()  # what follows looks at published parts
-    if rechecked := await recheck(job, inputs.output, inputs.naming.recipe, checkpoint):
+    if rechecked := await recheck(job, inputs.output, inputs.naming.recipes, checkpoint):
         _log.info("checks have changed: %s records derived again, none asked", f"{rechecked:,}")
     pending = dict[str, Record]()
     if job.reply.fields or not ASKS.isdisjoint(checks_of(job).actions.values()):
-        waiting = await asyncio.to_thread(read_pending, inputs.output, inputs.naming.recipe)
+        waiting = await asyncio.to_thread(read_pending, inputs.output, inputs.naming.recipes)
         pending = {key: record for key, record in waiting.items() if key not in redo}
     flag = settings_flag(job, inputs.manifest)
     mended = await asyncio.to_thread(failed_under_others, inputs.output, flag)

@@ -37,7 +37,9 @@ def check_keys(job: JobConfig, output: Path) -> list[Finding]:
     """What the sample shows; [] when the manifest cannot be read, which `run` says."""
     try:
         manifest, naming = inspect_manifest(pinned(job))
-        rows = (row for batch in manifest.batches() for row in batch)
+        rows = (
+            asked for batch in manifest.batches() for row in batch for asked in naming.rows(row)
+        )
         sample = {naming.key(row): row for row in islice(rows, SAMPLE_ROWS) if row.bad is None}
     except PipelineError:
         return []

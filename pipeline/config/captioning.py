@@ -16,13 +16,51 @@ TAKEN = frozenset(
 )
 
 
+_Text = Annotated[str, Field(min_length=1, max_length=100_000)]
+
+
+class NamedPromptSettings(Settings):
+    text: _Text
+    """What is asked; {column} is the row's value."""
+    weight: float = Field(default=1, gt=0, le=1_000_000)
+    """sample: its share of the images, beside the others' weights."""
+
+
+def _prompt_names(prompts: dict[str, NamedPromptSettings]) -> dict[str, NamedPromptSettings]:
+    """Names become columns; two prompts with one text would be one question."""
+    for name in prompts:
+        if not name.isidentifier() or len(name) > 64:
+            raise ValueError(f"{name!r} is no name for a prompt: letters, digits and _, at most 64")
+    if len({name.lower() for name in prompts}) < len(prompts):
+        raise ValueError("two prompts differ in capitals only")
+    if len({prompt.text for prompt in prompts.values()}) < len(prompts):
+        raise ValueError("two prompts have the same text")
+    return prompts
+
+
 class PromptSettings(Settings):
-    text: str = Field(
-        default="Describe this image in one or two sentences.", min_length=1, max_length=100_000
-    )
+    text: _Text = "Describe this image in one or two sentences."
     """What is asked about each image; {column} is the row's value."""
+    prompts: Annotated[
+        dict[str, NamedPromptSettings], Field(max_length=16), AfterValidator(_prompt_names)
+    ] = {}
+    """Instead of text: several prompts by name, each with text and weight."""
+    mode: Literal["each", "sample"] = "each"
+    """prompts: each image is asked with each of them, or with one, sampled by weight."""
     system: str | None = None
     """System message, if any."""
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> Self:
+        """Refuse a text beside named prompts."""
+        if self.prompts and "text" in self.model_fields_set:
+            raise ValueError("give text or prompts, not both")
+        return self
+
+    @property
+    def texts(self) -> dict[str | None, str]:
+        """Every prompt's text by its name; a single prompt has none."""
+        return {name: prompt.text for name, prompt in self.prompts.items()} or {None: self.text}
 
 
 class PackingSettings(Settings):

@@ -36,6 +36,8 @@ class ExportRequest:
     beside: bool = False
     #: The recipe whose captions are wanted; None: the job's own.
     recipe: str | None = None
+    #: The prompt (its name) whose captions are wanted; None: all, or the first in formats with one.
+    prompt: str | None = None
     #: Trigger words around each caption.
     prefix: str | None = None
     suffix: str | None = None

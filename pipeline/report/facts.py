@@ -6,6 +6,7 @@ of it: a report of a million records takes the memory of one of five thousand.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from pipeline.report.sample import BottomK
 #: Columns of records and of requests that a report reads.
 RECORD_COLUMNS = (
     *("key", "image", "caption", "status", "error_code", "error", "flags", "served_model"),
-    *("model", "provider", "pack_size", "completion_tokens", "finished_at"),
+    *("model", "provider", "pack_size", "completion_tokens", "finished_at", "prompt_id"),
 )
 REQUEST_COLUMNS = (
     *("at", "class", "provider", "model", "served_model", "images"),
@@ -41,6 +42,12 @@ KEPT = 20_000
 #: Gallery items of each unusual class (failed, flagged) among the many that are neither.
 UNUSUAL = 500
 _HOST = r"^[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#]*@)?(?P<host>[^/?#:]+)"
+
+
+def asked_with(prompt_id: str | None) -> list[str]:
+    """`prompt:NAME` of a record that a named prompt asked for; others have 16 hex there."""
+    named = prompt_id and not re.fullmatch("[0-9a-f]{16}", prompt_id)
+    return [f"prompt:{prompt_id}"] if named else []
 
 
 @dataclass(slots=True)

@@ -21,7 +21,7 @@ from markupsafe import Markup
 
 from pipeline.redact import one_line, without_controls
 from pipeline.report import charts
-from pipeline.report.facts import KEPT, LATENCIES, LENGTHS, Facts
+from pipeline.report.facts import KEPT, LATENCIES, LENGTHS, Facts, asked_with
 
 #: Longest text of a card; what is longer is cut and says so.
 LONGEST = 1_200
@@ -222,7 +222,7 @@ def card_of(row: Mapping[str, Any], review: str = "") -> Card:
         caption=row["caption"] or "",
         code=row["error_code"] or "",
         error=one_line(row["error"] or "", 300),
-        flags=tuple(row["flags"] or ()),
+        flags=(*asked_with(row["prompt_id"]), *(row["flags"] or ())),
         model=one_line(row["served_model"] or row["model"] or "", 80),
         review=review,
     )

@@ -13,10 +13,9 @@ import pytest
 from pipeline import schema
 from pipeline.captioning import join as dataset
 from pipeline.captioning.join import joined, write_dataset
-from pipeline.captioning.naming import Naming
+from pipeline.captioning.naming import NamedPrompt, Naming
 from pipeline.captioning.prompt import compile_prompt
 from pipeline.captioning.select import Selector
-from pipeline.config.captioning import PromptSettings
 from pipeline.manifest.open import Manifest, open_manifest
 from pipeline.manifest.settings import ManifestSettings
 from pipeline.model import Record
@@ -58,10 +57,17 @@ def _manifest(folder: Path, where: str | None = None, copies: int = 30) -> Manif
 
 
 NAMING = Naming(
-    recipe="0123456789abcdef",
-    prompt=compile_prompt(PromptSettings(text="It's {{x}} {title}, {flag} {score} {title}.")),
+    prompts=(
+        NamedPrompt(
+            recipe="0123456789abcdef",
+            template=compile_prompt("It's {{x}} {title}, {flag} {score} {title}."),
+        ),
+    ),
     system=None,
     identity="auto",
+)
+ONE_PROMPT = dataclasses.replace(
+    NAMING, prompts=(NamedPrompt(recipe=NAMING.recipe, template=compile_prompt("What?")),)
 )
 
 
@@ -281,7 +287,7 @@ def test_images_known_by_their_bytes_are_joined(
     cells = [b"\x89PNG" + bytes([i]) for i in range(7)]
     pq.write_table(pa.table({"image": cells}), tmp_path / "a.parquet")
     manifest = open_manifest(ManifestSettings(path=str(tmp_path / "a.parquet")))
-    naming = dataclasses.replace(NAMING, prompt=compile_prompt(PromptSettings(text="What?")))
+    naming = ONE_PROMPT
     monkeypatch.setattr(dataset, "WAITING_BYTES", 3)
     monkeypatch.setattr("pipeline.manifest.open.TABLE_ROWS", 2)
     records = _settle(tmp_path / "out", manifest, naming)
@@ -314,7 +320,7 @@ def test_keys_of_columns_are_those_of_rows(
     odd: str | None, names: str | None, tmp_path: Path
 ) -> None:
     """One cell or id that needs a look at its row, among plain URLs and among paths."""
-    naming = dataclasses.replace(NAMING, prompt=compile_prompt(PromptSettings(text="What?")))
+    naming = ONE_PROMPT
     for number, plain in enumerate(("https://x.example/p.jpg", "p/q.jpg")):
         cells = [plain, odd, f"{plain}2"]
         ids = ["1", "2" * 9_000 if names else "2", "3"]
@@ -347,7 +353,7 @@ def test_rows_of_one_key_cost_once(
     asked = [*urls[:250], *rng.choices(urls, k=300), *urls]
     pq.write_table(pa.table({"url": asked}), tmp_path / "m.parquet")
     manifest = open_manifest(ManifestSettings(path=str(tmp_path / "m.parquet")))
-    naming = dataclasses.replace(NAMING, prompt=compile_prompt(PromptSettings(text="What?")))
+    naming = ONE_PROMPT
     keys = dict.fromkeys(naming.key(row) for batch in manifest.batches() for row in batch)
     (tmp_path / "out/captions").mkdir(parents=True)
     for part in range(3):

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.captioning.prompt import as_text, compile_prompt
-from pipeline.config.captioning import PromptSettings
 from pipeline.errors import JobError
 
 
@@ -26,7 +25,7 @@ from pipeline.errors import JobError
 )
 def test_columns_are_put_in(template: str, rendered: str) -> None:
     """Null is empty, booleans are lower case, doubled braces are literal."""
-    prompt = compile_prompt(PromptSettings(text=template))
+    prompt = compile_prompt(template)
 
     assert prompt.render({"a": "x", "b": None, "n": 7, "yes": True}) == rendered
 
@@ -35,20 +34,20 @@ def test_columns_are_put_in(template: str, rendered: str) -> None:
 def test_a_broken_template_is_refused(template: str) -> None:
     """A lone brace or an empty name is a JobError that says what to write."""
     with pytest.raises(JobError, match=r"prompt\.text"):
-        compile_prompt(PromptSettings(text=template))
+        compile_prompt(template)
 
 
 def test_a_template_names_its_columns_once_and_in_order() -> None:
     """What the manifest is asked for."""
-    prompt = compile_prompt(PromptSettings(text="{b} {a} {b} {{c}}"))
+    prompt = compile_prompt("{b} {a} {b} {{c}}")
 
     assert prompt.columns == ("b", "a")
-    assert compile_prompt(PromptSettings(text="{{}}")).columns == ()
+    assert compile_prompt("{{}}").columns == ()
 
 
 def test_a_value_with_braces_is_not_a_template() -> None:
     """Only the template's own braces count; a column that the row lacks is empty."""
-    prompt = compile_prompt(PromptSettings(text="{a}|{b}"))
+    prompt = compile_prompt("{a}|{b}")
 
     assert prompt.render({"a": "{b}{{"}) == "{b}{{|"
 
@@ -79,6 +78,6 @@ def test_a_template_is_what_it_says(pieces: list[str]) -> None:
     known = {"{a}": "1", "{ b }": "2", "{{": "{", "}}": "}"}
     safe = [p if p in known else p.replace("{", "").replace("}", "") for p in pieces]
     # A space between pieces keeps neighbouring braces apart.
-    prompt = compile_prompt(PromptSettings(text=" ".join(["x", *safe])))
+    prompt = compile_prompt(" ".join(["x", *safe]))
 
     assert prompt.render({"a": 1, "b": 2}) == " ".join(["x", *(known.get(p, p) for p in safe)])

@@ -119,7 +119,10 @@ NAMELESS: dict[str, tuple[str, int]] = {
     "blank.csv": ("\n\n0.jpg,a cat\n\n1.jpg,a dog\n", 1),
     "sep.csv": ("sep=;\n0.jpg;a, b\n1.jpg;c\n", 1),
     "bom.csv": ('\ufeff"0.jpg","a\ncat"\n"1.jpg","a dog"\n', 1),
-    "base64.tsv": ("0\t" + base64.b64encode(PNG[:8] + b"\0\0\0\rIHDR" + PNG).decode() + "\n1\tx.png\n", 2),
+    "base64.tsv": (
+        "0\t" + base64.b64encode(PNG[:8] + b"\0\0\0\rIHDR" + PNG).decode() + "\n1\tx.png\n",
+        2,
+    ),
     "windows.csv": ("C:\\pics\\0.jpg|a\r\nC:\\pics\\1.jpg|b\r\n", 1),
 }
 
@@ -138,7 +141,9 @@ def test_a_table_without_a_header(name: str, tmp_path: Path) -> None:
     assert [row.bad for row in rows] == [None, None]
 
 
-@pytest.mark.parametrize("text", ["image,caption\n0.jpg,A cat , asleep\n", "name\tfile_name\na\t0.jpg\n"])
+@pytest.mark.parametrize(
+    "text", ["image,caption\n0.jpg,A cat , asleep\n", "name\tfile_name\na\t0.jpg\n"]
+)
 def test_a_table_that_is_called_a_list(text: str, tmp_path: Path) -> None:
     """A `.txt` that begins with the columns of a table is one."""
     (tmp_path / "a.txt").write_text(text.replace(" , asleep", ""))

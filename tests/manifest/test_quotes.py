@@ -99,7 +99,9 @@ def test_quotes_far_into_a_long_file(tmp_path: Path) -> None:
 
 def test_quotes_in_every_cell(tmp_path: Path) -> None:
     """Over every piece of a file, with a cell of several lines now and then; a stray one is named."""
-    titles = [f"row {i}" + "\nand a line" * (i % 700 == 3) + '"' * (i % 50 == 1) for i in range(9_000)]
+    titles = [
+        f"row {i}" + "\nand a line" * (i % 700 == 3) + '"' * (i % 50 == 1) for i in range(9_000)
+    ]
     rows = [("image", "title"), *((f"{i}.jpg", title * 9) for i, title in enumerate(titles))]
     with (tmp_path / "a.csv").open("w", newline="") as file:
         csv.writer(file, quoting=csv.QUOTE_ALL).writerows(rows)

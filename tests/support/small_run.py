@@ -28,9 +28,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from pipeline.captioning.columns import columns_of
 from pipeline.captioning.finalize import records_of, unanswered
-from pipeline.captioning.join import joined, joined_schema, write_dataset
-from pipeline.captioning.naming import Naming
+from pipeline.captioning.join import joined, write_dataset
+from pipeline.captioning.naming import NamedPrompt, Naming
 from pipeline.captioning.prompt import compile_prompt
 from pipeline.clock import SystemClock
 from pipeline.config.captioning import PromptSettings
@@ -57,7 +58,9 @@ ACCOUNT, DAY, NOON = "account", "2026-11-23", 1_795_435_200.0
 LIMITS = Limits(requests_per_day=1000)
 MANIFEST = open_manifest(ManifestSettings(path=str(Path(__file__).parent / "small_run.csv")))
 NAMING = Naming(
-    recipe="recipe", prompt=compile_prompt(PromptSettings()), system=None, identity="auto"
+    prompts=(NamedPrompt(recipe="recipe", template=compile_prompt(PromptSettings().text)),),
+    system=None,
+    identity="auto",
 )
 #: In ACKS: the odd answer is kept; the run's summary is written; a request is in the ledger.
 BODY, SUMMARY, RESERVED = -1, -2, -3
@@ -187,7 +190,7 @@ async def run(output: Path, acks: int) -> None:
         await checkpoint.finish()
         write_dataset(output, MANIFEST, NAMING)
         pictures = Pictures(column=MANIFEST.image, root=None, packages=())
-        rows, shape = joined(MANIFEST, NAMING, output), joined_schema(MANIFEST.arrow())
+        rows, shape = joined(MANIFEST, NAMING, output), columns_of(MANIFEST.arrow(), NAMING).schema
         whole = Rows(schema=shape, batches=rows, pictures=pictures)
         export(whole, output.parent / "export.jsonl", "jsonl")
         append_run(output, dict.fromkeys(SUMMARY_KEYS) | {"run_id": "run"})

@@ -121,7 +121,12 @@ def _scan(place: ManifestFile, pattern: _Pattern, columns: int) -> _Scan:
                 return _Scan(quotes=False)
             buffer += piece or b"\n"
             end = buffer.rfind(b"\n") + 1
-            plain = quotes and at < end and buffer[at : at + 1] == b'"' and buffer[at - 1 : at] in (b"\n", b"")
+            plain = (
+                quotes
+                and at < end
+                and buffer[at : at + 1] == b'"'
+                and buffer[at - 1 : at] in (b"\n", b"")
+            )
             if plain and (plain := pattern.plain_lines(buffer[at:end])):
                 at = end
             after = at  # the last quoted cell of several lines
