@@ -151,7 +151,7 @@ class Naming:
             identity.shown_image(row.image),
             prompt.name or identity.prompt_id(text, self.system),
         )
-        return asked, text, prompt.recipe
+        return asked, prompt.template.sent(row.columns), prompt.recipe
 
     def _image(self, row: Row) -> str:
         if row.bad is not None:
