@@ -22,16 +22,24 @@ from typing import cast
 
 #: Where to write when the first question came, if anybody wants to know.
 FIRST = Path(os.environ["WIRE_FIRST"]) if "WIRE_FIRST" in os.environ else None
-CAPTION = "A red bicycle leans on a brick wall beside a narrow street in the afternoon sun."
+CAPTION = "A {} bicycle leans on a brick wall beside a narrow street in the {} sun."
 MODEL = "bench/fixed"
+
+
+def caption(number: int) -> str:
+    """What a model would write: a whole sentence, another one for each image of a pack."""
+    return CAPTION.format(
+        ("red", "green", "white", "rusty", "small", "child's", "blue")[number % 7],
+        ("afternoon", "morning", "evening", "low", "winter")[number % 5],
+    )
 
 
 def completion(images: int) -> bytes:
     """The fixed answer for a request with so many images, as a whole HTTP response."""
-    content = CAPTION
+    content = caption(0)
     if images > 1:
         content = json.dumps(
-            {"captions": [{"image": n, "caption": f"{CAPTION} {n}"} for n in range(1, images + 1)]}
+            {"captions": [{"image": n, "caption": caption(n)} for n in range(1, images + 1)]}
         )
     body = json.dumps(
         {

@@ -16,7 +16,16 @@ ROOMS = {
 }
 TOOLS = {
     *("schema", "aio", "clock", "fs", "verdict", "settings", "redact"),
-    *("memory", "memory_budget", "descriptors", "media", "celltext", "picture_cell", "local_files"),
+    *(
+        "memory",
+        "memory_budget",
+        "descriptors",
+        "media",
+        "patterns",
+        "celltext",
+        "picture_cell",
+        "local_files",
+    ),
 }
 FLOORS = {
     **dict.fromkeys(("values", "model", "errors"), 0),

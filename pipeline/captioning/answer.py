@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 
+from pipeline.patterns import lazy
 from pipeline.values import dataclass
 
 #: Names of elements that hold thoughts.
@@ -19,23 +20,23 @@ _THOUGHTS = (
 )
 _OPENING = rf"(?:<{_THOUGHTS}\s?>|<details[^>]{{0,60}}>\s{{0,9}}<summary>(?=\s?(?:thought|thinking|reason))|<\|thought\|>|\[THINK\]|◁think▷|<\|(?:START_THINKING|begin_of_thought|inner_prefix|thinking)\|>|<\|channel>|<unused94>)"
 _CLOSING = rf"(?:</{_THOUGHTS}\s?>|</details>|<\|/thought\|>|\[/THINK\]|◁/think▷|<\|(?:END_THINKING|end_of_thought|inner_suffix)\|>|<\|/thinking\|>|<unused95>|<channel\|>)"
-_OPENS = re.compile(rf"\s*{_OPENING}", re.IGNORECASE)
+_OPENS = lazy(rf"\s*{_OPENING}", re.IGNORECASE)
 #: A mark in quotes is something that is seen in a picture.
-_CLOSES = re.compile(rf"(?<![\"'`“‘«]){_CLOSING}|{_CLOSING}(?![\"'`”’»])", re.IGNORECASE)
+_CLOSES = lazy(rf"(?<![\"'`“‘«]){_CLOSING}|{_CLOSING}(?![\"'`”’»])", re.IGNORECASE)
 #: Channels of gpt-oss: `<|channel|>analysis<|message|>`, then `final`.
-_CHANNEL = re.compile(r"<\|channel\|>\s*(\w++)[^<]*<\|message\|>", re.IGNORECASE)
+_CHANNEL = lazy(r"<\|channel\|>\s*(\w++)[^<]*<\|message\|>", re.IGNORECASE)
 #: The same where the control tokens were taken off.
-_PLAIN_CHANNELS = re.compile(r"analysis\S.*?assistant\s?final(?=[\s\W]|[A-Z])", re.DOTALL)
+_PLAIN_CHANNELS = lazy(r"analysis\S.*?assistant\s?final(?=[\s\W]|[A-Z])", re.DOTALL)
 #: A rule between thoughts and answer.
-_RULE = re.compile(r"\s*[-*_]{3,}[ \t]*\n")
+_RULE = lazy(r"\s*[-*_]{3,}[ \t]*\n")
 #: Marks around an answer, of which the inside is the answer.
-_WRAPPED = re.compile(
+_WRAPPED = lazy(
     r"\s*(?:<(?P<name>(?:final_)?answer|caption|description|output|response)>(?P<inside>.*?)(?:</(?P=name)>|\Z)"
     r"|<\|START_RESPONSE\|>(?P<response>.*?)(?:<\|END_RESPONSE\|>|\Z)"
     r"|<\|begin_of_solution\|>(?P<solution>.*?)(?:<\|end_of_solution\|>|\Z))\s*",
     re.IGNORECASE | re.DOTALL,
 )
-_BOX = re.compile(r"<\|(?:begin|end)_of_box\|>")
+_BOX = lazy(r"<\|(?:begin|end)_of_box\|>")
 #: Control tokens that stand at either end.
 _CONTROL = (
     r"(?:<\|(?:im_start|im_end|endoftext|end|eot_id|eom_id|return|start|end_of_text"
@@ -44,8 +45,8 @@ _CONTROL = (
     r"|</?s>|<eos>|<bos>|<end_of_turn>|<start_of_turn>|<end_of_utterance>|<｜end▁of▁sentence｜>"
     r"|<turn\|>|<\|turn>|\[EOS\]|\[/INST\])"
 )
-_LEADING = re.compile(rf"(?:\s*{_CONTROL}(?:(?:assistant|model)(?=[\s<]))?)+\s*", re.IGNORECASE)
-_TRAILING = re.compile(rf"{_CONTROL}\Z", re.IGNORECASE)
+_LEADING = lazy(rf"(?:\s*{_CONTROL}(?:(?:assistant|model)(?=[\s<]))?)+\s*", re.IGNORECASE)
+_TRAILING = lazy(rf"{_CONTROL}\Z", re.IGNORECASE)
 #: No control token has more characters.
 _LONGEST_CONTROL = 32
 #: "Sure! Here is a caption for the image:" and what it announces.
@@ -53,14 +54,14 @@ _AGREES = r"(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok|gladly|und
 _NAMES_IT = (
     r"[^\n:]{0,80}\b(?:captions?|descriptions?|alt[ -]?text|summary|json|answer)\b[^\n:]{0,60}"
 )
-_ANNOUNCES = re.compile(
+_ANNOUNCES = lazy(
     rf"\s*(?:{_AGREES}[!.,]*\s+)?(?:(?:here(?:'s|’s| is| are)|below is|this is)\b{_NAMES_IT}):\s+"
     rf"|\s*{_AGREES}[!.,]*\s+here(?:'s|’s| is| are)\b[^\n:]{{0,120}}:\s*\n\s*"
     rf"|\s*{_AGREES}[!.]\s*\n\s*",
     re.IGNORECASE,
 )
 #: Without one of these, `<` or `◁` there is nothing to take off but an opening.
-_BRACKETED = re.compile(r"\[/?(?:THINK|EOS|INST)\]|\[\|endofturn", re.IGNORECASE)
+_BRACKETED = lazy(r"\[/?(?:THINK|EOS|INST)\]|\[\|endofturn", re.IGNORECASE)
 _OPENING_LETTERS = frozenset("scoaghbutSCOAGHBUT")
 
 

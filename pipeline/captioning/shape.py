@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 
+from pipeline.patterns import lazy
+
 _WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _COUNTS = {"single": 1} | {word: count for count, word in enumerate(_WORDS, 1)}
 _COUNT = rf"(?P<count>\d{{1,4}}|{'|'.join(_COUNTS)})"
 #: A number behind a word of limits, which is no size: "at most 5", "exceeds limit 4", "16 > 10".
-_LIMIT = re.compile(
+_LIMIT = lazy(
     r"(?:\b(?P<below>(?:fewer|less) than(?! or equal))|\b(?:fewer|less) than or equal to|(?<=\d)/|\bat most|\bup to|\bmore than|\bmax(?:imum)?(?:\b|_)|\blimit"
     r"|\bonly\b|\bexceed\w*|\bsupports?|\baccepts?|\ballow\w*|>|≤|<=)"
     rf"[^\d.;>]{{0,40}}?\b{_COUNT}\b(?!\s*(?:[kmg]i?b\b|bytes|px|pixel|token|%|[x×]\s*\d))",
@@ -20,24 +22,24 @@ _LIMIT = re.compile(
 )
 _THING = r"(?:image|picture|photo|media|multimodal|attachment)"
 #: The words are about how many images there are.
-_MANY = re.compile(
+_MANY = lazy(
     rf"too (?:many|much) (?:\w+ ){{0,2}}?{_THING}"
     rf"|(?:number|count) of (?:\w+ ){{0,2}}?{_THING}|(?:num|{_THING}(?:_url)?s?) (?:count|limit|\d)|(?:num|max)[_ ]{_THING}s?"
     rf"|{_THING}s?\b[^.;\d]{{0,30}}\bat most \d"
     rf"|\b(?:\d+|multiple|{'|'.join(_COUNTS)}) (?:\w+ ){{0,2}}?{_THING}s?\b",
     re.IGNORECASE,
 )
-_NO_PACKS = re.compile(
+_NO_PACKS = lazy(
     rf"multi[ -]{_THING}\b[^.;]{{0,20}}\bnot\b|multiple {_THING}s?\b[^.;]{{0,20}}\bnot\b|\bnot\b[^.;]{{0,20}} (?:multiple|several) {_THING}",
     re.IGNORECASE,
 )
 #: A pack asks for room for all its captions, and the model gives less.
-_OUTPUT = re.compile(
+_OUTPUT = lazy(
     r"max_(?:completion_|new_|output_)?tokens\b[^.;]{0,60}(?:too large|at most|above|cannot be|greater|must be|exceed|less than|range|maximum)"
     r"|(?:maximum|max|too many|exceed\w*|at most)[^.;]{0,30}(?:completion|output|new) tokens",
     re.IGNORECASE,
 )
-_SCHEMA = re.compile(
+_SCHEMA = lazy(
     r"response_format|json_schema|json_object|structured[ _-]?outputs?|guided[ _]|grammar|samplers?\b"
     r"|\bschema",
     re.IGNORECASE,

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 
 from pipeline.checks.language import wrong_language
 from pipeline.checks.settings import ChecksSettings
+from pipeline.patterns import lazy
 
 #: Characters at either end of a caption that are looked at: checks take some 2 µs a character.
 LOOKED_AT = 10_000
@@ -19,15 +21,13 @@ LEAK_WORDS = 6
 #: Longest phrase, in words, that is looked for over and over.
 _PHRASE = 8
 
-_WORD = re.compile(r"\w+(?:['’-]\w+)*")
-_HALF_WORDS = re.compile(
-    r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]"
-)
-_ENDS = re.compile(
+_WORD = lazy(r"\w+(?:['’-]\w+)*")
+_HALF_WORDS = lazy(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]")
+_ENDS = lazy(
     r"[.!?…。！？｡।॥؟۔:;)\]}»”\"'’」』*_~`>]\s*\Z|[\U0001F300-\U0001FAFF\u2600-\u27BF\uFE0F]\s*\Z"
 )
 #: A caption without the end of a sentence that ends so was cut.
-_HANGING = re.compile(
+_HANGING = lazy(
     r"(?:[,\-–—(\[{\"“«]|\b(?:a|an|the|and|or|but|of|in|on|at|to|with|for|from|by|as|that|which|who"
     r"|is|are|was|were|its|his|her|their|into|over|under|near|behind|between|while|there|this"
     r"|und|oder|der|die|das|ein|eine|mit|auf|von|et|le|la|les|un|une|avec|dans|de|del|y|el|con))\s*\Z",
@@ -40,7 +40,7 @@ _CANNOT = (
     r"|prefer not|decline|refuse|am not (?:comfortable|allowed|permitted|going)"
     r"|['’]?m not (?:comfortable|allowed|permitted|going)|have to (?:decline|refuse))"
 )
-_REFUSAL = re.compile(
+_REFUSAL = lazy(
     r"\W*(?:"
     r"(?:(?:i['’]?m|i am)\s+(?:very |so |really )?(?:sorry|afraid)|(?:my )?apologies|i apologi[sz]e|sorry|unfortunately|regrettably)"
     r"\b[^.\n]{0,80}?\b(?:i|we)\b[^.\n]{0,30}?"
@@ -68,7 +68,7 @@ _SHOWS = (
     r"(?:shows?|showing|depicts?|depicting|features?|featuring|displays?|displaying|captures?|capturing|presents?|presenting|portrays?|portraying"
     r"|illustrates?|contains?|showcases?|is (?:of|showing)|appears to (?:be|show|depict)|seems to|you(?:['’]ve| have)|provided|consists? of|represents?|reveals?|includes?|offers?|conveys?)"
 )
-_BOILERPLATE = re.compile(
+_BOILERPLATE = lazy(
     r"[\W_]*(?:(?:in )?(?:the|this|your|an?)\s+(?:[\w-]+ ){0,4}?"
     + _THING
     + r"s?(?: (?:you (?:provided|sent|shared|uploaded)|provided|above|here))?,?\s+(?:\w+ly )?"
@@ -91,7 +91,7 @@ _BOILERPLATE = re.compile(
     + r"|(?:这张|该|這張|此)?(?:图片|图像|照片|圖片)(?:展示|显示|中|顯示|里|描绘)|この(?:画像|写真)(?:は|には|に|で))",
     re.IGNORECASE,
 )
-_INSTRUCTIONS = re.compile(
+_INSTRUCTIONS = lazy(
     r"https?://|\bwww\.\w|\b[\w.-]+\.(?:com|net|org|io|ru|cn|xyz|shop|info)(?:/\w|\b(?![\w@]))"
     r"|\b[\w.+-]+@[\w-]+\.\w{2,}"
     r"|\b(?:ignore|disregard|forget|override)\b[^.\n]{0,30}\b(?:instructions?|prompts?|rules|everything|above|previous|prior|guidelines)"
@@ -101,16 +101,26 @@ _INSTRUCTIONS = re.compile(
     r"|\byou (?:are|must|should) (?:now|always|an ai|a helpful|respond|answer|reply|output)\b|\brespond (?:only )?with\b|\boutput (?:only|the following)\b",
     re.IGNORECASE,
 )
-#: One of these words or marks stands in whatever the pattern finds.
+#: One of these words, or an address, stands in whatever the pattern finds.
 _INSTRUCTION_WORDS = frozenset(
-    {"ignore", "disregard", "forget", "override", "system", "developer", "jailbreak", "as", "per"}
-    | {"your", "let", "feel", "would", "you", "please", "i'd", "i’d", "happy", "anything", "hope"}
-    | {
-        "can",
-        "how",
-        "if",
-        "do",
-        "is",
+    [
+        "ignore",
+        "disregard",
+        "forget",
+        "override",
+        "system",
+        "developer",
+        "jailbreak",
+        "instructed",
+        "your",
+        "let",
+        "feel",
+        "you",
+        "please",
+        "happy",
+        "anything",
+        "hope",
+        "help",
         "click",
         "visit",
         "subscribe",
@@ -118,32 +128,95 @@ _INSTRUCTION_WORDS = frozenset(
         "call",
         "buy",
         "sign",
-    }
-    | {"respond", "output"}
+        "respond",
+        "output",
+    ]
 )
-_ADDRESS_MARKS = (
-    "://",
-    "www.",
-    ".com",
-    ".net",
-    ".org",
-    ".io",
-    ".ru",
-    ".cn",
-    ".xyz",
-    ".shop",
-    ".info",
-    "@",
+#: So does an address: a stop, a colon or an at sign within a word.
+_ADDRESS = re.compile(r"[.:@][\w/-]")
+#: A refusal in English begins with one of these words.
+_REFUSAL_WORDS = frozenset(
+    [
+        "i",
+        "im",
+        "my",
+        "apologies",
+        "sorry",
+        "unfortunately",
+        "regrettably",
+        "we",
+        "as",
+        "this",
+        "the",
+        "your",
+        "no",
+        "there",
+        "please",
+        "provide",
+        "upload",
+        "share",
+        "attach",
+        "it",
+        "es",
+        "ich",
+        "lo",
+        "je",
+        "no",
+        "mi",
+        "desculpe",
+    ]
 )
-#: An opening is no longer; one of these stands in it.
-_OPENING_CHARS = 80
-_OPENING_MARKS = (
-    *("image", "pic", "photo", "scene", "illustration", "screenshot", "paint", "drawing", "art"),
-    *("snapshot", "frame", "view", "shot", "visual", "composition", "see", "observe", "notice"),
-    *("here", "caption", "description", "alt", "answer", "output", "response", "summary", "sure"),
-    *("certainly", "of course", "absolutely", "ok", "depict", "shown", "bild", "foto", "imagen"),
+#: An opening is within so many words; one of these is among them.
+_OPENING_LENGTH = 16
+_OPENING_WORDS = frozenset(
+    f"{word}{plural}"
+    for word in [
+        "image",
+        "picture",
+        "photo",
+        "photograph",
+        "pic",
+        "scene",
+        "illustration",
+        "screenshot",
+        "painting",
+        "drawing",
+        "artwork",
+        "snapshot",
+        "frame",
+        "view",
+        "shot",
+        "visual",
+        "composition",
+        "see",
+        "observe",
+        "notice",
+        "here",
+        "caption",
+        "description",
+        "alt",
+        "answer",
+        "output",
+        "response",
+        "summary",
+        "sure",
+        "certainly",
+        "course",
+        "absolutely",
+        "okay",
+        "ok",
+        "depicted",
+        "shown",
+        "pictured",
+        "featured",
+        "visible",
+        "bild",
+        "foto",
+        "imagen",
+    ]
+    for plural in ("", "s")
 )
-_MARKDOWN = re.compile(
+_MARKDOWN = lazy(
     r"^\s{0,3}#{1,6}\s+\S|^\s{0,3}(?:[-*+•]|\d{1,2}[.)])\s+\S.*\n(?:\s*\n)?\s{0,3}(?:[-*+•]|\d{1,2}[.)])\s+\S"
     r"|\*\*[^*\n]{1,200}\*\*|__[^_\n]{1,200}__|```|^\s*\|.*\|.*\|\s*$|!?\[[^\]\n]{1,200}\]\([^)\n]{1,300}\)|^\s{0,3}>\s+\S"
     r"|^\s{0,3}(?:-{3,}|\*{3,}|_{3,})\s*$|(?<![\w*])\*[^*\s][^*\n]{0,200}[^*\s]\*(?![\w*])|`[^`\n]{1,200}`|</?(?:p|br|b|i|ul|li|h[1-6]|div|strong|em)\s*/?>"
@@ -151,23 +224,29 @@ _MARKDOWN = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 #: The end of a sentence before another one.
-_SENTENCE = re.compile(r"[.!?。！？]\s")
-_MARKS = re.compile(r"[#*_`|\[<>•\n]|\A\s*[-+]")
+_SENTENCE = lazy(r"[.!?。！？]\s")
+_MARKS = re.compile(r"[#*_`|\[<>•\n]")
+#: ASCII punctuation as blanks.
+_BLANKS = {code: " " for code in range(128) if not (chr(code).isalnum() or code == ord("_"))}
 
 
 class Subject:
     """A caption as checks see it."""
 
-    __slots__ = ("_tokens", "caption", "cut", "distinct", "rough")
+    __slots__ = ("_length", "_tokens", "caption", "cut", "pieces")
 
     def __init__(self, caption: str, *, cut: bool = False) -> None:
         """cut: at the model's limit."""
         self.caption, self.cut = caption, cut
-        #: What stands between blanks, in lower case, and the set of that: enough to tell that most
-        #: captions pass, in a quarter of the time that their words take.
-        self.rough = caption.lower().split()
-        self.distinct = frozenset(self.rough)
+        #: In lower case, without ASCII punctuation, joined words apart: enough to tell that most
+        #: captions pass, in a quarter of the time that `tokens` takes.
+        self.pieces = caption.lower().translate(_BLANKS).split()
         self._tokens: list[str] | None = None
+        self._length: float | None = None
+
+    def lacks(self, marking: frozenset[str]) -> bool:
+        """Is none of these in it, for certain? Unknown where it has other than ASCII letters."""
+        return self.caption.isascii() and marking.isdisjoint(self.pieces)
 
     @property
     def tokens(self) -> list[str]:
@@ -179,9 +258,11 @@ class Subject:
     @property
     def length(self) -> float:
         """Its length in words; in scripts without blanks two characters are one."""
-        if self.caption.isascii() or not (dense := len(_HALF_WORDS.findall(self.caption))):
-            return len(self.rough)
-        return dense / 2 + len(_WORD.findall(_HALF_WORDS.sub(" ", self.caption)))
+        if self._length is None:
+            dense = 0 if self.caption.isascii() else len(_HALF_WORDS.findall(self.caption))
+            plain = _WORD.findall(_HALF_WORDS.sub(" ", self.caption)) if dense else ()
+            self._length = dense / 2 + len(plain) if dense else len(self.caption.split())
+        return self._length
 
 
 def truncated(subject: Subject) -> bool:
@@ -196,26 +277,34 @@ def truncated(subject: Subject) -> bool:
     if _HANGING.search(text, max(0, len(text) - 16)):
         return True
     # Short labels have no full stop; after a whole sentence a last one without it was cut.
-    return len(subject.tokens) > 12 and _SENTENCE.search(text) is not None
+    return _SENTENCE.search(text) is not None and len(subject.tokens) > 12
 
 
 def refusal(subject: Subject) -> bool:
     """The model says that it cannot or will not, in place of a caption."""
+    if subject.caption.isascii() and _REFUSAL_WORDS.isdisjoint(subject.pieces[:1]):
+        return False  # most captions
     return _REFUSAL.match(subject.caption) is not None
 
 
 def boilerplate(subject: Subject) -> bool:
     """An opening that says that there is a picture, not what is in it."""
-    head = subject.caption[:_OPENING_CHARS].lower()
-    if head.isascii() and not any(mark in head for mark in _OPENING_MARKS):
-        return False
+    if subject.caption.isascii() and _OPENING_WORDS.isdisjoint(subject.pieces[:_OPENING_LENGTH]):
+        return False  # most captions
     return _BOILERPLATE.match(subject.caption) is not None
 
 
 def repetition(subject: Subject, share: float) -> bool:
     """A phrase follows on itself over and over, or a text has hardly a new word or sentence."""
-    if len(subject.distinct) > (1 - share / 2) * len(subject.rough) and len(subject.rough) < 60:
+    pieces = subject.pieces
+    count = len(pieces) - subject.caption.count("-") - subject.caption.count("'")  # of its tokens
+    if len(pieces) - len(set(pieces)) < share / 2 * count and len(pieces) < 60:
         return False  # most captions
+    if count > 6 and subject.caption.isascii():
+        # What follows finds at least so many pairs of pieces that come again.
+        least = min(max(3, share * count / 2) - 1, share * (count - 3))
+        if len(pieces) - 1 - len(set(pairwise(pieces))) < least:
+            return False
     texts = subject.tokens
     if len(texts) < 6:
         return len(texts) > 2 and len(set(texts)) == 1
@@ -241,11 +330,11 @@ def _longest(flags: list[bool]) -> int:
 
 
 def leaked_prompt(
-    subject: Subject, grams: frozenset[tuple[str, ...]], asked: frozenset[str]
+    subject: Subject, grams: frozenset[tuple[str, ...]], marking: frozenset[str]
 ) -> bool:
-    """So many words of the prompt in a row. asked: all its words."""
-    if len(asked & subject.distinct) < LEAK_WORDS // 2:
-        return False
+    """So many words of the prompt in a row. marking: see `_marking`."""
+    if subject.lacks(marking):
+        return False  # most captions
     return not grams.isdisjoint(_grams(subject.tokens))
 
 
@@ -253,12 +342,21 @@ def _grams(texts: list[str]) -> Iterable[tuple[str, ...]]:
     return zip(*(texts[at:] for at in range(LEAK_WORDS)), strict=False)
 
 
+def _marking(grams: Iterable[tuple[str, ...]]) -> frozenset[str]:
+    """Words of which one is in each of these: the longest, which is rare in captions."""
+
+    def rarity(word: str) -> tuple[bool, int]:
+        return word != "image", len(word)
+
+    return frozenset(
+        max((word for token in gram for word in token.translate(_BLANKS).split()), key=rarity)
+        for gram in grams
+    )
+
+
 def instructions(subject: Subject) -> bool:
     """An address, or words to a model or a reader instead of about the picture."""
-    text = subject.caption
-    if _INSTRUCTION_WORDS.isdisjoint(subject.distinct) and not any(
-        mark in text for mark in _ADDRESS_MARKS
-    ):
+    if subject.lacks(_INSTRUCTION_WORDS) and _ADDRESS.search(subject.caption) is None:
         return False  # most captions
     return _INSTRUCTIONS.search(subject.caption) is not None
 
@@ -266,8 +364,8 @@ def instructions(subject: Subject) -> bool:
 def markdown(subject: Subject) -> bool:
     """Marks of a formatted text."""
     text = subject.caption
-    if _MARKS.search(text) is None:
-        return False
+    if _MARKS.search(text) is None and not text.lstrip().startswith(("-", "+")):
+        return False  # most captions
     return _MARKDOWN.search(text) is not None
 
 
@@ -277,7 +375,7 @@ class Checks:
     def __init__(self, settings: ChecksSettings, prompts: Iterable[str]) -> None:
         """prompts: what answers must not repeat: prompt template, system, the pack's instruction."""
         grams = frozenset(gram for text in prompts for gram in _grams(_WORD.findall(text.lower())))
-        asked = frozenset(token for gram in grams for token in gram)
+        marking = _marking(grams)
         share, short, long = (
             settings.repetition.share,
             settings.too_short.min_words,
@@ -293,7 +391,7 @@ class Checks:
             "too_short": lambda subject: subject.length < short,
             "too_long": lambda subject: subject.length > long,
             "language": lambda subject: wrong_language(subject.caption, languages),
-            "leaked_prompt": lambda subject: leaked_prompt(subject, grams, asked),
+            "leaked_prompt": lambda subject: leaked_prompt(subject, grams, marking),
             "instructions": instructions,
             "markdown": markdown,
         }

@@ -6,6 +6,7 @@ import re
 
 from pydantic import Field
 
+from pipeline.patterns import lazy
 from pipeline.settings import Settings
 
 _THING = r"(?:image|picture|photo(?:graph)?|scene|illustration|screenshot|painting|drawing|artwork)"
@@ -14,7 +15,7 @@ _SHOWS = (
     r"|is of|is showing)"
 )
 #: Openings after which the rest is a caption of its own.
-_OPENING = re.compile(
+_OPENING = lazy(
     r"(?:(?:\*\*)?(?:caption|description|alt[- ]text)(?:\*\*)?\s*:(?:\*\*)?\s*"
     rf"|(?:the|this) (?:[\w-]+ ){{0,2}}?{_THING} (?:\w+ly )?{_SHOWS} "
     rf"|(?:this|here|it) is (?:an?|the) (?:[\w-]+ ){{0,2}}?{_THING} (?:of|showing|depicting|featuring) "
@@ -24,10 +25,10 @@ _OPENING = re.compile(
     re.IGNORECASE,
 )
 _QUOTES = str.maketrans({"“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "‘": "'", "’": "'"})
-_BLANKS = re.compile(r"[^\S\n]+")
-_LINES = re.compile(r"\s*\n\s*")
+_BLANKS = lazy(r"[^\S\n]+")
+_LINES = lazy(r"\s*\n\s*")
 #: The end of a sentence: a stop, with what closes after it; not the point of "Mr." or "3.5".
-_END = re.compile(
+_END = lazy(
     r"(?<!\b[A-Z])(?<!\b(?:Mr|Dr|St|vs))(?<!\bMrs)[.!?…。！？।][)\"'”’»」]*(?=\s|\Z|[\u3400-\u9fff\u3040-\u30ff])"
 )
 

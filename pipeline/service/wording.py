@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 
+from pipeline.patterns import lazy
 from pipeline.verdict import Kind, Scope
 
 Class = tuple[Kind, Scope, str | None]
@@ -41,7 +42,7 @@ TEXT: tuple[tuple[tuple[str, ...], Kind, Scope, str | None], ...] = (
 
 #: The model has no eyes, or they are not loaded: wrong for every image. Not: this type, size or
 #: form of an image is not supported.
-BLIND = re.compile(
+BLIND = lazy(
     r"(?:not|n't) (?:(?:support|accept|take) (?:the |any )?(?:image|vision|visual|multi-?modal)|(?:process|handle) (?:any )?(?:images|vision|visual|multi-?modal))"
     r"(?!s? (?:urls?|formats?|types?|sizes?|files?|mime|media|extensions?|dimensions?|resolutions?|of|with|larger|smaller))"
     r"|(?:image|multi-?modal|vision)(?: (?:inputs?|data|content))?s? (?:is|are) not (?:supported|enabled|loaded|available)"
@@ -55,13 +56,13 @@ BLIND = re.compile(
     r"|content\W*(?:must be a|input should be a valid) string"
 )
 #: The service could not fetch what a URL names, or takes no URLs.
-UNREACHABLE = re.compile(
+UNREACHABLE = lazy(
     r"(?:fail\w*|unable|could not|couldn't|can ?not|can't|error)[^.;]{0,20} (?:to )?(?:fetch|download|retriev)\w*"
     r"|cannot make get request|(?:image )?urls? (?:is|are) not (?:supported|allowed)"
     r"|only (?:supports? |accepts? )?(?:base64|data ur[il])|must be (?:an? )?(?:base64|data ur[il])"
 )
 #: A filter stopped the request, in whatever words.
-UNSAFE = re.compile(
+UNSAFE = lazy(
     r"(?:content|usage|acceptable use|safety) polic|safety (?:system|check|filter|setting|reason)|safetycheck"
     r"|content (?:moderation|management|risk|exists risk|blocked)|exists risk|(?:by|the) (?:content |our )?moderation"
     r"|(?:inappropriate|unsafe|harmful|explicit|nsfw|prohibited|sensitive|disallowed|offensive)(?: or \w+)? (?:content|material|image|information)"
@@ -69,19 +70,19 @@ UNSAFE = re.compile(
     r"|new_sensitive|flagged (?:as|by)|violat\w+ [^.;]{0,40}polic"
 )
 #: The whole request has too many bytes.
-LARGE = re.compile(
+LARGE = lazy(
     r"(?:request|payload|body|entity)(?: body| payload| entity)?(?: is)? too (?:large|big)|entity\.too\.large"
     r"|(?:request|payload|body) (?:payload )?size[^.;]{0,30}exceed|body exceeded|exceed\w*[^.;]{0,30}(?:request|payload|body) size"
     r"|maximum (?:request|payload) (?:body|size)"
 )
 #: The prompt does not fit into the context.
-LONG = re.compile(
+LONG = lazy(
     r"(?:prompt|inputs?)\b[^.;]{0,40}(?:too long|exceed|longer than)|context (?:size|length|window)|maximum context"
     r"|exceed\w*[^.;]{0,30}(?:context|max(?:imum)? (?:prompt|input|length))|must have less than \d+ tokens"
     r"|range of input length|reduce the length|max_prompt_tokens|`?max_new_tokens`? must be"
 )
 #: The key is wrong, whatever the status.
-BAD_KEY = re.compile(
+BAD_KEY = lazy(
     r"(?:invalid|incorrect|wrong|missing|expired|revoked|malformed|no) (?:x-)?(?:api[ _-]?(?:key|token)|access token|auth\w* (?:credential|token|key|header))"
     r"|(?:check|verify) (?:your |the )?api[ _-]?key|api[ _-]?key (?:is |was )?(?:invalid|incorrect|missing|required|expired|revoked|not found)"
 )
@@ -91,7 +92,7 @@ _SETTING = (
     r"|reasoning_effort|min_p|logprobs)"
 )
 _QUOTED = r"[\"'`]?[\w./:@-]+[\"'`]?"
-WRONG_SETTING = re.compile(
+WRONG_SETTING = lazy(
     rf"model {_QUOTED} (?:is |was |has been |does )?(?:not (?:exist|found|available|supported)|decommission|deprecat|retired|no longer)"
     r"|(?:no such|unknown|invalid) model\b|model (?:is required|not found)|server is pinned to"
     r"|unsupported (?:parameter|value)|unknown (?:field|argument|parameter|property)|unexpected (?:field|keyword|argument|propert)|additional properties"
@@ -100,16 +101,16 @@ WRONG_SETTING = re.compile(
     rf"|invalid [\"'`]?{_SETTING}\b"
 )
 #: Words beside a setting of which the service says itself that it is wrong (`error.param`).
-SETTING = re.compile(rf"^(?:{_SETTING}|n|seed|stop|reasoning)$")
+SETTING = lazy(rf"^(?:{_SETTING}|n|seed|stop|reasoning)$")
 #: About the picture that was sent, in whatever words.
-IMAGE = re.compile(
+IMAGE = lazy(
     r"(?:decode|read|open|load|parse|identify|process|handle)\w* (?:the |this |your |input |an? )*image"
     r"|image (?:file |data )?(?:is |was )?(?:corrupt|truncated|broken|damaged|invalid|not valid|too )"
     r"|(?:invalid|corrupt|unsupported|damaged|broken|bad) (?:input )?image|invalid base64"
     r"|image (?:format|type|size|dimension|resolution|aspect)"
 )
 #: What time cures, whatever the status: a crash, a model that is loading, a crowd.
-PASSES = re.compile(
+PASSES = lazy(
     r"crash|no models? (?:is |are )?(?:currently )?loaded|unloaded|channel error|failed to load (?:the )?model"
     r"|model (?:is )?(?:still |currently )?(?:loading|starting|warming|being loaded)|loading model"
     r"|(?:try|retry|come back) (?:again|later|shortly)|please retry|temporar|overload|at capacity|capacity[ _]exceeded|queue[ _]exceeded|no capacity"
@@ -119,7 +120,7 @@ PASSES = re.compile(
     r"|something went wrong|unexpected error|unknown error|kv cache|\bslots? |aborted|cancell?ed|pending requests"
 )
 #: A 404 or 405 for the path, not for the model.
-NO_PATH = re.compile(
+NO_PATH = lazy(
     r"^\W*(?:http )?(?:40[45])?\W*(?:page|path|url|route|resource|endpoint|file)?\W*(?:not found|method not allowed)?\W*$"
     r"|unexpected endpoint|invalid url|cannot (?:post|get) /|no route|route not found|unknown (?:path|endpoint|url|route)"
     r"|chat/completions|requested (?:url|path|resource|route)|web page|no static resource|no such (?:path|route|endpoint)"
@@ -133,35 +134,35 @@ SAYS: tuple[tuple[re.Pattern[str], Class], ...] = (
     (WRONG_SETTING, _MODEL),
 )
 #: The account has no money: no second answer will be another.
-NO_CREDIT = re.compile(
+NO_CREDIT = lazy(
     r"insufficient_quota|payment_required|budget_exceeded|credit balance|insufficient (?:account )?(?:balance|credit|fund)"
     r"|balance is (?:too low|insufficient)|not enough (?:credit|balance)|arrear|overdue|recharge|billing_not_active"
     r"|account is not active|good standing|freetieronly"
 )
 #: A 403 that is about the key or the account, not about one request.
-KEY_WORDS = re.compile(
+KEY_WORDS = lazy(
     r"\bkeys?\b|api[_-]key|token|credential|credit|billing|budget|suspend|account|subscri|has not been used"
 )
 #: The service is full, whoever asks: it says nothing about our pace, and costs no attempt. Cerebras,
 #: Mistral, Groq's and OpenAI's flex tier.
-BUSY = re.compile(
+BUSY = lazy(
     r"queue[ _]exceeded|capacity[ _]exceeded|service tier capacity|high traffic|resource_unavailable"
 )
 #: A limit of a day (or what the service has for one) or of a minute, where a 429 says which.
-DAY_LIMIT = re.compile(
+DAY_LIMIT = lazy(
     r"\b(?:per|a|each) (?:day|hour|week|month)\b|\b(?:daily|weekly|monthly)\b|\((?:rpd|tpd)\)"
     r"|session usage limit"
 )
 #: Seconds of windows that begin at a multiple of themselves since the epoch, less an offset, by the
 #: words of a refusal: an hour; a session and a week (from Monday) at Ollama Cloud.
 ALIGNED: tuple[tuple[re.Pattern[str], float, float], ...] = (
-    (re.compile(r"\b(?:per|a|each) hour\b"), 3600.0, 0.0),
-    (re.compile(r"session usage limit"), 18_000.0, 0.0),
-    (re.compile(r"weekly usage limit"), 604_800.0, 345_600.0),
+    (lazy(r"\b(?:per|a|each) hour\b"), 3600.0, 0.0),
+    (lazy(r"session usage limit"), 18_000.0, 0.0),
+    (lazy(r"weekly usage limit"), 604_800.0, 345_600.0),
 )
 #: The number of requests in the words of a refusal: `(RPD): Limit 90, Used 88`.
-REQUESTS_LIMIT = re.compile(r"\(rp[md]\): limit (\d+)\b")
-MINUTE_LIMIT = re.compile(r"\b(?:per|a|each) min(?:ute)?\b|\((?:rpm|tpm)\)")
+REQUESTS_LIMIT = lazy(r"\(rp[md]\): limit (\d+)\b")
+MINUTE_LIMIT = lazy(r"\b(?:per|a|each) min(?:ute)?\b|\((?:rpm|tpm)\)")
 
 #: `error_type` (OpenRouter, since 2026) -> class, for those that the text does not settle.
 TYPES: dict[str, Class] = {
@@ -209,18 +210,18 @@ BLOCKED = re.compile(
 )
 #: Finish words, lower-case with `_`. A filter stopped the answer (Gemini's own words included,
 #: also after `content_filter: `); the model hit a length; the service broke off; nothing special.
-_FILTERED = re.compile(
+_FILTERED = lazy(
     r"content_?filter|safety|prohibited|recitation|sensitive|blocklist|spii|guardrail|moderation"
     r"|toxic|^refusal$|model_armor"
 )
-_CUT = re.compile(
+_CUT = lazy(
     r"^(?:max_)?length$|^(?:error_)?limit$|_length$|max_(?:\w+_)?tokens|context_window|context_length|token_limit"
 )
-_BROKEN = re.compile(
+_BROKEN = lazy(
     r"^error$|_error$|rate_limit|abort|cancel|insufficient_system_resource|time_?out|overload|unavailable"
     r"|interrupt|preempt|disconnect|fail"
 )
-_PREFIX = re.compile(r"^finish_?reason[._]")
+_PREFIX = lazy(r"^finish_?reason[._]")
 _WHOLE = frozenset(
     {
         *("", "stop", "stop_sequence", "eos", "eos_token", "end", "end_turn", "complete"),
