@@ -168,54 +168,13 @@ _REFUSAL_WORDS = frozenset(
 )
 #: An opening is within so many words; one of these is among them.
 _OPENING_LENGTH = 16
-_OPENING_WORDS = frozenset(
-    f"{word}{plural}"
-    for word in [
-        "image",
-        "picture",
-        "photo",
-        "photograph",
-        "pic",
-        "scene",
-        "illustration",
-        "screenshot",
-        "painting",
-        "drawing",
-        "artwork",
-        "snapshot",
-        "frame",
-        "view",
-        "shot",
-        "visual",
-        "composition",
-        "see",
-        "observe",
-        "notice",
-        "here",
-        "caption",
-        "description",
-        "alt",
-        "answer",
-        "output",
-        "response",
-        "summary",
-        "sure",
-        "certainly",
-        "course",
-        "absolutely",
-        "okay",
-        "ok",
-        "depicted",
-        "shown",
-        "pictured",
-        "featured",
-        "visible",
-        "bild",
-        "foto",
-        "imagen",
-    ]
-    for plural in ("", "s")
+_OPENING_NAMES = _WORD.findall(
+    "image picture photo photograph pic scene illustration screenshot painting drawing artwork snapshot"
+    " frame view shot visual composition see observe notice here caption description alt answer output"
+    " response summary sure certainly course absolutely okay ok depicted shown pictured featured visible"
+    " bild foto imagen"
 )
+_OPENING_WORDS = frozenset([*_OPENING_NAMES, *(f"{name}s" for name in _OPENING_NAMES)])
 _MARKDOWN = lazy(
     r"^\s{0,3}#{1,6}\s+\S|^\s{0,3}(?:[-*+•]|\d{1,2}[.)])\s+\S.*\n(?:\s*\n)?\s{0,3}(?:[-*+•]|\d{1,2}[.)])\s+\S"
     r"|\*\*[^*\n]{1,200}\*\*|__[^_\n]{1,200}__|```|^\s*\|.*\|.*\|\s*$|!?\[[^\]\n]{1,200}\]\([^)\n]{1,300}\)|^\s{0,3}>\s+\S"
@@ -344,14 +303,10 @@ def _grams(texts: list[str]) -> Iterable[tuple[str, ...]]:
 
 def _marking(grams: Iterable[tuple[str, ...]]) -> frozenset[str]:
     """Words of which one is in each of these: the longest, which is rare in captions."""
-
-    def rarity(word: str) -> tuple[bool, int]:
-        return word != "image", len(word)
-
-    return frozenset(
-        max((word for token in gram for word in token.translate(_BLANKS).split()), key=rarity)
-        for gram in grams
-    )
+    parts = [
+        [part for token in gram for part in token.translate(_BLANKS).split()] for gram in grams
+    ]
+    return frozenset(max(gram, key=lambda part: (part != "image", len(part))) for gram in parts)
 
 
 def instructions(subject: Subject) -> bool:
