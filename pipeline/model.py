@@ -266,6 +266,28 @@ class Derived:
     row: RequestRow
 
 
+class LimitTold(NamedTuple):
+    """A limit as an answer's headers tell it."""
+
+    unit: Literal["requests", "tokens"]
+    #: Seconds.
+    window: float
+    limit: int
+    remaining: int
+    #: Seconds until it is as new; None: not told.
+    reset: float | None
+
+    @property
+    def is_bucket(self) -> bool:
+        """Does it refill all the time? Then reset is used / limit x window (within 2 %); a clock's
+        window may agree by chance, so less than two requests are no evidence."""
+        used = self.limit - self.remaining
+        if self.reset is None or used < 1:
+            return False
+        refill = used / self.limit * self.window
+        return abs(self.reset - refill) <= 0.02 * refill + 0.002
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What may be asked of one endpoint; None = no such limit known."""

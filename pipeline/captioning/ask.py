@@ -33,8 +33,10 @@ from pipeline.errors import (
     StopReason,
 )
 from pipeline.model import Item, Record, Request, Sent
+from pipeline.ratelimit.rules.base import LIMITED
 from pipeline.service.models import Model
 from pipeline.service.preflight import estimate, unasked_price
+from pipeline.service.quota_headers import limits_told
 from pipeline.values import dataclass
 from pipeline.verdict import OPEN, Kind, Scope, Verdict
 
@@ -160,7 +162,7 @@ class Captioner:
                 rest = await self._spend(rest, sent, outcome)
             if decision.action is Action.RELOAD:
                 rest = await self._reload(rest)
-            elif len(items) > 1 and (decision.action is Action.SPLIT or not _whole(verdict)):
+            elif len(items) > 1 and (decision.action is Action.SPLIT or verdict.kind not in _WHOLE):
                 return RequestResult(
                     request=first, left=rest, decision=decision, verdict=verdict, audits=audits
                 )
@@ -271,6 +273,8 @@ class Captioner:
                 raise
             if (date := date_of(reply)) is not None:
                 self.gate.heard_date(date, permit)
+            if self.endpoint.profile.windows:
+                self.gate.heard_limits(limits_told(reply.headers, self.endpoint.profile.windows))
             outcome, _ = await self.checkpoint.reply(sent, reply)
         finally:
             await self.client.release()
@@ -385,13 +389,5 @@ def _again(item: Item) -> Item:
     return replace(item, asked=replace(item.asked, attempts=item.asked.attempts + 1))
 
 
-def _whole(verdict: Verdict) -> bool:
-    """Nothing is known about the pack's images: the same pack may simply go again."""
-    return verdict.kind in (
-        Kind.TRANSIENT,
-        Kind.ACCOUNT_MINUTE,
-        Kind.MODEL_MINUTE,
-        Kind.ACCOUNT_DAY,
-        Kind.MODEL_DAY,
-        Kind.UPSTREAM,
-    )
+#: Nothing is known about the pack's images: the same pack may simply go again.
+_WHOLE = LIMITED | {Kind.TRANSIENT}

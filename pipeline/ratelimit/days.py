@@ -1,4 +1,5 @@
-"""Days as the service counts them: midnight to midnight in its own zone. Pure.
+"""Days as the service counts them, and what else it has for one: midnight to midnight in its own
+zone, calendar months, hours aligned to the epoch, a credit that ends once. Pure.
 
 A zone's midnight may not exist (the clocks jump over it) or exist twice; zoneinfo then gives the
 instant of the jump, or the first of the two, and the date of an instant agrees with both.
@@ -6,7 +7,8 @@ instant of the jump, or the first of the two, and the date of an instant agrees 
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+import re
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from pipeline.clock import local, utc
@@ -16,26 +18,51 @@ from pipeline.clock import local, utc
 MARGIN = 5.0
 
 
-def day_of(instant: float, zone: str) -> str:
-    """The ISO date of an instant (epoch seconds) at the service."""
-    return datetime.fromtimestamp(instant, ZoneInfo(zone)).date().isoformat()
+#: A credit that never comes again "ends" here: 2200, as far as any clock is believed.
+NEVER_ENDS = 7_258_118_400.0
+_HOURS = re.compile(r"(\d+)h")
 
 
-def end_of(day: str, zone: str) -> float:
-    """The instant at which the day after `day` begins."""
+def day_of(instant: float, window: str) -> str:
+    """The name of the window that an instant (epoch seconds) falls into at the service: an ISO date,
+    a month, the hour with which hours aligned to the epoch began, or `credit`.
+
+    window: a zone's name (its days), `month` (of UTC), `5h` and the like, or `credit`.
+    """
+    if window == "credit":
+        return window
+    if match := _HOURS.fullmatch(window):
+        seconds = int(match[1]) * 3600
+        start = datetime.fromtimestamp(instant // seconds * seconds, UTC)
+        return start.strftime("%Y-%m-%dT%H")
+    if window == "month":
+        return datetime.fromtimestamp(instant, UTC).strftime("%Y-%m")
+    return datetime.fromtimestamp(instant, ZoneInfo(window)).date().isoformat()
+
+
+def end_of(day: str, window: str) -> float:
+    """The instant at which the window after `day` begins."""
+    if window == "credit":
+        return NEVER_ENDS
+    if match := _HOURS.fullmatch(window):
+        start = datetime.fromisoformat(f"{day}:00").replace(tzinfo=UTC)
+        return start.timestamp() + int(match[1]) * 3600
+    if window == "month":
+        year, month = map(int, day.split("-"))
+        return datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC).timestamp()
     after = date.fromisoformat(day) + timedelta(days=1)
-    return datetime(after.year, after.month, after.day, tzinfo=ZoneInfo(zone)).timestamp()
+    return datetime(after.year, after.month, after.day, tzinfo=ZoneInfo(window)).timestamp()
 
 
-def days_touched(low: float, high: float, zone: str) -> tuple[str, ...]:
-    """Every day that a request sent now may be counted on.
+def days_touched(low: float, high: float, window: str) -> tuple[str, ...]:
+    """Every window that a request sent now may be counted on.
 
-    The service's clock is somewhere between `low` and `high`. The first day is never left out,
+    The service's clock is somewhere between `low` and `high`. The first one is never left out,
     so a day has ended only when even the slowest clock is `MARGIN` past its midnight.
     """
-    days = [day_of(low - MARGIN, zone)]
-    while end_of(days[-1], zone) <= high + MARGIN:
-        days.append((date.fromisoformat(days[-1]) + timedelta(days=1)).isoformat())
+    days = [day_of(low - MARGIN, window)]
+    while (end := end_of(days[-1], window)) <= high + MARGIN:
+        days.append(day_of(end, window))
     return tuple(days)
 
 

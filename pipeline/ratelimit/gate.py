@@ -18,24 +18,24 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.clock import Clock, utc
 from pipeline.errors import Exit, Stopped, StopReason
-from pipeline.model import Limits
+from pipeline.model import Limits, LimitTold
 from pipeline.ratelimit.days import MARGIN, resume_words
+from pipeline.ratelimit.kept import Kept
 from pipeline.ratelimit.ledger import Ledger
 from pipeline.ratelimit.ledger_thread import LedgerThread
-from pipeline.ratelimit.ledger_view import Names, names_of
+from pipeline.ratelimit.ledger_view import names_of
 from pipeline.ratelimit.limits import quota_limits_of
 from pipeline.ratelimit.rulebook import Rulebook
-from pipeline.ratelimit.rules.base import DAY, LIMITED, Ask, Now, Outcome, Permit, Row, Setup
+from pipeline.ratelimit.rules.base import LIMITED, Ask, Now, Permit, Row, Setup
 from pipeline.ratelimit.rules.circuit_breaker import CircuitBreaker
 from pipeline.ratelimit.server_time import ServerTime, Times, Uptime, uptime_of
 from pipeline.ratelimit.settings import QuotaSettings
 from pipeline.ratelimit.wait_queue import LOOK_AGAIN, TICK, WaitQueue
-from pipeline.verdict import Kind, Scope, Verdict
+from pipeline.verdict import Kind, Verdict
 
 __all__ = ["Gate", "Permit", "open_gate"]
 
@@ -43,19 +43,9 @@ log = logging.getLogger(__name__)
 
 #: A commit that took longer moves the permit's time in the ledger to after it.
 SLOW_COMMIT = 0.25
-#: The service's clock is written down again when it moved by so much (seconds).
-CLOCK_NEWS = 0.5
 #: So many replies in a row whose `Date` is far from this machine's clock end the run: a limit a
 #: day would be counted on the wrong days.
 DENIED = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """A gate's place in the ledger."""
-
-    ledger: LedgerThread
-    names: Names
 
 
 class Gate:
@@ -70,8 +60,6 @@ class Gate:
         self._queued = 0
         self._line = WaitQueue(self._leave, self.give_back)
         self._waker: asyncio.Future[None] | None = None
-        #: Bounds of the service's clock against uptime, as the ledger has them.
-        self._clock_kept = (float("-inf"), float("inf"))
         #: Why the run is ending, once it is.
         self.reason: StopReason | None = None
         #: Set together with `reason`.
@@ -88,8 +76,10 @@ class Gate:
             ledger = self._kept.ledger
             view, daily.unknown = await ledger.look(days, used_today)
             daily.learned(view)
+            self._rules.remember(view.learned, now)
+            self._kept.learned = self._rules.learned()
             self.hear_notices(ledger)
-            self._keep_clock(now, ledger)
+            self._kept.clock(now, self._times.server)
         elif used_today is not None:
             daily.view.used[days[0]] = used_today
         end = self._rules.opens_at(Ask(0, 0.0), self._times.now())
@@ -136,7 +126,7 @@ class Gate:
                     await self._rules.requests.space()
                     now = self._times.now()
                 return self._take(ask, now, self._rules.daily.days(now), None)
-            permit = await self._reserve(ask, now, self._kept.ledger)
+            permit = await self._reserve(ask, now, self._kept)
             if permit is not None:
                 return permit
 
@@ -150,13 +140,15 @@ class Gate:
         assert self.reason is not None
         raise Stopped(self.reason.message)
 
-    async def _reserve(self, ask: Ask, now: Now, ledger: LedgerThread) -> Permit | None:
+    async def _reserve(self, ask: Ask, now: Now, kept: Kept) -> Permit | None:
         """A permit that is in the ledger, or None after whatever wait it asked for."""
-        self._keep_clock(now, ledger)
-        claim = self._rules.claim(now)
+        kept.clock(now, self._times.server)
+        ledger, claim = kept.ledger, self._rules.claim(now)
         grant = await ledger.reserve(claim)
         self.hear_notices(ledger)
         self._rules.daily.learned(grant.view)
+        if claim.interval:
+            self._rules.bucket.empty_at = grant.view.learned.get("empty_at", 0.0)
         asked, now = now, self._times.now()
         if grant.row is not None:
             if self.reason is not None or self._rules.pauses.until > now.mono:
@@ -173,16 +165,6 @@ class Gate:
         elif grant.wait_until is not None:
             await self._wait(now.mono + grant.wait_until - now.uptime)
         return None
-
-    def _keep_clock(self, now: Now, ledger: LedgerThread) -> None:
-        """Write down what the service's clock is thought to be, when that is news."""
-        if (
-            abs(now.low - now.uptime - self._clock_kept[0])
-            + abs(now.high - now.uptime - self._clock_kept[1])
-            > CLOCK_NEWS
-        ):
-            self._clock_kept = (now.low - now.uptime, now.high - now.uptime)
-            ledger.pending.clock = (replace(self._times.server), now.low)
 
     def _take(self, ask: Ask, now: Now, days: tuple[str, ...], row: Row | None) -> Permit:
         self._number += 1
@@ -236,29 +218,13 @@ class Gate:
         now = self._times.now()
         outcome = self._rules.report(flying, verdict, (tokens, cost_usd), images, now)
         if self._kept is not None:
-            self._record(flying, outcome, now, self._kept)
+            paused = self._rules.pauses.until - now.mono + now.uptime
+            self._kept.record(flying, outcome, self._rules.daily.view, paused)
+            if outcome.kind in LIMITED:
+                self._remember()
         if verdict is not None and verdict.kind is Kind.BUDGET:
             self._budget(verdict, now)
         self._changed()
-
-    def _record(self, permit: Permit, outcome: Outcome, now: Now, kept: Kept) -> None:
-        """Tell the ledger; at once where others must hear it."""
-        pending, verdict = kept.ledger.pending, outcome.verdict
-        if verdict is None:
-            return
-        if permit.row is not None:
-            pending.answered.append(permit.row)
-        if verdict.kind not in LIMITED:
-            return
-        pending.refused.append(permit.days)
-        names = kept.names
-        scope = names.account if verdict.scope is Scope.ACCOUNT else names.model
-        if verdict.kind in DAY:
-            view = self._rules.daily.view
-            pending.holds[scope] = (view.hold_until, view.hold_limit)
-        else:
-            pending.pauses[scope] = self._rules.pauses.until - now.mono + now.uptime
-        kept.ledger.write_soon()
 
     def _budget(self, verdict: Verdict, now: Now) -> None:
         """A budget that resets at a told instant."""
@@ -277,9 +243,24 @@ class Gate:
         if flying is None:
             return
         self._rules.give_back(flying, verdict, images, self._times.now())
-        if self._kept is not None and flying.row is not None:
-            self._kept.ledger.pending.returned.append((flying.row, flying.days))
+        if self._kept is not None:
+            self._kept.returned(flying, self._rules.bucket.interval)
         self._changed()
+
+    def heard_limits(self, limits: Sequence[LimitTold]) -> None:
+        """Limits as the headers of an answer, just received and not yet reported, tell them."""
+        now = self._times.now()
+        for limit in limits:
+            self._rules.hear(limit, now)
+        self._remember()
+        self._changed()
+
+    def _remember(self) -> None:
+        """Keep what was learnt of limits, when that is news."""
+        if self._kept is not None:
+            bucket = self._rules.bucket
+            empty_at = None if bucket.per_day is None else bucket.empty_at
+            self._kept.remember(self._rules.learned(), empty_at)
 
     def heard_date(self, date: float, permit: Permit) -> None:
         """The `Date` header (epoch s) of the reply to `permit`, just received."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline.ratelimit.days import MARGIN
+from pipeline.ratelimit.learned import fill, open_table, room_at, write_learned
 from pipeline.ratelimit.ledger_file import NAME, open_ledger, unusable
 from pipeline.ratelimit.ledger_view import Loss, Names, loss_of, unknown_of, view_of
 from pipeline.ratelimit.reservations import LedgerUpdates, Reservation, ReservationRequest
@@ -63,6 +64,7 @@ class Ledger:
         self._file = (stat.st_dev, stat.st_ino)
         self.generation += 1
         with self._transaction() as db:
+            open_table(db, self._wall())
             if lost is not None:
                 self.notices.append(lost)
                 loss = (self._wall(), self._uptime.seconds(), self._uptime.boot)
@@ -187,7 +189,9 @@ class Ledger:
                 return self._answer(None, view, paused=paused)
             if self._full(claim, view, now):
                 return self._answer(None, view)
-            wait = self._minute(db, claim, now)
+            wait = room_at(claim, view.learned.get("empty_at", 0.0), now) or self._minute(
+                db, claim, now
+            )
             if wait is not None:
                 return self._answer(None, view, wait=wait)
             row = self._insert(db, claim, view, now)
@@ -257,6 +261,7 @@ class Ledger:
             self._add(db, names.output, day, 1)
             view.used[day] = view.used.get(day, 0) + 1
             view.used_by_job[day] = view.used_by_job.get(day, 0) + 1
+        fill(db, names.limits, claim, view.learned, now)
         row = db.execute(
             "INSERT INTO permits(scope, output, boot, uptime, at, days) VALUES (?,?,?,?,?,?)",
             (
@@ -326,6 +331,7 @@ class Ledger:
                 " told_limit=coalesce(excluded.told_limit, told_limit)",
                 (scope, until, limit),
             )
+        write_learned(db, names.limits, pending, self._wall())
         for scope, until in pending.pauses.items():
             db.execute(
                 "INSERT OR REPLACE INTO pauses VALUES (?,?,?)", (scope, self._uptime.boot, until)

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from pipeline.model import Limits
 from pipeline.ratelimit.days import day_of
+from pipeline.ratelimit.learned import learned_of
+from pipeline.ratelimit.limits import window_of
 from pipeline.ratelimit.rules.daily import DayView
 
 
@@ -27,7 +29,7 @@ class Names:
     limits: str
     #: This output on this account.
     output: str
-    #: Where the service's midnight is.
+    #: What the service's day is (`days.day_of`).
     zone: str
 
 
@@ -39,7 +41,7 @@ def names_of(account: str, model: str, output: str, limits: Limits) -> Names:
         model=per_model,
         limits=account if limits.day_scope == "account" else per_model,
         output=f"{account}>{sha256(output.encode()).hexdigest()[:16]}",
-        zone=limits.reset_zone,
+        zone=window_of(limits),
     )
 
 
@@ -74,6 +76,7 @@ def view_of(
             else:
                 view.used_by_job[day] = used
         view.careful = view.careful or (day == lost_day and not record_result)
+    view.learned = learned_of(db, names.limits)
     hold = db.execute(
         "SELECT until, told_limit FROM holds WHERE scope IN (?,?) ORDER BY until DESC LIMIT 1",
         (names.account, names.model),

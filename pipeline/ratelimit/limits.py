@@ -21,11 +21,16 @@ class QuotaLimits:
     per_minute: float | None = None
     #: The account's (or the model's) own.
     per_day: int | None = None
+    #: The same as a bucket that refills all the time.
+    bucket: float | None = None
+    #: Is the limit a minute a guess?
+    learnt: bool = False
     #: This job's own cap.
     per_job: int | None = None
     tokens_per_minute: int | None = None
     concurrency: int = 8
     max_cost_usd: float | None = None
+    #: What the day is: a zone, or another window (`days.day_of`).
     zone: str = "UTC"
     day_scope: Literal["account", "model"] = "account"
     #: Where each number comes from, for `plan` and `check`.
@@ -33,14 +38,20 @@ class QuotaLimits:
 
     @property
     def daily(self) -> int | None:
-        """The smaller of the two daily limits."""
-        known = [limit for limit in (self.per_day, self.per_job) if limit is not None]
+        """The smallest of the daily limits."""
+        bucket = None if self.bucket is None else int(self.bucket)
+        known = [limit for limit in (self.per_day, self.per_job, bucket) if limit is not None]
         return min(known) if known else None
 
     @property
     def shared(self) -> bool:
         """Is there a limit that other processes and later runs share, so that it must be kept?"""
         return self.per_minute is not None or self.daily is not None
+
+
+def window_of(limits: Limits) -> str:
+    """What a limit's "day" is, as `days.day_of` takes it."""
+    return limits.reset_zone if limits.window in ("day", "bucket") else limits.window
 
 
 def quota_limits_of(settings: QuotaSettings, limits: Limits) -> QuotaLimits:
@@ -61,14 +72,17 @@ def quota_limits_of(settings: QuotaSettings, limits: Limits) -> QuotaLimits:
         tokens = limits.tokens_per_minute
     else:
         sources["tokens_per_minute"] = "job file"
+    bucket = limits.window == "bucket"
     return QuotaLimits(
         per_minute=per_minute,
-        per_day=limits.requests_per_day,
+        per_day=None if bucket else limits.requests_per_day,
+        bucket=limits.requests_per_day if bucket else None,
+        learnt=limits.learnt and settings.requests_per_minute == "auto",
         per_job=per_job,
         tokens_per_minute=tokens,
         concurrency=settings.concurrency,
         max_cost_usd=settings.max_cost_usd,
-        zone=limits.reset_zone,
+        zone=window_of(limits),
         day_scope=limits.day_scope,
         sources=sources,
     )

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from pipeline.clock import Clock
 from pipeline.errors import StopReason
-from pipeline.model import Limits
+from pipeline.model import Limits, LimitTold
 from pipeline.ratelimit.rules.base import Permit
 from pipeline.ratelimit.settings import QuotaSettings
 from pipeline.verdict import Verdict
@@ -83,6 +83,9 @@ class RequestGate(Protocol):
 
     def heard_date(self, date: float, permit: Permit) -> None:
         """The `Date` header (epoch s) of the reply to `permit`, just received."""
+
+    def heard_limits(self, limits: Sequence[LimitTold]) -> None:
+        """Limits as the headers of an answer, just received and not yet reported, tell them."""
 
     def trip(self, message: str, wait: float) -> None:
         """An outage: from now on only probes go, the first after so many seconds."""

@@ -28,6 +28,8 @@ class ReservationRequest:
     burst: int
     per_day: int | None
     per_job: int | None
+    #: Seconds that a request of a bucket takes to come back; 0: no bucket.
+    interval: float = 0.0
 
 
 @dataclass(slots=True)
@@ -49,11 +51,16 @@ class LedgerUpdates:
     #: scope -> until (uptime).
     pauses: dict[str, float] = field(default_factory=dict)
     clock: tuple[ServerTime, float] | None = None
+    #: Name -> what was learnt of the limits. Of `empty_at` the largest counts.
+    learned: dict[str, float] = field(default_factory=dict)
+    #: Seconds that come back to the bucket, of requests that were not sent.
+    unfilled: float = 0.0
 
     def __bool__(self) -> bool:
         return bool(
             self.answered or self.refused or self.returned or self.also
             or self.late or self.holds or self.pauses or self.clock
+            or self.learned or self.unfilled
         )  # fmt: skip
 
     def put_back(self, older: LedgerUpdates) -> None:
@@ -62,6 +69,7 @@ class LedgerUpdates:
             getattr(self, name)[:0] = getattr(older, name)
         self.holds, self.pauses = older.holds | self.holds, older.pauses | self.pauses
         self.clock = self.clock or older.clock
+        self.learned, self.unfilled = older.learned | self.learned, older.unfilled + self.unfilled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.errors import StopReason
+from pipeline.model import LimitTold
 from pipeline.ratelimit.reservations import ReservationRequest
 from pipeline.ratelimit.rules import RULES
 from pipeline.ratelimit.rules.backoff import Backoff
 from pipeline.ratelimit.rules.base import LIMITED, Ask, Counts, Now, Outcome, Permit, Rule, Setup
+from pipeline.ratelimit.rules.bucket import DAY as DAY_SECONDS
+from pipeline.ratelimit.rules.bucket import Bucket
 from pipeline.ratelimit.rules.circuit_breaker import CircuitBreaker
 from pipeline.ratelimit.rules.daily import Daily
 from pipeline.ratelimit.rules.requests import Requests
+from pipeline.ratelimit.rules.tokens import WINDOW as MINUTE_SECONDS
+from pipeline.ratelimit.rules.tokens import Tokens
 from pipeline.verdict import Verdict
 
 
@@ -21,8 +26,7 @@ class Rulebook:
     def __init__(self, setup: Setup) -> None:
         rules: dict[str, Rule] = {name: rule(setup) for name, rule in RULES.items()}
         self._all = tuple(rules.values())
-        self._each = tuple(rule for rule in self._all if not rule.idle)
-        self._counting = tuple(rule for rule in self._each if isinstance(rule, Counts))
+        self.awake()
         self._per_job = setup.quota_limits.per_job
         requests, daily = rules["requests"], rules["daily"]
         circuit, pauses = rules["weather"], rules["pauses"]
@@ -31,8 +35,52 @@ class Rulebook:
         assert isinstance(circuit, CircuitBreaker)
         assert isinstance(pauses, Backoff)
         self.requests, self.daily, self.circuit, self.pauses = requests, daily, circuit, pauses
+        bucket, tokens = rules["bucket"], rules["tokens"]
+        assert isinstance(bucket, Bucket)
+        assert isinstance(tokens, Tokens)
+        self.bucket, self._tokens = bucket, tokens
+        self._limits = setup.quota_limits
+        self._own_minute = setup.quota_limits.sources.get("requests_per_minute") == "job file"
         #: When the last episode of refusals began.
         self._episode = float("-inf")
+
+    def awake(self) -> None:
+        """Which rules have something to say; again, when a limit becomes known."""
+        self._each = tuple(rule for rule in self._all if not rule.idle)
+        self._counting = tuple(rule for rule in self._each if isinstance(rule, Counts))
+
+    def hear(self, limit: LimitTold, now: Now) -> None:
+        """A limit as the service tells it: its size, what it is, and what is used of it."""
+        if limit.unit == "tokens":
+            if limit.window == MINUTE_SECONDS:
+                self._tokens.limit_is(limit.limit)
+        elif limit.window == MINUTE_SECONDS:
+            if not self._own_minute or limit.limit < (self.requests.per_minute or 0):
+                self.requests.limit_is(limit.limit)
+        elif limit.window == DAY_SECONDS:
+            used = limit.limit - limit.remaining
+            if self.bucket.per_day is not None or limit.is_bucket:
+                self.bucket.limit_is(limit.limit, used + max(0, self.daily.in_flight - 1), now)
+            else:
+                self.daily.limit_is(limit.limit)
+        self.awake()
+
+    def learned(self) -> dict[str, float]:
+        """What is worth remembering of the limits."""
+        known: dict[str, float | None] = {}
+        if self._limits.per_day is None and self.bucket.per_day is None:
+            known["per_day"] = self.daily.told_limit
+        if self._limits.learnt:
+            known["per_minute"] = self.requests.per_minute
+        return {name: float(value) for name, value in known.items() if value is not None}
+
+    def remember(self, learned: Mapping[str, float], now: Now) -> None:
+        """Take in what was learnt before, of this run or an earlier one."""
+        self.bucket.empty_at = max(self.bucket.empty_at, learned.get("empty_at", 0.0))
+        if (per_day := learned.get("per_day")) is not None and self._limits.per_day is None:
+            self.daily.limit_is(int(per_day))
+        if (per_minute := learned.get("per_minute")) is not None and self._limits.learnt:
+            self.requests.limit_is(per_minute)
 
     def opens_at(self, ask: Ask, now: Now) -> float | StopReason:
         """When `ask` may go, by all rules."""
@@ -86,6 +134,7 @@ class Rulebook:
             window=requests.window if paced else 0.0,
             spacing=requests.spacing if paced else 0.0,
             burst=requests.burst if paced else 1,
+            interval=self.bucket.interval,
             per_day=self.daily.limit,
             per_job=self._per_job,
         )

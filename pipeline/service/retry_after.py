@@ -69,20 +69,20 @@ def _reset_in(headers: Mapping[str, str], status: int) -> Iterator[float | None]
     two limits, that of which nothing remains; a small `reset` is no instant."""
     if status != 429:
         return
-    yield _span(headers.get("x-ratelimit-reset-after"))
+    yield span_of(headers.get("x-ratelimit-reset-after"))
     left = "x-ratelimit-remaining-"
     spent = (
         headers.get(name.replace("remaining", "reset", 1))
         for name, value in headers.items()
         if name.startswith(left) and value == "0"
     )
-    yield max((span for span in map(_span, spent) if span is not None), default=None)
+    yield max((span for span in map(span_of, spent) if span is not None), default=None)
     for name in ("ratelimit-reset", "x-ratelimit-reset"):
         seconds = _seconds(headers.get(name))
         yield seconds if seconds is not None and seconds <= _SECONDS_MOST else None
 
 
-def _span(value: Any) -> float | None:
+def span_of(value: Any) -> float | None:
     """`1m0s` in seconds."""
     match = _SPAN.fullmatch(value.strip()) if isinstance(value, str) else None
     return _sum(match) if match is not None else None
@@ -127,7 +127,7 @@ def _retry_after(value: Any, now: float) -> float | None:
     """RFC 9110 10.2.3: seconds, or an HTTP date."""
     if (seconds := _seconds(value)) is not None:
         return seconds
-    if (span := _span(value)) is not None:
+    if (span := span_of(value)) is not None:
         return span
     if isinstance(value, str):
         try:

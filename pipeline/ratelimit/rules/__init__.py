@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.ratelimit.rules.backoff import Backoff
 from pipeline.ratelimit.rules.base import Rule
+from pipeline.ratelimit.rules.bucket import Bucket
 from pipeline.ratelimit.rules.circuit_breaker import CircuitBreaker
 from pipeline.ratelimit.rules.concurrency import Concurrency
 from pipeline.ratelimit.rules.cost import Cost
@@ -12,7 +13,7 @@ from pipeline.ratelimit.rules.fail_fast import FailFast
 from pipeline.ratelimit.rules.requests import Requests
 from pipeline.ratelimit.rules.tokens import Tokens
 
-#: In the order of the gate: a slot, the circuit, fail-fast and backoff, money, the day, tokens, spacing.
+#: In the order of the gate: a slot, the circuit, fail-fast and backoff, money, the day or its bucket, tokens, spacing.
 RULES: dict[str, type[Rule]] = {
     "concurrency": Concurrency,
     "weather": CircuitBreaker,
@@ -20,6 +21,7 @@ RULES: dict[str, type[Rule]] = {
     "pauses": Backoff,
     "cost": Cost,
     "daily": Daily,
+    "bucket": Bucket,
     "tokens": Tokens,
     "requests": Requests,
 }

@@ -62,6 +62,8 @@ class DayView:
     hold_until: float = 0.0
     #: The limit's size as the service named it then.
     hold_limit: int | None = None
+    #: Name -> what was learnt of the limits and is kept (`learned.py`).
+    learned: dict[str, float] = field(default_factory=dict)
     #: The ledger was lost: today's count is not to be trusted.
     careful: bool = False
 
@@ -137,8 +139,7 @@ class Daily:
             return days
         days = days_touched(now.low, now.high, self.zone)
         if len(days) == 1:
-            before = day_of(end_of(days[0], self.zone) - 36 * 3600, self.zone)
-            self._span = (end_of(before, self.zone), end_of(days[0], self.zone), days)
+            self._span = (now.low - MARGIN, end_of(days[0], self.zone), days)
         return days
 
     def spent(self, now: Now) -> Spent | None:
@@ -239,12 +240,18 @@ class Daily:
         self._doubted_at = None
         self.view.hold_until = max(self.view.hold_until, until + MARGIN)
         if verdict.limit:
-            self.told_limit = self.view.hold_limit = verdict.limit
-            self._work_out()
+            self.view.hold_limit = verdict.limit
+            self.limit_is(verdict.limit)
+
+    def limit_is(self, limit: int) -> None:
+        """The limit's size, as the service named it or as it was learnt before."""
+        self.told_limit = limit
+        self._work_out()
 
     def told_reset(self, until: float | None, wait: float | None, now: Now) -> float | None:
         """When a spent day is over by the service's word, on its clock; None when it did not say."""
-        least = 0.0 if self._allowance.per_day is None else DAY_WAIT
+        known = self.limit is not None or self.zone != "UTC"
+        least = DAY_WAIT if known else 0.0
         if until is None and wait is not None and wait > least:
             until = now.low + wait
         return until if until is not None and now.low < until < now.low + FURTHEST else None

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from aiolimiter import AsyncLimiter
 
 from pipeline.ratelimit.rules.base import MINUTE, Ask, Now, Outcome, Permit, Setup
+from pipeline.verdict import Kind
 
 #: Seconds in a minute; tests of real time make it shorter.
 MINUTE_LENGTH = 60.0
@@ -47,6 +48,7 @@ class Requests:
         #: When the spacing's bucket is empty.
         self._drained_at = float("-inf")
         self._told = setup.quota_limits.per_minute
+        self._learnt = setup.quota_limits.learnt
         self._set(setup.quota_limits.per_minute)
 
     def _set(self, per_minute: float | None) -> None:
@@ -57,6 +59,12 @@ class Requests:
             self.spacing = MINUTE_LENGTH / per_minute
             self.burst = max(1, int(1.0 / self.spacing))
             self._limiter = AsyncLimiter(self.burst, self.burst * self.spacing)
+
+    def limit_is(self, limit: float) -> None:
+        """The limit's size by the service's own word, or as it was learnt before."""
+        if limit != self.per_minute:
+            self._told = limit if self._told is None else max(limit, self._told)
+            self._set(limit)
 
     @property
     def window(self) -> float:
@@ -103,12 +111,15 @@ class Requests:
             self._base = max(aim, self._base - 0.05)
 
     def report(self, permit: Permit, outcome: Outcome, now: Now) -> None:
-        if outcome.kind not in MINUTE or not outcome.fresh:
+        guessed = self._learnt and self.per_minute is not None and outcome.kind is Kind.UPSTREAM
+        if not (outcome.kind in MINUTE or guessed) or not outcome.fresh:
             return
         limit = outcome.verdict.limit if outcome.verdict else None
         if limit and (self.per_minute is None or limit < self.per_minute):
             self._told = float(limit)
             self._set(self._told)
+        elif self.per_minute is not None and self._learnt:
+            self._set(max(1.0, self.per_minute / 2))
         elif self.per_minute is not None and self._grown >= PAD_ENOUGH:
             passed = sum(1 for at in self._log if at > permit.at - MINUTE_LENGTH) - 1
             self._set(max(1.0, min(self.per_minute, float(passed))))

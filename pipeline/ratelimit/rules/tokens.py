@@ -29,6 +29,10 @@ class Tokens:
         self._sum = 0
         self._level, self._leaked_at = 0.0, 0.0
 
+    def limit_is(self, limit: int) -> None:
+        """The limit's size by the service's own word."""
+        self.limit = limit
+
     def _cost(self, tokens: int) -> int:
         assert self.limit is not None
         return min(max(0, tokens), self.limit)

@@ -9,7 +9,7 @@ the ones here are a careful start, and a refusal's `quotaValue` replaces them.
 from pipeline.model import Limits
 from pipeline.service.profiles.base import ImageLimits, Profile
 
-_SOURCE = "a start: Google tells its limits when it refuses"
+_SOURCE = "a guess to start with: Google tells its limits when it refuses"
 GOOGLE = Profile(
     name="google",
     base_url="https://generativelanguage.googleapis.com/v1beta/openai",
@@ -22,6 +22,7 @@ GOOGLE = Profile(
     limits=Limits(
         requests_per_minute=15,
         tokens_per_minute=250_000,
+        learnt=True,
         reset_zone="America/Los_Angeles",
         day_scope="model",
         sources={
