@@ -6,6 +6,7 @@ style attributes, which the page's policy forbids. Every chart has a name that i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
@@ -23,7 +24,7 @@ def bars(
     name: str, groups: Sequence[tuple[str, Sequence[float]]], line: float | None = None
 ) -> Markup:
     """Stacked bars. groups: (label, one value a series); line: a limit drawn across."""
-    top = max([sum(values) for _, values in groups] + [line or 0.0, 1e-9])
+    top = round_up(max([sum(values) for _, values in groups] + [line or 0.0, 1.0]))
     plot = HEIGHT - TOP - BOTTOM
     step = min(WIDEST, (WIDTH - LEFT) / max(1, len(groups)))
     parts = [_axis(top)]
@@ -57,6 +58,13 @@ def bars(
             )
         )
     return _svg(name, HEIGHT, parts)
+
+
+def round_up(value: float) -> float:
+    """The next number that reads well at the end of an axis, and halved: 1, 2, 4, 6, 8 or 10 of
+    a power of ten."""
+    unit = 10.0 ** math.floor(math.log10(value))
+    return next(step * unit for step in (1, 2, 4, 6, 8, 10) if step * unit >= value)
 
 
 def _axis(top: float) -> Markup:

@@ -4,7 +4,8 @@
   const query = document.getElementById("q"), shown = document.getElementById("shown");
   if (!form) return;
   form.hidden = false;
-  const first = shown.textContent, texts = new WeakMap();
+  const texts = new WeakMap();
+  let first = shown.textContent;
   const text = card => {
     if (!texts.has(card)) texts.set(card, card.textContent.toLowerCase());
     return texts.get(card);
@@ -27,7 +28,10 @@
   };
   form.addEventListener("input", apply);
   form.addEventListener("submit", event => event.preventDefault());
-  document.addEventListener("cards-added", apply);
+  document.addEventListener("cards-added", () => {
+    first = `${list.children.length.toLocaleString("en")} shown`;
+    apply();
+  });
   const move = step => {
     const cards = [...list.children].filter(card => !card.hidden);
     if (!cards.length) return;

@@ -164,6 +164,7 @@
   addEventListener("beforeunload", event => { if (waiting.length) event.preventDefault(); });
   fetch("/items").then(answer => answer.json()).then(said => {
     items = said.items;
+    $("cards").classList.toggle("many", items.length > 500);
     $("cards").append(...items.map(row));
     counts();
     const first = items.findIndex(undecided);

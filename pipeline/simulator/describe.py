@@ -152,7 +152,7 @@ def _words(small: Image.Image, shares: dict[str, int], width: int, height: int) 
     shape = "square" if width == height else "landscape" if width > height else "portrait"
     colours = ", ".join(f"{name} ({share} %)" for name, share in shares.items())
     return (
-        f"{light} {shape} picture of {width} x {height} pixels, mostly {colours}, with {detail} "
+        f"{light} {shape} of {width} x {height} pixels, mostly {colours}, with {detail} "
         f"detail; its mean colour is #{red:02x}{green:02x}{blue:02x}."
     )
 

@@ -42,7 +42,7 @@ def test_size_and_orientation_are_as_received(size: tuple[int, int], shape: str)
         wide = (size[0] * factor, size[1] * factor)
         seen = see(picture(size=wide), "image/jpeg")
 
-        assert f"{shape} picture of {wide[0]} x {wide[1]} pixels" in seen.caption
+        assert f"{shape} of {wide[0]} x {wide[1]} pixels" in seen.caption
 
 
 def test_brightness_and_detail_follow_the_pixels() -> None:
