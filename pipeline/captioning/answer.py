@@ -7,31 +7,59 @@ opening that only announces it. The text as it came stays in `caption_raw`.
 
 from __future__ import annotations
 
+import html
 import json
 import re
 
 from pipeline.patterns import lazy
 from pipeline.values import dataclass
 
-#: Names of elements that hold thoughts.
+#: Names of elements that hold thoughts, with what stands before and after the word.
 _THOUGHTS = (
-    r"(?:(?:[a-z]{1,12}[:_])?think(?:ing)?|(?:inner_)?thoughts?|reason(?:ing)?|reflection|scratchpad"
-    r"|analysis|antthinking)"
+    r"(?:[a-z]{1,12}[:_-])?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflect(?:ion)?|scratchpad"
+    r"|analysis|antthinking|cot|chain[_ -]of[_ -]thoughts?|ponder(?:ing)?|plan(?:ning)?|deliberation"
+    r"|monologue|rationale|brainstorm(?:ing)?|critique|draft)(?:[:_-][a-z_]{1,30})?"
 )
-_OPENING = rf"(?:<{_THOUGHTS}\s?>|<details[^>]{{0,60}}>\s{{0,9}}<summary>(?=\s?(?:thought|thinking|reason))|<\|thought\|>|\[THINK\]|◁think▷|<\|(?:START_THINKING|begin_of_thought|inner_prefix|thinking)\|>|<\|channel>|<unused94>)"
+_OPENING = rf"(?:<{_THOUGHTS}(?:\s[^<>]{{0,80}})?>|<details[^>]{{0,60}}>\s{{0,9}}<summary>(?=\s?(?:thought|thinking|reason))|<\|thought\|>|\[THINK\]|◁think▷|<\|(?:START_THINKING|begin_of_thought|inner_prefix|thinking)\|>|<\|channel>|<unused94>)"
 _CLOSING = rf"(?:</{_THOUGHTS}\s?>|</details>|<\|/thought\|>|\[/THINK\]|◁/think▷|<\|(?:END_THINKING|end_of_thought|inner_suffix)\|>|<\|/thinking\|>|<unused95>|<channel\|>)"
 _OPENS = lazy(rf"\s*{_OPENING}", re.IGNORECASE)
 #: A mark in quotes is something that is seen in a picture.
+<<<<<<< HEAD
 _CLOSES = lazy(rf"(?<![\"'`“‘«]){_CLOSING}|{_CLOSING}(?![\"'`”’»])", re.IGNORECASE)
 #: Channels of gpt-oss: `<|channel|>analysis<|message|>`, then `final`.
 _CHANNEL = lazy(r"<\|channel\|>\s*(\w++)[^<]*<\|message\|>", re.IGNORECASE)
+=======
+_CLOSES = re.compile(rf"(?<![\"'`“‘«]){_CLOSING}|{_CLOSING}(?![\"'`”’»])", re.IGNORECASE)
+#: What follows thoughts that nothing opened, and not a mark that the answer itself is about.
+_FOLLOWS = re.compile(r"\s*\n|\s*[^\w\s]{0,3}[^\W\da-zß-öø-ÿ]|\w|\s*[<{\[]")
+#: Thoughts under headings or labels of their own, before the answer under another.
+_LABELLED = re.compile(
+    r"\s*[*#]{0,4}\s?(?:reasoning|thinking|thoughts?|thought process)\s?\*{0,2}\s?(?::|\n)"
+    r".{0,20000}?\n[*#]{0,4}\s?(?:final )?(?:caption|answer)\s?\*{0,2}\s?(?::|\n)\**"
+    r"|\s*Thinking\.\.\.\n.{0,20000}?\n\.\.\.done thinking\.",
+    re.IGNORECASE | re.DOTALL,
+)
+#: Channels of gpt-oss: `<|channel|>analysis<|message|>`, then `final`.
+_CHANNEL = re.compile(
+    r"<\|channel\|>\s*(\w++)[^<]{0,80}(?:<\|constrain\|>[^<]{0,80})?<\|message\|>", re.IGNORECASE
+)
+>>>>>>> c76d49a (Packs in prose and wrapped captions: more of what models write is read; packs that cannot be read are given up after two)
 #: The same where the control tokens were taken off.
 _PLAIN_CHANNELS = lazy(r"analysis\S.*?assistant\s?final(?=[\s\W]|[A-Z])", re.DOTALL)
 #: A rule between thoughts and answer.
+<<<<<<< HEAD
 _RULE = lazy(r"\s*[-*_]{3,}[ \t]*\n")
 #: Marks around an answer, of which the inside is the answer.
 _WRAPPED = lazy(
     r"\s*(?:<(?P<name>(?:final_)?answer|caption|description|output|response)>(?P<inside>.*?)(?:</(?P=name)>|\Z)"
+=======
+_RULE = re.compile(r"\s*[-*_]{3,}[ \t]*\n")
+#: Marks around an answer, of which the inside is the answer; what is said behind it is not.
+_WRAPPED = re.compile(
+    r"\s*(?:<(?P<name>(?:final_?|image_)?(?:answer|caption|description|output|response|conclusion|result)"
+    r")>(?P<inside>.*?)(?:</(?P=name)>\s*(?:\Z|\n.*)|\Z)"
+    r"|<(?P<tag>final|summary|text|assistant|ai|o|p|alt(?:_text)?|content)>(?P<element>.*?)</(?P=tag)>\s*(?:\Z|\n.*)"
+>>>>>>> c76d49a (Packs in prose and wrapped captions: more of what models write is read; packs that cannot be read are given up after two)
     r"|<\|START_RESPONSE\|>(?P<response>.*?)(?:<\|END_RESPONSE\|>|\Z)"
     r"|<\|begin_of_solution\|>(?P<solution>.*?)(?:<\|end_of_solution\|>|\Z))\s*",
     re.IGNORECASE | re.DOTALL,
@@ -39,12 +67,14 @@ _WRAPPED = lazy(
 _BOX = lazy(r"<\|(?:begin|end)_of_box\|>")
 #: Control tokens that stand at either end.
 _CONTROL = (
-    r"(?:<\|(?:im_start|im_end|endoftext|end|eot_id|eom_id|return|start|end_of_text"
-    r"|END_OF_TURN_TOKEN|start_header_id|end_header_id|message|eos|assistant|user|observation"
-    r"|endofassistant)\|>|\[\|endofturn\|\]"
-    r"|</?s>|<eos>|<bos>|<end_of_turn>|<start_of_turn>|<end_of_utterance>|<｜end▁of▁sentence｜>"
-    r"|<turn\|>|<\|turn>|\[EOS\]|\[/INST\])"
+    r"(?:<[|｜]/?[\w▁ .:-]{1,30}[|｜]>|<\|\w{1,30}>|<\w{1,30}\|>|\[\|endofturn\|\]|</?s>|<(?:eos|bos|pad|unk)>"
+    r"|<(?:end_of_turn|start_of_turn|end_of_utterance)>|<0x[0-9A-F]{2}>|\[/?INST\]|\[(?:BOS|EOS|PAD)\])"
 )
+_LEADING = re.compile(
+    rf"(?:\s*(?:{_CONTROL}|<image>)(?:(?:assistant|model)(?=[\s<]))?)+\s*|\s*/(?:no_)?think\s",
+    re.IGNORECASE,
+)
+<<<<<<< HEAD
 _LEADING = lazy(rf"(?:\s*{_CONTROL}(?:(?:assistant|model)(?=[\s<]))?)+\s*", re.IGNORECASE)
 _TRAILING = lazy(rf"{_CONTROL}\Z", re.IGNORECASE)
 #: No control token has more characters.
@@ -63,6 +93,39 @@ _ANNOUNCES = lazy(
 #: Without one of these, `<` or `◁` there is nothing to take off but an opening.
 _BRACKETED = lazy(r"\[/?(?:THINK|EOS|INST)\]|\[\|endofturn", re.IGNORECASE)
 _OPENING_LETTERS = frozenset("scoaghbutSCOAGHBUT")
+=======
+_TRAILING = re.compile(rf"{_CONTROL}\Z", re.IGNORECASE)
+#: The end of the model's turn, when it went on and wrote the next one.
+_NEXT_TURN = re.compile(
+    r"(?:<\|(?:im_end|eot_id|end|endoftext|return|end_of_text)\|>|</s>|<end_of_turn>|<turn\|>"
+    r"|<｜end▁of▁sentence｜>)\s*(?=\n|<)",
+    re.IGNORECASE,
+)
+#: No control token has more characters.
+_LONGEST_CONTROL = 36
+#: "Sure! Here is a caption for the image:" and what it announces.
+_AGREES = r"(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok|gladly|understood|got it|¡?claro|bien sûr|natürlich|gerne)"
+_NAMES = r"(?:captions?|descriptions?|alt[ -]?text|summary|json|answer)"
+_NAMES_IT = rf"[^\n:]{{0,80}}\b{_NAMES}\b[^\n:]{{0,60}}"
+_KIND = r"(?:suitable|possible|good|short|brief|concise|detailed|simple|fitting|great|suggested|appropriate|descriptive|factual|one-sentence|final|image|photo)"
+_ANNOUNCES = re.compile(
+    rf"\s*(?:{_AGREES}[!.,]*\s+)?(?:[^\n:.!?]{{0,60}}, )?(?:(?:here(?:'s|’s| is| are)|below is|this is)\b{_NAMES_IT}):\s++(?!1[.)]\s)"
+    rf"|\s*{_AGREES}[!.,]*\s+here(?:'s|’s| is| are| you go)\b[^\n:]{{0,120}}:\s*\n\s*+(?!1[.)]\s)"
+    rf"|\s*{_AGREES}[!.]\s*\n\s*|\s*{_AGREES}!\s+(?!here\b)(?=[\"“*]{{0,3}}(?-i:[^\W\da-zß-öø-ÿ]))"
+    rf"|\s*(?:an?|the|one|my)(?: {_KIND})* {_NAMES}(?: (?:for|of) (?:this|the|your) (?:image|photo|picture|photograph|scene))?"
+    r"(?: (?:is|(?:could|would|might|may|can) be|reads))?:\s+"
+    r"|\s*(?:this|the) (?:image|photo|picture) (?:can|could|may|might) be (?:captioned|described)(?: as)?:?\s+(?=[\"“])"
+    rf"|\s*(?:{_AGREES}[!.,]*\s+)?(?:voici|hier (?:ist|sind|kommt)|aqu[ií]|ecco|вот|以下|下面|这是|次は|다음은)[^\n:：]{{0,80}}[:：]\s*",
+    re.IGNORECASE,
+)
+#: Without one of these, `<` or `◁` there is nothing to take off but an opening.
+_BRACKETED = re.compile(
+    r"\[/?(?:THINK|EOS|BOS|PAD|INST)\]|\[\|endofturn|\A\s*[*#/]{0,4} ?(?:no_)?(?:reasoning|think|thought|analysis\S)",
+    re.IGNORECASE,
+)
+_OPENING_STOPS = re.compile(r"[:：!\n]")
+_OPENING_LETTERS = frozenset("scoaghbutmnveSCOAGHBUTMNVE¡в以下这次다")
+>>>>>>> c76d49a (Packs in prose and wrapped captions: more of what models write is read; packs that cannot be read are given up after two)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +140,9 @@ class Answer:
 def answer_of(content: str) -> Answer:
     """The answer in a model's text. Never raises."""
     # Two searches for a character take a hundredth of the time of one pattern for all.
-    plain = "<" not in content and "◁" not in content and not content.startswith("analysis")
+    if content.startswith("&lt;"):
+        content = html.unescape(content)
+    plain = "<" not in content and "◁" not in content
     if plain and _BRACKETED.search(content) is None:
         return Answer(text=_unannounced(content))
     if content.lstrip()[:1] in ("{", "[") and _is_json(content):
@@ -87,10 +152,12 @@ def answer_of(content: str) -> Answer:
         return Answer(text="", unfinished=True)
     text = _BOX.sub("", text)
     text = _LEADING.sub("", text, count=1) if _LEADING.match(text) else text
+    if (turn := _NEXT_TURN.search(text)) is not None and text[: turn.start()].strip():
+        text = text[: turn.start()]
     text = _without_trailing(text)
     if (wrapped := _WRAPPED.fullmatch(text)) is not None:
-        names = ("inside", "response", "solution")
-        text = next(inside for name in names if (inside := wrapped[name]) is not None)
+        names = ("inside", "element", "response", "solution")
+        text = next(inside for name in names if (inside := wrapped[name]) is not None).strip()
     return Answer(text=_unannounced(text))
 
 
@@ -103,8 +170,10 @@ def _after_thoughts(text: str) -> str | None:
         return text[last.end() :]
     if (plain := _PLAIN_CHANNELS.match(text)) is not None:
         return text[plain.end() :]
+    if (labelled := _LABELLED.match(text)) is not None and text[labelled.end() :].strip():
+        return text[labelled.end() :]
     opened = _OPENS.match(text) is not None
-    closed = list(_CLOSES.finditer(text))
+    closed = [mark for mark in _CLOSES.finditer(text) if opened or _FOLLOWS.match(text, mark.end())]
     if not closed:
         return None if opened else text
     rest = text[closed[-1].end() :]
@@ -130,7 +199,7 @@ def _without_trailing(text: str) -> str:
 
 def _unannounced(text: str) -> str:
     """The text without an opening that announces it, where something follows."""
-    if text.lstrip()[:1] not in _OPENING_LETTERS:
+    if text.lstrip()[:1] not in _OPENING_LETTERS or not _OPENING_STOPS.search(text, 0, 300):
         return text
     opening = _ANNOUNCES.match(text)
     return text[opening.end() :] if opening and text[opening.end() :].strip() else text

@@ -12,11 +12,16 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-_NAME = r"(?:(?:image|picture|photo|caption|img)[ \t]{0,3}(?:no\.?|number)?[ \t]{0,3})?"
+#: Words before the number: "Image", "Caption for image", "Bild", "图片".
+_NAME = r"(?P<name>(?:[^\W\d_]{1,14}+[ \t]{0,2}+){1,3}+[.:#_-]?[ \t]?)?"
 #: A number at the start of a line, with what sets it off from its caption.
 _MARK = re.compile(
-    rf"^[ \t]{{0,12}}(?:[-*•>#|]{{1,6}}[ \t]{{0,3}})?(?:\*\*|__)?[(\[]?{_NAME}#?(?P<number>\d{{1,4}})"
-    r"[)\]]?[ \t]{0,3}(?:[.:)|–—-][ \t]*(?:\*\*|__)?|(?:\*\*|__)[ \t]*[.:)–—-]?|$)[ \t:]*",
+    rf"^[ \t]{{0,12}}(?:[-*•>#|]{{1,6}}[ \t]{{0,3}})?(?P<bold>\*\*|__)?[(\[]?{_NAME}#?(?P<number>\d{{1,4}})"
+    r"(?:[ \t]?(?:/|of)[ \t]?\d{1,4})?(?:[ \t](?:caption|description))?\ufe0f?\u20e3?"
+    r"(?(bold)(?P<shut>\*\*|__)?)[\])]?[ \t]{0,3}"
+    r"(?:[.:)\]|–—：、．）\t-][ \t]*(?(bold)(?:\*\*|__)?)|$|(?<=\u20e3)|,(?=\")|(?(bold)(?(shut)|(?!))|(?!)))[ \t:]*"
+    # An element: <caption image="1">, <image1>.
+    r"|^[ \t]{0,12}<[a-z_]{1,20}[^<>\d\n]{0,20}(?P<element>\d{1,4})[^<>\d\n]{0,3}>",
     re.IGNORECASE | re.MULTILINE,
 )
 _PARAGRAPH = re.compile(r"\n[ \t]*\n")
@@ -25,11 +30,33 @@ _AROUND = " \t\n|"
 _RULE = re.compile(r"\n[ \t]*[-*_]{3,}[ \t]*\Z")
 
 
+def numbered(text: str) -> tuple[int, str] | None:
+    """The number that a text begins with, and what stands behind it."""
+    mark = _MARK.match(text)
+    return (int(mark["number"]), text[mark.end() :]) if mark and mark["number"] else None
+
+
+#: Elements around a caption.
+_TAGS = re.compile(r"\A(?:\s*<[a-z_]{1,20}>)+|(?:</[a-z_]{1,20}\d{0,4}>\s*)+\Z", re.IGNORECASE)
+
+
 def numbered_list(text: str, count: int) -> list[str] | None:
     """The captions of images 1 … count; None when this is not a whole list of them."""
-    marks = [mark for mark in _MARK.finditer(text) if len(mark["number"]) < 4]
-    if count < 2 or [int(mark["number"]) for mark in marks] != list(range(1, count + 1)):
-        return None
+    marks = list(_MARK.finditer(text)) if count > 1 else []
+    # Under "Image 1" there may be lists of other things, and what begins with another name.
+    named = dict[str, list[re.Match[str]]]()
+    for mark in marks:
+        if mark["name"]:
+            named.setdefault(mark["name"].strip().lower(), []).append(mark)
+    for several in (*named.values(), marks):
+        numbers = [int(mark["number"] or mark["element"]) for mark in several]
+        if numbers == list(range(1, count + 1)):
+            return _captions(text, several)
+    return None
+
+
+def _captions(text: str, marks: list[re.Match[str]]) -> list[str] | None:
+    """What stands behind each mark; None when it is nothing."""
     bodies = [text[this.end() : following.start()] for this, following in pairwise(marks)]
     bodies = [_bare(body) for body in bodies]
     last = _bare(text[marks[-1].end() :])
@@ -41,4 +68,6 @@ def numbered_list(text: str, count: int) -> list[str] | None:
 
 
 def _bare(body: str) -> str:
-    return _RULE.sub("", body.rstrip()).strip(_AROUND)
+    body = _RULE.sub("", body.rstrip().removesuffix("```").rstrip()).strip(_AROUND)
+    body = _TAGS.sub("", body)
+    return body.replace("**", "", 1) if body.count("**") % 2 else body

@@ -78,8 +78,8 @@ class Pool:
         on_limit: Callable[[str, int], None] = lambda _name, _limit: None,
     ) -> None:
         """sizes: of the first packs, one after the other, as a pilot tries them. proven: images
-        in a pack that the service is known to answer; None: any. on_limit: called with `images`
-        or `raw_bytes` and the most that the service takes, when that is learned."""
+        in a pack that the service is known to answer; None: any. on_limit: called with `images`,
+        `unread` or `raw_bytes` and the most that the service takes, when that is learned."""
         self._limits = limits
         self._sizes = iter(sizes)
         #: Images in a pack now; smaller than `limits.images` while packs go unanswered.
@@ -217,7 +217,7 @@ class Pool:
         if refused and not other and kind in _ANSWERED:
             self._cap_below(refused)
         if kind in _TELLING:
-            self._learn(request, progress=progress)
+            self._learn(request, progress=progress, written=kind in _ANSWERED)
         if not left:
             return
         if _gives_up(decision):
@@ -237,12 +237,13 @@ class Pool:
         """Images about which nothing is known: they travel with the fresh ones, before them."""
         self._fresh.put_back(items)
 
-    def _limit_images(self, images: int) -> None:
-        """The service takes no more images than so many."""
+    def _limit_images(self, images: int, why: str = "images") -> None:
+        """The service takes no more images than so many; why: the limit's name."""
         if images < self._limits.most:
             fewer = min(images, self._limits.images)
             self._limits = replace(self._limits, images=fewer, most=images)
-            self._on_limit("images", images)
+            self._on_limit(why, images)
+            self._ready = deque(part for group in self._ready for part in _parts(group, images))
         self._resize(self._most)
 
     def _cap_below(self, refused: int) -> None:
@@ -284,17 +285,22 @@ class Pool:
             self._resize(min(self._most, len(request.items) // 2))
         self._fresh.measure_anew()
 
-    def _learn(self, request: Request, *, progress: bool) -> None:
-        """Packs shrink while the model answers none of their images, and grow back slowly."""
+    def _learn(self, request: Request, *, progress: bool, written: bool) -> None:
+        """Packs shrink while the model answers none of their images, and grow back slowly. Where
+        none was read yet, what was `written` is not asked for twice: a quarter of the pack goes,
+        and then images go alone."""
         if len(request.items) == 1 < self._most:
             return
         if not progress:
             self._streak, self._barren = 0, self._barren + 1
-            if self._barren >= BARREN:
+            unread = written and self._proven == 0
+            if unread or self._barren >= BARREN:
                 self._barren = 0
-                self._resize(self._most // 2)
-                if self._most == 1 and self._proven is not None:
-                    self._cap_below(len(request.items))
+                smaller = self._most < self._limits.images
+                quarter = 1 if smaller or self._most < 3 else max(2, self._most // 4)
+                self._resize(quarter if unread else self._most // 2)
+                if self._most == 1 and self._proven == 0:
+                    self._limit_images(1, "unread")
             return
         self._barren = 0
         if len(request.items) >= self._most < self._limits.images:
@@ -340,12 +346,16 @@ def _halves(group: tuple[Item, ...]) -> list[tuple[Item, ...]]:
     return [part for part in (group[:half], group[half:]) if part]
 
 
+def _parts(group: tuple[Item, ...], most: int) -> list[tuple[Item, ...]]:
+    """A group in parts of at most so many images."""
+    return [group[at : at + most] for at in range(0, len(group), most)]
+
+
 def _apart(missed: list[Item]) -> list[tuple[Item, ...]]:
     """Images that packs keep missing: each alone. A whole pack that was missed twice in a row is
     more likely bad luck than all of its images' fault: it first goes in quarters."""
     crowd = len(missed) >= CROWD and all(item.asked.attempts == ALONE_AFTER for item in missed)
-    size = len(missed) // 4 if crowd else 1
-    return [tuple(missed[at : at + size]) for at in range(0, len(missed), size)]
+    return _parts(tuple(missed), len(missed) // 4 if crowd else 1)
 
 
 def _splits(decision: RetryDecision | None) -> bool:

@@ -13,12 +13,13 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import field
 from types import MappingProxyType
+from typing import TypeGuard
 
 import orjson
 
 from pipeline.captioning.answer import answer_of
-from pipeline.captioning.caption_text import caption_of, clean_caption, safe_text
-from pipeline.captioning.numbered_list import numbered_list
+from pipeline.captioning.caption_text import caption_of, clean_caption, safe_text, value_of
+from pipeline.captioning.numbered_list import numbered, numbered_list
 from pipeline.captioning.prompt_format import pack_instruction, response_schema
 from pipeline.values import dataclass
 
@@ -39,8 +40,7 @@ _NUMBER = re.compile(
 #: What the fields of an entry are called where no schema names them.
 _NUMBERS = ("image", "image_number", "image_no", "number", "image_id", "index", "id")
 _TEXTS = ("caption", "description", "text")
-_LABEL = re.compile(r"\**image\s*#?(\d{1,6})\s*\**:\**\s*", re.IGNORECASE)
-_LABEL_BEGINS = frozenset("*iIıİ")
+_LABEL = re.compile(r"[\s\"“*_#\[]{0,9}image\s?#?(\d{1,6})\s?[*_\]]{0,3}:\**\s?", re.IGNORECASE)
 #: The caption in JSON that may be cut anywhere after its opening quote.
 _CAPTION_BEGUN = re.compile(r'"caption"\s*:\s*"((?:[^"\\]++|\\.)*+)', re.DOTALL)
 _ENTRY_BEGUN = re.compile(r'"image"\s*:\s*"?(\d{1,6})')
@@ -164,13 +164,10 @@ def _renumbered(numbers: set[int], count: int) -> bool:
 
 def _own(number: int, text: str) -> str:
     """The caption without an echoed label; empty if the label is another image's."""
-    caption = clean_caption(text)
-    if caption[:1] not in _LABEL_BEGINS:
-        return caption
-    label = _LABEL.match(caption)
+    label = _LABEL.match(text)
     if label is None:
-        return caption
-    return clean_caption(caption[label.end() :]) if int(label[1]) == number else ""
+        return caption_of(text)
+    return caption_of(text[label.end() :]) if int(label[1]) == number else ""
 
 
 def _leading(numbers: Iterable[int]) -> set[int]:
@@ -225,7 +222,22 @@ def _read(content: str, wanted: _Wanted) -> _Read:
         mended = _scan(_TRAILING_COMMA.sub(lambda match: match[1] or "", content), wanted)
         if mended.whole or len(mended.entries) > len(read.entries):
             return mended
-    return read
+    return read if read.entries else _otherwise(content, wanted) or read
+
+
+def _otherwise(content: str, wanted: _Wanted) -> _Read | None:
+    """The entries of what Python writes instead of JSON, or of JSON inside a JSON string."""
+    begun = _START.search(content)
+    if begun is None:
+        return None
+    value = value_of(content) if content[:1] == '"' else None
+    if isinstance(value, str):
+        return _scan(value, wanted)
+    end = max(content.rfind("}"), content.rfind("]")) + 1
+    # Python takes a name that is given twice.
+    quoted = "'" in content[begun.start() : begun.end() + 20]
+    entries = list(_of_value(value_of(content[begun.start() : end]), wanted)) if quoted else []
+    return _Read(entries, True, cut=False) if entries else None
 
 
 def _exact(content: str) -> list[_Entry] | None:
@@ -296,6 +308,9 @@ def _of_value(value: object, wanted: _Wanted) -> Iterator[_Entry]:
     while waiting:
         value_here = waiting.pop()
         if isinstance(value_here, list):
+            for text in filter(_is_text, value_here):
+                if wanted.caption and (entry_here := numbered(text)) is not None:
+                    yield (*entry_here, _NO_FIELDS)
             waiting += reversed(value_here)
         elif not isinstance(value_here, dict) or not value_here:
             continue
@@ -329,8 +344,17 @@ def _entry(value: dict[str, object], wanted: _Wanted) -> _Entry | None:
     return number, text if isinstance(text, str) else "", more
 
 
+def _is_text(value: object) -> TypeGuard[str]:
+    return isinstance(value, str)
+
+
 def _first(entry: dict[str, object], names: Iterable[str]) -> str | None:
-    return next((name for name in names if name in entry), None)
+    """The first of these names that an entry has, in whatever letters."""
+    names = tuple(names)
+    if (exact := next((name for name in names if name in entry), None)) is not None:
+        return exact
+    spelled = {str(name).lower(): name for name in entry}
+    return next((spelled[name] for name in names if name in spelled), None)
 
 
 def _number(value: object) -> int | None:

@@ -76,7 +76,10 @@ class RequestShape:
 
     def learned(self, name: str, limit: int) -> None:
         """The pool's `on_limit`."""
-        if name == "images":
+        if name == "unread":
+            self._say("no answer to a pack can be read: images are asked one by one")
+            name = "images"
+        elif name == "images":
             self._say(
                 f"the service takes at most {limit} image(s) in a request: packs hold no more"
             )

@@ -362,6 +362,37 @@ LISTS = {
     "table": "| Image | Caption |\n|---|---|\n| 1 | A dog. |\n| 2 | A cat. |\n| 3 | A tram. |",
     "quotes": '1. "A dog."\n2. "A cat."\n3. "A tram."',
     "other names": '[{"image_number": 1, "description": "A dog."}, {"image_number": 2, "description": "A cat."}, {"image_number": 3, "description": "A tram."}]',
+    "square brackets": "[1] A dog.\n[2] A cat.\n[3] A tram.",
+    "named in brackets": "[Image 1]: A dog.\n[Image 2]: A cat.\n[Image 3]: A tram.",
+    "of how many": "Image 1 of 3: A dog.\nImage 2 of 3: A cat.\nImage 3 of 3: A tram.",
+    "label behind": "Image 1 caption: A dog.\nImage 2 caption: A cat.\nImage 3 caption: A tram.",
+    "label before": "Caption for image 1: A dog.\nCaption for image 2: A cat.\nCaption for image 3: A tram.",
+    "German": "Bild 1: A dog.\nBild 2: A cat.\nBild 3: A tram.",
+    "Chinese": "图片1：A dog.\n图片2：A cat.\n图片3：A tram.",
+    "bold captions": "1. **A dog.**\n2. **A cat.**\n3. **A tram.**",
+    "a fence": "```\n1. A dog.\n2. A cat.\n3. A tram.\n```",
+    "YAML": "captions:\n  - image: 1\n    caption: A dog.\n  - image: 2\n    caption: A cat.\n  - image: 3\n    caption: A tram.",
+    "elements": '<caption image="1">A dog.</caption>\n<caption image="2">A cat.</caption>\n<caption image="3">A tram.</caption>',
+    "numbered elements": "<image1>A dog.</image1>\n<image2>A cat.</image2>\n<image3>A tram.</image3>",
+    "CSV": 'image,caption\n1,"A dog."\n2,"A cat."\n3,"A tram."',
+    "tabs": "1\tA dog.\n2\tA cat.\n3\tA tram.",
+    "keycaps": "1\ufe0f\u20e3 A dog.\n2\ufe0f\u20e3 A cat.\n3\ufe0f\u20e3 A tram.",
+    "capitals": '{"Captions": [{"Image": 1, "Caption": "A dog."}, {"Image": 2, "Caption": "A cat."}, {"Image": 3, "Caption": "A tram."}]}',
+    "numbers in texts": '{"captions": ["1. A dog.", "2. A cat.", "3. A tram."]}',
+    "Python": "{'captions': [{'image': 1, 'caption': 'A dog.'}, {'image': 2, 'caption': 'A cat.'}, {'image': 3, 'caption': 'A tram.'}]}",
+    "JSON in a text": json.dumps(
+        json.dumps(
+            {
+                "captions": [
+                    {"image": n, "caption": c}
+                    for n, c in enumerate(("A dog.", "A cat.", "A tram."), 1)
+                ]
+            }
+        )
+    ),
+    "thoughts first": "<think>1. dog 2. cat</think>\n1. A dog.\n2. A cat.\n3. A tram.",
+    "thoughts inside": '[{"image": 1, "caption": "<think>Hm.</think>A dog."}, {"image": 2, "caption": "Here is a caption: A cat."}, {"image": 3, "caption": "**A tram.**"}]',
+    "lists of other things": "### Image 1\nA dog.\n### Image 2\nA cat.\n### Image 3\nA tram.",
     "keys": '{"image_1": "A dog.", "image_2": "A cat.", "image_3": "A tram."}',
     "lines": '{"image": 1, "caption": "A dog."}\n{"image": 2, "caption": "A cat."}\n{"image": 3, "caption": "A tram."}',
 }
@@ -385,6 +416,8 @@ def test_a_whole_list_is_read_where_no_schema_made_it_json(text: str) -> None:
         "1. A dog.\n2.\n3. A tram.",
         "Three pictures: a dog, a cat and a tram.",
         '{"image": "1.jpg", "caption": "A dog."}',
+        '["A dog.", "A cat.", "A tram."]',  # by position
+        "A dog.\nA cat.\nA tram.",
     ],
 )
 def test_a_list_that_is_not_whole_is_not_guessed_at(text: str) -> None:
@@ -397,6 +430,12 @@ def test_a_list_that_was_cut_is_not_taken() -> None:
     text = "1. A dog.\n2. A cat.\n3. A tr"
 
     assert parse_pack(text, 3, cut=True).captions == {}
+
+
+def test_lists_below_the_numbers_of_images_stay_theirs() -> None:
+    text = "### Image 1\n1. A dog.\n2. A bone.\n\n### Image 2\nA cat."
+
+    assert parse_pack(text, 2).captions == {1: "1. A dog.\n2. A bone.", 2: "A cat."}
 
 
 def test_entries_of_several_paragraphs_are_kept_whole() -> None:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support.command import RequestResult, pipeline
-from tests.support.gateways import Answer, Gateway, error, gateway, images_in, pack_reply
+from tests.support.gateways import Answer, Gateway, error, gateway, images_in, pack_reply, reply
 
 #: What a service says of a request body; None: it is answered.
 Refusal = Callable[[bytes], bytes | None]
@@ -112,6 +112,64 @@ def test_a_pack_goes_out_without_schema_before_it_is_split(tmp_path: Path) -> No
     assert [images_in(body) for body in service.asked] == [16, 16, 10]
     assert captioned(tmp_path) == 26
     assert "without a JSON schema" in ended.err
+
+
+def _numbered(count: int) -> list[tuple[int, str]]:
+    return [(number, f"Picture {number}.") for number in range(1, count + 1)]
+
+
+PROSE: dict[str, Callable[[int], str]] = {
+    "numbers": lambda n: "\n".join(f"{number}. {text}" for number, text in _numbered(n)),
+    "labels": lambda n: "\n\n".join(f"Image {number}: {text}" for number, text in _numbered(n)),
+    "headings": lambda n: "\n\n".join(f"### Image {number}\n{text}" for number, text in _numbered(n)),
+    "fence": lambda n: f"Sure!\n```json\n{json.dumps({'captions': [{'image': a, 'caption': b} for a, b in _numbered(n)]})}\n```",
+    "keys": lambda n: json.dumps(dict(_numbered(n))),
+    "lines": lambda n: "\n".join(json.dumps({"image": a, "caption": b}) for a, b in _numbered(n)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("prose", PROSE)
+def test_a_server_without_schema_answers_packs_in_its_own_way(tmp_path: Path, prose: str) -> None:
+    """26 images in packs of 16: at most four requests."""
+    with gateway(_without_schema(PROSE[prose])) as service:
+        ended = pipeline("run", job_on(service, tmp_path, 26), "--json", env=NO_KEY)
+
+    assert ended.code == 0
+    assert captioned(tmp_path) == 26
+    assert len(service.asked) == 3
+
+
+@pytest.mark.parametrize(
+    "said", ["The images show dogs.", '["A dog.", "A cat."]', "A dog.\nA cat."]
+)
+def test_packs_whose_answers_cannot_be_read_are_given_up_at_once(tmp_path: Path, said: str) -> None:
+    """No pack goes twice; the next run asks one by one from the start."""
+    with gateway(_without_schema(lambda _: said)) as service:
+        job = job_on(service, tmp_path, 26)
+        first = pipeline("run", job, "--limit", 20, env=NO_KEY)
+        asked = len(service.asked)
+        again = pipeline("run", job, env=NO_KEY)
+
+    assert (first.code, again.code) == (0, 0)
+    assert captioned(tmp_path) == 26
+    assert [images_in(body) for body in service.asked if images_in(body) > 1] == [16, 16, 4]
+    assert len({*service.asked}) == len(service.asked)
+    assert len(service.asked) == 26 + 3
+    assert asked == 20 + 3
+    assert "asked one by one" in first.err
+
+
+def _without_schema(pack: Callable[[int], str]) -> Answer:
+    """A server that takes no `response_format`; pack: what it says to so many images."""
+
+    def answer(to: socket.socket, body: bytes) -> None:
+        if b'"response_format"' in body:
+            to.sendall(error("400 Bad Request", "Failed to initialize samplers: std::exception"))
+        else:
+            count = images_in(body)
+            to.sendall(reply(pack(count) if count > 1 else "A picture."))
+
+    return answer
 
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "404 Not Found", "500 Server Error"])

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.captioning.answer import answer_of
+from pipeline.captioning.caption_text import caption_of
 from tests.support.command import RequestResult, pipeline
 from tests.support.gateways import Gateway, gateway, images_in, reply
 from tests.support.pictures import folder_of
@@ -47,6 +48,26 @@ WRAPPED = [
     f"{CAPTION}<|user|>",
     f"{CAPTION}[|endofturn|]",
     f"<|assistant|>\n{CAPTION}",
+    f'<|channel|>final <|constrain|>json<|message|>{{"caption": "{CAPTION}"}}',
+    f"<seed:cot_budget_reflect>Water.</seed:cot_budget_reflect>{CAPTION}",
+    f'<think lang="en">Water.</think>{CAPTION}',
+    f"<cot>Water.</cot>{CAPTION}",
+    f"<visual_reasoning>Water.</visual_reasoning>\n{CAPTION}",
+    f"<reasoning>Water.</reasoning><CONCLUSION>{CAPTION}</CONCLUSION>",
+    f"<caption>\n{CAPTION}\n</caption>\n\nLet me know if you need more!",
+    f"<result>{CAPTION}</result>",
+    f"Thinking...\nWater.\n...done thinking.\n\n{CAPTION}",
+    f"**Thinking**\n\nWater.\n\n**Answer**\n\n{CAPTION}",
+    f"Reasoning: Water.\nCaption: {CAPTION}",
+    f"&lt;think&gt;Water.&lt;/think&gt;{CAPTION}",
+    f"<|begin_of_text|><|start_header_id|>assistant<|end_header_id|>\n\n{CAPTION}<|eot_id|>",
+    f"{CAPTION}<|im_end|>\n<|im_start|>user\nWhat else?",
+    f"{CAPTION}<pad><pad>",
+    f"<｜Assistant｜>{CAPTION}<｜end▁of▁sentence｜>",
+    f"<|vision_start|><|image_pad|><|vision_end|>{CAPTION}",
+    f"<|start_of_role|>assistant<|end_of_role|>{CAPTION}<|end_of_text|>",
+    f"[BOS]{CAPTION}[EOS]",
+    f"/no_think\n{CAPTION}",
 ]
 CAPTIONS = [
     'A sign that reads "</think>" on a door.',
@@ -93,7 +114,7 @@ def test_the_answer_is_what_remains(content: str) -> None:
     """Whatever stood around it."""
     answer = answer_of(content)
 
-    assert answer.text.strip().strip('"') == CAPTION
+    assert caption_of(content) == CAPTION
     assert not answer.unfinished
 
 
