@@ -24,42 +24,29 @@ _OPENING = rf"(?:<{_THOUGHTS}(?:\s[^<>]{{0,80}})?>|<details[^>]{{0,60}}>\s{{0,9}
 _CLOSING = rf"(?:</{_THOUGHTS}\s?>|</details>|<\|/thought\|>|\[/THINK\]|◁/think▷|<\|(?:END_THINKING|end_of_thought|inner_suffix)\|>|<\|/thinking\|>|<unused95>|<channel\|>)"
 _OPENS = lazy(rf"\s*{_OPENING}", re.IGNORECASE)
 #: A mark in quotes is something that is seen in a picture.
-<<<<<<< HEAD
 _CLOSES = lazy(rf"(?<![\"'`“‘«]){_CLOSING}|{_CLOSING}(?![\"'`”’»])", re.IGNORECASE)
-#: Channels of gpt-oss: `<|channel|>analysis<|message|>`, then `final`.
-_CHANNEL = lazy(r"<\|channel\|>\s*(\w++)[^<]*<\|message\|>", re.IGNORECASE)
-=======
-_CLOSES = re.compile(rf"(?<![\"'`“‘«]){_CLOSING}|{_CLOSING}(?![\"'`”’»])", re.IGNORECASE)
 #: What follows thoughts that nothing opened, and not a mark that the answer itself is about.
-_FOLLOWS = re.compile(r"\s*\n|\s*[^\w\s]{0,3}[^\W\da-zß-öø-ÿ]|\w|\s*[<{\[]")
+_FOLLOWS = lazy(r"\s*\n|\s*[^\w\s]{0,3}[^\W\da-zß-öø-ÿ]|\w|\s*[<{\[]")
 #: Thoughts under headings or labels of their own, before the answer under another.
-_LABELLED = re.compile(
+_LABELLED = lazy(
     r"\s*[*#]{0,4}\s?(?:reasoning|thinking|thoughts?|thought process)\s?\*{0,2}\s?(?::|\n)"
     r".{0,20000}?\n[*#]{0,4}\s?(?:final )?(?:caption|answer)\s?\*{0,2}\s?(?::|\n)\**"
     r"|\s*Thinking\.\.\.\n.{0,20000}?\n\.\.\.done thinking\.",
     re.IGNORECASE | re.DOTALL,
 )
 #: Channels of gpt-oss: `<|channel|>analysis<|message|>`, then `final`.
-_CHANNEL = re.compile(
+_CHANNEL = lazy(
     r"<\|channel\|>\s*(\w++)[^<]{0,80}(?:<\|constrain\|>[^<]{0,80})?<\|message\|>", re.IGNORECASE
 )
->>>>>>> c76d49a (Packs in prose and wrapped captions: more of what models write is read; packs that cannot be read are given up after two)
 #: The same where the control tokens were taken off.
 _PLAIN_CHANNELS = lazy(r"analysis\S.*?assistant\s?final(?=[\s\W]|[A-Z])", re.DOTALL)
 #: A rule between thoughts and answer.
-<<<<<<< HEAD
 _RULE = lazy(r"\s*[-*_]{3,}[ \t]*\n")
-#: Marks around an answer, of which the inside is the answer.
-_WRAPPED = lazy(
-    r"\s*(?:<(?P<name>(?:final_)?answer|caption|description|output|response)>(?P<inside>.*?)(?:</(?P=name)>|\Z)"
-=======
-_RULE = re.compile(r"\s*[-*_]{3,}[ \t]*\n")
 #: Marks around an answer, of which the inside is the answer; what is said behind it is not.
-_WRAPPED = re.compile(
+_WRAPPED = lazy(
     r"\s*(?:<(?P<name>(?:final_?|image_)?(?:answer|caption|description|output|response|conclusion|result)"
     r")>(?P<inside>.*?)(?:</(?P=name)>\s*(?:\Z|\n.*)|\Z)"
     r"|<(?P<tag>final|summary|text|assistant|ai|o|p|alt(?:_text)?|content)>(?P<element>.*?)</(?P=tag)>\s*(?:\Z|\n.*)"
->>>>>>> c76d49a (Packs in prose and wrapped captions: more of what models write is read; packs that cannot be read are given up after two)
     r"|<\|START_RESPONSE\|>(?P<response>.*?)(?:<\|END_RESPONSE\|>|\Z)"
     r"|<\|begin_of_solution\|>(?P<solution>.*?)(?:<\|end_of_solution\|>|\Z))\s*",
     re.IGNORECASE | re.DOTALL,
@@ -70,33 +57,13 @@ _CONTROL = (
     r"(?:<[|｜]/?[\w▁ .:-]{1,30}[|｜]>|<\|\w{1,30}>|<\w{1,30}\|>|\[\|endofturn\|\]|</?s>|<(?:eos|bos|pad|unk)>"
     r"|<(?:end_of_turn|start_of_turn|end_of_utterance)>|<0x[0-9A-F]{2}>|\[/?INST\]|\[(?:BOS|EOS|PAD)\])"
 )
-_LEADING = re.compile(
+_LEADING = lazy(
     rf"(?:\s*(?:{_CONTROL}|<image>)(?:(?:assistant|model)(?=[\s<]))?)+\s*|\s*/(?:no_)?think\s",
     re.IGNORECASE,
 )
-<<<<<<< HEAD
-_LEADING = lazy(rf"(?:\s*{_CONTROL}(?:(?:assistant|model)(?=[\s<]))?)+\s*", re.IGNORECASE)
 _TRAILING = lazy(rf"{_CONTROL}\Z", re.IGNORECASE)
-#: No control token has more characters.
-_LONGEST_CONTROL = 32
-#: "Sure! Here is a caption for the image:" and what it announces.
-_AGREES = r"(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok|gladly|understood|got it)"
-_NAMES_IT = (
-    r"[^\n:]{0,80}\b(?:captions?|descriptions?|alt[ -]?text|summary|json|answer)\b[^\n:]{0,60}"
-)
-_ANNOUNCES = lazy(
-    rf"\s*(?:{_AGREES}[!.,]*\s+)?(?:(?:here(?:'s|’s| is| are)|below is|this is)\b{_NAMES_IT}):\s+"
-    rf"|\s*{_AGREES}[!.,]*\s+here(?:'s|’s| is| are)\b[^\n:]{{0,120}}:\s*\n\s*"
-    rf"|\s*{_AGREES}[!.]\s*\n\s*",
-    re.IGNORECASE,
-)
-#: Without one of these, `<` or `◁` there is nothing to take off but an opening.
-_BRACKETED = lazy(r"\[/?(?:THINK|EOS|INST)\]|\[\|endofturn", re.IGNORECASE)
-_OPENING_LETTERS = frozenset("scoaghbutSCOAGHBUT")
-=======
-_TRAILING = re.compile(rf"{_CONTROL}\Z", re.IGNORECASE)
 #: The end of the model's turn, when it went on and wrote the next one.
-_NEXT_TURN = re.compile(
+_NEXT_TURN = lazy(
     r"(?:<\|(?:im_end|eot_id|end|endoftext|return|end_of_text)\|>|</s>|<end_of_turn>|<turn\|>"
     r"|<｜end▁of▁sentence｜>)\s*(?=\n|<)",
     re.IGNORECASE,
@@ -108,7 +75,7 @@ _AGREES = r"(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok|gladly|und
 _NAMES = r"(?:captions?|descriptions?|alt[ -]?text|summary|json|answer)"
 _NAMES_IT = rf"[^\n:]{{0,80}}\b{_NAMES}\b[^\n:]{{0,60}}"
 _KIND = r"(?:suitable|possible|good|short|brief|concise|detailed|simple|fitting|great|suggested|appropriate|descriptive|factual|one-sentence|final|image|photo)"
-_ANNOUNCES = re.compile(
+_ANNOUNCES = lazy(
     rf"\s*(?:{_AGREES}[!.,]*\s+)?(?:[^\n:.!?]{{0,60}}, )?(?:(?:here(?:'s|’s| is| are)|below is|this is)\b{_NAMES_IT}):\s++(?!1[.)]\s)"
     rf"|\s*{_AGREES}[!.,]*\s+here(?:'s|’s| is| are| you go)\b[^\n:]{{0,120}}:\s*\n\s*+(?!1[.)]\s)"
     rf"|\s*{_AGREES}[!.]\s*\n\s*|\s*{_AGREES}!\s+(?!here\b)(?=[\"“*]{{0,3}}(?-i:[^\W\da-zß-öø-ÿ]))"
@@ -119,13 +86,12 @@ _ANNOUNCES = re.compile(
     re.IGNORECASE,
 )
 #: Without one of these, `<` or `◁` there is nothing to take off but an opening.
-_BRACKETED = re.compile(
+_BRACKETED = lazy(
     r"\[/?(?:THINK|EOS|BOS|PAD|INST)\]|\[\|endofturn|\A\s*[*#/]{0,4} ?(?:no_)?(?:reasoning|think|thought|analysis\S)",
     re.IGNORECASE,
 )
-_OPENING_STOPS = re.compile(r"[:：!\n]")
+_OPENING_STOPS = lazy(r"[:：!\n]")
 _OPENING_LETTERS = frozenset("scoaghbutmnveSCOAGHBUTMNVE¡в以下这次다")
->>>>>>> c76d49a (Packs in prose and wrapped captions: more of what models write is read; packs that cannot be read are given up after two)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
