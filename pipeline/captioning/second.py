@@ -6,7 +6,7 @@ and carries it until that is answered: what a run leaves over, the next one asks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +51,16 @@ def second_forms(job: JobConfig, wire: Callable[..., Wire]) -> dict[str, SecondF
         other = wire(endpoint.fallback_models[0], endpoint.params)
         forms["fallback"] = SecondForm(None, other)
     return forms
+
+
+def other_models(job: JobConfig, actions: Collection[str]) -> dict[str, str]:
+    """Models that second questions go to, other than the job's own -> the key that names each.
+    actions: of its checks."""
+    retry, endpoint = job.checks.retry.model, job.endpoint
+    models = {retry: "checks.retry.model"} if retry is not None and "retry" in actions else {}
+    if "fallback" in actions:
+        models[endpoint.fallback_models[0]] = "endpoint.fallback_models"
+    return {name: key for name, key in models.items() if name != endpoint.model}
 
 
 @dataclass(slots=True, kw_only=True)

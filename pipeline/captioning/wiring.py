@@ -29,7 +29,7 @@ from pipeline.captioning.page_links import PageLinks
 from pipeline.captioning.progress import Progress, RunCounters
 from pipeline.captioning.request_shape import RequestShape
 from pipeline.captioning.same_pictures import SamePictures
-from pipeline.captioning.second import SecondQuestions, second_forms
+from pipeline.captioning.second import SecondQuestions, other_models, second_forms
 from pipeline.captioning.select import Selection
 from pipeline.captioning.sources import Sources
 from pipeline.errors import Exit, StopReason
@@ -137,7 +137,8 @@ async def open_run(
         # come back.
         reached = len(checkpoint) > 0 or endpoint.profile.own
         patience = job.endpoint.patience if reached else 0.0
-        service = await preflight.look(client, endpoint, patience=patience)
+        others = other_models(job, checks_of(job).actions.values())
+        service = await preflight.look(client, endpoint, patience=patience, others=others)
         limits = preflight.limits_of(endpoint, service)
         state = state_folder(environment.environ)
         await asyncio.to_thread(

@@ -68,22 +68,28 @@ _SHOWS = (
     r"(?:shows?|showing|depicts?|depicting|features?|featuring|displays?|displaying|captures?|capturing|presents?|presenting|portrays?|portraying"
     r"|illustrates?|contains?|showcases?|is (?:of|showing)|appears to (?:be|show|depict)|seems to|you(?:['’]ve| have)|provided|consists? of|represents?|reveals?|includes?|offers?|conveys?)"
 )
+#: A word before what an opening names; with another article it is somebody's picture in the picture.
+_QUALIFIER = r"(?!(?:an?|the|his|her|their|its|my)\b)[\w-]+ "
 _BOILERPLATE = lazy(
-    r"[\W_]*(?:(?:in )?(?:the|this|your|an?)\s+(?:[\w-]+ ){0,4}?"
+    r"[\W_]*(?:(?:in )?(?:the|this|your|an?)\s+(?:"
+    + _QUALIFIER
+    + "){0,4}?"
     + _THING
     + r"s?(?: (?:you (?:provided|sent|shared|uploaded)|provided|above|here))?,?\s+(?:\w+ly )?"
     + _SHOWS
     + r"|in (?:the|this) (?:[\w-]+ ){0,2}?"
     + _THING
     + r",?\s+(?:we|there|you|i|one|a|an|the|two|three|several)\b"
-    + r"|(?:we|you|i) (?:can )?(?:see|observe|notice)\b|here (?:we (?:see|have)|is|are|['’]s)\b|"
+    + r"|(?:we|you|i) (?:can )?(?:see|observe|notice)\b|here(?: (?:we (?:see|have)|is|are)|['’]s)\b|"
     + _THING
     + r" (?:of|showing|shows|depicts|description|caption)\b"
     + r"|(?:this|here|it) is (?:an?|the) (?:[\w-]+ ){0,3}?"
     + _THING
     + r"\b"
     + r"|(?:caption|description|alt[- ]text|answer|output|response|summary)\s*[:*]"
-    + r"|(?:an?|the) (?:[\w-]+ ){0,3}?"
+    + r"|(?:an?|the) (?:"
+    + _QUALIFIER
+    + r"){0,3}?"
     + _THING
     + r" (?:of|showing|depicting|featuring|with|that shows|shows)\b"
     + r"|(?:sure|certainly|of course|absolutely|okay|ok)\b[,!.]"

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline.captioning.inputs import Environment
+from pipeline.captioning.interpret import checks_of
 from pipeline.captioning.output_location import state_folder
 from pipeline.captioning.own_service import open_service
+from pipeline.captioning.second import other_models
 from pipeline.clock import Clock
 from pipeline.model import Limits
 from pipeline.ratelimit.limits import QuotaLimits, quota_limits_of
@@ -50,7 +52,8 @@ async def _reach(
     async with open_client(
         endpoint, concurrency=1, clock=environment.clock, transport=environment.transport
     ) as client:
-        service = await preflight.look(client, endpoint, only_plan=only_plan)
+        others = other_models(job, checks_of(job).actions.values())
+        service = await preflight.look(client, endpoint, only_plan=only_plan, others=others)
     limits = preflight.limits_of(endpoint, service)
     quota_limits = quota_limits_of(job.quota, limits)
     day = None

@@ -8,8 +8,9 @@ to do.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from pipeline.clock import http_date
 from pipeline.errors import KeyTrouble, NoReply, ServiceError
@@ -22,6 +23,7 @@ from pipeline.service.models import Model, cheapest_first, models_of, named, who
 from pipeline.service.wire import Capabilities
 from pipeline.verdict import Kind, Verdict
 
+_NONE: Mapping[str, str] = MappingProxyType({})
 #: Models that were shut down: what a user of the old default reads.
 GONE = {
     "google/gemini-flash-1.5-8b-exp": (
@@ -56,19 +58,25 @@ class Service:
 
 
 async def look(
-    client: Client, endpoint: Endpoint, *, patience: float = 0.0, only_plan: bool = False
+    client: Client,
+    endpoint: Endpoint,
+    *,
+    patience: float = 0.0,
+    only_plan: bool = False,
+    others: Mapping[str, str] = _NONE,
 ) -> Service:
     """Ask the service about model and key.
 
     patience: seconds to wait for a service that does not answer at all. only_plan: nothing will
-    be asked, so that a price which nobody agreed to is a warning.
+    be asked, so that a price which nobody agreed to is a warning. others: models that may be asked
+    beside endpoint.model -> the key of the job file that names them.
 
     ServiceError (69): not reachable, model gone or blind. KeyTrouble (77): key refused, or a
     price where `allow_paid` is false.
     """
     warnings: list[str] = []
     refusals: list[str] = []
-    model, record_result = await _model(client, endpoint, patience, warnings, refusals)
+    model, record_result = await _model(client, endpoint, patience, warnings, refusals, others)
     service = Service(model=model, clock_off=_clock_off(record_result))
     if endpoint.profile.has_key_call:
         service = await _key(client, service, warnings)
@@ -119,8 +127,9 @@ async def _model(
     patience: float,
     warnings: list[str],
     refusals: list[str],
+    others: Mapping[str, str],
 ) -> tuple[Model, Reply | None]:
-    """The model, and the list it stands in; refusals: takes prices of fallback models."""
+    """The model, and the list it stands in; refusals: takes prices of the other models."""
     wanted = endpoint.settings.model
     unknown = Model(id=wanted)
     if endpoint.profile.models_path is None:
@@ -133,7 +142,7 @@ async def _model(
     if model is not None:
         if not model.takes_images:
             raise ServiceError(f"{wanted} does not take images; {_instead(models, endpoint)}")
-        refusals += _fallbacks(models, endpoint)
+        refusals += _others(models, endpoint, others)
         return replace(model, id=wanted), reply
     if not endpoint.profile.tells_prices:
         known = ", ".join(model.id for model in models[:5])
@@ -158,14 +167,18 @@ def _unlisted(reply: Reply, endpoint: Endpoint) -> str:
     return line
 
 
-def _fallbacks(models: list[Model], endpoint: Endpoint) -> Iterator[str]:
-    """Why no request may be sent: prices of fallback models. A dead id fails every request, a blind
-    one is found out later: ServiceError."""
-    for name in endpoint.settings.fallback_models if endpoint.profile.openrouter_fields else ():
-        model = named(models, name)
+def _others(models: list[Model], endpoint: Endpoint, others: Mapping[str, str]) -> Iterator[str]:
+    """Why no request may be sent: prices of fallback models, and of those for second questions. A
+    dead id fails every request, a blind one is found out later: ServiceError."""
+    profile, sent = endpoint.profile, endpoint.settings.fallback_models
+    keys = dict.fromkeys(sent if profile.openrouter_fields else (), "endpoint.fallback_models")
+    for name, key in {**others, **keys}.items():
+        model = named(models, name) or wildcard(models, name)
+        if model is None and not profile.tells_prices:
+            continue  # taken on trust, as endpoint.model is
         if model is None or not model.takes_images:
             wrong = "is not listed" if model is None else "does not take images"
-            raise ServiceError(f"endpoint.fallback_models: {name} {wrong}; take it out")
+            raise ServiceError(f"{key}: {name} {wrong}; take it out")
         if refusal := _unpaid(replace(model, id=name), endpoint):
             yield refusal
 

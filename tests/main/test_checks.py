@@ -16,10 +16,11 @@ from pipeline.captioning.view import View
 from pipeline.commands import recheck
 from pipeline.commands.run import run as run_story
 from pipeline.config.job import load_job
+from pipeline.errors import JobError
 from pipeline.simulator.core import Simulator
 from pipeline.simulator.knobs import Knobs
 from pipeline.simulator.models import Model
-from tests.main.test_nights import MODEL, UNLIMITED, chats, job_of
+from tests.main.test_nights import FREE, MODEL, UNLIMITED, chats, job_of
 from tests.support.checker import check_whole
 from tests.support.environment import run_job, world_of
 from tests.support.odd_service import chat
@@ -233,3 +234,82 @@ def test_pictures_with_the_same_bytes_may_share_a_caption(tmp_path: Path) -> Non
 
     assert View(same_images=10).repeated(tmp_path / "out") == {hash(SHOWS)}
     assert View(same_images=11).repeated(tmp_path / "out") == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (Model(id="other/dear", prompt=1e-6), "other/dear costs money"),
+        (
+            Model(id="other/blind", inputs=("text",)),
+            "checks.retry.model: other/blind does not take",
+        ),
+        (Model(id="other/there"), "checks.retry.model: other/gone is not listed"),
+    ],
+)
+def test_the_model_of_second_questions_is_looked_up_before_the_first_request(
+    tmp_path: Path, other: Model, words: str
+) -> None:
+    """A price that nobody agreed to, a blind or a dead model: 77 or 69, and nothing was asked."""
+    name = "other/gone" if other.id == "other/there" else other.id
+    endpoint = {"profile": "openrouter", "base_url": "https://sim.example/api/v1"}
+    endpoint |= {"key_host": "sim.example", "model": MODEL}
+    checks = {"boilerplate": {"action": "retry"}, "retry": {"model": name}}
+    job, clock = job_of(tmp_path, 3, endpoint=endpoint, checks=checks), VirtualClock()
+    service = replace(FREE, models=(Model(id=MODEL), other))
+
+    async def go() -> tuple[Any, list[Any]]:
+        simulator = Simulator(service, seed=1, clock=clock)
+        summary = await run_job(job, simulator, clock, state=tmp_path / "state")
+        return summary, chats(simulator)
+
+    summary, seen = run(go())
+
+    assert words in summary["reason"]
+    assert summary["exit_code"] in (69, 77)
+    assert seen == []
+
+
+#: Captions that models give to picture after picture, when they do not look.
+STOCK = [
+    *("A cat.", "A beautiful sunset over the ocean.", "The image shows a person.", "Untitled"),
+    *("a close up of a person", "An image of a landscape.", "A photo.", "No caption available."),
+    *("A group of people standing together.", "Unable to determine the content.", "person", "。"),
+    *("A white background with black text.", "这是一张图片。", "Ein Bild.", "Une image.", "N/A"),
+    *("The image is blank.", "A black and white photo.", "a man in a suit and tie"),
+]
+
+
+def test_one_caption_for_many_images_and_for_few(tmp_path: Path) -> None:
+    """Twenty captions of ten different images each; twenty that ten images do not share: nine, or
+    copies of a picture, or ten that differ in a letter, a capital or a blank."""
+    few = [f"Only here: {text}" for text in STOCK]
+    rows, at = [], 0
+    for number, text in enumerate(STOCK):
+        varied = [(text, 10, False), (few[number], 9, False)]
+        if number % 2:
+            varied[1] = (few[number], 30, True)
+        for caption, count, copies in varied:
+            for _ in range(count):
+                sha256 = f"{number:064x}" if copies else f"{at + 1000:064x}"
+                rows.append(record(at, caption=caption, image_sha256=sha256))
+                at += 1
+    alike = [
+        f"A dog on a lawn{end}" for end in ("", ".", "!", " ", "..", "s", "s.", ", left", ", right")
+    ]
+    rows += [record(at + n, caption=text, image_sha256=f"{n:064x}") for n, text in enumerate(alike)]
+    write_output(tmp_path, rows)
+
+    caught = View(same_images=10).repeated(tmp_path / "out")
+
+    assert len(STOCK) == len(set(STOCK)) == 20
+    assert caught == {hash(text) for text in STOCK}
+    assert caught.isdisjoint(map(hash, [*few, *alike]))
+
+
+@pytest.mark.parametrize("action", ["retry", "fallback", "fail"])
+def test_no_action_follows_on_what_is_seen_at_the_end(tmp_path: Path, action: str) -> None:
+    job = job_of(tmp_path, 1, checks={"same_caption": {"action": action}})
+
+    with pytest.raises(JobError, match=rf"same_caption\.action: .*{action} is not possible"):
+        load_job(job)
