@@ -18,19 +18,32 @@ if TYPE_CHECKING:
 
 #: Code -> what to set or do so that such images can be captioned.
 REMEDIES = {
+    "bad_row": "mend the rows of the manifest: the error names the column",
     "bad_uri": "name the column with the pictures in manifest.image",
     "blocked_address": "name the hosts in images.allow, the packages in images.packages, if these places are meant",
     "blocked_path": "set images.root to the folder that the manifest may read",
+    "check_failed": "change the prompt, or the action of the check that flags names (checks.NAME.action)",
     "connect": "see whether the host runs, and images.proxy",
+    "corrupt": "replace the file by a whole one",
     "dns": "see whether the host's name is right, and images.proxy",
+    "doubted": "run again",
+    "empty": "run again, or choose another endpoint.model",
     "http_4xx": "see whether the links are still valid",
+    "http_5xx": "run again when the host is well",
+    "image_rejected": "set images.send: inline, a smaller images.max_side, or choose another endpoint.model",
     "malformed": "set packing.images_per_request: 1, or choose another endpoint.model",
     "missing_file": "set images.root to the folder that holds the pictures",
+    "noai": "leave it out: its owner asks for that",
     "refused": "change prompt.text, or choose another endpoint.model",
     "safety": "change prompt.text, or choose another endpoint.model",
+    "server_error": "run again, or choose another endpoint.model",
     "timeout": "raise images.timeout",
     "timeout_service": "raise endpoint.timeout",
-    "too_long": "raise endpoint.max_reply",
+    "too_large": "make the file smaller, or images.max_side where the service refused it",
+    "too_long": "raise endpoint.max_reply, or shorten the prompt",
+    "too_many_pixels": "raise images.max_pixels, or make the picture smaller",
+    "truncated": "raise endpoint.params.max_tokens, or switch thinking off",
+    "unsupported_format": "convert the file to JPEG, PNG or WebP; HEIC and AVIF need a plugin",
 }
 
 

@@ -13,7 +13,9 @@ import pytest
 import yaml
 
 from pipeline.commands.init import schema_text
+from pipeline.commands.outcome import REMEDIES
 from pipeline.config.job import load_job
+from pipeline.errors import CODES
 from tests.support.command import ROOT, pipeline
 from tests.support.pictures import picture
 
@@ -52,6 +54,14 @@ def merged(folder: Path, sections: dict[str, Any]) -> None:
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump({"manifest": {"path": "a.csv"}, **sections}))
     load_job(path)
+
+
+def test_the_page_of_errors_is_current() -> None:
+    """docs/errors.md is made by docs/errors.py, and has a cause and a cure for every code."""
+    made = runpy.run_path(str(ROOT / "docs/errors.py"))
+
+    assert set(CODES) == set(REMEDIES) == set(made["CAUSES"])
+    assert made["page"]() == (ROOT / "docs/errors.md").read_text()
 
 
 def test_the_table_of_keys_is_what_the_settings_are() -> None:
