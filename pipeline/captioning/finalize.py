@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from pipeline.captioning import shape
 from pipeline.captioning.answer import answer_of
 from pipeline.captioning.checked import passes
+from pipeline.captioning.form_refusals import images_allowed
 from pipeline.captioning.parse_reply import (
     ParsedPack,
     caption_of,
@@ -128,7 +128,7 @@ def refined(sent: Sent, verdict: Verdict, completion: Completion | None) -> Verd
     if sent.form != "pack" or count == 1 or verdict.kind in _WRITTEN:
         return verdict
     if completion is None and verdict.kind in _ABOUT_REQUEST:
-        allowed = shape.images_allowed(verdict.message, count)
+        allowed = images_allowed(verdict.message, count)
         if allowed is None:
             return verdict
         return replace(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import fs
-from pipeline.captioning.shape import blames_schema
+from pipeline.captioning.form_refusals import blames_schema
 from pipeline.verdict import Kind, Verdict
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.captioning.shape import images_allowed
+from pipeline.captioning.form_refusals import images_allowed
 from pipeline.model import Reply
 from pipeline.service.classify import classify, headers_kept
 from pipeline.service.models import models_of, named
