@@ -52,6 +52,12 @@ class FileVersions:
         self._read[key] = stamp, digest
         return False
 
+    def failed(self, key: bytes, stamp: str) -> None:
+        """What a row names was not in its file, as in a shard that is being written: it is looked
+        for again when that file changes."""
+        if stamp != GONE:
+            self._read.setdefault(key, (stamp, b""))
+
     def landed(self, records: Iterable[Record]) -> None:
         """Records are on disk. Those that replace others are noted at once, lest they are asked a
         third time after a kill."""

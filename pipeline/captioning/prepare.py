@@ -95,6 +95,8 @@ async def _loaded(run: RunContext, row: Row, raw: bytes, stamp: str | None) -> I
         return None
     except ImageError as error:
         asked, key = run.arrivals.named(row, raw)
+        if run.naming.versions is not None and stamp is not None:
+            run.naming.versions.failed(raw, stamp)
         await run.page_links.loaded(error)
         await _fail(run, _item(run, asked, _NOTHING, key), error.code, error.message)
         return None

@@ -3,7 +3,7 @@
     stage (write aside, sync, read back) -> plan (its SHA-256 into the journal) -> name it ->
     sync the folder -> next file … -> mark all, and the entries as published -> delete them
 
-At the end of a run small parts are put together:
+Small parts are put together at the end of a run, and when there are many:
 
     stage -> plan (it and the old ones) -> delete the old ones -> sync the folder -> name it ->
     sync the folder -> mark
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -51,6 +52,9 @@ from pipeline.store.tables import Part
 
 #: Longest that something new waits to be published.
 PUBLISH_SECONDS = 60.0
+#: Small parts of a folder above which they are put together while the run goes on: one a minute are
+#: so many in eight hours.
+MOST_SMALL = 500
 #: Waiting records above which nothing more may be asked: publishing has failed for long.
 BACKLOG = 50 * PART_ROWS
 #: Waiting records above which it is waited for a publication that is under way: 0.7 KB each.
@@ -122,9 +126,7 @@ class Publisher:
     async def open(self) -> None:
         """Find every part as the journal knows it. OutputError names one that is not."""
         await self._settle_planned()
-        if merge := await self._journal.call(tables.merging):
-            done = await self.aside(parts.resume_swap, self._output, *merge)
-            await self._journal.call(tables.mark_merge, done=done)
+        await self._settle_merge()
         published = await self._journal.call(tables.parts)
         await self.aside(parts.tidy, self._output, published)
         await self.aside(bodies.prune, self._bodies, now=self._clock.now())
@@ -138,6 +140,13 @@ class Publisher:
             published = await self._journal.call(tables.parts)
             named = await self.aside(parts.resolve, self._output, published, planned)
             await self._journal.call(tables.mark_parts, named)
+
+    async def _settle_merge(self) -> None:
+        """Finish putting parts together where that was cut short, or give it up."""
+        if merge := await self._journal.call(tables.merging):
+            await self.confirm()
+            done = await self.aside(parts.resume_swap, self._output, *merge)
+            await self._journal.call(tables.mark_merge, done=done)
 
     # --- what waits ----------------------------------------------------------------------------
 
@@ -204,6 +213,7 @@ class Publisher:
     async def publish(self) -> None:
         """Publish everything that waits now. OutputError or OSError when it cannot be."""
         async with self._one, self._noting():
+            await self._settle_merge()
             # The journal knows: the last time may have been cancelled just before it told us.
             self._waiting.drop(await self._journal.call(tables.published))
             if not self._waiting:
@@ -226,6 +236,13 @@ class Publisher:
             del taken
             await self.aside(give_back)
             await self._push()
+            if await self._many():
+                await self._put_together()
+
+    async def _many(self) -> bool:
+        """Are there too many small parts for a run that goes on?"""
+        small = [p for p in await self._journal.call(tables.parts) if p.rows < PART_ROWS]
+        return max(Counter(part.folder for part in small).values(), default=0) > MOST_SMALL
 
     @asynccontextmanager
     async def _noting(self) -> AsyncIterator[None]:
@@ -246,15 +263,19 @@ class Publisher:
         """Make few parts of many small ones. OutputError or OSError when it cannot be; then all
         are as they were, or the next opening finishes it."""
         async with self._one:
-            published = await self._journal.call(tables.parts)
-            sizes = await self.aside(parts.sizes_of, self._output, published)
-            for place, old in merges(published, sizes):
-                new = await self.aside(parts.stage_merged, self._output, place, old)
-                await self._journal.call(tables.plan_merge, new, old)
-                await self.confirm()
-                await self.aside(parts.swap, self._output, new, old)
-                await self._journal.call(tables.mark_merge, done=True)
-            await self._push()
+            await self._settle_merge()
+            await self._put_together()
+
+    async def _put_together(self) -> None:
+        published = await self._journal.call(tables.parts)
+        sizes = await self.aside(parts.sizes_of, self._output, published)
+        for place, old in merges(published, sizes):
+            new = await self.aside(parts.stage_merged, self._output, place, old)
+            await self._journal.call(tables.plan_merge, new, old)
+            await self.confirm()
+            await self.aside(parts.swap, self._output, new, old)
+            await self._journal.call(tables.mark_merge, done=True)
+        await self._push()
 
     async def confirm(self) -> None:
         """Does this run still hold the output? OutputError or Held when it does not."""

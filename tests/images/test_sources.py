@@ -17,8 +17,12 @@ from urllib.parse import quote
 import fsspec
 import pytest
 
+from pipeline.errors import ImageError
 from pipeline.images.limits import MAX_BYTES
 from pipeline.images.sources import SOURCES, base
+from pipeline.images.sources.base import Places
+from pipeline.images.sources.shards import Shards
+from pipeline.images.sources.tar import from_tar
 from pipeline.manifest.open import open_manifest
 from pipeline.manifest.settings import ManifestSettings
 from tests.images.hosts import code_of, images
@@ -347,3 +351,48 @@ def test_a_shard_is_scanned_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     path = shard(tmp_path / "x.tar", range(20))
     assert codes([f"tar://set/{n:03d}.jpg::{path}" for n in range(20)])[7] == "ok 7"
     assert scans == [str(path)]
+
+
+@pytest.mark.parametrize("how", ["in place", "replaced", "packed", "in a store"])
+def test_a_shard_that_is_written_anew_gives_no_other_members_bytes(
+    how: str, tmp_path: Path
+) -> None:
+    """By the index of before, a member would be what now stands in its place."""
+    name, mode = ("x.tar.gz", "w:gz") if how == "packed" else ("x.tar", "w")
+    path = tmp_path / name
+    before = shard(path, range(4), mode).read_bytes()
+    after = shard(path, range(3, -1, -1), mode).read_bytes()
+    store, value = fsspec.filesystem("memory"), f"tar://set/000.jpg::{path}"
+
+    def write(data: bytes) -> None:
+        if how == "in a store":
+            if not written:
+                store.pipe("/anew/x.tar", b"")
+            object_ = store.store["/anew/x.tar"]  # whoever has it open reads what is new
+            object_.seek(0)
+            object_.write(data)
+        elif how == "replaced":
+            (tmp_path / "new").write_bytes(data)
+            (tmp_path / "new").replace(path)
+        else:
+            path.write_bytes(data)
+        os.utime(path, ns=(len(written), len(written)))  # ticks are longer than this test
+        written.append(data)
+
+    written: list[bytes] = []
+    if how == "in a store":
+        value = "tar://set/000.jpg::memory://anew/x.tar"
+    write(before)
+    opened = Shards()
+    places = Places(root=tmp_path, shards=opened)
+    assert from_tar(value, places) == picture(0)
+    write(after)
+    assert from_tar(value, places) == picture(0)
+    write(after[:700] if how == "in place" else before)
+    if how == "in place":
+        with pytest.raises(ImageError) as caught:  # not all of it is written yet
+            from_tar(value, places)
+        assert caught.value.code in ("missing_file", "corrupt")
+        write(before)
+    assert from_tar(value, places) == picture(0)
+    opened.close()

@@ -1,7 +1,8 @@
 """Tar files kept open, with an index each, so that a member is one seek and not a search.
 
 A shard is scanned once for where its members lie. A compressed one has no places to seek to: it
-is unpacked once into an unnamed temporary file. Only the few shards used last stay open.
+is unpacked once into an unnamed temporary file. Only the few shards used last stay open. One that
+was rewritten or replaced is opened anew: by its old index a member would be another one's bytes.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import os
 import tarfile
 import tempfile
 import threading
@@ -20,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline.errors import ImageError
+from pipeline.errors import ImageError, SourceUnavailable
 from pipeline.images.outage import machine_trouble
 from pipeline.images.sources.base import Places, brief, check_size, scheme_of
 from pipeline.images.sources.file import not_read, open_plain, remember
@@ -31,10 +33,14 @@ OPEN = 4
 #: What a compressed shard may unpack to.
 MAX_UNPACKED = 16 * 2**30
 _CHUNK = 1 << 20
+#: Times that a shard is opened for one member while it is being written.
+TRIES = 3
 #: What tar and its compressions say of a file that is cut or is none; some say so by an OSError
 #: without errno.
 _DAMAGED = (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, ValueError)
 _BARE = (OSError, gzip.BadGzipFile)
+#: How a header's name is read.
+_NAMES = ("utf-8", "surrogateescape")
 _PACKED: tuple[tuple[bytes, Any], ...] = (
     (b"\x1f\x8b", gzip.open),
     (b"BZh", bz2.open),
@@ -47,20 +53,37 @@ class _Shard:
     """One open tar file."""
 
     file: IO[bytes]
-    #: Member -> where its bytes start and how many they are.
-    index: dict[str, tuple[int, int]]
+    #: Member -> where its headers start, where its bytes do, and how many they are.
+    index: dict[str, tuple[int, int, int]]
+    #: What changes when a local file does; empty: a remote one.
+    version: tuple[int, ...]
 
     def read(self, name: str, member: str) -> bytes:
         place = self.index.get(member)
         if place is None:
             raise ImageError("missing_file", f"{name} has no member {brief(member)}")
-        start, size = place
+        _, start, size = place
         check_size(brief(member), size)
         self.file.seek(start)
         data = self.file.read(size)
         if len(data) != size:
             raise ImageError("corrupt", f"{name} ends inside {brief(member)}")
         return data
+
+    def moved(self, name: str, member: str) -> bool:
+        """Is this no longer the file that the index was made from? Of a remote one: does another
+        member stand there?"""
+        if self.version:
+            return _version(os.stat(name)) != self.version
+        head, start, _ = self.index.get(member, (0, 0, 0))
+        if start - head != tarfile.BLOCKSIZE:
+            return False  # a long name is not in its header
+        self.file.seek(head)
+        try:
+            there = tarfile.TarInfo.frombuf(self.file.read(start - head), *_NAMES)
+        except tarfile.HeaderError:
+            return True
+        return there.name != member
 
     def close(self) -> None:
         with suppress(Exception):  # of a link that is gone
@@ -78,21 +101,28 @@ class Shards:
     def read(self, name: str, member: str, places: Places) -> bytes:
         """A member's bytes; ImageError `missing_file`, `corrupt`, `connect`…"""
         with self._lock:
-            shard = self._open.get(name)
-            if shard is None:
-                shard = _opened(name, places)
-                self._open[name] = shard
-            self._open.move_to_end(name)
-            while len(self._open) > OPEN:
-                self._open.popitem(last=False)[1].close()
-            try:
-                return shard.read(shown(name), member)
-            except ImageError:
-                raise
-            except Exception as error:  # noqa: BLE001 - every fsspec driver has errors of its own
-                # A file that was open when its disk or its link went never works again.
+            for _ in range(TRIES):
+                shard = self._open.get(name)
+                if shard is None:
+                    shard = _opened(name, places)
+                    self._open[name] = shard
+                self._open.move_to_end(name)
+                while len(self._open) > OPEN:
+                    self._open.popitem(last=False)[1].close()
+                try:
+                    data = _unless_moved(shard, name, member)
+                except ImageError:
+                    raise
+                except Exception as error:  # noqa: BLE001 - every fsspec driver has errors of its own
+                    # A file that was open when its disk or its link went never works again.
+                    self._open.pop(name).close()
+                    raise _not_read(name, error, places) from None
+                if data is not None:
+                    return data
                 self._open.pop(name).close()
-                raise _not_read(name, error, places) from None
+        raise SourceUnavailable(
+            "connect", f"{shown(name)}: is being written", place=name, certain=False
+        )
 
     def close(self) -> None:
         """Close them all."""
@@ -102,9 +132,26 @@ class Shards:
             self._open.clear()
 
 
+def _unless_moved(shard: _Shard, name: str, member: str) -> bytes | None:
+    """A member's bytes, or ImageError; None: the shard is another one by now."""
+    try:
+        data = shard.read(shown(name), member)
+    except ImageError:
+        if shard.moved(name, member):
+            return None
+        raise
+    return None if shard.moved(name, member) else data
+
+
+def _version(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def _opened(name: str, places: Places) -> _Shard:
+    version: tuple[int, ...] = ()
     try:
         if is_local := scheme_of(name) == "path":
+            version = _version(os.stat(name))
             file: IO[bytes] = open_plain(Path(name))
         else:
             file = open_remote(name)
@@ -117,7 +164,7 @@ def _opened(name: str, places: Places) -> _Shard:
             stack.callback(file.close)
             plain = _unpacked(name, file)
             stack.callback(plain.close)
-            shard = _Shard(plain, _index(plain))
+            shard = _Shard(plain, _index(plain), version)
             stack.pop_all()
     except ImageError:
         raise
@@ -140,15 +187,15 @@ def _not_read(name: str, error: Exception, places: Places) -> ImageError:
     raise error
 
 
-def _index(file: IO[bytes]) -> dict[str, tuple[int, int]]:
+def _index(file: IO[bytes]) -> dict[str, tuple[int, int, int]]:
     """Where every plain member lies. What follows a damaged header is not reached."""
-    index: dict[str, tuple[int, int]] = {}
+    index: dict[str, tuple[int, int, int]] = {}
     file.seek(0)
     with tarfile.open(fileobj=file, mode="r:") as tar:
         for member in tar:
             # A sparse member's bytes do not lie in one piece.
             if member.isreg() and not member.issparse():
-                index[member.name] = (member.offset_data, member.size)
+                index[member.name] = member.offset, member.offset_data, member.size
             tar.members = []  # type: ignore[attr-defined] # it keeps all headers it has seen
     return index
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from pipeline.commands.verify import verify_command
 from pipeline.config.job import JobConfig
 from pipeline.errors import Held, JobError, OutputError
 from pipeline.export.options import ExportRequest
+from pipeline.store import parts, publish
 from pipeline.store.remote import filesystem as stores
 from pipeline.store.remote.filesystem import FolderStore, Taken, put_whole
 from pipeline.store.remote.network import network_type
@@ -391,3 +394,47 @@ async def _cut_short(folder: Path, store: Dies, changes: int) -> bool:
             await checkpoint.finish()
             done = True
     return done
+
+
+class Counted(Dies):
+    """Notes how many parts it held at most."""
+
+    most = 0
+
+    def put(self, name: str, data: bytes, *, new: bool) -> None:
+        super().put(name, data, new=new)
+        self.most = max(self.most, *(len(self.sizes(f)) for f in ("captions", "requests")))
+
+
+def test_a_long_run_puts_its_parts_together_before_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """30 publications, a failed swap among them: few parts at any time, here and in the shared
+    output, no key twice, and all is there although the run never ends well."""
+    monkeypatch.setattr(publish, "MOST_SMALL", 5)
+    store, swap, fails = Counted(tmp_path / "shared", 10**6), parts.swap, [True]
+
+    def broken(output: Path, new: Part, old: Sequence[Part]) -> None:
+        if fails and new.folder == "captions":
+            fails.pop()
+            parts.path_of(output, old[0].place).unlink()
+            raise OSError(errno.EIO, "the disk stumbles")
+        swap(output, new, old)
+
+    monkeypatch.setattr(parts, "swap", broken)
+
+    async def goes_on() -> None:
+        async with open_checkpoint(
+            tmp_path / "one", derive=derive, clock=SystemClock(), store=store
+        ) as checkpoint:
+            for number in range(30):
+                await checkpoint.settle([failed(number)])
+                await checkpoint.reply(sent([number], 1), reply([number]))
+                with suppress(OSError):
+                    await checkpoint._publisher.publish()
+                assert len(list((tmp_path / "one/captions").glob("*.parquet"))) <= 7
+            assert not fails
+            assert set(records_in(store, tmp_path / "shared")) == {key(n) for n in range(30)}
+
+    asyncio.run(goes_on())
+    assert store.most <= 7
