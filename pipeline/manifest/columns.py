@@ -34,6 +34,21 @@ def union(schemas: Sequence[tuple[str, pa.Schema]]) -> pa.Schema:
     return whole
 
 
+def same_header(files: Sequence[tuple[str, pa.Schema, bool]]) -> None:
+    """ManifestError where some files begin with their columns' names and others with a row.
+
+    files: shown name, schema, and whether its columns are but numbered.
+    """
+    shown, first, nameless = files[0]
+    for name, schema, numbered in files:
+        if (numbered or nameless) and schema.names != first.names:
+            raise ManifestError(
+                f"manifest {name}: its columns are {', '.join(schema.names[:30])}, but {shown} has "
+                f"{', '.join(first.names[:30])}; write a first line that names the columns into "
+                "each file, e.g. image,title"
+            )
+
+
 def _agree(field: pa.Field, other: pa.Field) -> bool:
     try:
         pa.unify_schemas([pa.schema([field]), pa.schema([other])], promote_options="permissive")
@@ -43,7 +58,7 @@ def _agree(field: pa.Field, other: pa.Field) -> bool:
 
 
 def fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """The batch with exactly the columns and types of `schema`."""
+    """The batch with exactly the columns and types of `schema`; ManifestError for bytes among texts."""
     if batch.schema.equals(schema):
         return batch
     arrays = []
@@ -53,7 +68,12 @@ def fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
             arrays.append(pa.nulls(batch.num_rows, field.type))
         else:
             column = batch.column(at)
-            arrays.append(column if column.type == field.type else column.cast(field.type))
+            try:
+                arrays.append(column if column.type == field.type else column.cast(field.type))
+            except pa.ArrowInvalid as error:
+                raise ManifestError(
+                    f"column {field.name!r} is not {field.type}: {error}"
+                ) from error
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
@@ -124,6 +144,11 @@ def holds_images(kind: pa.DataType) -> bool:
     return is_text(kind) or is_bytes(kind) or is_image_struct(kind) or bool(pa.types.is_null(kind))
 
 
+def may_nest(kind: pa.DataType) -> bool:
+    """May cells of this type hold values by name: structs, or JSON as text?"""
+    return bool(pa.types.is_struct(listed(kind))) or is_text(kind)
+
+
 def prompt_type(kind: pa.DataType) -> pa.DataType:
     """The type in which a prompt reads such a column: integers and booleans stay, all else becomes
     text (`celltext`)."""
@@ -136,9 +161,9 @@ def prompt_type(kind: pa.DataType) -> pa.DataType:
     return pa.string()
 
 
-def nearest(name: str, names: Sequence[str]) -> str:
-    """`; did you mean 'x'?` or nothing, and the columns there are."""
-    close = difflib.get_close_matches(name, names, 1, 0.5)
+def nearest(name: str, names: Sequence[str], able: Sequence[str] | None = None) -> str:
+    """`; did you mean 'x'?` or nothing, and the columns there are. able: those that can be meant."""
+    close = difflib.get_close_matches(name, names if able is None else able, 1, 0.5)
     hint = f"; did you mean {close[0]!r}? The" if close else "; the"
     shown = ", ".join(names[:30]) + (", …" if len(names) > 30 else "")
     return f"{hint} columns are: {shown}"

@@ -3,7 +3,7 @@ nested values as JSON text (JSON lines and arrays)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -11,6 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.manifest.columns import is_text
+
+#: Cells that are looked into when the image column is looked for, and how far.
+_LOOKED_AT, _DEEPEST = 20, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,35 @@ def inner_column(schema: pa.Schema, name: str) -> InnerColumn | None:
             kind = _kind(schema.field(column).type, parts[at:])
             return None if kind is None else InnerColumn(column, tuple(parts[at:]), kind)
     return None
+
+
+def values_inside(sample: Mapping[str, Sequence[object]]) -> dict[str, list[object]]:
+    """The texts and bytes inside of cells, structs and lists of one or JSON text, by dotted names."""
+    found: dict[str, list[object]] = {}
+    for column, cells in sample.items():
+        for cell in cells[:_LOOKED_AT]:
+            for path, value in _leaves(_parsed(cell), column, _DEEPEST):
+                found.setdefault(path, []).append(value)
+    return {name: values for name, values in found.items() if name not in sample}
+
+
+def _parsed(cell: object) -> object:
+    if not isinstance(cell, str) or not cell.lstrip().startswith(("{", "[")):
+        return cell
+    try:
+        return orjson.loads(cell)
+    except orjson.JSONDecodeError:
+        return cell
+
+
+def _leaves(value: object, path: str, depth: int) -> Iterator[tuple[str, object]]:
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, Mapping) and depth:
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{path}.{name}", depth - 1)
+    elif isinstance(value, str | bytes):
+        yield path, value
 
 
 def _kind(kind: pa.DataType, path: Sequence[str]) -> pa.DataType | None:

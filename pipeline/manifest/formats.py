@@ -22,6 +22,13 @@ _ENDINGS = {
     "jsonl": "jsonl", "ndjson": "jsonl", "json": "json", "txt": "txt", "lst": "txt",
     "tar": "webdataset", "tgz": "webdataset",
 }  # fmt: skip
+#: What files of other formats begin with, and what to do about them.
+_OTHERS = {
+    b"ARROW1": "an Arrow or Feather file; write it as Parquet: "
+    "pyarrow.feather.read_table(…), pyarrow.parquet.write_table(…)",
+    b"SQLite format 3": "a SQLite database; write the table as Parquet or CSV",
+    b"PK\3\4": "a zip archive or a spreadsheet; unpack the archive, save the sheet as CSV",
+}
 _SQUEEZED = {"gz", "gzip", "zst", "bz2", "xz"}
 
 
@@ -50,13 +57,19 @@ def settle(files_below: Sequence[ManifestFile], format: str) -> tuple[list[Manif
 def _inside(folder: ManifestFile, format: str) -> list[ManifestFile]:  # noqa: A002 - the job file's word
     """The data files of a folder, or the folder itself when it is one of images."""
     files = places.children(folder)
+    if {"dataset_info.json", "state.json"} <= {_last(f) for f in files}:
+        raise ManifestError(
+            f"manifest {folder.shown}: written by save_to_disk of datasets; write it as Parquet: "
+            "datasets.load_from_disk(…).to_parquet(…)"
+        )
     if format == "auto":
         files = _data(folder, files)
     metadata = [f for f in files if _last(f).partition(".")[0] == "metadata" and _ending(f)]
     if metadata:
         return metadata
     if format == "auto" and any(is_image(_last(f)) for f in files):
-        return [folder]
+        of_hub = [] if folder.path is None else _of_hub(folder.path)
+        return [places.local_place(path) for path in of_hub] or [folder]
     wanted = [f for f in files if (_ending(f) if format == "auto" else _ending(f) == format)]
     if tables := [f for f in wanted if _ending(f) != "txt"]:
         return tables
@@ -83,21 +96,42 @@ def _data(folder: ManifestFile, files: list[ManifestFile]) -> list[ManifestFile]
 def _below(folder: ManifestFile, lists: list[ManifestFile]) -> list[ManifestFile]:
     """The manifest of a local folder that has neither pictures nor tables at its top."""
     assert folder.path is not None
-    tables = sorted(
-        path
-        for inner, _, names in os.walk(
-            folder.path
-        )  # a Path of each picture takes ten times as long
-        for name in names
-        if name.lower().endswith((".parquet", ".tar", ".jsonl", ".csv", ".tsv"))
-        and not left_out((path := Path(inner, name)).relative_to(folder.path).as_posix())
-        and path.is_file()
-    )
+    tables = _tables(folder.path)
     if metadata := [path for path in tables if path.name.startswith("metadata.")]:
         return [places.local_place(path) for path in metadata]
+    if hub := _of_hub(folder.path):
+        return [places.local_place(path) for path in hub]
     if any(True for _ in pictures(folder)):
         return [folder]
     return [] if lists and not tables else [places.local_place(path) for path in tables]
+
+
+def _tables(folder: Path) -> list[Path]:
+    """The tables in a folder and below."""
+    return sorted(
+        path
+        for inner, _, names in os.walk(folder)  # a Path of each picture takes ten times as long
+        for name in names
+        if name.lower().endswith((".parquet", ".tar", ".jsonl", ".csv", ".tsv"))
+        and not left_out((path := Path(inner, name)).relative_to(folder).as_posix())
+        and path.is_file()
+    )
+
+
+def _of_hub(folder: Path) -> list[Path]:
+    """The tables of a repository cloned from the Hugging Face hub, whatever pictures (a logo) stand
+    elsewhere in it; none where this is no such repository: neither `.gitattributes` nor a card with
+    a head."""
+    if not (folder / ".gitattributes").exists():
+        try:
+            if not (folder / "README.md").read_bytes().startswith(b"---"):
+                return []
+        except OSError:
+            return []
+    tables = [path for path in _tables(folder) if path.suffix in (".parquet", ".tar")]
+    folders = {path.parent for path in tables}
+    pictured = any(is_image(path.name) for inner in folders for path in inner.iterdir())
+    return [] if pictured else tables
 
 
 def _remedy(
@@ -125,8 +159,11 @@ def _kind(place: ManifestFile) -> str:
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     if text in (b"{", b"["):
         return "jsonl"
+    other = next((words for magic, words in _OTHERS.items() if head.startswith(magic)), None)
     raise ManifestError(
-        f"manifest {place.shown}: cannot tell its format; set manifest.format "
+        f"manifest {place.shown}: {other}"
+        if other
+        else f"manifest {place.shown}: cannot tell its format; set manifest.format "
         "(parquet csv tsv jsonl json txt folder webdataset)"
     )
 

@@ -6,7 +6,9 @@
    picture (`url`, `link`), whose URLs have no image ending, gives way to the one that is.
 2. By value alone: the only column whose first cells look like images. Two or more are an error
    that names them, since guessing would caption the wrong pictures.
-3. By name alone: the first of `NAMES` whose type can hold images (an empty manifest, or paths
+3. By value, inside of columns: the only value of structs or of JSON whose first ones look like
+   images (`image.url`, `data.image`); pictures themselves go before where they are.
+4. By name alone: the first of `NAMES` whose type can hold images (an empty manifest, or paths
    without a known ending).
 
 A column looks like images when at least half of its first non-empty cells do: `{bytes, path}`,
@@ -17,7 +19,7 @@ alone a URL counts only with an image ending in its path, as links to pages are 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -29,7 +31,7 @@ from pipeline.manifest.columns import (
     listed,
     nearest,
 )
-from pipeline.picture_cell import NotOnePicture, picture_of
+from pipeline.picture_cell import MAY_WRAP, NotOnePicture, picture_of
 
 NAMES: tuple[str, ...] = (
     "image_url", "url", "image", "images", "image_path", "path", "file_name", "filename", "filepath",
@@ -52,11 +54,20 @@ _LESSER = re.compile(
     r"thumb|preview|icon|mask|depth|logo|avatar|licen[cs]e|label|segment|blur|tiny"
 )
 _SURE = re.compile(r"(?i)^(data:image/|package://|tar://)")
+#: Bytes that are a text: a URL, a data URI or base64 of a picture; a name.
+_TEXT = re.compile(MAY_WRAP.encode() + rb"|(?i:\s*(https?://|data:image/))")
+_FILE = re.compile(rb"(?i)^[ -~\x80-\xff]+\.(jpe?g|png|webp|gif|bmp|tiff?|hei[cf]|avif)$")
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 
 
-def choose(schema: pa.Schema, sample: Mapping[str, Sequence[object]], shown: str) -> str:
-    """The image column. `sample` has the first cells of the columns of `candidates`."""
+def choose(
+    schema: pa.Schema,
+    sample: Mapping[str, Sequence[object]],
+    shown: str,
+    nested: Callable[[], Mapping[str, Sequence[object]]] = dict,
+) -> str:
+    """The image column. `sample` has the first cells of the columns of `candidates`, `nested` gives
+    those inside of columns, by their dotted names."""
     named: list[str] = _by_name(schema)
     first = next((name for name in named if _looks(sample.get(name, ()), by_name=True)), None)
     if first is not None and not _all_match(_WEB, sample[first]):
@@ -68,6 +79,9 @@ def choose(schema: pa.Schema, sample: Mapping[str, Sequence[object]], shown: str
         return _less_vague(first, able, sample)
     if not looking:
         looking = [name for name in able if _looks(sample.get(name, ()), by_name=False)]
+    if not looking:
+        inner = {name: cells for name, cells in nested().items() if _looks(cells, by_name=False)}
+        looking = [name for name in inner if _in_hand(name, inner[name])] or list(inner)
     if len(looking) == 1:
         return looking[0]
     if looking:
@@ -77,9 +91,11 @@ def choose(schema: pa.Schema, sample: Mapping[str, Sequence[object]], shown: str
         )
     if named:
         return named[0]
+    unable = [f for f in schema if plain_name(f.name) in KNOWN and f.name not in able]
     raise ManifestError(
         f"manifest {shown}: no column of images found; set manifest.image to its name"
-        + nearest("image", schema.names)
+        + "".join(f"; {field.name!r} is {field.type}, no image" for field in unable[:3])
+        + nearest("image", schema.names, able)
     )
 
 
@@ -126,6 +142,18 @@ def _less_vague(first: str, able: Sequence[str], sample: Mapping[str, Sequence[o
     return next((names[0] for names in (by_ending, by_name) if len(names) == 1), first)
 
 
+def are_texts(cells: Sequence[object]) -> bool:
+    """Do all of these bytes spell texts, as writers leave them that know no text (fastparquet, Hive)?"""
+    filled = [cell for cell in cells if cell]
+    return bool(filled) and all(
+        isinstance(cell, bytes)
+        and not cell.startswith(_MAGIC)
+        and _looks_like_image(cell, by_name=False)
+        and cell[4:8] != b"ftyp"
+        for cell in filled
+    )
+
+
 def _all_match(pattern: re.Pattern[str], cells: Sequence[object]) -> bool:
     filled = [cell for cell in cells if cell not in (None, "")]
     return bool(filled) and all(
@@ -157,7 +185,11 @@ def _looks(cells: Sequence[object], *, by_name: bool) -> bool:
 
 def _looks_like_image(cell: object, *, by_name: bool) -> bool:
     if isinstance(cell, bytes):
-        return cell.startswith(_MAGIC) or cell[4:12] in (b"ftypavif", b"ftypheic", b"ftypmif1")
+        if cell.startswith(_MAGIC) or cell[4:12] in (b"ftypavif", b"ftypheic", b"ftypmif1"):
+            return True
+        return _TEXT.match(cell) is not None or (
+            len(cell) < 4_096 and _FILE.search(cell) is not None
+        )
     if isinstance(cell, Mapping):
         content, path = cell.get("bytes"), cell.get("path")
         return bool(content or path)

@@ -28,9 +28,10 @@ from pipeline.manifest.columns import (
     listed,
     nearest,
     only_elements,
+    same_header,
     union,
 )
-from pipeline.manifest.dotted import InnerColumn, inner_column
+from pipeline.manifest.dotted import InnerColumn, inner_column, values_inside
 from pipeline.manifest.formats import settle
 from pipeline.manifest.places import ManifestFile, resolve
 from pipeline.manifest.readers import READERS
@@ -84,17 +85,16 @@ class Manifest:
         #: All columns of the files.
         self.names: tuple[str, ...] = tuple(self._schema.names)
         self._where = Predicate(settings.where, self._schema) if settings.where else None
-        #: Values inside columns that the job names with dots; they stand in the schema, too.
-        self._inner = dict(self._inner_columns((settings.image, settings.id, *job_columns)))
-        for name, inner in self._inner.items():
-            self._schema = self._schema.append(pa.field(name, inner.kind))
-        #: The column of the images.
         self.image = settings.image
         if settings.image == "auto":
-            able = image_column.candidates(self._schema)
-            self.image = image_column.choose(self._schema, self._sample(able), self.path)
-        else:
-            image_column.check(self._schema, settings.image, self.path)
+            sample = self._sample(image_column.candidates(self._schema))
+            self.image = image_column.choose(self._schema, sample, self.path, self._nested)
+        #: Values inside columns that are named with dots; they stand in the schema, too.
+        self._inner = dict(self._inner_columns((self.image, settings.id, *job_columns)))
+        for name, inner in self._inner.items():
+            self._schema = self._schema.append(pa.field(name, inner.kind))
+        image_column.check(self._schema, self.image, self.path)
+        self._read_as_text()
         if settings.id is not None and settings.id not in self._schema.names:
             raise ManifestError(
                 f"manifest {self.path}: no column {settings.id!r} (manifest.id)"
@@ -172,6 +172,19 @@ class Manifest:
             n: [image_column.unwrapped(cell) for cell in head.column(n).to_pylist()]
             for n in head.schema.names
         }
+
+    def _read_as_text(self) -> None:
+        """Take an image column of bytes for text where its first cells are."""
+        at = self._schema.get_field_index(self.image)
+        if is_bytes(self._schema.field(at).type) and self.image in self.names:
+            cells = self._sample([self.image]).get(self.image, ())
+            if image_column.are_texts(cells):
+                self._schema = self._schema.set(at, pa.field(self.image, pa.string()))
+
+    def _nested(self) -> dict[str, list[object]]:
+        """The first values inside of structs and of JSON."""
+        able = [f.name for f in self._schema if columns.may_nest(f.type)]
+        return values_inside(self._sample(able) if able else {})
 
     def _head(self, names: Sequence[str]) -> pa.RecordBatch | None:
         """The first rows of the first file that has any."""
@@ -362,19 +375,6 @@ def _path_of(column: pa.Array) -> pa.Array:
     return pc.struct_field(column, "path").cast(pa.string())
 
 
-def _same_header(files: Sequence[ManifestFile], looks: Sequence[FileInfo]) -> None:
-    """ManifestError where some files begin with their columns' names and others with a row."""
-    first = looks[0]
-    for file, look in zip(files, looks, strict=True):
-        if (look.nameless or first.nameless) and look.schema.names != first.schema.names:
-            names = ", ".join(look.schema.names[:30])
-            raise ManifestError(
-                f"manifest {file.shown}: its columns are {names}, but {files[0].shown} has "
-                f"{', '.join(first.schema.names[:30])}; write a first line that names the columns "
-                "into each file, e.g. image,title"
-            )
-
-
 def open_manifest(
     settings: ManifestSettings, *, columns: Sequence[str] = (), root: Path | None = None
 ) -> Manifest:
@@ -387,7 +387,7 @@ def open_manifest(
     matches, format_ = settle(resolve(settings.path), settings.format)
     reader = READERS[format_]
     looks = [reader.look(place) for place in matches]
-    _same_header(matches, looks)
+    same_header([(f.shown, k.schema, k.nameless) for f, k in zip(matches, looks, strict=True)])
     pictures = format_ == "folder" and len(matches) > 1
     folder, prefixes = starts(matches, root if pictures else None)
     if root is not None and not pictures:

@@ -124,7 +124,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
     "jsonl that is not JSON": (
         _text("x.jsonl", b'{"url": "a.jpg"}\n{"url": \n'), ("x.jsonl", "line 2", "not JSON"),
     ),
-    "jsonl of strings": (_text("x.jsonl", b'"a.jpg"\n'), ("x.jsonl", "row 1", "not an object")),
+    "jsonl of numbers": (_text("x.jsonl", b"17\n"), ("x.jsonl", "row 1", "not an object")),
     "json that is cut": (
         _text("x.json", b'[{"url": "a.jpg"}, {"url": "b'), ("x.json", "element 2"),
     ),

@@ -15,6 +15,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -22,6 +23,7 @@ import pyarrow.csv
 
 from pipeline.errors import ManifestError
 from pipeline.manifest import text
+from pipeline.manifest.image_column import KNOWN, plain_name
 from pipeline.manifest.places import ManifestFile
 from pipeline.manifest.readers.base import MAX_COLUMNS, FileInfo, Want, skip
 from pipeline.manifest.readers.quotes import IMAGE_CELL, Quoting, quoting
@@ -151,22 +153,23 @@ class DelimitedReader:
             lines = io.StringIO(first, newline="")
             rows = _rows(lines, delimiter, rule)
             try:
-                names = next((row for row in rows if row), [])
+                names, line = _header_row(rows)
             except csv.Error:
                 raise text.too_long(place, 1) from None
             if len(names) > 1:
                 break
         if not whole and size < _LONGEST_HEAD and lines.tell() == len(first):
             return None
-        lines_read = rows.line + bool(named)
-        return _Header(names=names, delimiter=delimiter, lines=lines_read, sep=bool(named))
+        if rows.line == line:
+            with suppress(csv.Error):
+                row = next((row for row in rows if row), [])
+                names = _ended_alike(names, row) if whole or lines.tell() < len(first) else names
+        return _Header(names=names, delimiter=delimiter, lines=line + bool(named), sep=bool(named))
 
     def _diagnose(self, place: ManifestFile, header: _Header, error: Exception) -> ManifestError:
         """Which line pyarrow could not take, and why."""
         names, lines = header.names, _decoded(place)
         rows = _rows(lines, header.delimiter, header.quoting)
-        if header.sep:
-            next(rows)
         while True:
             try:
                 row = next(rows)
@@ -178,7 +181,8 @@ class DelimitedReader:
                     f"{text.MAX_LINE >> 20} MiB; close an open quote, or put images into files "
                     "or a Parquet column"
                 )
-            if row and len(row) != len(names):
+            # What stands before the rows has cells of its own.
+            if row and rows.line > header.lines and len(row) != len(names):
                 rule = "first line has" if header.nameless else "header names"
                 return ManifestError(
                     f"manifest {place.shown}: line {rows.line} has {len(row)} cells where the "
@@ -229,6 +233,26 @@ def _decoded(place: ManifestFile) -> Iterator[str]:
                 yield line.decode()
             except UnicodeDecodeError as error:
                 raise text.not_utf8(place, number) from error
+
+
+def _header_row(rows: _rows) -> tuple[list[str], int]:
+    """The first row that is not blank, and the line in which it ends; lines of `# words` before one
+    with a column of images are left out."""
+    filled = (row for row in rows if row)
+    first = next(filled, []), rows.line
+    if not first[0] or not first[0][0].startswith("#") or KNOWN & set(map(plain_name, first[0])):
+        return first
+    later = next((row for row in filled if not row[0].startswith("#")), []), rows.line
+    return later if KNOWN & set(map(plain_name, later[0])) else first
+
+
+def _ended_alike(names: list[str], row: list[str]) -> list[str]:
+    """The header, where a delimiter ends each row but not it, or it but no row."""
+    if len(row) == len(names) + 1 and not row[-1].strip():
+        return [*names, ""]
+    if len(row) == len(names) - 1 > 0 and not names[-1].strip():
+        return names[:-1]
+    return names
 
 
 def _is_picture(cell: str) -> bool:

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from pipeline.errors import ManifestError
 from pipeline.manifest import text
+from pipeline.manifest.file_names import is_image
 from pipeline.manifest.places import ManifestFile
 from pipeline.manifest.readers.base import MAX_COLUMNS, FileInfo, Want, skip
 from pipeline.manifest.readers.quotes import IMAGE_CELL
@@ -95,6 +96,7 @@ def _batch(
         values = [row.get(field.name) for _, row in rows]
         if field.type == pa.string():
             values = [v if v is None or isinstance(v, str) else _json(v) for v in values]
+            values = _whole_characters(values)
         try:
             arrays.append(pa.array(values, field.type))
         except (pa.ArrowException, TypeError, OverflowError, ValueError) as error:
@@ -104,6 +106,18 @@ def _batch(
                 "rows before; write it as text in all rows"
             ) from error
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _whole_characters(texts: list[str | None]) -> list[str | None]:
+    """Texts that UTF-8 can hold: U+FFFD stands for half of a surrogate pair (`\\ud83d` alone)."""
+    try:
+        "".join(t for t in texts if t is not None).encode()
+    except UnicodeEncodeError:
+        return [
+            None if t is None else t.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            for t in texts
+        ]
+    return texts
 
 
 def _fits(value: object, kind: pa.DataType) -> bool:
@@ -186,19 +200,37 @@ def _wrapped_rows(place: ManifestFile) -> list[tuple[int, dict[str, Any]]] | Non
             f"manifest {place.shown}: one object of columns, not of rows; write it with "
             'DataFrame.to_json(orient="records")'
         )
+    if whole and all(_names_image(name) for name in whole):
+        return [(n, _named_row(*item)) for n, item in enumerate(whole.items(), 1)]
     lists = {name: value for name, value in whole.items() if _is_list_of_rows(value)}
-    has_image = any(
-        isinstance(value, str) and IMAGE_CELL.search(value.strip().encode(errors="replace"))
-        for value in whole.values()
-    )
-    if not lists or has_image:
+    if not lists or any(_names_image(value) for value in whole.values()):
         return None
+    if len(lists) > 1:
+        of_images = [n for n, rows in lists.items() if any(map(_is_file, rows[0].values()))]
+        lists = {n: lists[n] for n in of_images} if len(of_images) == 1 else lists
     if len(lists) > 1:
         raise ManifestError(
             f"manifest {place.shown}: one object with the lists {', '.join(map(repr, lists))}; "
             "write the list of the rows as a file of its own"
         )
     return list(enumerate(next(iter(lists.values())), 1))
+
+
+def _names_image(value: object) -> bool:
+    return (
+        isinstance(value, str)
+        and IMAGE_CELL.search(value.strip().encode(errors="replace")) is not None
+    )
+
+
+def _is_file(value: object) -> bool:
+    """The name of a picture; a link may lead to a licence."""
+    return isinstance(value, str) and is_image(value)
+
+
+def _named_row(name: str, value: object) -> dict[str, Any]:
+    """A row of an object whose keys are its pictures: `{"a.jpg": "a cat"}`, `{"a.jpg": {"tags": …}}`."""
+    return {"image": name, **(value if isinstance(value, dict) else {"text": value})}
 
 
 def _is_list_of_rows(value: object) -> bool:
@@ -217,7 +249,9 @@ def _is_of_columns(whole: dict[str, Any]) -> bool:
         return True
     if values and all(isinstance(value, dict) and value for value in values):
         keys = {key for value in values for key in value}
-        return all(key.isdigit() for key in keys) or all(key.isdigit() for key in whole)
+        if all(key.isdigit() for key in keys) or all(key.isdigit() for key in whole):
+            return True
+        return len(values) > 1 and all(any(map(_names_image, v.values())) for v in values)
     plain = all(
         isinstance(value, list) and not any(isinstance(cell, dict) for cell in value)
         for value in values
@@ -234,20 +268,28 @@ def _lines(place: ManifestFile) -> _Objects:
                 raise text.too_long(place, number)
             if not line.strip():
                 continue
-            try:
-                row = orjson.loads(line)
-            except orjson.JSONDecodeError as error:
-                try:
-                    line.decode()
-                except UnicodeDecodeError:
-                    raise text.not_utf8(place, number) from error
-                raise ManifestError(
-                    f"manifest {place.shown}: line {number} is not JSON: {error}"
-                ) from error
-            yield number, _object(place, number, row)
+            yield number, _object(place, number, _parsed(place, number, line))
+
+
+def _parsed(place: ManifestFile, number: int, line: bytes) -> object:
+    """A line's value. What Python's own writer gives, NaN and half characters, is no JSON to orjson."""
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        try:
+            return json.loads(line.decode())
+        except UnicodeDecodeError:
+            raise text.not_utf8(place, number) from error
+        except ValueError:
+            raise ManifestError(
+                f"manifest {place.shown}: line {number} is not JSON: {error}; write one object a "
+                "line, with nothing behind it"
+            ) from error
 
 
 def _object(place: ManifestFile, number: int, value: object) -> dict[str, Any]:
+    if isinstance(value, str):
+        return {"image": value}
     if not isinstance(value, dict):
         raise ManifestError(
             f"manifest {place.shown}: row {number} is not an object; write "
@@ -267,6 +309,11 @@ def _elements(place: ManifestFile) -> _Objects:
             while buffer[at : at + 1] in _BETWEEN and at < len(buffer):
                 at += 1
             if buffer[at : at + 1] == "]":
+                if buffer[at + 1 :].strip() or any(line.strip() for line in source):
+                    raise ManifestError(
+                        f"manifest {place.shown}: more stands behind the array, of {number:,} elements; "
+                        "write one array, or one object a line"
+                    )
                 return
             try:
                 element, at = decoder.raw_decode(buffer, at)

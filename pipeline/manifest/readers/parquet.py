@@ -201,9 +201,11 @@ def _is_long(kind: pa.DataType) -> bool:
 
 def _plain(kind: pa.DataType) -> pa.DataType:
     """The type without views, in lists and structs too (nothing takes single ones out of them in
-    pyarrow 26), and without extensions but those of Arrow itself."""
+    pyarrow 26), without dictionaries of bytes, and without extensions but those of Arrow itself."""
     if isinstance(kind, pa.BaseExtensionType):
         return kind if kind.extension_name in _EXTENSIONS else _plain(kind.storage_type)
+    if pa.types.is_dictionary(kind) and is_bytes(kind.value_type):
+        return _plain(kind.value_type)
     if pa.types.is_string_view(kind):
         return pa.string()
     if pa.types.is_binary_view(kind):

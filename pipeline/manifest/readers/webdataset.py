@@ -21,7 +21,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from pipeline.errors import ManifestError
-from pipeline.manifest.file_names import is_image, left_out
+from pipeline.manifest.file_names import ENDINGS, is_image, left_out
 from pipeline.manifest.places import ManifestFile
 from pipeline.manifest.readers.base import FileInfo, Want, skip
 
@@ -48,6 +48,11 @@ class WebdatasetReader:
 
     def look(self, place: ManifestFile) -> FileInfo:
         with place.open() as raw:
+            if raw.read(4) == b"\x28\xb5\x2f\xfd":
+                raise ManifestError(
+                    f"manifest {place.shown}: a tar file packed with zstd; unpack it: zstd -d"
+                )
+            raw.seek(0)
             try:
                 _open(raw).close()
             except tarfile.ReadError as error:
@@ -107,9 +112,11 @@ class _Rows:
         self._loose: dict[str, _Row] = {}
         self._beside: list[str] = []
         self._left = 0
+        self._pictures = False
 
     def add(self, group: _Group) -> None:
         """Make its pictures rows, and give its texts to whom they belong."""
+        self._pictures = self._pictures or bool(group.images)
         if not self._sidecars and len(group.images) == 1 and not group.several:
             name = group.images[0][0]  # nothing to look for
             self._queue.append({"image": f"tar://{name}::{self._place.name}", "__key__": group.key})
@@ -119,17 +126,18 @@ class _Rows:
         if len(chosen) < len(group.images) and not self._beside:
             self._beside = [name for name, stem in group.images if (name, stem) not in chosen]
         several = group.several or len(chosen) > 1
+        alone = list(group.texts) if len(chosen) == 1 and not several else []
         for name, stem in chosen:
             key = stem if several else group.key
             row: _Row = {"image": f"tar://{name}::{self._place.name}", "__key__": key}
-            for stems in dict.fromkeys((stem, group.key)):
+            for stems in dict.fromkeys((stem, group.key, *alone)):
                 for texts in (group.texts.get(stems), self._loose.pop(stems, None)):
                     row.update({k: v for k, v in (texts or {}).items() if k not in row})
                 if not self._sidecars <= row.keys():
                     self._waiting.setdefault(stems, []).append(row)
             self._queue.append(row)
         for stem, texts in group.texts.items():
-            if stem != group.key or not chosen:
+            if (stem != group.key or not chosen) and stem not in alone:
                 self._give(stem, texts)
 
     def _give(self, stem: str, texts: _Row) -> None:
@@ -158,7 +166,10 @@ class _Rows:
         return rows
 
     def say_what_is_left(self) -> None:
-        """One line each for texts without a picture, and pictures that only accompany another."""
+        """One line each for texts without a picture, pictures that only accompany another, and a
+        shard without any."""
+        if not self._pictures:
+            _say(f"{self._place.shown}: no picture in this shard (looked for {' '.join(ENDINGS)})")
         if self._loose:
             _say(
                 f"{self._place.shown}: {len(self._loose):,} texts belong to no picture, e.g. "
