@@ -47,12 +47,12 @@ def inner_column(schema: pa.Schema, name: str) -> InnerColumn | None:
 
 def values_inside(sample: Mapping[str, Sequence[object]]) -> dict[str, list[object]]:
     """The texts and bytes inside of cells, structs and lists of one or JSON text, by dotted names."""
-    found: dict[str, list[object]] = {}
+    leaves: dict[str, list[object]] = {}
     for column, cells in sample.items():
         for cell in cells[:_LOOKED_AT]:
             for path, value in _leaves(_parsed(cell), column, _DEEPEST):
-                found.setdefault(path, []).append(value)
-    return {name: values for name, values in found.items() if name not in sample}
+                leaves.setdefault(path, []).append(value)
+    return {name: values for name, values in leaves.items() if name not in sample}
 
 
 def _parsed(cell: object) -> object:

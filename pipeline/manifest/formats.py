@@ -159,7 +159,7 @@ def _kind(place: ManifestFile) -> str:
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     if text in (b"{", b"["):
         return "jsonl"
-    other = next((words for magic, words in _OTHERS.items() if head.startswith(magic)), None)
+    other = next((remedy for magic, remedy in _OTHERS.items() if head.startswith(magic)), None)
     raise ManifestError(
         f"manifest {place.shown}: {other}"
         if other
