@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 
 from pipeline.captioning.answer import answer_of
+from pipeline.patterns import lazy
 
 _FENCE = "```"
 #: After an opening fence: its language, and the rest of its line where that is blank.
@@ -32,7 +33,7 @@ _END = frozenset(string.ascii_letters + string.digits + ".!?")
 _CAPITAL = r"(?-i:[^\W\da-zß-öø-ÿ])"
 
 #: What models write before the only thing that was asked for, and what shows that there is more.
-_LABEL = re.compile(
+_LABEL = lazy(
     r"(?:[*_]{1,3}|#{1,6} )?(?:"
     r"(?:(?:image|photo|final|short|detailed) )?(?:caption|description|alt[ -]text|answer)"
     r"|bildunterschrift|beschreibung|l[ée]gende|description de l'image|descripci[oó]n|descri[çc][aã]o|didascalia"
@@ -48,21 +49,21 @@ _LABEL = re.compile(
     r"|(?:[-*•>]\s{1,3})(?=[^\W\d_][^\n]*\Z)",
     re.IGNORECASE,
 )
-_LABELLED = re.compile(
+_LABELLED = lazy(
     r"^(?:\*\*|[-*#]+ )?(?!note:|option )\w[\w ]{0,30}(?:\*\*)?:", re.MULTILINE | re.IGNORECASE
 )
-_BOXED = re.compile(
+_BOXED = lazy(
     r"(?:[^\n\\]{0,40}answer(?: is)?:?\s*)?(?:\$+|\\[\[(])?\s*\\(?:boxed|text|textbf)\{(?:\\text\{)?([^{}]+)\}{1,2}\s*(?:\$+|\\[\])])?\.?",
     re.IGNORECASE,
 )
 #: A picture in Markdown, of which the text is the caption.
-_MARKDOWN_PICTURE = re.compile(r"!\[([^\[\]]{2,2000})\]\([^()\s]{0,300}\)")
+_MARKDOWN_PICTURE = lazy(r"!\[([^\[\]]{2,2000})\]\([^()\s]{0,300}\)")
 #: All of the text is emphasized.
 _EMPHASIS = re.compile(r"(\*{1,3}|_{1,3}|`|\"{3})(?=\S)(.+)(?<=\S)\1", re.DOTALL)
 #: The one fenced block of a text that says something around it.
-_FENCED = re.compile(r"(?:\A|\n)```[\w-]*[^\S\n]*\n(.*?)\n[^\S\n]*```", re.DOTALL)
+_FENCED = lazy(r"(?:\A|\n)```[\w-]*[^\S\n]*\n(.*?)\n[^\S\n]*```", re.DOTALL)
 #: Several captions to choose from: the first one is taken.
-_OPTIONS = re.compile(
+_OPTIONS = lazy(
     r"(?:[-*•] )?(?:[*#]{1,4} ?)?(?:option|version|caption) #?(?:1|one|a)\b[^:\n]{0,40}:(?:\*\*)?\s*(?P<first>.+?)"
     r"\n\s{0,20}(?:[-*•] )?(?:[*#]{1,4} ?)?(?:option|version|caption) #?(?:2|two|b)\b.*"
     r"|(?:[\w ]{1,20}[!,.] ?)?(?:here|below|these)\b[^\n:]{0,80}\b(?:options|captions|versions|suggestions|alternatives|descriptions)\b[^\n:]{0,60}:\s*\n\s*"
@@ -70,7 +71,7 @@ _OPTIONS = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 #: What is said to the reader behind a caption: at its end, and looked for in so many characters.
-_OFFERS = re.compile(
+_OFFERS = lazy(
     r"(?:\n\s*|(?<=[.!?\"”)]) )(?:(?:please )?let me know (?:if|whether|what)\b|(?:would|do) you (?:like|want)\b|feel free to\b"
     r"|i hope (?:this|that|it)\b|hope (?:this|that) helps|is there anything\b|if you(?:'d| would| need| have| want)\b)"
     r"[^\n.!?]{0,200}[.!?]?[^\w\n]{0,6}\Z"

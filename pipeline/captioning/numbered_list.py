@@ -12,10 +12,12 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
+from pipeline.patterns import lazy
+
 #: Words before the number: "Image", "Caption for image", "Bild", "图片".
 _NAME = r"(?P<name>(?:[^\W\d_]{1,14}+[ \t]{0,2}+){1,3}+[.:#_-]?[ \t]?)?"
 #: A number at the start of a line, with what sets it off from its caption.
-_MARK = re.compile(
+_MARK = lazy(
     rf"^[ \t]{{0,12}}(?:[-*•>#|]{{1,6}}[ \t]{{0,3}})?(?P<bold>\*\*|__)?[(\[]?{_NAME}#?(?P<number>\d{{1,4}})"
     r"(?:[ \t]?(?:/|of)[ \t]?\d{1,4})?(?:[ \t](?:caption|description))?\ufe0f?\u20e3?"
     r"(?(bold)(?P<shut>\*\*|__)?)[\])]?[ \t]{0,3}"

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from pipeline.errors import NoReply
+from pipeline.service.settings import MAX_BODY
 
 #: What is asked for in `Accept-Encoding`, and the window bits by which zlib reads it.
 ENCODINGS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
@@ -93,6 +94,14 @@ def json_of(body: bytes) -> Any:
     except ValueError:
         pass
     return _mended(read_stream(text))
+
+
+def is_whole(data: bytes, encoding: str) -> bool:
+    """Is a body, whose end is missing by what its head promises, an answer all the same?"""
+    try:
+        return isinstance(json_of(unpacked(data, encoding, MAX_BODY)), dict)
+    except NoReply:
+        return False
 
 
 def loads(text: bytes) -> Any:

@@ -24,7 +24,7 @@ from pipeline.errors import NoReply
 from pipeline.memory_budget import Lease, MemoryBudget
 from pipeline.model import Reply
 from pipeline.redact import HIDDEN, spellings
-from pipeline.service.body import json_of, unpacked
+from pipeline.service.body import is_whole, unpacked
 from pipeline.service.classify import headers_kept
 from pipeline.service.endpoint import Endpoint
 from pipeline.service.exchange import (
@@ -158,8 +158,7 @@ class HttpTransport:
                     return await self._poster(url, headers).post(body, written)
                 return await self._by_session(method, url, headers, body)
             except CutShort as cut:
-                data = unpacked(cut.data, cut.headers.get("Content-Encoding", ""), MAX_BODY)
-                if not isinstance(json_of(data), dict):
+                if not is_whole(cut.data, cut.headers.get("Content-Encoding", "")):
                     raise
                 # A head that promises more than comes takes nothing from an answer that is whole.
                 return cut.status, cut.headers, cut.data
@@ -210,7 +209,8 @@ class HttpTransport:
             proxy=self._proxy,
         ) as response:
             try:
-                data = await read_body(response.content, MAX_BODY, self._memory.grow)
+                encoding = response.headers.get("Content-Encoding", "")
+                data = await read_body(response.content, MAX_BODY, self._memory.grow, encoding)
             except CutShort as cut:
                 cut.status, cut.headers = response.status, response.headers
                 raise

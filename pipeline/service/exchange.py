@@ -24,6 +24,8 @@ from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from yarl import URL
 
+from pipeline.service.body import is_whole
+
 #: Longest header that is read: a content security policy may have some 30 KB.
 HEADER_BYTES = 128 * 1024
 #: A connection that has been idle for longer is not used again, as in aiohttp's own pool.
@@ -34,6 +36,10 @@ QUIET_SECONDS = 0.025
 #: So many answers of a connection are doubted when more comes on it, those after which it was
 #: silent for so many seconds excepted.
 DOUBTED, SILENT_SECONDS = 8, 1.0
+#: An answer that is whole is taken after so many seconds in which its connection was silent and
+#: stayed open, though its Content-Length promises more or its last chunk is missing: waiting on
+#: would end with the request's deadline, and the answer, which is paid, would be lost.
+STALLED_SECONDS = 2.0
 #: So long after the last answer of a run its connection is looked at once more, in seconds.
 LAST_LOOK = 0.1
 #: After so many connections on which more came than was asked for, each request has its own.
@@ -75,18 +81,22 @@ class CutShort(aiohttp.ClientPayloadError):
 
 
 async def read_body(
-    payload: aiohttp.StreamReader, most: int, grow: Callable[[int], Awaitable[None]]
+    payload: aiohttp.StreamReader,
+    most: int,
+    grow: Callable[[int], Awaitable[None]],
+    encoding: str,
 ) -> bytes:
-    """All of a body. TooLong when it has more than `most` bytes; CutShort.
+    """All of a body. TooLong when it has more than `most` bytes; CutShort, also when an answer
+    that is whole is followed by nothing though its head promises more.
 
-    grow: waits until there is memory for so many bytes.
+    grow: waits until there is memory for so many bytes. encoding: its `Content-Encoding`.
     """
     pieces: list[bytes] = []
     try:
         size = len(data := await payload.readany())
         while not payload.at_eof() and size <= most:
             pieces.append(data)
-            size += len(data := await payload.readany())
+            size += len(data := await _following(payload, pieces, encoding))
             await grow(size)
     except (aiohttp.ClientError, OSError) as error:
         if pieces or payload.total_bytes:
@@ -97,6 +107,17 @@ async def read_body(
     if size > most:
         raise TooLong
     return b"".join((*pieces, data)) if pieces else data
+
+
+async def _following(payload: aiohttp.StreamReader, pieces: list[bytes], encoding: str) -> bytes:
+    """What follows these pieces of a body; CutShort when nothing does and they are a whole answer."""
+    try:
+        async with asyncio.timeout(STALLED_SECONDS):
+            return await payload.readany()
+    except TimeoutError as stalled:
+        if is_whole(data := b"".join(pieces), encoding):
+            raise CutShort(data, stalled) from stalled
+    return await payload.readany()
 
 
 class _FirstBytes:
@@ -342,7 +363,8 @@ class Poster:
         while 100 <= message.code < 200 and message.code != 101:
             message, payload = await protocol.read()
         try:
-            data = await read_body(payload, self._most, self._grow)
+            encoding = message.headers.get("Content-Encoding", "")
+            data = await read_body(payload, self._most, self._grow, encoding)
         except CutShort as cut:
             cut.status, cut.headers = message.code, message.headers
             raise

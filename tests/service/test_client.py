@@ -482,12 +482,16 @@ ENDED = {
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("proxied", [False, True])
+@pytest.mark.parametrize("close", [True, False])
 @pytest.mark.parametrize("form", ENDED)
-def test_a_whole_answer_under_a_wrong_length_is_read(form: str, proxied: bool, loop: str) -> None:
-    """Through a proxy too, which the session does."""
+def test_a_whole_answer_under_a_wrong_length_is_read(
+    form: str, close: bool, proxied: bool, loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through a proxy too, which the session does; also where the connection stays open."""
+    monkeypatch.setattr("pipeline.service.exchange.STALLED_SECONDS", 0.05)
 
     async def ask() -> Reply | NoReply:
-        async with served(says(ENDED[form], close=True)) as server:
+        async with served(says(ENDED[form], close=close)) as server:
             more = {"proxy": server.base.removesuffix("/api/v1")} if proxied else {}
             async with client_of(server.base, **more) as client:
                 try:
@@ -499,6 +503,22 @@ def test_a_whole_answer_under_a_wrong_length_is_read(form: str, proxied: bool, l
 
     assert isinstance(reply, Reply), reply
     assert reply.body == ANSWER
+
+
+def test_an_answer_that_pauses_in_its_middle_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence ends no answer that is not whole: services pad with blanks, or write slowly."""
+    monkeypatch.setattr("pipeline.service.exchange.STALLED_SECONDS", 0.01)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (len(ANSWER) + 3)
+
+    async def act(heard: Heard) -> None:
+        for piece in (head + b"   ", ANSWER[:40], ANSWER[40:]):
+            await says(piece)(heard)
+            await asyncio.sleep(0.1)
+
+    reply = go(sent_to(act))
+
+    assert isinstance(reply, Reply), reply
+    assert reply.body.strip() == ANSWER
 
 
 #: A pair of surrogates in two pieces of a stream.
