@@ -212,7 +212,7 @@ def _typed(evidence: Evidence) -> wording.Class:
     typed = wording.TYPES.get(evidence.error_type)
     # Behind OpenRouter it is the provider's account, not ours.
     own = not evidence.metadata.get("raw")
-    if own and status in (200, *range(400, 404), 429) and wording.NO_CREDIT.search(text):
+    if own and status in (200, *range(400, 404), 412, 429) and wording.NO_CREDIT.search(text):
         return Kind.ACCOUNT_FATAL, Scope.ACCOUNT, None
     if status == 429:
         if typed is not None and typed[0] is Kind.ACCOUNT_FATAL:

@@ -32,7 +32,7 @@ TEXT: tuple[tuple[tuple[str, ...], Kind, Scope, str | None], ...] = (
     (("openrouter_in_flight_budget",), Kind.TRANSIENT, Scope.ITEM, "server_error"),
     (("is not a valid model id", "no endpoints found", "unavailable for free", "must have 3 items or fewer", "model_not_found", "invalid model name passed"), Kind.CONFIG_FATAL, Scope.MODEL, None),
     # A field that the service does not know is wrong in every request.
-    (("unknown name \"", "unrecognized request argument", "unknown parameter", "unsupported_parameter", "unsupported_value", "unsupportedparamserror", "extra inputs are not permitted", "extra fields not permitted"), Kind.CONFIG_FATAL, Scope.MODEL, None),
+    (("unknown name \"", "unrecognized request argument", "unknown parameter", "unsupported_parameter", "unsupported_value", "unsupportedparamserror", "extra inputs are not permitted", "extraneous key", "extra fields not permitted"), Kind.CONFIG_FATAL, Scope.MODEL, None),
     (("failed to extract", "image_download_failed", "imagefetcherror", "invalid or unsupported file uri", "invalid_image_url", "while downloading"), Kind.IMAGE_UNREACHABLE, Scope.ITEM, "image_rejected"),
     (("unable to process input image", "provided image is not valid", "failed to process inputs", "base64 decoding failed", "unsupported mime type", "invalid image input", "invalid_image", "image_too_large", "image_too_small", "unsupported_image_format", "image_not_found"), Kind.IMAGE_REJECTED, Scope.ITEM, "image_rejected"),
     (("user location is not supported",), Kind.TRANSIENT, Scope.ITEM, "server_error"),
@@ -47,7 +47,7 @@ BLIND = lazy(
     r"(?!s? (?:urls?|formats?|types?|sizes?|files?|mime|media|extensions?|dimensions?|resolutions?|of|with|larger|smaller))"
     r"|(?:image|multi-?modal|vision)(?: (?:inputs?|data|content))?s? (?:is|are) not (?:supported|enabled|loaded|available)"
     r"|(?:image|multi-?modal|vision) inputs? (?:not supported|unsupported)"
-    r"|not a (?:multi-?modal|vision)|only supported by certain models|missing data required for image input"
+    r"|multi-?modal (?:model|support) is not|not a (?:multi-?modal|vision)|only supported by certain models|missing data required for image input"
     r"|vision add-?on|mmproj|text-only model|(?:lacks|without|has no|no) (?:vision|image|visual) (?:support|capabilit|encoder|input)"
     r"|unknown variant .?image_url|only (?:supports|accepts) text|\btext[ -]only\b|at most 0 image"
     r"|(?:vision|image|visual) (?:capabilit|modalit)\w+ (?:is|are) not|not (?:have )?(?:a )?(?:vision|visual) (?:capabilit|support|model)|no vision model"
@@ -63,7 +63,7 @@ UNREACHABLE = lazy(
 )
 #: A filter stopped the request, in whatever words.
 UNSAFE = lazy(
-    r"(?:content|usage|acceptable use|safety) polic|safety (?:system|check|filter|setting|reason)|safetycheck"
+    r"(?:content|usage|acceptable use|safety)[ _]?polic|content filter|(?:response|prompt|output|input) was filtered|safety (?:system|check|filter|setting|reason)|safetycheck"
     r"|content (?:moderation|management|risk|exists risk|blocked)|exists risk|(?:by|the) (?:content |our )?moderation"
     r"|(?:inappropriate|unsafe|harmful|explicit|nsfw|prohibited|sensitive|disallowed|offensive)(?: or \w+)? (?:content|material|image|information)"
     r"|data_?inspection|responsible ?ai|guardrail|high risk|risk_control|potentially (?:unsafe|harmful|sensitive)"
@@ -94,10 +94,11 @@ _SETTING = (
 _QUOTED = r"[\"'`]?[\w./:@-]+[\"'`]?"
 WRONG_SETTING = lazy(
     rf"model {_QUOTED} (?:is |was |has been |does )?(?:not (?:exist|found|available|supported)|decommission|deprecat|retired|no longer)"
-    r"|(?:no such|unknown|invalid) model\b|model (?:is required|not found)|server is pinned to"
+    r"|(?:no such|unknown|invalid) model\b|model (?:is required|not (?:found|exist|supported))|server is pinned to"
+    r"|model[ _]not[ _]available|unable to access (?:\S+ )?model|model (?:identifier|name|id) is (?:invalid|not)|(?:provider not|not support chat)"
     r"|unsupported (?:parameter|value)|unknown (?:field|argument|parameter|property)|unexpected (?:field|keyword|argument|propert)|additional properties"
     rf"|property {_QUOTED} is (?:unsupported|not)|unrecognized (?:field|argument|parameter|key)"
-    rf"|^body\.(?:{_SETTING}|n|seed|stop):|\b{_SETTING}\b[\"'`]?[=: ][^.;]{{0,30}}(?:must be|too large|cannot be|should be|greater than|out of range|not support)"
+    rf"|^body\.(?:{_SETTING}|n|seed|stop):|\b{_SETTING}\b[\"'`]?[=: ][^.;]{{0,30}}(?:must be|too large|cannot be|should be|greater than|out of range|not support|> \d)"
     rf"|invalid [\"'`]?{_SETTING}\b"
 )
 #: Words beside a setting of which the service says itself that it is wrong (`error.param`).
@@ -105,13 +106,13 @@ SETTING = lazy(rf"^(?:{_SETTING}|n|seed|stop|reasoning)$")
 #: About the picture that was sent, in whatever words.
 IMAGE = lazy(
     r"(?:decode|read|open|load|parse|identify|process|handle)\w* (?:the |this |your |input |an? )*image"
-    r"|image (?:file |data )?(?:is |was )?(?:corrupt|truncated|broken|damaged|invalid|not valid|too )"
+    r"|image (?:file |data )?(?:is |was )?(?:corrupt|truncated|broken|damaged|invalid|not valid|too |exceeds |(?:could not|couldn't|cannot|can't) be )"
     r"|(?:invalid|corrupt|unsupported|damaged|broken|bad) (?:input )?image|invalid base64"
     r"|image (?:format|type|size|dimension|resolution|aspect)"
 )
 #: What time cures, whatever the status: a crash, a model that is loading, a crowd.
 PASSES = lazy(
-    r"crash|no models? (?:is |are )?(?:currently )?loaded|unloaded|channel error|failed to load (?:the )?model"
+    r"crash|no models? (?:is |are )?(?:currently )?loaded|unloaded|load (?:your|a|the) model|channel error|failed to load (?:the )?model"
     r"|model (?:is )?(?:still |currently )?(?:loading|starting|warming|being loaded)|loading model"
     r"|(?:try|retry|come back) (?:again|later|shortly)|please retry|temporar|overload|at capacity|capacity[ _]exceeded|queue[ _]exceeded|no capacity"
     r"|out of memory|cuda error|unavailable|too busy|(?:server|model|service|engine) (?:is )?(?:too |currently )?busy"
@@ -136,7 +137,8 @@ SAYS: tuple[tuple[re.Pattern[str], Class], ...] = (
 #: The account has no money: no second answer will be another.
 NO_CREDIT = lazy(
     r"insufficient_quota|payment_required|budget_exceeded|credit balance|insufficient (?:account )?(?:balance|credit|fund)"
-    r"|balance is (?:too low|insufficient)|not enough (?:credit|balance)|arrear|overdue|recharge|billing_not_active"
+    r"|balance is (?:too low|insufficient)|not enough (?:credit|balance)|arrear|overdue|recharge|billing_not_active|欠费"
+    r"|\b(?:account|organi[sz]ation|project|team|consumer|user)\b[^.;]{0,60} (?:suspended|restricted|deactivated|terminated)"
     r"|account is not active|good standing|freetieronly"
 )
 #: A 403 that is about the key or the account, not about one request.

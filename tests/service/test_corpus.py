@@ -28,6 +28,9 @@ CORPUS: dict[Kind, list[tuple[int, Any]]] = {
         (400, 'image_url must be base64 data'),
     ],
     Kind.IMAGE_REJECTED: [
+        (400, 'messages.0.content.1.image.source.base64: image exceeds 5 MB maximum: 6291456 bytes > 5242880 bytes'),
+        (400, {'object': 'error', 'message': 'Image could not be loaded from base64', 'type': 'invalid_request_file', 'code': '3310'}),
+        (500, {'error': {'message': "the image can't be read"}}),
         (400, 'Could not process image'),
         (400, 'The image is a stop sign: it should be a valid picture; cannot decode image'),
         (400, {'error': {'message': 'Failed to load image: cannot identify image file <_io.BytesIO object>', 'type': 'BadRequestError'}}),
@@ -65,6 +68,15 @@ CORPUS: dict[Kind, list[tuple[int, Any]]] = {
         (400, 'input prompt is longer than the context window'),
     ],
     Kind.CONFIG_FATAL: [
+        (400, 'max_tokens: 100000 > 8192, which is the maximum allowed number of output tokens'),
+        (400, {'error': {'message': 'Unable to access non-serverless model x. Please create and start a dedicated endpoint', 'code': 'model_not_available'}}),
+        (400, {'error': 'Model not supported by provider hf-inference'}),
+        (400, 'Multimodal model is not enabled'),
+        (400, '"x" does not support chat'),
+        (400, {'error': {'message': 'litellm.BadRequestError: LLM Provider NOT provided. Pass in the LLM provider you are trying to call.', 'code': '400'}}),
+        (400, 'Model Not Exist'),
+        (400, {'message': 'The provided model identifier is invalid.'}),
+        (400, {'message': 'Malformed input request: #: extraneous key [foo] is not permitted, please reformat your input and try again.'}),
         (404, {'error': {'message': 'The model `x` does not exist. Valid aliases: tiny.', 'type': 'NotFoundError'}}),
         (400, {'error': {'message': 'max_tokens=5000 cannot be greater than max_model_len=2048', 'type': 'BadRequestError', 'param': 'max_tokens'}}),
         (400, {'error': {'message': 'temperature must be non-negative, got -1.0.', 'type': 'BadRequestError', 'param': 'temperature'}}),
@@ -132,6 +144,7 @@ CORPUS: dict[Kind, list[tuple[int, Any]]] = {
         (404, b'404 page not found'),
     ],
     Kind.TRANSIENT: [
+        (400, {'message': 'Please load your model first'}),
         (500, {'error': {'message': 'EngineCore encountered an issue. See stack trace (above) for the root cause.', 'type': 'InternalServerError'}}),
         (503, {'error': {'message': 'Loading model', 'type': 'unavailable_error', 'code': 503}}),
         (500, {'error': {'message': 'The model produced output that does not match the expected peg-native format', 'type': 'server_error', 'code': 500}}),
@@ -187,6 +200,10 @@ CORPUS: dict[Kind, list[tuple[int, Any]]] = {
         (400, 'Request was cancelled'),
     ],
     Kind.ACCOUNT_FATAL: [
+        (400, {'error': {'message': 'Organization has been restricted. Please reach out to support if you believe this was in error.', 'code': 'organization_restricted'}}),
+        (412, {'error': {'message': 'Account x is suspended, possibly due to reaching the monthly spending limit or failure to pay past invoices.', 'code': 'PRECONDITION_FAILED'}}),
+        (429, {'error': {'code': '1113', 'message': '您的账户已欠费，请充值后重试'}}),
+        (429, {'error': {'message': 'Your account x is suspended, please check your plan and billing details', 'type': 'exceeded_current_quota_error'}}),
         (401, {'error': {'message': 'Invalid API Key', 'type': 'authentication_error', 'code': 401}}),
         (402, 'Insufficient Balance'),
         (429, {'error': {'message': 'You exceeded your current quota, please check your plan and billing details.', 'type': 'insufficient_quota', 'code': 'insufficient_quota'}}),
@@ -208,6 +225,8 @@ CORPUS: dict[Kind, list[tuple[int, Any]]] = {
         (403, 'Forbidden'),
     ],
     Kind.SAFETY: [
+        (400, {'type': 'error', 'error': {'type': 'invalid_request_error', 'message': 'Output blocked by content filtering policy'}}),
+        (400, {'error': {'message': 'litellm.ContentPolicyViolationError: AzureException - The response was filtered', 'code': '400'}}),
         (400, "The response was filtered due to the prompt triggering Azure OpenAI's content management policy."),
         (400, 'Your request was rejected as a result of our safety system.'),
         (400, 'Image may contain sensitive content'),
@@ -256,7 +275,6 @@ CORPUS: dict[Kind, list[tuple[int, Any]]] = {
         (400, 'Maximum request body size 4194304 exceeded, actual body size 5000000'),
     ],
     Kind.BAD_REQUEST: [
-        (400, 'messages.0.content.1.image.source.base64: image exceeds 5 MB maximum: 6291456 bytes > 5242880 bytes'),
         (400, 'invalid request'),
         (422, {'detail': [{'loc': ['body', 'messages', 0, 'content', 1], 'msg': 'field required', 'type': 'value_error.missing'}]}),
         (400, "I can't help with that"),
