@@ -112,13 +112,18 @@ def test_attacks_are_text_here_too(browser: Browser, tmp_path: Path) -> None:
 
 def test_watch_shows_captions_as_they_land(browser: Browser, tmp_path: Path) -> None:
     """Opened before the first caption: they appear without a reload, long before they are in a
-    part, with their pictures; at the end the headline says that all is done."""
+    part, with their pictures, in two browsers; at the end the headline says that all is done."""
     images = folder_of(tmp_path, 12)
     with simulator(tmp_path, "latency=[0.2, 0.4]", "rpm=null") as server:
         quota = {"requests_per_minute": None, "concurrency": 1}
         job = write_job(tmp_path, server.base, images, quota=quota, images={"send": "inline"})
-        with served("watch", job) as watching, watched(browser, own=watching.url) as page:
+        with (
+            served("watch", job) as watching,
+            watched(browser, own=watching.url) as page,
+            watched(browser, own=watching.url) as second,
+        ):
             page.goto(watching.url)
+            second.goto(watching.url)
             process = start("run", job)
             try:
                 expect(page.locator("#cards [data-key]").first).to_be_visible(timeout=60_000)
@@ -128,6 +133,8 @@ def test_watch_shows_captions_as_they_land(browser: Browser, tmp_path: Path) -> 
                 assert process.wait(60) == 0
                 expect(page.locator("#headline")).to_contain_text("complete", timeout=30_000)
                 expect(page.locator("#cards img")).to_have_count(12)
+                expect(page.locator("#shown")).to_have_text("12 shown")
+                expect(second.locator("#cards img")).to_have_count(12)
                 assert serious(page) == []
             finally:
                 end(process)
