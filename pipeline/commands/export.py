@@ -76,6 +76,8 @@ def _format(request: ExportRequest) -> str:
     if request.beside:
         if request.format not in (None, "sidecar"):
             raise UsageError(f"--beside writes sidecars, not {request.format}")
+        if request.dest is not None:
+            raise UsageError(f"--beside writes next to the pictures: leave {request.dest} out")
         return "sidecar"
     if request.dest is None:
         raise UsageError("name DEST, the file or folder to write, or give --beside")

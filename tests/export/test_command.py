@@ -235,7 +235,7 @@ def test_names_that_leave_the_folder_are_refused(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "side").rglob("*.txt")] == ["b.txt"]
 
 
-@pytest.mark.parametrize("words", [("x.csv", "--images"), ("x.tar", "--shard-size", "1GB"), ("--format", "csv"), ("w", "--format", "hf", "--shard-size", "big")])  # fmt: skip
+@pytest.mark.parametrize("words", [("x.csv", "--images"), ("x.tar", "--shard-size", "1GB"), ("--format", "csv"), ("w", "--beside"), ("w", "--format", "hf", "--shard-size", "big")])  # fmt: skip
 def test_options_that_do_not_fit_are_named(words: tuple[str, ...], tmp_path: Path) -> None:
     """64 and one line."""
     photos(tmp_path / "p", ["0.jpg"])
