@@ -17,6 +17,19 @@ Redo = Annotated[
 RetryRejected = Annotated[
     bool, typer.Option("--retry-rejected", help="Ask again what a review has rejected.")
 ]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N",
+        help="Shard I (from 0) of N, beside others; auto: as Slurm or Kubernetes says.",
+    ),
+]
+Join = Annotated[
+    bool, typer.Option("--join", help="Put the shards' captions together; ask nothing.")
+]
+TakeOver = Annotated[
+    bool, typer.Option("--take-over", help="Go on although another host owns the output.")
+]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a key of the job file."),

@@ -68,14 +68,13 @@ def run(
     redo: arg.Redo = None,
     retry_rejected: arg.RetryRejected = False,
     yes: Annotated[bool, typer.Option("--yes", help="Go on although every image is new.")] = False,
-    take_over: Annotated[
-        bool, typer.Option("--take-over", help="Go on although another host owns the output.")
-    ] = False,
+    take_over: arg.TakeOver = False,
     pilot: Annotated[
         int | None,
         typer.Option(metavar="N", help="Settle N images from all over the manifest; forecast."),
     ] = None,
-    shard: Annotated[str | None, typer.Option(hidden=True)] = None,
+    shard: arg.Shard = None,
+    join: arg.Join = False,
     set_: arg.Sets = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="No progress, no log lines on stderr.")
@@ -85,7 +84,7 @@ def run(
     """Caption everything that is not settled yet; resumable."""
     from pipeline.captioning.options import RunOptions, read_codes
 
-    flags = {"yes": yes, "take_over": take_over, "quiet": quiet, "json": json}
+    flags = {"yes": yes, "take_over": take_over, "join": join, "quiet": quiet, "json": json}
     options = RunOptions(
         limit=limit,
         retry_failed=retry_failed,

@@ -22,6 +22,7 @@ from pipeline.captioning.naming import NamedPrompt, Naming
 from pipeline.captioning.prompt import Prompt, compile_prompt
 from pipeline.clock import Clock, SystemClock, utc
 from pipeline.local_files import Boundary
+from pipeline.manifest.settings import ManifestRange
 from pipeline.model import SETTINGS
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pipeline.ratelimit.protocol import GateOpener
     from pipeline.service.client import Transport
     from pipeline.service.endpoint import Endpoint
+    from pipeline.store.keys import KeyMap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,8 @@ class JobInputs:
     manifest: Manifest
     naming: Naming
     output: Path
+    #: Keys of rows that belong to another shard, where they stand first.
+    elsewhere: KeyMap | None = None
 
 
 def new_run_id(clock: Clock) -> str:
@@ -107,9 +111,10 @@ def settings_flag(job: JobConfig, manifest: Manifest) -> str:
 def naming_of(job: JobConfig, manifest: Manifest) -> Naming:
     """What rows are called under this job and its model."""
     contents = versions = None
-    known = Contents(
-        Path(job.output.path) / "_state" / CONTENTS, job.images.folder or manifest.folder
-    )
+    output = Path(job.output.path)
+    if isinstance(job.manifest, ManifestRange):
+        output = output.parents[1]  # shards share the main output's, where readers look
+    known = Contents(output / "_state" / CONTENTS, job.images.folder or manifest.folder)
     if job.images.identity == "content":
         contents = known
     elif job.images.identity == "auto":

@@ -7,7 +7,7 @@ held whole.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,6 @@ from pipeline import fs
 from pipeline.captioning.columns import CAPTION, COLUMNS, RECORD_COLUMNS, columns_of, decided
 from pipeline.captioning.dataset_edits import keep_edited, note_written
 from pipeline.captioning.naming import Naming
-from pipeline.captioning.plain_keys import plain_keys
 from pipeline.captioning.view import PLAIN_VIEW, View
 from pipeline.export.ahead import ahead
 from pipeline.export.card import write_card
@@ -29,7 +28,6 @@ from pipeline.store.record_index import FLUSH, RecordLookup
 from pipeline.store.reviews import read_decisions
 
 if TYPE_CHECKING:
-    from pipeline.manifest.cells import BatchRows
     from pipeline.manifest.open import Manifest
 
 #: Rows of the smallest row group.
@@ -63,8 +61,6 @@ def joined(
     own = columns.schema.get_field_index(columns.names[0][CAPTION])
     wanted = [*RECORD_COLUMNS, *(["fields"] if fields else [])]
     wanted += ["recipe"] if columns.prompt is not None else []
-    plain = type(naming) is Naming and naming.identity == "auto"
-    plain = plain and not any(prompt.template.places for prompt in naming.prompts)
     a_row, waiting = naming.a_row, deque[pa.RecordBatch]()
 
     def keys() -> Iterator[bytes]:
@@ -72,18 +68,10 @@ def joined(
         for table, rows in manifest.tables(pictures=pictures):
             waiting.append(table)
             size = table.nbytes + (size if len(waiting) > 1 else 0)
-            yield named(rows)
+            yield naming.raw_of_all(rows)
             if size > WAITING_BYTES:
                 yield FLUSH
                 size = 0
-
-    def named(rows: BatchRows) -> bytes:
-        if plain and a_row == len(naming.prompts) and (images := rows.plain_images()) is not None:
-            prompts = ((prompt.recipe, prompt.template.render({})) for prompt in naming.prompts)
-            of_each = [plain_keys(recipe, images, text) for recipe, text in prompts]
-            if None not in of_each:
-                return _interleaved([keys for keys in of_each if keys is not None])
-        return b"".join([naming.raw(asked) for row in rows for asked in naming.rows(row)])
 
     def shown(records: pa.RecordBatch, number: int) -> Iterator[pa.Array]:
         """The columns of one prompt's records."""
@@ -113,14 +101,6 @@ def joined(
                 arrays.append(pa.array(map(of_recipe.get, recipes), pa.string()))
             yield pa.RecordBatch.from_arrays(arrays, schema=columns.schema)
             start += taken * a_row
-
-
-def _interleaved(columns: Sequence[bytes]) -> bytes:
-    """Keys of each prompt, 16 bytes each -> the keys of each row after one another."""
-    if len(columns) == 1:
-        return columns[0]
-    starts = range(0, len(columns[0]), 16)
-    return b"".join([keys[at : at + 16] for at in starts for keys in columns])
 
 
 def _every(records: pa.RecordBatch, first: int, step: int) -> pa.RecordBatch:

@@ -9,15 +9,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.captioning import identity
 from pipeline.captioning.contents import Contents, data_uri_sha256, name_of
 from pipeline.captioning.file_versions import FileVersions
+from pipeline.captioning.plain_keys import plain_keys
 from pipeline.captioning.prompt import Prompt, as_text
 from pipeline.model import Asked, Row
 from pipeline.values import dataclass
+
+if TYPE_CHECKING:
+    from pipeline.manifest.cells import BatchRows
 
 #: Identities of cells that hold the bytes themselves, or nothing.
 _IN_HAND = ("sha256:", "bad:")
@@ -106,6 +111,21 @@ class Naming:
         """The 16 bytes of the row's key."""
         return self._key(row, self._image(row))
 
+    def raw_of_all(self, rows: BatchRows) -> bytes:
+        """The keys of a batch of rows, one after the other; `a_row` of each."""
+        plain = type(self) is Naming and self.identity == "auto"
+        plain = plain and not any(prompt.template.places for prompt in self.prompts)
+        if (
+            plain
+            and self.a_row == len(self.prompts)
+            and (images := rows.plain_images()) is not None
+        ):
+            prompts = ((prompt.recipe, prompt.template.render({})) for prompt in self.prompts)
+            of_each = [plain_keys(recipe, images, text) for recipe, text in prompts]
+            if None not in of_each:
+                return _interleaved([keys for keys in of_each if keys is not None])
+        return b"".join([self.raw(asked) for row in rows for asked in self.rows(row)])
+
     def named(self, row: Row, digest: bytes) -> tuple[Row, bytes]:
         """A row whose picture has this SHA-256, with the prompt that it is asked with, and its key."""
         image = identity.content_identity(digest.hex())
@@ -167,3 +187,11 @@ class Naming:
         else:
             sha256 = None if image.startswith(_IN_HAND) else contents.sha256(image)
         return image if sha256 is None else identity.content_identity(sha256)
+
+
+def _interleaved(columns: Sequence[bytes]) -> bytes:
+    """Keys of each prompt, 16 bytes each -> the keys of each row after one another."""
+    if len(columns) == 1:
+        return columns[0]
+    starts = range(0, len(columns[0]), 16)
+    return b"".join([keys[at : at + 16] for at in starts for keys in columns])

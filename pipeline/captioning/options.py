@@ -20,7 +20,10 @@ class RunOptions:
     yes: bool = False
     take_over: bool = False
     pilot: int | None = None
+    #: `--shard`, as written.
     shard: str | None = None
+    #: Put the shards' parts into the main output, and ask nothing.
+    join: bool = False
     quiet: bool = False
     json: bool = False
 
@@ -40,8 +43,13 @@ class RunOptions:
             raise UsageError("--pilot: write a number of at least 1")
         if self.pilot is not None and self.limit is not None:
             raise UsageError("--pilot and --limit: choose one of the two")
-        if self.shard is not None:
-            raise UsageError("--shard is not available in this version")
+        part = any((self.limit, self.pilot, self.chosen, self.retry_rejected))
+        if self.shard is not None and (self.pilot or self.chosen or self.retry_rejected):
+            raise UsageError(
+                "--shard: --pilot, --redo, --retry truncated and --retry-rejected go without it"
+            )
+        if self.join and (self.shard is not None or part or self.retry_failed or self.retry):
+            raise UsageError("--join asks nothing: give it without other options")
         for code in self.retry:
             if code not in CODES:
                 raise UsageError(f"--retry {code}: no such code; there are {', '.join(CODES)}")

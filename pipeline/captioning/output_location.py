@@ -17,6 +17,7 @@ from pipeline.errors import OutputError
 from pipeline.store.remote.filesystem import scheme_of
 from pipeline.store.remote.network import network_type, read_mounts
 from pipeline.store.settings import Elsewhere
+from pipeline.store.shards import SHARDS, shard_folders
 
 if TYPE_CHECKING:
     from pipeline.config.job import JobConfig
@@ -55,6 +56,20 @@ def placed(job: JobConfig, environ: Mapping[str, str], mounts: str | None = None
     folder = state / "outputs" / name
     output = Elsewhere(path=str(folder), dataset=job.output.dataset, address=address)
     return job.model_copy(update={"output": output})
+
+
+def of_shard(job: JobConfig, folder: str) -> JobConfig:
+    """The job (as `placed` gives it) with the output of one of its shards."""
+    output = job.output
+    update = {"path": str(Path(output.path, SHARDS, folder)), "dataset": None}
+    if isinstance(output, Elsewhere):
+        update["address"] = f"{output.address}/{SHARDS}/{folder}"
+    return job.model_copy(update={"output": output.model_copy(update=update)})
+
+
+def shards_of(job: JobConfig) -> list[JobConfig]:
+    """The same for each shard that has begun on this machine."""
+    return [of_shard(job, path.name) for path in shard_folders(Path(job.output.path))]
 
 
 def shared(job: JobConfig) -> Store | None:

@@ -59,10 +59,18 @@ class Selector:
     """Chooses candidates and counts what passes by. One for each pass over a manifest."""
 
     def __init__(
-        self, naming: Naming, state: State, again: Again, places: Container[int] | None = None
+        self,
+        naming: Naming,
+        state: State,
+        again: Again,
+        *,
+        places: Container[int] | None = None,
+        elsewhere: KeyMap | None = None,
     ) -> None:
-        """places: of all candidates, those to choose, by number; None: all."""
+        """places: of all candidates, those to choose, by number; None: all. elsewhere: see
+        `JobInputs`."""
         self._naming, self._state, self._again, self._places = naming, state, again, places
+        self._elsewhere = elsewhere
         self._seen = KeyMap()
         self._candidates = 0
         self.counts = Counts()
@@ -84,6 +92,8 @@ class Selector:
         counts.rows += len(rows) // self._naming.a_row
         for row, raw in rows:
             key = raw.hex()
+            if self._elsewhere is not None and key in self._elsewhere:
+                continue
             if self._seen.set(key, "") is not None:
                 continue
             counts.images += 1
@@ -110,6 +120,8 @@ class Selector:
     def takes(self, raw: bytes) -> bool:
         """Is a chosen row to be asked whose bytes gave it this key?"""
         key = raw.hex()
+        if self._elsewhere is not None and key in self._elsewhere:
+            return False
         if self._seen.set(key, "") is not None:
             return False
         known = self._state(key)
@@ -234,7 +246,7 @@ async def open_selection(
     manifest, naming = inputs.manifest, inputs.naming
 
     def selector(places: Container[int] | None = None) -> Selector:
-        return Selector(naming, checkpoint.state, again, places)
+        return Selector(naming, checkpoint.state, again, places=places, elsewhere=inputs.elsewhere)
 
     counts, places = None, None
     most = COUNTED_ROWS if options.pilot is None else None

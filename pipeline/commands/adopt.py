@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from pipeline.captioning.inputs import Environment
 from pipeline.captioning.interpret import deriving
 from pipeline.captioning.output_location import refuse_strangers, shared
+from pipeline.distributed.join import refuse_unjoined
 from pipeline.errors import UsageError
-from pipeline.store.foreign import foreign_parts, foreign_records
+from pipeline.store.foreign import adopt, foreign_parts
 from pipeline.store.store import open_checkpoint
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def adopt_command(job: JobConfig, folder: Path, environment: Environment) -> int
         raise UsageError(f"{folder}: is this job's output; verify --repair mends a lost state")
     parts = foreign_parts(folder)
     refuse_strangers(output)
+    refuse_unjoined(job)
     new, known, odd = asyncio.run(_adopt(job, parts, environment))
     message = f"{folder}: {new:,} images taken over"
     if known:
@@ -43,7 +45,6 @@ async def _adopt(
     job: JobConfig, parts: list[Path], environment: Environment
 ) -> tuple[int, int, int]:
     """(taken over, known here, no records)."""
-    new = known = odd = 0
     async with open_checkpoint(
         Path(job.output.path),
         derive=deriving(job),
@@ -51,18 +52,7 @@ async def _adopt(
         min_free=job.run.min_free,
         store=await asyncio.to_thread(shared, job),
     ) as checkpoint:
-        for part in parts:
-            for records, others in foreign_records(part):
-                better = {
-                    record.key: record
-                    for record in records
-                    if (state := checkpoint.state(record.key)) is None
-                    or (state != "ok" and record.status == "ok")
-                }
-                if better:
-                    await checkpoint.room()
-                    await checkpoint.settle(list(better.values()))
-                new, known = new + len(better), known + len(records) - len(better)
-                odd += others
+        taken = [await adopt(checkpoint, part) for part in parts]
         await checkpoint.finish()
+    new, known, odd = (sum(counts) for counts in zip(*taken, strict=True))
     return new, known, odd

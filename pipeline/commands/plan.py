@@ -124,7 +124,7 @@ def _stops(job: JobConfig, inputs: JobInputs, counts: Counts) -> list[str]:
 
 def counted(job: JobConfig, inputs: JobInputs) -> Counts:
     """One pass over the manifest against the published parts; takes no lock, writes nothing."""
-    from pipeline.store.parts import states
+    from pipeline.store.record_states import states
     from pipeline.store.redo import failed_under_others
 
     flag = settings_flag(job, inputs.manifest)

@@ -133,7 +133,7 @@ def extras_of(job: JobConfig, output: Path, environ: Mapping[str, str]) -> Extra
 async def thumbnails_of(job: JobConfig, output: Path, facts: Facts, limit: int) -> dict[str, bytes]:
     """key -> WebP of at most `limit` bytes, of all gallery records whose picture is on this machine."""
     rows = facts.gallery.select(["key", "image"]).to_pylist() if len(facts.gallery) else []
-    kept = await asyncio.to_thread(read_thumbnails, output / "_state", [r["key"] for r in rows])
+    kept = await asyncio.to_thread(read_thumbnails, output, [r["key"] for r in rows])
     async with open_local(job) as local:
         return await local.thumbnails(rows, kept, limit)
 

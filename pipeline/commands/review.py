@@ -180,7 +180,7 @@ class ReviewServer:
         data = await local.load(row["image"])
         if data is not None:
             return Answer(body=data, kind="image/jpeg")
-        kept = await asyncio.to_thread(read_thumbnails, self._output / "_state", [rest])
+        kept = await asyncio.to_thread(read_thumbnails, self._output, [rest])
         if rest in kept:
             return Answer(body=kept[rest], kind="image/webp")
         data = await local.fetch(row["image"])

@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,8 @@ from pipeline.commands.recipes import check_identity, check_recipe
 from pipeline.commands.rejected import with_rejected
 from pipeline.commands.run_report import RunReport
 from pipeline.commands.signals import StopSignals
+from pipeline.distributed.join import join_shards, refuse_unjoined
+from pipeline.distributed.shard import as_shard
 from pipeline.errors import Exit, ManifestError, PipelineError, StopReason, stop_reason_of
 from pipeline.model import Record
 from pipeline.store.redo import failed_under_others
@@ -128,10 +130,18 @@ async def run(
     job: JobConfig, options: RunOptions, environment: Environment, report: RunReport | None = None
 ) -> dict[str, Any]:
     """One run in a world that is given; returns the summary."""
+    shard = None
+    if options.shard is not None:
+        shard = await asyncio.to_thread(as_shard, job, options.shard, environment)
+        job, environment = shard.job, shard.environment
     clock = environment.clock
     report = report or RunReport(job.name, job.output.shown, clock)
     run_id = report.run_id
     inputs = await asyncio.to_thread(inspect_job, job, environment.environ)
+    if shard is not None:
+        inputs = replace(inputs, elsewhere=shard.elsewhere)
+    elif not options.join:
+        await asyncio.to_thread(refuse_unjoined, job)
     if options.retry_rejected:
         options = await asyncio.to_thread(with_rejected, options, inputs.output)
     await asyncio.to_thread(refuse_strangers, inputs.output)
@@ -153,12 +163,16 @@ async def run(
             if choice.is_auto(job):
                 job = await choice.pin(job, environment, yes=options.yes)
                 inputs = under(job, inputs, chosen=True)
+            if shard is not None:
+                checkpoint.know(shard.recorded)
+            if options.join:
+                await join_shards(job, checkpoint, environment.clock, take_over=options.take_over)
             selection, pending = await _select(job, inputs, checkpoint, options, environment)
             counts = selection.counts
             counters.rows, counters.images = counts.rows, counts.images
             counters.captioned, counters.failed = counts.captioned, dict(counts.failed)
             try:
-                if counts.asked and await selection.begin():
+                if counts.asked and not options.join and await selection.begin():
                     _log.info("%s", outcome.opening(job, counts, inputs.manifest.image))
                     doors = open_run(
                         job,
@@ -206,9 +220,7 @@ async def run(
                     reason = reason or stop_reason_of(error, inputs.output)
             listed = not changed and await asyncio.to_thread(failures.write_failures, inputs.output)
             await checkpoint.finish()
-            part_only = any(
-                option is not None for option in (options.limit, options.pilot, options.shard)
-            )
+            part_only = options.limit is not None or options.pilot is not None
             if reason is None and not counters.left:
                 await _note_finished(inputs, checkpoint, counters)
             allowed = job.run.failures_allowed(counters.images)
@@ -284,7 +296,7 @@ async def _select(
         noted = await asyncio.to_thread(read_finished, inputs.output / "_state", mark)
         again = asks_again(options)
         if noted is not None and not any(again("", code) for code in noted.failed):
-            selector = Selector(inputs.naming, checkpoint.state, again)
+            selector = Selector(inputs.naming, checkpoint.state, again, elsewhere=inputs.elsewhere)
             return Selection(noted, selector, inputs.manifest), pending
     again = asks_again(options, redo, pending, mended)
     selection = await open_selection(inputs, checkpoint, options, again, environment.rng)
@@ -306,7 +318,12 @@ async def _count_exactly(
     if selection.complete and inputs.naming.contents is None:
         counters.correct(selection.counts, selection.seen)
     elif reason is None or reason.exit not in (*_SIGNALS, Exit.MANIFEST):
-        selector = Selector(inputs.naming, checkpoint.state, lambda _key, _state: False)
+        selector = Selector(
+            inputs.naming,
+            checkpoint.state,
+            lambda _key, _state: False,
+            elsewhere=inputs.elsewhere,
+        )
         try:
             counts = await asyncio.to_thread(count, inputs.manifest.batches(), selector, limit=None)
         except ManifestError:

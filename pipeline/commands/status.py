@@ -17,9 +17,11 @@ from pipeline.captioning.progress_line import eta
 from pipeline.clock import utc
 from pipeline.commands.failures import failed_images, failed_lines
 from pipeline.commands.model_selection import pinned
+from pipeline.commands.shards_status import last_of, live_of
 from pipeline.errors import CODES
 from pipeline.store.lock import holder_of
 from pipeline.store.runs import read_runs
+from pipeline.store.shards import shard_folders, unjoined
 from pipeline.store.snapshot import read_state
 
 if TYPE_CHECKING:
@@ -42,11 +44,8 @@ def status_of(job: JobConfig) -> dict[str, Any]:
     """Everything that can be told, as one object with stable keys."""
     ours(job)
     output = Path(job.output.path)
-    runs = read_runs(output)
-    running = holder_of(output / "_state" / "lock")
-    live = _live(output)
+    running, live, last = _of_shards(output) if unjoined(output) else _of_run(output)
     state = read_state(output)
-    last = runs[-1] if runs else None
     crashed = running is None and live is not None and not live.get("closed")
     return {
         "job": job.name,
@@ -67,6 +66,25 @@ def status_of(job: JobConfig) -> dict[str, Any]:
         "cut_off": live if crashed else None,
         "last_run": last,
     }
+
+
+def _of_run(output: Path) -> tuple[str | None, dict[str, Any] | None, dict[str, Any] | None]:
+    """Who is at work, what `live.json` says, and the last run that has ended."""
+    runs = read_runs(output)
+    return holder_of(output / "_state" / "lock"), _live(output), runs[-1] if runs else None
+
+
+def _of_shards(output: Path) -> tuple[str | None, dict[str, Any] | None, dict[str, Any] | None]:
+    """The same of all shards as one."""
+    shards = [_of_run(folder) for folder in shard_folders(output)]
+    running = [holder for holder, _, _ in shards if holder]
+    ended = [last for holder, _, last in shards if last and not holder]
+    live = live_of([live for holder, live, _ in shards if live and holder], ended)
+    if running:
+        more = "; …" if running[3:] else ""
+        return f"{len(running)} shards: {'; '.join(running[:3])}{more}", live, None
+    cut = [live for _, live, _ in shards if live and not live.get("closed")]
+    return None, live_of(cut, ended) if cut else None, last_of(ended)
 
 
 def pace(live: Mapping[str, Any] | None, last: Mapping[str, Any] | None) -> dict[str, Any]:

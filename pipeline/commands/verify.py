@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.captioning.output_location import ours, shared
+from pipeline.captioning.output_location import ours, shards_of, shared
 from pipeline.clock import SystemClock
 from pipeline.commands.verify_keys import check_keys
 from pipeline.errors import Exit, Held, OutputError, UsageError
 from pipeline.store.lock import holder_of, locked
 from pipeline.store.remote.verify import check_shared, repair_shared
 from pipeline.store.repair import make_state, mend
-from pipeline.store.verify import check_output, repair
+from pipeline.store.verify import check_output, has_journal, repair
 
 if TYPE_CHECKING:
     from pipeline.config.job import JobConfig
@@ -28,15 +28,21 @@ def verify_command(
     if forget and not repair:
         raise UsageError("--forget goes with --repair")
     ours(job)
-    output, store = Path(job.output.path), shared(job)
+    output = Path(job.output.path)
     if not (make_state(output) if repair else (output / "_state").exists()):
         raise OutputError(f"{job.output.shown}: nothing here yet; run the job first")
-    if holder := holder_of(output / "_state" / "lock"):
-        raise Held(f"{output}: a run is going on ({holder}); verify when it has ended")
-    done = _repaired(output, store, forget) if repair else []
+    shards = shards_of(job)
+    each = [(Path(j.output.path), shared(j)) for j in [job, *shards]]
+    for folder, _ in each:
+        if holder := holder_of(folder / "_state" / "lock"):
+            raise Held(f"{folder}: a run is going on ({holder}); verify when it has ended")
+    if shards and not has_journal(output):
+        del each[0]  # nothing is joined yet
+    done = [text for place in each for text in _repaired(*place, forget)] if repair else []
     findings = check_output(output)
-    if store is not None:
-        findings += check_shared(output, store)
+    for folder, store in each:
+        if store is not None:
+            findings += check_shared(folder, store)
     findings += check_keys(job, output)
     if as_json:
         problems = [

@@ -31,6 +31,7 @@ from pipeline.report.page import (
 )
 from pipeline.store.parts import part_files, read_part, relisted
 from pipeline.store.reviews import read_decisions
+from pipeline.store.shards import outputs_of
 from pipeline.store.snapshot import journaled_records
 from pipeline.store.thumbnails import read_thumbnails
 from pipeline.web.server import Answer, Site, answer, is_loopback, serve, until_signal
@@ -90,7 +91,8 @@ class Feed:
         self._view = view_of(job)
         #: key -> when its record was finished.
         self._known = dict(known)
-        self._after = 0
+        #: Of each journal, the last entry seen.
+        self._after: dict[Path, int] = {}
         self._changed = {path: _stamp(path) for path in self._parts()}
 
     def poll(self) -> Iterator[Mapping[str, Any]]:
@@ -99,18 +101,22 @@ class Feed:
             yield {**row, "caption": self._view.caption(row["caption"])}
 
     def _new(self) -> Iterator[Mapping[str, Any]]:
-        before = -1
-        while before != self._after:
-            before = self._after
-            self._after, records = journaled_records(self._output, before, self._derive)
-            for record in records:
-                row = {name: getattr(record, name) for name in RECORD_COLUMNS}
-                if self._is_new(row["key"], record.finished_at):
-                    yield row
+        for folder in outputs_of(self._output):
+            yield from self._of_journal(folder)
         for path in self._parts():
             if self._changed.get(path) != (stamp := _stamp(path)):
                 self._changed[path] = stamp
                 yield from self._of_part(path)
+
+    def _of_journal(self, folder: Path) -> Iterator[Mapping[str, Any]]:
+        before = None
+        while before != (after := self._after.get(folder, 0)):
+            before = after
+            self._after[folder], records = journaled_records(folder, after, self._derive)
+            for record in records:
+                row = {name: getattr(record, name) for name in RECORD_COLUMNS}
+                if self._is_new(row["key"], record.finished_at):
+                    yield row
 
     def _parts(self) -> list[Path]:
         return part_files(self._output, "captions") + part_files(self._output, "failures")
@@ -209,7 +215,7 @@ class Watcher:
         rows = list(feed.poll())
         if not rows:
             return
-        kept = read_thumbnails(self._output / "_state", [row["key"] for row in rows])
+        kept = read_thumbnails(self._output, [row["key"] for row in rows])
         self._cards += [with_picture(card_of(row), kept.get(row["key"])) for row in rows]
         self._gone += max(0, len(self._cards) - KEPT)
         del self._cards[:-KEPT]

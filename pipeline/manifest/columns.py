@@ -167,3 +167,15 @@ def nearest(name: str, names: Sequence[str], able: Sequence[str] | None = None) 
     hint = f"; did you mean {close[0]!r}? The" if close else "; the"
     shown = ", ".join(names[:30]) + (", …" if len(names) > 30 else "")
     return f"{hint} columns are: {shown}"
+
+
+def without_bytes(field: pa.Field) -> pa.Field:
+    """An image struct of which only the path is read."""
+    return field.with_type(pa.struct([f for f in field.type if f.name == "path"]))
+
+
+def paths_of(column: pa.Array) -> pa.Array:
+    """The paths of an image struct column as text."""
+    if column.type.get_field_index("path") < 0:
+        return pa.nulls(len(column), pa.string())
+    return pc.struct_field(column, "path").cast(pa.string())

@@ -19,24 +19,14 @@ import pyarrow as pa
 from pipeline.errors import JobError, ManifestError
 from pipeline.manifest import columns, image_column, places
 from pipeline.manifest.cells import BatchRows
-from pipeline.manifest.columns import (
-    fitted,
-    is_bytes,
-    is_image_struct,
-    is_list,
-    is_text,
-    listed,
-    nearest,
-    only_elements,
-    same_header,
-    union,
-)
+from pipeline.manifest.columns import same_header
 from pipeline.manifest.dotted import InnerColumn, inner_column, values_inside
 from pipeline.manifest.formats import settle
 from pipeline.manifest.places import ManifestFile, resolve
 from pipeline.manifest.readers import READERS
 from pipeline.manifest.readers.base import FileInfo, Want
-from pipeline.manifest.settings import ManifestSettings
+from pipeline.manifest.row_range import RowRange
+from pipeline.manifest.settings import ManifestRange, ManifestSettings
 from pipeline.manifest.several_folders import moved, partitions, starts, with_values
 from pipeline.manifest.where import Predicate
 from pipeline.model import Row
@@ -73,13 +63,12 @@ class Manifest:
         self.settings = settings
         self._files = files
         self._reader = READERS[format]
-        first = files[0].place
         #: As messages show it.
-        self.path = first.shown + (f" (and {len(files) - 1} more)" if len(files) > 1 else "")
+        self.path = f"{files[0].place.shown}{f' (and {len(files) - 1} more)' if files[1:] else ''}"
         #: Base of relative image paths; None for a URL.
         self.folder = folder
         self.format = format
-        self._schema = union([(f.place.shown, f.look.schema) for f in files])
+        self._schema = columns.union([(f.place.shown, f.look.schema) for f in files])
         for name in files[0].partition:
             self._schema = self._schema.append(pa.field(name, pa.string()))
         #: All columns of the files.
@@ -98,7 +87,7 @@ class Manifest:
         if settings.id is not None and settings.id not in self._schema.names:
             raise ManifestError(
                 f"manifest {self.path}: no column {settings.id!r} (manifest.id)"
-                + nearest(settings.id, self.names)
+                + columns.nearest(settings.id, self.names)
             )
         #: The columns that the prompt and the identity name.
         self.columns = tuple(dict.fromkeys(job_columns))
@@ -106,17 +95,19 @@ class Manifest:
         #: Columns whose pictures are bytes in a struct that has no path beside them.
         self._pathless = self._without_paths()
         counts = [f.look.rows for f in files]
+        #: The rows of its files, before `where`; None: not known without reading.
+        self.file_rows = None if None in counts else sum(n for n in counts if n is not None)
+        if isinstance(settings, ManifestRange):
+            self.file_rows = settings.stop - settings.start
         #: Known without reading, else None.
-        self.rows: int | None = None
-        if self._where is None and None not in counts:
-            self.rows = sum(n for n in counts if n is not None)
+        self.rows = self.file_rows if self._where is None else None
 
     def _check_columns(self) -> None:
         for name in self.columns:
             if name not in self._schema.names:
                 raise JobError(
                     f"manifest {self.path}: no column {name!r}, which the job names"
-                    + nearest(name, self.names)
+                    + columns.nearest(name, self.names)
                 )
 
     def _inner_columns(self, names: Sequence[str | None]) -> Iterator[tuple[str, InnerColumn]]:
@@ -155,7 +146,11 @@ class Manifest:
         return (self.image, *(name for name in others if name != self.image))
 
     def _without_paths(self) -> frozenset[str]:
-        structs = [n for n in self.pictures if is_image_struct(listed(self._schema.field(n).type))]
+        structs = [
+            n
+            for n in self.pictures
+            if columns.is_image_struct(columns.listed(self._schema.field(n).type))
+        ]
         return frozenset(
             name
             for name, cells in (self._sample(structs) if structs else {}).items()
@@ -176,7 +171,7 @@ class Manifest:
     def _read_as_text(self) -> None:
         """Take an image column of bytes for text where its first cells are."""
         at = self._schema.get_field_index(self.image)
-        if is_bytes(self._schema.field(at).type) and self.image in self.names:
+        if columns.is_bytes(self._schema.field(at).type) and self.image in self.names:
             cells = self._sample([self.image]).get(self.image, ())
             if image_column.are_texts(cells):
                 self._schema = self._schema.set(at, pa.field(self.image, pa.string()))
@@ -243,6 +238,18 @@ class Manifest:
             for at in range(0, batch.num_rows, ROWS):
                 yield list(self._rows(batch.slice(at, ROWS)))
 
+    def pieces(self, bounds: Sequence[int]) -> Iterator[tuple[int, BatchRows]]:
+        """Rows between bounds, each batch with the number of the two between which it stands."""
+        rows = RowRange(bounds)
+        yield from ((rows.piece, self._rows(b)) for b in self._read(self._needed, rows=rows))
+
+    def count(self) -> int:
+        """The rows of its files, before `where`, read where they are not known. Blocking."""
+        if self.file_rows is None:
+            each = ((f, self._want(f, [self.image], frozenset(self.pictures))) for f in self._files)
+            self.file_rows = sum(len(b) for f, w in each for b in self._unchanged(f, w, RowRange()))
+        return self.file_rows
+
     def _rows(self, batch: pa.RecordBatch) -> BatchRows:
         return BatchRows(
             batch=batch, image=self.image, id_column=self.settings.id, columns=self.columns
@@ -258,12 +265,12 @@ class Manifest:
         for field in self._schema:
             if field.name in self._inner and field.name != self.image:
                 continue
-            if field.name == self.image and not is_text(listed(field.type)):
-                field = field.with_type(listed(field.type))
+            if field.name == self.image and not columns.is_text(columns.listed(field.type)):
+                field = field.with_type(columns.listed(field.type))
             if field.name in pictures:
                 fields.append(pa.field(field.name, image_column.stored_type(field.type)))
             elif field.name in self._pathless or (
-                field.name == self.image and is_bytes(field.type)
+                field.name == self.image and columns.is_bytes(field.type)
             ):
                 continue
             elif self._is_image_struct(field):
@@ -285,10 +292,10 @@ class Manifest:
             arrays = []
             for field in schema:
                 column = batch.column(field.name)
-                if is_list(column.type) and not is_list(field.type):
-                    column = only_elements(column)
+                if columns.is_list(column.type) and not columns.is_list(field.type):
+                    column = columns.only_elements(column)
                 if pa.types.is_struct(column.type) and pa.types.is_string(field.type):
-                    column = _path_of(column)
+                    column = columns.paths_of(column)
                 elif pa.types.is_null(field.type):
                     column = pa.nulls(len(column))
                 arrays.append(column if column.type == field.type else column.cast(field.type))
@@ -298,15 +305,19 @@ class Manifest:
 
     def _is_image_struct(self, field: pa.Field) -> bool:
         return columns.path_only(field.type) or (
-            field.name == self.image and is_image_struct(field.type)
+            field.name == self.image and columns.is_image_struct(field.type)
         )
 
     def _read(
-        self, names: Sequence[str], *, whole: Collection[str] | None = None
+        self,
+        names: Sequence[str],
+        *,
+        whole: Collection[str] | None = None,
+        rows: RowRange | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Batches with the columns `names`, over all files, `where` applied.
 
-        whole: read `{bytes, path}` columns without their bytes, all but these; None: with them.
+        rows: None: those of the settings. whole: read `{bytes, path}` columns without their bytes, all but these; None: with them.
         Each batch is handed on only while its file is what it was when it was opened.
         """
         wanted = [n for n in self.names if n in names]
@@ -317,8 +328,11 @@ class Manifest:
         without = frozenset[str]()
         if whole is not None:
             without = frozenset(self.pictures) - {*extra, *outer, *whole}
+        rows = rows or RowRange(self.settings.bounds)
         for file in self._files:
-            batches = self._unchanged(file, self._want(file, reading, without))
+            if rows.skips(file.look.rows):
+                continue
+            batches = self._unchanged(file, self._want(file, reading, without), rows)
             fit = self._fit(batches, reading, without)
             for batch in self._where.kept(fit) if self._where else fit:
                 if batch.num_rows:
@@ -334,10 +348,11 @@ class Manifest:
             return batch
         return batch.set_column(at, batch.field(at), moved(batch.column(at), prefix))
 
-    def _unchanged(self, file: _File, want: Want) -> Iterator[pa.RecordBatch]:
+    def _unchanged(self, file: _File, want: Want, rows: RowRange) -> Iterator[pa.RecordBatch]:
         """A file's batches, each checked before it is handed on; remote ones at the end alone."""
         try:
-            for batch in self._reader.read(file.place, want):
+            want = replace(want, start=rows.start(file.look.rows))
+            for batch in rows.cut(self._reader.read(file.place, want)):
                 if file.place.path is not None:
                     self._check(file)
                 yield with_values(batch, file.partition)
@@ -356,23 +371,8 @@ class Manifest:
         self, batches: Iterator[pa.RecordBatch], names: Sequence[str], without: frozenset[str]
     ) -> Iterator[pa.RecordBatch]:
         fields = [self._schema.field(name) for name in names]
-        schema = pa.schema(
-            [pa.field(f.name, _bytes_gone(f.type)) if f.name in without else f for f in fields]
-        )
-        return (fitted(batch, schema) for batch in batches)
-
-
-def _bytes_gone(kind: pa.DataType) -> pa.DataType:
-    return pa.struct([f for f in kind if f.name == "path"])
-
-
-def _path_of(column: pa.Array) -> pa.Array:
-    """The paths of an image struct column as text."""
-    import pyarrow.compute as pc
-
-    if column.type.get_field_index("path") < 0:
-        return pa.nulls(len(column), pa.string())
-    return pc.struct_field(column, "path").cast(pa.string())
+        schema = pa.schema([columns.without_bytes(f) if f.name in without else f for f in fields])
+        return (columns.fitted(batch, schema) for batch in batches)
 
 
 def open_manifest(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Literal
 
 from pipeline.settings import Settings
@@ -20,3 +21,20 @@ class ManifestSettings(Settings):
     """Column copied to the record as `id`."""
     where: str | None = None
     """SQL predicate on manifest columns."""
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The rows of its files that are read: from the first up to the second."""
+        return 0, sys.maxsize
+
+
+class ManifestRange(ManifestSettings):
+    """A part of a manifest: rows from `start` up to `stop`, counted over all files before `where`.
+    Never read from a job file."""
+
+    start: int
+    stop: int
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        return self.start, self.stop

@@ -22,6 +22,8 @@ class QuotaSettings(Settings):
     """Requests in flight at once."""
     max_cost_usd: Annotated[float, Field(gt=0)] | None = None
     """Stop (75) before this job has spent more."""
+    shards: Auto | Literal["shared", "split"] = "auto"
+    """Shards of a job share one ledger on this host, or split each limit; auto splits below a scheduler."""
     when_spent: Literal["stop", "wait"] = "stop"
     """A spent day ends the run (75), or is slept through."""
 

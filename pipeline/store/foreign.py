@@ -14,6 +14,7 @@ from pipeline.model import Record
 from pipeline.schema import RECORDS, table_records
 from pipeline.store.parts import part_files, readable
 from pipeline.store.publish_plan import CAPTIONS, FAILURES
+from pipeline.store.store import Checkpoint
 
 #: Records handed on together: one entry of the journal.
 TOGETHER = 500
@@ -49,6 +50,25 @@ def foreign_records(part: Path) -> Iterator[tuple[list[Record], int]]:
                 raise OutputError(f"{part}: {error}") from None
             records = list(filter(_is_ours, table_records(table)))
             yield records, table.num_rows - len(records)
+
+
+async def adopt(checkpoint: Checkpoint, part: Path) -> tuple[int, int, int]:
+    """Take the records of a part through the journal, as answers go: how many were taken, were
+    known, are none of this program's. A caption replaces a failure, nothing else."""
+    new = known = odd = 0
+    for records, others in foreign_records(part):
+        better = {
+            record.key: record
+            for record in records
+            if (state := checkpoint.state(record.key)) is None
+            or (state != "ok" and record.status == "ok")
+        }
+        if better:
+            await checkpoint.room()
+            await checkpoint.settle(list(better.values()))
+        new, known = new + len(better), known + len(records) - len(better)
+        odd += others
+    return new, known, odd
 
 
 def _is_ours(record: Record) -> bool:

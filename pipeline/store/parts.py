@@ -27,8 +27,15 @@ import pyarrow.parquet as pq
 from pipeline import fs, schema
 from pipeline.errors import OutputError
 from pipeline.store import tables
-from pipeline.store.keys import KeyMap
-from pipeline.store.publish_plan import CAPTIONS, FAILURES, FOLDERS, KEYS, PART_ROWS, Place, Step
+from pipeline.store.publish_plan import (
+    FOLDERS,
+    KEYS,
+    PART_ROWS,
+    REQUESTS,
+    Place,
+    Step,
+)
+from pipeline.store.shards import outputs_of, parts_of_shards
 from pipeline.store.tables import Part
 
 #: Columns whose values repeat; the others are not worth a dictionary.
@@ -39,8 +46,6 @@ REPEATED = [
 #: How often a reader begins again whose parts were put together, and the pause between.
 _TRIES, _PAUSE = 100, 0.01
 T = TypeVar("T")
-#: Keys loaded at once when an output is opened.
-_KEYS_AT_ONCE = 200_000
 
 
 def path_of(output: Path, place: Place) -> Path:
@@ -69,6 +74,12 @@ def stage(output: Path, step: Step, base: Part | None) -> Part:
     elif final.exists():
         raise OutputError(f"{final}: this part is not one that the journal knows; move it away")
     return _written(output, (step.folder, step.name), pa.concat_tables(pieces))
+
+
+def stage_empty(output: Path, place: Place) -> Part:
+    """Write aside a part without rows."""
+    shape = schema.REQUESTS if place[0] == REQUESTS else schema.RECORDS
+    return _written(output, place, shape.empty_table())
 
 
 def stage_merged(output: Path, place: Place, old: Sequence[Part]) -> Part:
@@ -247,12 +258,14 @@ def relisted(output: Path, read: Callable[[], T]) -> T:
 
 
 def _put_together_now(output: Path) -> bool:
-    path = output / "_state" / "journal.db"
-    try:
-        with closing(tables.look(path)) as db:
-            return tables.merging(db) is not None
-    except sqlite3.Error:
-        return False  # there is none, or this user may not read it
+    for folder in outputs_of(output):
+        try:
+            with closing(tables.look(folder / "_state" / "journal.db")) as db:
+                if tables.merging(db) is not None:
+                    return True
+        except sqlite3.Error:
+            pass  # there is none, or this user may not read it
+    return False
 
 
 def _whole(path: Path, part: Part) -> pa.Table:
@@ -295,36 +308,14 @@ def locate(
     return places
 
 
-def part_files(output: Path, folder: str) -> list[Path]:
+def own_parts(output: Path, folder: str) -> list[Path]:
     """The published parts of one folder, in order; [] when there is none."""
     return sorted((output / folder).glob("*.parquet"))
 
 
-def states(output: Path) -> KeyMap:
-    """key -> `ok` or its failure's code, of all published records."""
-    states_of = KeyMap()
-    for folder, columns in ((CAPTIONS, ["key"]), (FAILURES, ["key", "error_code"])):
-        tables: list[pa.Table] = []
-        for path in part_files(output, folder):
-            tables.append(read_part(path, columns))
-            if sum(table.num_rows for table in tables) >= _KEYS_AT_ONCE:
-                _load(states_of, tables)
-                tables = []
-        _load(states_of, tables)
-    return states_of
-
-
-def _load(key_map: KeyMap, tables: list[pa.Table]) -> None:
-    if not tables:
-        return
-    table = pa.concat_tables(tables)
-    if "error_code" not in table.column_names:
-        key_map.load(table.column("key").combine_chunks(), "ok")
-        return
-    codes = table.column("error_code")
-    for code in codes.unique().to_pylist():
-        matching = pc.is_null(codes) if code is None else pc.equal(codes, code)
-        key_map.load(table.column("key").filter(matching).combine_chunks(), str(code))
+def part_files(output: Path, folder: str) -> list[Path]:
+    """The same for who only reads: those of shards that are not joined yet as well."""
+    return [*own_parts(output, folder), *parts_of_shards(output, folder)]
 
 
 # --- opening -----------------------------------------------------------------------------------
@@ -379,7 +370,7 @@ def tidy(output: Path, published: Sequence[Part]) -> None:
 
 def leftovers(output: Path) -> list[Path]:
     """Temporary files of a publication that a crash cut short."""
-    paths = [path for folder in FOLDERS for path in (output / folder).glob(".part-*.parquet.tmp")]
+    paths = [path for folder in FOLDERS for path in (output / folder).glob(".*part-*.parquet.tmp")]
     return sorted(path for path in paths if stat.S_ISREG(path.lstat().st_mode))
 
 

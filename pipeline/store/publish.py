@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -38,16 +39,21 @@ from pipeline.store.lock import Lock
 from pipeline.store.publish_plan import (
     CAPTIONS,
     FAILURES,
+    FOLDERS,
     KEYS,
     PART_ROWS,
     REQUESTS,
     Place,
     Step,
     make_plan,
+    mergeable,
     merges,
+    name_of,
     news_of,
+    next_number,
 )
 from pipeline.store.remote.replica import Replica
+from pipeline.store.shards import joined_name, link_in
 from pipeline.store.tables import Part
 
 #: Longest that something new waits to be published.
@@ -241,7 +247,7 @@ class Publisher:
 
     async def _many(self) -> bool:
         """Are there too many small parts for a run that goes on?"""
-        small = [p for p in await self._journal.call(tables.parts) if p.rows < PART_ROWS]
+        small = mergeable(await self._journal.call(tables.parts))
         return max(Counter(part.folder for part in small).values(), default=0) > MOST_SMALL
 
     @asynccontextmanager
@@ -268,14 +274,44 @@ class Publisher:
 
     async def _put_together(self) -> None:
         published = await self._journal.call(tables.parts)
-        sizes = await self.aside(parts.sizes_of, self._output, published)
+        sizes = await self.aside(parts.sizes_of, self._output, mergeable(published))
         for place, old in merges(published, sizes):
             new = await self.aside(parts.stage_merged, self._output, place, old)
-            await self._journal.call(tables.plan_merge, new, old)
-            await self.confirm()
-            await self.aside(parts.swap, self._output, new, old)
-            await self._journal.call(tables.mark_merge, done=True)
+            await self._replace(new, old)
         await self._push()
+
+    async def take_part(self, shard: Path, part: Part) -> None:
+        """Take a shard's part for one of this output, unless it was taken before."""
+        name = joined_name(shard, part.name)
+        async with self._one:
+            if any(p.place == (part.folder, name) for p in await self._journal.call(tables.parts)):
+                return
+            # What takes its name is known first; a link keeps the bytes and their time.
+            await self._journal.call(tables.plan_part, replace(part, name=name))
+            await self.confirm()
+            new = await self.aside(link_in, self._output, shard, part, name)
+            await self._journal.call(tables.mark_taken, new)
+
+    async def give_up(self) -> None:
+        """Let all parts go, for the output that has taken them: one without rows takes their place."""
+        async with self._one:
+            await self._settle_merge()
+            published = await self._journal.call(tables.parts)
+            for folder in FOLDERS:
+                old = [part for part in published if part.folder == folder]
+                if not sum(part.rows for part in old):
+                    continue
+                place = folder, name_of(next_number(old, folder))
+                new = await self.aside(parts.stage_empty, self._output, place)
+                await self._replace(new, old)
+            await self._push()
+
+    async def _replace(self, new: Part, old: Sequence[Part]) -> None:
+        """Let a part that lies aside take the place of others."""
+        await self._journal.call(tables.plan_merge, new, old)
+        await self.confirm()
+        await self.aside(parts.swap, self._output, new, old)
+        await self._journal.call(tables.mark_merge, done=True)
 
     async def confirm(self) -> None:
         """Does this run still hold the output? OutputError or Held when it does not."""

@@ -139,10 +139,11 @@ def merges(
     sizes: bytes in memory of those that are not full.
     """
     every = sorted(published, key=lambda part: part.place)
+    small = mergeable(every)
     for folder in FOLDERS:
         number = next_number(every, folder)
         group: list[Part] = []
-        for part in [small for small in every if small.folder == folder and small.rows < PART_ROWS]:
+        for part in [small_part for small_part in small if small_part.folder == folder]:
             whole = [*group, part]
             if (
                 sum(each.rows for each in whole) > PART_ROWS
@@ -157,6 +158,12 @@ def merges(
             yield (folder, name_of(number)), group
 
 
+def mergeable(published: Iterable[Part]) -> list[Part]:
+    """Parts that may be put together: small ones, but for those of shards, which keep their names:
+    by these a join that was cut short knows what it has taken."""
+    return [part for part in published if part.rows < PART_ROWS and part.name.startswith("part-")]
+
+
 def next_number(published: Iterable[Part], folder: str) -> int:
     """The first number that no part of this folder has had."""
     return 1 + max((number_of(part.name) for part in published if part.folder == folder), default=0)
@@ -168,5 +175,5 @@ def name_of(number: int) -> str:
 
 
 def number_of(name: str) -> int:
-    """The number in a part's name."""
-    return int(name.removeprefix("part-").removesuffix(".parquet"))
+    """The number in a part's name, `part-00000001.parquet` or a shard's `00003-part-…`."""
+    return int(name.rpartition("part-")[2].removesuffix(".parquet"))

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from pipeline import fs
 from pipeline.errors import OutputError
 from pipeline.store import tables
-from pipeline.store.parts import part_files, path_of, read_part, resume_swap, rewrite
+from pipeline.store.parts import own_parts, path_of, read_part, resume_swap, rewrite
 from pipeline.store.publish_plan import CAPTIONS, FAILURES, FOLDERS
 from pipeline.store.tables import Part
 
@@ -32,7 +32,7 @@ def make_state(output: Path) -> bool:
     state = output / "_state"
     if state.exists():
         return True
-    if not any(part_files(output, folder) for folder in FOLDERS):
+    if not any(own_parts(output, folder) for folder in FOLDERS):
         return False
     state.mkdir(mode=fs.PRIVATE_DIR)
     return True
@@ -46,7 +46,7 @@ def mend(output: Path, forget: Sequence[str] = ()) -> list[str]:
         done = []
         if (merge := tables.merging(db)) is not None:  # before what it left aside is removed
             tables.mark_merge(db, done=resume_swap(output, *merge))
-        if not tables.parts(db) and any(part_files(output, folder) for folder in FOLDERS):
+        if not tables.parts(db) and any(own_parts(output, folder) for folder in FOLDERS):
             done.append(
                 f"{path}: made anew from the parts; answers that were in no part are gone, those "
                 "images are asked again"
@@ -84,7 +84,7 @@ def _opened(path: Path, *, log_lost: bool) -> Iterator[sqlite3.Connection]:
 def _as_they_are(output: Path) -> Iterator[Part]:
     """Every readable part of ours, as the journal would know it."""
     for folder in FOLDERS:
-        for path in part_files(output, folder):
+        for path in own_parts(output, folder):
             with suppress(OutputError, pa.ArrowException):
                 yield part_of(path, folder)
 

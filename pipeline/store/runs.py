@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import fs
+from pipeline.store.shards import outputs_of, shard_folders
 
 #: What a line needs to be a summary.
 _ALWAYS = {"run_id", "exit_code", "reason", "images", "captioned", "left", "resume_after"}
@@ -30,7 +31,13 @@ def append_run(output: Path, summary: dict[str, Any]) -> None:
 
 
 def read_runs(output: Path) -> list[dict[str, Any]]:
-    """All summaries, oldest first; torn and foreign lines are passed over."""
+    """All summaries, those of shards included, oldest first; torn and foreign lines are passed
+    over."""
+    runs = [run for folder in outputs_of(output) for run in _read_runs(folder)]
+    return sorted(runs, key=lambda run: str(run["run_id"])) if shard_folders(output) else runs
+
+
+def _read_runs(output: Path) -> list[dict[str, Any]]:
     try:
         text = (output / "_state" / "runs.jsonl").read_text("utf-8", "replace")
     except OSError:

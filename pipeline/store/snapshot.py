@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from pipeline.model import Derived, Record, Reply, Sent
 from pipeline.store import codec, tables
 from pipeline.store.parts import part_files, read_part, readable, relisted, size_of
 from pipeline.store.publish_plan import CAPTIONS, FAILURES, REQUESTS
+from pipeline.store.shards import outputs_of
 
 _BATCH_ROWS = 10_000
 #: Entries of the journal read at once from outside.
@@ -64,7 +66,7 @@ def _read_state(output: Path) -> State:
         failures=sum(by_code.values()),
         requests=_rows(output, REQUESTS),
         cost_usd=spent(output),
-        unpublished=_unpublished(output / "_state" / "journal.db"),
+        unpublished=_unpublished(output),
         by_code=by_code,
         last_errors=last,
     )
@@ -120,14 +122,15 @@ def _rows(output: Path, folder: str) -> int:
     return sum(size_of(path)[0] for path in part_files(output, folder))
 
 
-def _unpublished(path: Path) -> int | None:
-    if not path.exists():
-        return 0
-    try:
-        db = tables.look(path)
+def _unpublished(output: Path) -> int | None:
+    waiting = 0
+    for folder in outputs_of(output):
+        path = folder / "_state" / "journal.db"
+        if not path.exists():
+            continue
         try:
-            return tables.waiting(db)
-        finally:
-            db.close()
-    except sqlite3.Error:
-        return None  # being made just now, or not readable for this user
+            with closing(tables.look(path)) as db:
+                waiting += tables.waiting(db)
+        except sqlite3.Error:
+            return None  # being made just now, or not readable for this user
+    return waiting

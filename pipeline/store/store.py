@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
@@ -31,12 +31,14 @@ from pipeline.store.journal import Journal
 from pipeline.store.keys import KeyMap
 from pipeline.store.lock import Lock, locked
 from pipeline.store.publish import Publisher
-from pipeline.store.publish_plan import CAPTIONS, FAILURES, FOLDERS
+from pipeline.store.publish_plan import CAPTIONS, FAILURES, FOLDERS, REQUESTS
+from pipeline.store.record_states import load_new, states
 from pipeline.store.redo import chosen
 from pipeline.store.remote import owner
 from pipeline.store.remote.filesystem import Store
 from pipeline.store.remote.owner import Owner
 from pipeline.store.remote.replica import Replica, pull
+from pipeline.store.tables import Part
 
 Derive = Callable[[Sent, Reply], Derived]
 #: Of some keys: None (never settled), `ok`, or the code of the failure.
@@ -76,6 +78,12 @@ class Checkpoint:
     def state(self, key: str) -> str | None:
         """None (never settled), `ok`, or the code of its failure."""
         return self._settled.get(key)
+
+    def know(self, states: Mapping[str, str]) -> None:
+        """Take keys for settled that have a record in another output: key -> state."""
+        for key, state in states.items():
+            if key not in self._settled:
+                self._settled.set(key, state)
 
     def __len__(self) -> int:
         """How many keys have a record."""
@@ -203,6 +211,31 @@ class Checkpoint:
                 "journal: mend the folder or make room, and run again"
             ) from error
 
+    # --- shards --------------------------------------------------------------------------------
+
+    async def published(self) -> list[Part]:
+        """All published parts, in order."""
+        return await self._journal.call(tables.parts)
+
+    async def take_part(self, shard: Path, part: Part) -> bool:
+        """Take a shard's part as it is; False, and nothing done, where a key of it has a record
+        here. OutputError when it cannot be read."""
+        if part.folder != REQUESTS:
+            path = parts.path_of(shard, part.place)
+            if not await self._publisher.aside(load_new, path, part.folder, self._settled):
+                return False
+        await self._publisher.take_part(shard, part)
+        return True
+
+    async def publish(self) -> None:
+        """Publish everything that has landed, and let a shared output follow."""
+        await self._journal.idle()
+        await self._publisher.publish()
+
+    async def give_up(self) -> None:
+        """Let all parts go, once another output has them."""
+        await self._publisher.give_up()
+
     def settled_all(self) -> None:
         """Nothing more will be settled by this run: the memory of the keys is given back."""
         del self._settled
@@ -227,7 +260,7 @@ class Checkpoint:
         Publishes nothing: a full disk must not keep the journal from opening.
         """
         await self._publisher.open()
-        self._settled = await self._publisher.aside(parts.states, self._output)
+        self._settled = await self._publisher.aside(states, self._output)
         after = 0
         while entries := await self._journal.call(tables.some_entries, after, _RECOVERED_AT_ONCE):
             for seq, kind, head, body in entries:

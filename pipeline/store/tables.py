@@ -68,6 +68,8 @@ _CACHED_PAGES = 50
 _SHRINK_ABOVE = 8 * 2**20
 #: Bytes of bodies that are read back at once, about.
 READ_AT_ONCE = 16 * 2**20
+#: The columns of a part.
+_PART = ("folder", "name", "rows", "sha256", "size", "mtime_ns")
 #: Entries of one statement; more of them take several in a transaction.
 ADDED_AT_ONCE = 64
 
@@ -234,9 +236,8 @@ def forget_entries(db: sqlite3.Connection, most: int) -> bool:
 
 def parts(db: sqlite3.Connection, table: str = "parts") -> list[Part]:
     """The published parts, or (`planned`) those being replaced, in order of name."""
-    rows = db.execute(f"SELECT * FROM {table} ORDER BY folder, name")  # noqa: S608 - our own names
-    names = ("folder", "name", "rows", "sha256", "size", "mtime_ns")
-    return [Part(**dict(zip(names, row, strict=True))) for row in rows]
+    sql = f"SELECT * FROM {table} ORDER BY folder, name"  # noqa: S608 - our own names
+    return [Part(**dict(zip(_PART, row, strict=True))) for row in db.execute(sql)]
 
 
 def plan_part(db: sqlite3.Connection, part: Part) -> None:
@@ -255,6 +256,12 @@ def mark_parts(db: sqlite3.Connection, named: Iterable[Part], *, upto: int | Non
             db.execute("UPDATE meta SET value = ? WHERE name = 'published'", (upto,))
 
 
+def mark_taken(db: sqlite3.Connection, part: Part) -> None:
+    """A part of another output has its name here; nothing of it waits in this journal."""
+    mark_parts(db, [part])
+    db.execute("DELETE FROM planned WHERE folder = ? AND name = ?", part.place)
+
+
 def drop_part(db: sqlite3.Connection, part: Part) -> None:
     """This part is no more."""
     with transaction(db):
@@ -271,11 +278,10 @@ def plan_merge(db: sqlite3.Connection, new: Part, old: Sequence[Part]) -> None:
 
 def merging(db: sqlite3.Connection) -> tuple[Part, list[Part]] | None:
     """The part that is being put together and those that go, if that was cut short."""
-    names = ("folder", "name", "rows", "sha256", "size", "mtime_ns")
     if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'merging'").fetchone():
         return None  # the journal of an earlier version that was opened for reading only
-    rows = db.execute(f"SELECT {', '.join(names)} FROM merging ORDER BY goes, name")  # noqa: S608 - our own names
-    parts = [Part(**dict(zip(names, row, strict=True))) for row in rows]
+    sql = f"SELECT {', '.join(_PART)} FROM merging ORDER BY goes, name"  # noqa: S608 - our own names
+    parts = [Part(**dict(zip(_PART, row, strict=True))) for row in db.execute(sql)]
     return (parts[0], parts[1:]) if parts else None
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline import fs
+from pipeline.store.shards import outputs_of
 
 NAME = "thumbnails.db"
 MOST = 5_000
@@ -72,10 +73,15 @@ class Thumbnails:
             self._db.close()
 
 
-def read_thumbnails(state: Path, keys: Iterable[str]) -> dict[str, bytes]:
-    """Those of some keys that are kept; {} where the file does not read."""
-    path = state / NAME
-    wanted = list(keys)
+def read_thumbnails(output: Path, keys: Iterable[str]) -> dict[str, bytes]:
+    """Those of some keys that are kept, in shards as well; {} where a file does not read."""
+    kept, wanted = dict[str, bytes](), list(keys)
+    for folder in outputs_of(output):
+        kept |= _read_thumbnails(folder / "_state" / NAME, wanted)
+    return kept
+
+
+def _read_thumbnails(path: Path, wanted: list[str]) -> dict[str, bytes]:
     kept: dict[str, bytes] = {}
     if not path.exists():
         return kept

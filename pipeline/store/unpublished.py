@@ -26,6 +26,7 @@ from pipeline.store import codec, tables
 from pipeline.store.backlog import Backlog, Waiting
 from pipeline.store.parts import part_files, read_part, readable, relisted
 from pipeline.store.publish_plan import CAPTIONS, FAILURES, latest
+from pipeline.store.shards import joined_name, outputs_of
 
 _AT_ONCE = 200
 #: Of the 1,024 that a process usually has, some are left to what reads and writes.
@@ -36,7 +37,8 @@ _MOST_DESCRIPTORS = 700
 def with_unpublished(output: Path, derive: Callable[[Sent, Reply], Derived]) -> Iterator[Path]:
     """A folder with all records of an output, those of its journal included."""
     # The journal first: what is published meanwhile is then in both, and not in neither.
-    records = unpublished(output / "_state" / "journal.db", derive)
+    journals = [folder / "_state" / "journal.db" for folder in outputs_of(output)]
+    records = latest(pa.concat_tables([unpublished(path, derive) for path in journals]))
     with tempfile.TemporaryDirectory(prefix="caption-pipeline-") as name, ExitStack() as files:
         yield relisted(output, lambda: _stand_in(Path(name), output, records, files))
 
@@ -74,7 +76,8 @@ def _stand_in(parent: Path, output: Path, records: pa.Table, files: ExitStack) -
         (folder / name).mkdir()
         for path in part_files(output, name):
             with readable(path):
-                (folder / name / path.name).symlink_to(_kept_open(path, files))
+                stand_in = folder / name / _stand_in_name(output, path)
+                stand_in.symlink_to(_kept_open(path, files))
     if not records.num_rows:
         return folder
     ok = pc.equal(records.column("status"), "ok")
@@ -94,6 +97,12 @@ def _stand_in(parent: Path, output: Path, records: pa.Table, files: ExitStack) -
                 pq.write_table(rest, path)
         pq.write_table(new, folder / name / "part-journal.parquet")
     return folder
+
+
+def _stand_in_name(output: Path, path: Path) -> str:
+    """A name of its own for each part: shards name theirs alike."""
+    shard = path.parent.parent
+    return path.name if shard == output else joined_name(shard, path.name)
 
 
 def _kept_open(path: Path, files: ExitStack) -> Path:

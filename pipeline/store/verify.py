@@ -24,6 +24,7 @@ from pipeline.store.keys import KeyMap
 from pipeline.store.parts import leftovers, part_files, path_of, read_part, readable, strangers
 from pipeline.store.publish_plan import CAPTIONS, FAILURES, REQUESTS, REVIEWS, Place
 from pipeline.store.reviews import JOURNAL, VERBS
+from pipeline.store.shards import shard_folders
 from pipeline.store.tables import Part
 from pipeline.verdict import Kind
 
@@ -53,20 +54,29 @@ class _Known:
 
 
 def check_output(output: Path) -> list[Finding]:
-    """Every promise that the disk can tell about; [] when all hold."""
-    path = output / "_state" / "journal.db"
-    if not path.exists():
-        problem = "has no journal: is this the output of a job?"
-        return [Finding(path=str(output), problem=problem, mendable=True)]
-    if tables.log_is_lost(path):
-        log = tables.log_of(path)
-        return [Finding(path=str(log), problem="is missing, with answers in it", mendable=True)]
-    try:
-        known = _known(path)
-    except (sqlite3.Error, OutputError) as error:
-        return [Finding(path=str(path), problem=f"cannot be read: {error}")]
-    parts = [*_files(output, known), *_records(output), *_requests(output), *_reviews(output)]
-    return [*parts, *_modes(output)]
+    """Every promise that the disk can tell about, over all shards together; [] when all hold."""
+    files = list[Finding]()
+    shards = shard_folders(output)
+    for folder in [output, *shards] if has_journal(output) or not shards else shards:
+        path = folder / "_state" / "journal.db"
+        if not path.exists():
+            problem = "has no journal: is this the output of a job?"
+            return [Finding(path=str(folder), problem=problem, mendable=True)]
+        if tables.log_is_lost(path):
+            log = tables.log_of(path)
+            return [Finding(path=str(log), problem="is missing, with answers in it", mendable=True)]
+        try:
+            known = _known(path)
+        except (sqlite3.Error, OutputError) as error:
+            return [Finding(path=str(path), problem=f"cannot be read: {error}")]
+        files += _files(folder, known)
+    modes = [finding for folder in [output, *shards] for finding in _modes(folder)]
+    return [*files, *_records(output), *_requests(output), *_reviews(output), *modes]
+
+
+def has_journal(output: Path) -> bool:
+    """Has a run written here? The main output of shards that are not joined yet has none."""
+    return (output / "_state" / "journal.db").exists()
 
 
 def repair(output: Path) -> list[str]:

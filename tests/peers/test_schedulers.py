@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.distributed.spec import read_shard
 from pipeline.errors import Exit
 from tests.peers.peers import bin_of, environment, run
 from tests.support.checker import check_whole
@@ -111,6 +112,24 @@ def test_kubernetes_schema_and_rule(tmp_path: Path) -> None:
     (rule,) = job["podFailurePolicy"]["rules"]
     mend = {Exit.SOME_FAILED, Exit.USAGE, Exit.MANIFEST, Exit.OUTPUT, Exit.KEY, Exit.JOB}
     assert set(rule["onExitCodes"]["values"]) == {int(code) for code in mend}
+
+
+def test_kubernetes_indexed_job(tmp_path: Path) -> None:
+    """The file for shards is valid, and what it calls is this program's options."""
+    text = recipe("Kubernetes", "cluster")
+    (tmp_path / "shards.yaml").write_text(text)
+    run(
+        [
+            str(bin_of("kubernetes") / "kubernetes-validate"),
+            "--strict",
+            str(tmp_path / "shards.yaml"),
+        ]
+    )
+    spec = yaml.safe_load(text)["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    shard = container["args"][container["args"].index("--shard") + 1]
+    environ = {"JOB_COMPLETION_INDEX": str(spec["completions"] - 1)}
+    assert read_shard(shard, environ).count == spec["completions"]
 
 
 def test_kubernetes_command(tmp_path: Path) -> None:

@@ -38,8 +38,9 @@ def test_a_thumbnail_keeps_its_limit(limit: int) -> None:
 def test_the_smallest_keys_stay(tmp_path: Path) -> None:
     """At most so many, those with the smallest keys, over several runs and in any order."""
     keys = [key_of(at) for at in range(40)]
+    (state := tmp_path / "_state").mkdir()
     for some in (keys[:25], keys[25:]):
-        keeper = Thumbnails(tmp_path, most=10)
+        keeper = Thumbnails(state, most=10)
         for key in some:
             if keeper.wants(key):
                 keeper.put(key, key.encode())
@@ -50,8 +51,9 @@ def test_the_smallest_keys_stay(tmp_path: Path) -> None:
 
 def test_a_damaged_file_is_no_trouble(tmp_path: Path) -> None:
     """Thumbnails are a convenience: what does not read is not there."""
-    (tmp_path / NAME).write_bytes(b"nonsense" * 1000)
-    keeper = Thumbnails(tmp_path)
+    (state := tmp_path / "_state").mkdir()
+    (state / NAME).write_bytes(b"nonsense" * 1000)
+    keeper = Thumbnails(state)
 
     assert not keeper.wants(key_of(1))
     keeper.close()

@@ -1,4 +1,4 @@
-"""The recipes of docs/nightly.md, as a user copies them, and the command that they call."""
+"""The recipes of docs/nightly.md and docs/cluster.md, as a user copies them, and the command that they call."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tests.support.command import ROOT, write_job
 from tests.support.pictures import folder_of
 
 
-def recipe(name: str) -> str:
+def recipe(name: str, page_name: str = "nightly") -> str:
     """The block of code under a heading."""
-    page = (ROOT / "docs/nightly.md").read_text()
+    page = (ROOT / f"docs/{page_name}.md").read_text()
     section = page.split(f"\n### {name}\n")[1].split("\n### ")[0]
     (block,) = re.findall(r"^```\w+\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     return str(block)
