@@ -37,6 +37,7 @@ from pipeline.service.exchange import (
     TooLong,
     read_body,
 )
+from pipeline.service.last_answers import LastAnswers, nothing
 from pipeline.service.settings import MAX_BODY
 
 #: Connections that may stay open beside those in use, at most.
@@ -107,6 +108,7 @@ class HttpTransport:
         self._session, self._memory, self._proxy = session, memory, proxy
         self._spare = spare
         self._posters: dict[str, Poster] = {}
+        self._answers = LastAnswers()
         #: Set when an answer becomes doubtful.
         self.doubt = asyncio.Event()
 
@@ -122,18 +124,20 @@ class HttpTransport:
             status, sent_back, data = await self._exchange(method, url, headers, body, written)
             if (encoding := sent_back.get("Content-Encoding")) is not None:
                 data = unpacked(data, encoding, MAX_BODY)
+            if status == 200 and (earlier := self._answers.repeats(body, data, written)):
+                self._poster(url, headers).distrust(written, earlier)
+                raise Doubled
+            if encoding is not None:
                 await self._memory.grow(len(data))
-                if len(data) > MAX_BODY:
-                    raise TooLong
+            if len(data) > MAX_BODY:
+                raise TooLong
             return status, sent_back, data
-        except Doubled:
-            message = "more than one answer came on the connection; which is ours cannot be known"
-            raise NoReply("server_error", message, sent=True) from None
-        except TooLong:
-            message = f"the answer is larger than {MAX_BODY >> 20} MB"
-            raise NoReply("server_error", message, sent=True) from None
-        except LineTooLong:
-            message = f"a header of the answer is longer than {HEADER_BYTES >> 10} KiB"
+        except (Doubled, TooLong, LineTooLong) as error:
+            message = {
+                Doubled: "more than one answer came on the connection; which is ours cannot be known",
+                TooLong: f"the answer is larger than {MAX_BODY >> 20} MB",
+                LineTooLong: f"a header of the answer is longer than {HEADER_BYTES >> 10} KiB",
+            }[type(error)]
             raise NoReply("server_error", message, sent=True) from None
         except _NOT_CONNECTED as error:
             message = f"no connection ({_why(error)})"
@@ -245,10 +249,6 @@ def _why(error: Exception) -> str:
     return type(error).__name__
 
 
-def _nothing() -> None:
-    """Nobody wants to know."""
-
-
 class Client:
     """Sends request bodies to one endpoint. Made by `open_client`."""
 
@@ -271,7 +271,7 @@ class Client:
             spelling.encode() for spelling in (spellings([key]) if len(key) >= SECRET_CHARS else ())
         ]
 
-    async def send(self, body: bytes, written: Callable[[], None] = _nothing) -> Reply:
+    async def send(self, body: bytes, written: Callable[[], None] = nothing) -> Reply:
         """POST one chat completion; the whole answer, unparsed. Raises NoReply.
 
         written: called as the request leaves. `release` when the answer is on disk.
@@ -281,7 +281,7 @@ class Client:
     async def get(self, path: str) -> Reply:
         """GET below the base URL. Raises NoReply."""
         try:
-            return await self._call("GET", path, None, _nothing)
+            return await self._call("GET", path, None, nothing)
         finally:
             await self.release()
 

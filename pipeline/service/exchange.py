@@ -325,6 +325,20 @@ class Poster:
         kept.answered.clear()
         self.on_doubt()
 
+    def distrust(self, request: Callable[[], None], earlier: Callable[[], None]) -> None:
+        """A request was given the answer of an earlier one: that one is doubted, too, and what
+        came on their connections."""
+        self._doubted.append(earlier)
+        for kept in [k for k in self._idle if request in k.answered or earlier in k.answered]:
+            kept.answered = deque(
+                (r for r in kept.answered if r not in (request, earlier)), DOUBTED
+            )
+            self._idle.remove(kept)
+            self._doubted += kept.answered
+            kept.connection.close()
+        self.spoiled += 1
+        self.on_doubt()
+
     def _look_later(self) -> None:
         if self._timer is None and self._idle:
             loop = asyncio.get_running_loop()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -111,6 +113,64 @@ def an_end_too_many(to: socket.socket, body: bytes) -> None:
     head, _, text = own(body).partition(b"\r\n\r\n")
     head = re.sub(rb"Content-Length: \d+", b"Transfer-Encoding: chunked", head)
     to.sendall(head + b"\r\n\r\n%x\r\n%b\r\n0\r\n\r\n0\r\n\r\n" % (len(text), text))
+
+
+def the_one_before() -> Answer:
+    """Each connection's third answer is the one before it, and those that follow are one behind."""
+    behind: dict[socket.socket, list[bytes]] = {}
+
+    def answer(to: socket.socket, body: bytes) -> None:
+        said = behind.setdefault(to, [])
+        said.append(named(body))
+        time.sleep(0.01)
+        to.sendall(said[-1] if len(said) < 3 else said[-2])
+
+    return answer
+
+
+def kept_for_another() -> Answer:
+    """A cache that looks at the number of pictures only now and then: some get the last one's."""
+    said: list[bytes] = []
+    rng = random.Random(1)
+
+    def answer(to: socket.socket, body: bytes) -> None:
+        time.sleep(0.01)
+        kept = said and rng.random() < 0.15
+        text = said[-1] if kept else named(body)
+        said.append(text)
+        to.sendall(text)
+
+    return answer
+
+
+def named(body: bytes) -> bytes:
+    """The right answer, with a name of its own as services give it."""
+    found = re.search(rb"pictures\.example/(\d+)\.jpg", body)
+    assert found is not None
+    return reply(f"Picture {int(found[1])}.", id=f"chatcmpl-{secrets.token_hex(12)}")
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize("kind", [the_one_before, kept_for_another])
+def test_an_answer_that_comes_for_a_second_request_is_neithers(
+    tmp_path: Path, kind: Callable[[], Answer], concurrency: int
+) -> None:
+    """One answer a request, so that nothing comes unasked: answers are told by their own names."""
+    ended, asked, _ = run(tmp_path, kind(), concurrency)
+
+    assert ended.code == 0, ended.err
+    assert wrong(tmp_path) == 0
+    assert IMAGES < len(asked) == ended.summary["requests"]
+
+
+def test_answers_that_have_one_name_for_all_are_believed(tmp_path: Path) -> None:
+    """As small servers give it; also where they say the same of two pictures."""
+
+    def answer(to: socket.socket, body: bytes) -> None:
+        to.sendall(reply("A picture.", id="chatcmpl-0000000000000000"))
+
+    ended, asked, _ = run(tmp_path, answer, 4)
+    assert (ended.code, len(asked)) == (0, IMAGES)
 
 
 GATEWAYS: dict[str, Callable[[], Answer]] = {
