@@ -176,6 +176,7 @@ _PLAIN = {
     "could not find expected ':'": "a line without `: `; write key: value",
     "<stream end>": "the file ends inside a bracket or a quote; close it",
     "unexpected end of stream": "the file ends inside a quote; close it",
+    "expected ',' or '": "inside of { } or [ ] text with a `?`, a comma or a bracket needs quotes",
     "but found another document": "a second document; a job file has one, without `---`",
 }
 

@@ -93,6 +93,7 @@ REFUSED = {
     "\tname: x": "job.yaml:2: not YAML: a tab; indent with spaces",
     "prompt:\n  text: Describe: this": "job.yaml:3: not YAML: a second `: ` in a line; put the value in quotes, or check the indentation",
     "images:\n  send: auto\n quality: 3": "job.yaml:4: not YAML: this line does not fit the ones above; check the indentation",
+    "reply: {a: is it read?}": "job.yaml:2: not YAML: inside of { } or [ ] text with a `?`, a comma or a bracket needs quotes",
     "---\nname: x": "job.yaml:2: not YAML: a second document; a job file has one, without `---`",
 }
 

@@ -21,6 +21,7 @@ from tests.support.pictures import picture
 
 YAML = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
 RECIPES = YAML.findall((ROOT / "docs/recipes.md").read_text())
+CAPTIONS = YAML.findall((ROOT / "docs/captions.md").read_text())
 
 
 def test_the_tutorial_from_top_to_bottom(tmp_path: Path) -> None:
@@ -48,6 +49,11 @@ def test_a_recipe_is_a_job(tmp_path: Path, text: str, monkeypatch: pytest.Monkey
     sections = yaml.safe_load(text)
     jsonschema.validate(sections, yaml.safe_load(schema_text()))
     merged(tmp_path, sections)
+
+
+@pytest.mark.parametrize("text", CAPTIONS, ids=lambda text: text.split()[0])
+def test_sections_of_the_page_on_captions_load(tmp_path: Path, text: str) -> None:
+    merged(tmp_path, yaml.safe_load(text))
 
 
 def merged(folder: Path, sections: dict[str, Any]) -> None:
