@@ -240,7 +240,7 @@ class Journal:
         def guarded() -> T:
             try:
                 return act(self._db, *args, **kwargs)
-            except sqlite3.Error as error:
+            except tables.ERRORS as error:
                 self._note(error)
                 raise OutputError(f"{self.path}: {error}") from error
 

@@ -265,7 +265,7 @@ def test_more_than_one_statement_holds_is_stored_whole_or_not_at_all(tmp_path: P
     many: list[tables.Entry] = [
         (number, tables.REPLY, b"head", b"") for number in range(1, 3 * tables.ADDED_AT_ONCE)
     ]
-    broken = [*many, (len(many) + 1, tables.REPLY, None, b"")]
+    broken = [*many, (len(many) + 1, None, b"head", b"")]
 
     with pytest.raises(sqlite3.IntegrityError):
         tables.add(db, broken)  # type: ignore[arg-type] # an entry that cannot be stored

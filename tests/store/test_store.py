@@ -488,7 +488,9 @@ def test_a_full_disk_loses_nothing_and_goes_on_after_room_was_made(tmp_path: Pat
     async def fill() -> None:
         async with opened(disk / "out") as checkpoint:
             for number in range(4_000):
-                body = json.dumps({"content": f"caption of image {number}", "x": "y" * 20_000})
+                body = json.dumps(
+                    {"content": f"caption of image {number}", "x": os.urandom(10_000).hex()}
+                )
                 big = Reply(status=200, headers={}, body=body.encode(), latency_ms=1, at=1)
                 await checkpoint.reply(sent([number], 1), big)
                 acked.append(number)
