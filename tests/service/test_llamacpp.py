@@ -147,6 +147,7 @@ def test_files_that_cannot_be_served_are_refused_by_name(tmp_path: Path, models:
     sound = projector(tmp_path / "sound.gguf", vision=False)
 
     assert "corrupted or incomplete" in served(cut, eyes)
+    assert str(cut) in served(cut, eyes)
     assert "is broken: it is no GGUF file" in served(text, eyes)
     assert "endpoint.mmproj" in served(good, text)
     assert "too little memory" in served(huge, eyes)

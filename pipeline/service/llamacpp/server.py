@@ -91,7 +91,9 @@ class LlamaServer:
         if report.url is None:
             await process.wait()
             await self._reading
-            raise ServiceError(f"llamacpp: {report.refused or self._why(process.returncode)}")
+            files = f"{orders.model} with {orders.mmproj}"
+            why = f"{files} cannot be loaded: {self._why(process.returncode)}"
+            raise ServiceError(f"llamacpp: {report.refused or why}")
         self.url, self.slots = report.url, report.slots
         self._port = int(report.url.rpartition(":")[2].partition("/")[0])
         _log.info(
@@ -156,6 +158,8 @@ class LlamaServer:
 
     async def _say_how_far(self, pid: int, orders: Orders) -> None:
         total = sum(_size(path) for path in (orders.model, orders.mmproj))
+        if not all(Path(path).is_file() for path in (orders.model, orders.mmproj)):
+            return  # the refusal says so
         _log.info("llama.cpp: loading %s, %s MB", orders.model, f"{total / 1e6:,.0f}")
         while True:
             await self._clock.sleep(LOADING_EVERY)
