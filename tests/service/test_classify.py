@@ -274,3 +274,17 @@ def test_limits_and_ends_that_words_tell(name: str, limit: int | None, until: fl
     verdict, _ = classify(reply(status, raw(body), headers), now=NOW)
 
     assert (verdict.limit, verdict.until) == (limit, until)
+
+
+def test_a_filter_and_a_limit_say_which_word_ended_the_answer() -> None:
+    """The record's code and the words of a filtered, a cut and an odd end."""
+    filtered, _ = classify(reply(200, raw(chat("A", "content_filter"))), now=NOW)
+    native = chat("A", "content_filter", choice={"native_finish_reason": "SAFETY"})
+    named, _ = classify(reply(200, raw(native)), now=NOW)
+    cut, _ = classify(reply(200, raw(chat("", "length"))), now=NOW)
+
+    assert (filtered.kind, filtered.code) == (Kind.SAFETY, "safety")
+    assert "(content_filter)" in filtered.message
+    assert "safety" in named.message.lower()
+    assert cut.kind is Kind.NO_ROOM
+    assert "reasoning)" not in cut.message
