@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import ManifestError
+from pipeline.manifest.readers import parquet
 from tests.manifest.made import opened, rows_of, shard
 
 URLS = [f"https://x.example/{n}.jpg" for n in range(3)]
@@ -49,6 +50,23 @@ def test_a_picture_in_an_unusual_place_of_parquet(what: str, tmp_path: Path) -> 
     assert rows[0].image == picture
     assert all(row.bad is None for row in rows)
     assert sum(t.num_rows for t, _ in manifest.tables()) == len(rows)
+
+
+def test_pages_too_large_for_memory_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By their size, with the way out, which works; small pages of as many rows are read."""
+    table = pa.table({"image": [JPEG + n.to_bytes(2, "big") * 5_000 for n in range(2_048)]})
+    pq.write_table(table, tmp_path / "pandas.parquet", compression="none")
+    pq.write_table(table, tmp_path / "small.parquet", row_group_size=100, compression="none")
+    monkeypatch.setattr(parquet, "_MOST_BYTES", 26_000_000)
+
+    with pytest.raises(ManifestError, match=r"row group 1 take .* GB .*row_group_size=100"):
+        rows_of(opened(tmp_path / "pandas.parquet"))
+    assert len(rows_of(opened(tmp_path / "small.parquet"))) == 2_048
+
+    monkeypatch.setattr(parquet, "_MOST_BYTES", 90_000_000)
+    assert len(rows_of(opened(tmp_path / "pandas.parquet"))) == 2_048
 
 
 def test_a_picture_among_texts_in_bytes_is_named(tmp_path: Path) -> None:

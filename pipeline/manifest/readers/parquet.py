@@ -31,6 +31,8 @@ _BATCH_ROWS, _BATCH_BYTES = 4_096, 16 << 20
 #: Rows longer than this make small batches by themselves; their dictionaries may be large.
 _LONG_ROW = 16 << 10
 _FOOTER_BYTES = 32 << 20
+#: Memory that the pages of one row group may take, and the rows of a page that pyarrow writes at most.
+_MOST_BYTES, _PAGE_ROWS = 2_900_000_000, 1_024
 #: Extension types that are kept: Arrow knows them itself, no Python code runs for them.
 _EXTENSIONS = ("arrow.uuid", "arrow.json", "arrow.bool8", "arrow.fixed_shape_tensor")
 
@@ -75,7 +77,8 @@ class ParquetReader:
                 for number, rows in enumerate(_group_rows(file)):
                     if first + rows > want.start:
                         size = _batch_rows(file, number, probe, shared)
-                        yield from _group(file, number, leaves, size, max(0, want.start - first))
+                        start = max(0, want.start - first)
+                        yield from _group(place, file, number, leaves, size, start)
                     first += rows
 
 
@@ -89,13 +92,17 @@ def _group_rows(file: Any) -> list[int]:
 
 
 def _group(
-    file: Any, number: int, leaves: list[str], size: int, start: int
+    place: ManifestFile, file: Any, number: int, leaves: list[str], size: int, start: int
 ) -> Iterator[pa.RecordBatch]:
     """One row group from its row `start` on, `size` rows at a time."""
     left = file.metadata.row_group(number).num_rows
+    before: int | None = pa.total_allocated_bytes()
     # Threads gain nothing on pictures, and hold one more page of them.
     threads = size == _BATCH_ROWS
     for batch in file.iter_batches(size, row_groups=[number], columns=leaves, use_threads=threads):
+        if before is not None and not threads:
+            _check_pages(place, file, number, pa.total_allocated_bytes() - before)
+        before = None
         left -= batch.num_rows
         if start >= batch.num_rows:
             start -= batch.num_rows
@@ -105,6 +112,23 @@ def _group(
         start = 0
     if left:
         raise ValueError(f"row group {number + 1} lacks {left} of its rows")
+
+
+def _check_pages(place: ManifestFile, file: Any, number: int, held: int) -> None:
+    """ManifestError where the pages of a row group are too large for memory.
+
+    held: what its first page takes, a dictionary of the first `_PAGE_ROWS` rows twice; the page of
+    the next ones comes beside it.
+    """
+    group = file.metadata.row_group(number)
+    more = min(max(0, group.num_rows - _PAGE_ROWS), _PAGE_ROWS)
+    needed = held + more * group.total_byte_size // max(1, group.num_rows)
+    if needed > _MOST_BYTES:
+        raise ManifestError(
+            f"manifest {place.shown}: the pages of row group {number + 1} take {needed / 1e9:.1f} GB "
+            "of memory; write the file anew with row_group_size=100 (pandas, pyarrow), or with "
+            "polars or DuckDB"
+        )
 
 
 def _batch_rows(file: Any, number: int, probe: Any, shared: list[str]) -> int:
