@@ -114,15 +114,15 @@ def _group(
         raise ValueError(f"row group {number + 1} lacks {left} of its rows")
 
 
-def _check_pages(place: ManifestFile, file: Any, number: int, held: int) -> None:
+def _check_pages(place: ManifestFile, file: Any, number: int, taken: int) -> None:
     """ManifestError where the pages of a row group are too large for memory.
 
-    held: what its first page takes, a dictionary of the first `_PAGE_ROWS` rows twice; the page of
+    taken: what its first page takes, a dictionary of the first `_PAGE_ROWS` rows twice; the page of
     the next ones comes beside it.
     """
     group = file.metadata.row_group(number)
     more = min(max(0, group.num_rows - _PAGE_ROWS), _PAGE_ROWS)
-    needed = held + more * group.total_byte_size // max(1, group.num_rows)
+    needed = taken + more * group.total_byte_size // max(1, group.num_rows)
     if needed > _MOST_BYTES:
         raise ManifestError(
             f"manifest {place.shown}: the pages of row group {number + 1} take {needed / 1e9:.1f} GB "
