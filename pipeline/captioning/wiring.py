@@ -113,7 +113,7 @@ async def open_run(
     from pipeline.captioning.pack import Pool
     from pipeline.images.load import open_images
     from pipeline.packsize.cost import caption_tokens
-    from pipeline.packsize.limits import limits_for
+    from pipeline.packsize.limits import limits_for, within
     from pipeline.ratelimit.gate import open_gate
     from pipeline.ratelimit.rename import rename_account
     from pipeline.service import preflight
@@ -165,7 +165,9 @@ async def open_run(
             )
         images = await stack.enter_async_context(
             open_images(
-                job.images,
+                job.images.model_copy(
+                    update={"max_side": endpoint.profile.images.longest(job.images.max_side)}
+                ),
                 folder=inputs.manifest.folder,
                 boundary=boundary_of(job, inputs.manifest),
                 clock=clock,
@@ -223,7 +225,8 @@ async def open_run(
             max_output=model.max_output,
             caption_tokens=caption_tokens(job.endpoint.params.get("max_tokens")) + fields.tokens,
         )
-        pack = shape.limited(pack)
+        taken = endpoint.profile.images
+        pack = within(shape.limited(pack), count=taken.count, raw_bytes=taken.raw_bytes)
         fits = auto.room(pack, measured_of(inputs.output, job.endpoint.model))
         sizes = pilot_sizes(selection.counts.asked, fits, environment.rng) if pilot else ()
         form: Form = "fields" if fields else "plain"

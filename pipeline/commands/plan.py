@@ -25,7 +25,8 @@ from pipeline.commands.recipes import check_recipe
 from pipeline.commands.service_status import ServiceStatus, service_status
 from pipeline.errors import JobError
 from pipeline.packsize import auto, cost
-from pipeline.packsize.limits import limits_for
+from pipeline.packsize.limits import limits_for, within
+from pipeline.service.profiles import PROFILES
 from pipeline.store.parts import part_files
 from pipeline.store.publish_plan import CAPTIONS
 
@@ -147,6 +148,8 @@ def facts(job: JobConfig, counts: Counts, service: ServiceStatus, *, now: float)
         caption_tokens=cost.caption_tokens(job.endpoint.params.get("max_tokens"))
         + Fields(job.reply.fields).tokens,
     )
+    taken = PROFILES[job.endpoint.profile].images
+    top = within(top, count=taken.count, raw_bytes=taken.raw_bytes)
     fits = auto.room(top, measured)
     size = min(asked_for, fits) if isinstance(asked_for, int) else auto.choose(top, measured)
     rates = rates_of(Path(job.output.path), job.endpoint.model, size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.packsize import cost
 
@@ -29,6 +29,18 @@ class PackLimits:
     tokens_out: int = OUTPUT_TOKENS
     #: Output tokens to reckon with for one caption.
     caption_tokens: int = cost.CAPTION_TOKENS
+
+
+def within(limits: PackLimits, *, count: int | None, raw_bytes: int | None) -> PackLimits:
+    """The same below what a service documents of one request: its images, and their bytes before
+    base64 (None: not documented)."""
+    most = limits.most if count is None else min(limits.most, count)
+    return replace(
+        limits,
+        images=min(limits.images, most),
+        most=most,
+        raw_bytes=limits.raw_bytes if raw_bytes is None else min(limits.raw_bytes, raw_bytes),
+    )
 
 
 def limits_for(

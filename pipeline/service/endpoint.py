@@ -51,6 +51,8 @@ class Endpoint:
         return self._named(self.base_url)
 
     def _named(self, address: str) -> str:
+        if (group := self.settings.quota_group) is not None:
+            return hashlib.sha256(f"group\n{group}".encode()).hexdigest()[:32]
         key = self.key.reveal() if self.key is not None else ""
         return hashlib.sha256(f"{address}\n{key}".encode()).hexdigest()[:32]
 
@@ -83,6 +85,11 @@ def endpoint_of(settings: EndpointSettings, environ: Mapping[str, str]) -> Endpo
                 raise JobError(
                     f"endpoint.{name}: only OpenRouter has it, not profile {profile.name}"
                 )
+    if settings.private and profile.trains:
+        raise JobError(
+            f"endpoint.private: {profile.name} may train on what is sent to its free tier; take "
+            "another service, or private: false where your plan rules that out"
+        )
     if settings.mmproj and profile.name != "llamacpp":
         raise JobError(f"endpoint.mmproj: only profile llamacpp has it, not {profile.name}")
     if settings.base_url and profile.name == "llamacpp":

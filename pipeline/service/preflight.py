@@ -254,6 +254,12 @@ def _price(model: Model) -> str:
 
 def limits_of(endpoint: Endpoint, service: Service) -> Limits:
     """The limits that hold for this endpoint and model, each with its source."""
+    limits = _limits_of(endpoint, service)
+    # A group is one quota, whatever it is counted by.
+    return replace(limits, day_scope="account") if endpoint.settings.quota_group else limits
+
+
+def _limits_of(endpoint: Endpoint, service: Service) -> Limits:
     model, profile = service.model, endpoint.profile
     if not profile.openrouter_fields:
         return profile.limits

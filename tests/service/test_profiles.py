@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import urlsplit
@@ -15,7 +16,8 @@ from pipeline.model import Image, Reply, Request
 from pipeline.service import preflight
 from pipeline.service.classify import classify
 from pipeline.service.client import open_client
-from pipeline.service.endpoint import Endpoint
+from pipeline.service.endpoint import Endpoint, Secret, endpoint_of
+from pipeline.service.models import Model
 from pipeline.service.preflight import Service
 from pipeline.service.profiles import PROFILES
 from pipeline.service.profiles.base import ImageLimits
@@ -237,3 +239,33 @@ def test_jpeg_is_taken_and_facts_have_their_source(name: str) -> None:
     profile = PROFILES[name]
     assert "jpeg" in profile.images.formats
     assert profile.source or (not profile.windows and profile.images == ImageLimits())
+
+
+def test_a_picture_is_no_larger_than_the_service_takes() -> None:
+    """By its longer side or by its pixels; where neither is documented, as it is asked for."""
+    assert PROFILES["groq"].images.longest(8192) == 5744
+    assert PROFILES["mistral"].images.longest(8192) == 8000
+    assert PROFILES["mistral"].images.longest(768) == 768
+    assert PROFILES["vllm"].images.longest(8192) == 8192
+
+
+def test_a_group_is_one_account_whatever_its_keys_and_models() -> None:
+    """Two keys of one project share its ledger entry; without a group each key has its own."""
+    keys = (Secret("test-one"), Secret("test-two"))
+    alone = [replace(made("google"), key=key) for key in keys]
+    grouped = [replace(made("google", quota_group="project"), key=key) for key in keys]
+
+    assert alone[0].account != alone[1].account
+    assert grouped[0].account == grouped[1].account != alone[0].account
+    service = Service(model=Model(id="m"))
+    assert preflight.limits_of(alone[0], service).day_scope == "model"
+    assert preflight.limits_of(grouped[0], service).day_scope == "account"
+
+
+def test_a_private_job_refuses_a_service_that_trains() -> None:
+    with pytest.raises(PipelineError, match="may train") as error:
+        endpoint_of(made("google", private=True).settings, {"GEMINI_API_KEY": "test-key"})
+
+    assert error.value.exit_code == Exit.JOB
+    groq = made("groq", base_url=None, key_host=None, private=True).settings
+    assert endpoint_of(groq, {"GROQ_API_KEY": "test-key"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -21,6 +22,11 @@ class ImageLimits:
     pixels: int | None = None
     #: What is taken. JPEG is what this program sends, so a service without it is none.
     formats: tuple[str, ...] = ("jpeg", "png", "webp")
+
+    def longest(self, side: int) -> int:
+        """The longer side of a picture that is taken, at most the one that is asked for."""
+        root = None if self.pixels is None else math.isqrt(self.pixels)
+        return min(most for most in (side, self.side, root) if most is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
