@@ -37,6 +37,7 @@ weekly:
 	$(MAKE) coverage
 
 bench:
+	$(PYTHON) bench/ratios.py
 	$(PYTHON) bench/startup.py
 	$(PYTHON) bench/overhead.py --promised
 	$(PYTHON) bench/packing.py
@@ -50,6 +51,7 @@ bench:
 	$(PYTHON) bench/report.py --promised
 
 bench-ci:
+	$(PYTHON) bench/ratios.py --ci --rounds 1
 	$(PYTHON) bench/startup.py --rounds 1
 	$(PYTHON) bench/export.py --rows 20000 --pictures 500 --rounds 1
 	$(PYTHON) bench/report.py --rows 20000 --promised

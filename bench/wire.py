@@ -1,7 +1,8 @@
 """A loopback server that answers at once, and the raw loop that every figure is compared with.
 
     python bench/wire.py serve             prints its base URL, serves until killed
-    python bench/wire.py raw URL N C       the baseline: N posts with C workers on plain aiohttp
+    python bench/wire.py raw URL N C [P]   the baseline: N posts with C workers on plain aiohttp, P
+                                           of them a minute
 
 The server is a bare asyncio Protocol: it reads Content-Length bytes and sends a fixed chat
 completion (for a packed request, one caption for each image), so that it costs far less than
@@ -22,6 +23,8 @@ from typing import cast
 
 #: Where to write when the first question came, if anybody wants to know.
 FIRST = Path(os.environ["WIRE_FIRST"]) if "WIRE_FIRST" in os.environ else None
+#: Where to write when the first and the last question since the file was removed came.
+NOTED = Path(os.environ["WIRE_NOTED"]) if "WIRE_NOTED" in os.environ else None
 CAPTION = "A {} bicycle leans on a brick wall beside a narrow street in the {} sun."
 MODEL = "bench/fixed"
 
@@ -79,6 +82,25 @@ class Server(asyncio.Protocol):
 
     answers: dict[int, bytes] = {}
     count = 0
+    first = 0.0
+    later: asyncio.TimerHandle | None = None
+
+    @classmethod
+    def note(cls) -> None:
+        """Note the first question at once, the last one when it has been quiet for a moment."""
+        if NOTED is None:
+            return
+        now = time.time()
+        if cls.later is not None:
+            cls.later.cancel()
+        elif not NOTED.exists():
+            cls.first = now
+
+        def write() -> None:
+            cls.later = None
+            NOTED.write_text(f"{cls.first} {now}")
+
+        cls.later = asyncio.get_running_loop().call_later(0.04, write)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transport is not a subclass of asyncio's.
@@ -109,6 +131,7 @@ class Server(asyncio.Protocol):
             if FIRST is not None and not Server.count:
                 FIRST.write_text(repr(time.time()))
             Server.count += 1
+            Server.note()
 
 
 async def serve() -> None:
@@ -138,17 +161,19 @@ def question(url: str) -> dict[str, object]:
     }
 
 
-async def raw(base: str, count: int, workers: int) -> None:
-    """The baseline: plain aiohttp, plain json, no checkpoint, no limits."""
+async def raw(base: str, count: int, workers: int, pace: int = 0) -> None:
+    """The baseline: plain aiohttp, plain json, no checkpoint; so many a minute, if that is said."""
     import aiohttp
 
-    numbers = iter(range(count))
+    numbers, begun = iter(range(count)), time.monotonic()
     connector = aiohttp.TCPConnector(limit=workers)
     headers = {"Authorization": "Bearer bench"}
     async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
 
         async def worker() -> None:
             for number in numbers:
+                if pace:
+                    await asyncio.sleep(begun + number * 60 / pace - time.monotonic())
                 body = question(f"https://images.example/{number:08d}.jpg")
                 async with session.post(f"{base}/chat/completions", json=body) as response:
                     answer = json.loads(await response.read())
@@ -168,7 +193,7 @@ if __name__ == "__main__":
                 uvloop.run(serve())
             except ImportError:
                 asyncio.run(serve())
-        case ["raw", base, count, workers]:
-            asyncio.run(raw(base, int(count), int(workers)))
+        case ["raw", base, count, workers, *pace]:
+            asyncio.run(raw(base, int(count), int(workers), *map(int, pace)))
         case _:
             raise SystemExit(__doc__)
