@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
-from tests.support.command import until
+from tests.support.command import ROOT, simulator, until, write_job
+from tests.support.pictures import folder_of
 from tests.support.recipes import recipe
 
 pytestmark = pytest.mark.weekly
@@ -133,3 +137,22 @@ def test_the_slurm_recipe(cluster: Path) -> None:
     until(lambda: facts(job).get("JobState") == "COMPLETED")
     until(lambda: facts(str(int(job) + 1)).get("JobState") == "COMPLETED")
     assert (cluster / "told").read_text().splitlines()[-2:] == ["drained", "run job.yaml --quiet"]
+
+
+def test_the_slurm_array(cluster: Path) -> None:
+    """The recipe for shards with the real program: every task its shard, then one dataset."""
+    program = cluster / "bin/caption-pipeline"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m pipeline "$@"\n')
+    rows = folder_of(cluster / "data", 40)
+    with simulator(cluster) as server:
+        write_job(cluster, server.base, rows)
+        subprocess.run(["bash", "-c", recipe("Slurm", "cluster")], cwd=cluster, check=True)
+        until((cluster / "out/dataset.parquet").exists, seconds=240)
+        until(lambda: not said("squeue", "-h"))
+        asked = server.asked()
+
+    assert len(asked) == 40
+    assert pq.read_table(cluster / "out/dataset.parquet")["status"].to_pylist() == ["ok"] * 40
+    ends = map(json.loads, (cluster / "out/_state/runs.jsonl").read_text().splitlines())
+    assert [end["exit_code"] for end in ends] == [0]
+    assert len(list((cluster / "out/shards").glob("0000*/_state/runs.jsonl"))) == 4
