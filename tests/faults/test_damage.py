@@ -21,7 +21,7 @@ from pipeline.store.store import open_checkpoint
 from pipeline.store.verify import check_output, repair
 from tests.faults.conftest import Table
 from tests.support.checker import check_whole
-from tests.support.small_run import append, derive, reply, sent
+from tests.support.small_run import derive, reply, sent
 from tests.support.weekly import weekly
 
 BEFORE = 5
@@ -46,9 +46,16 @@ async def two_commits(folder: Path) -> tuple[int, list[tables.Entry]]:
     live.mkdir()
     journal = Journal(live / "journal.db")
     await journal.open()
-    await asyncio.gather(*(append(journal, number) for number in range(BEFORE)))
+    rng = random.Random(1)
+
+    async def append(size: int) -> int:
+        """An answer that no compression makes smaller."""
+        return await journal.append(tables.REPLY, b"{}", rng.randbytes(size), lambda seq: seq)
+
+    # More than the log of a new journal, which is written over from its start.
+    await asyncio.gather(*(append(9_000) for _ in range(BEFORE)))
     begins = (live / "journal.db-wal").stat().st_size
-    await asyncio.gather(*(append(journal, number) for number in range(BEFORE, BEFORE + 3)))
+    await asyncio.gather(*(append(2_000) for _ in range(3)))
     entries = await journal.call(tables.some_entries, 0, 100)
     for name in ("journal.db", "journal.db-wal"):
         shutil.copyfile(live / name, folder / name)
