@@ -170,6 +170,8 @@ class Completion:
 
 #: Error code of a record that withdraws a caption: its answer can no longer be trusted.
 DOUBTED = "doubted"
+#: Failure code that is in the journal alone: the failure before it is nobody's any more.
+WITHDRAWN = "withdrawn"
 
 
 #: Flag of a failure that cost no request: digest of the settings under which its image was read.

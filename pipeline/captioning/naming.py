@@ -128,7 +128,13 @@ class Naming:
 
     def named(self, row: Row, digest: bytes) -> tuple[Row, bytes]:
         """A row whose picture has this SHA-256, with the prompt that it is asked with, and its key."""
-        image = identity.content_identity(digest.hex())
+        return self._named(row, identity.content_identity(digest.hex()))
+
+    def place_key(self, row: Row) -> bytes:
+        """The key of a row under `content` before its bytes were known."""
+        return self._named(row, identity.image_identity(row.image))[1]
+
+    def _named(self, row: Row, image: str) -> tuple[Row, bytes]:
         if self.mode == "sample" and len(self.prompts) > 1:
             row = self._sampled(row, image)
         return row, self._key(row, image)

@@ -74,6 +74,8 @@ class Selector:
         self._seen = KeyMap()
         self._candidates = 0
         self.counts = Counts()
+        #: Failures of places whose pictures were read since, and have a key of their own.
+        self.outdated: set[str] = set()
         #: The first row whose key has a caption.
         self.captioned: Candidate | None = None
 
@@ -92,6 +94,10 @@ class Selector:
         counts.rows += len(rows) // self._naming.a_row
         for row, raw in rows:
             key = raw.hex()
+            if self._naming.contents is not None and isinstance(row.image, str) and not row.bad:
+                place = self._naming.place_key(row).hex()
+                if place != key and self._state(place) not in (None, "ok"):
+                    self.outdated.add(place)
             if self._elsewhere is not None and key in self._elsewhere:
                 continue
             if self._seen.set(key, "") is not None:

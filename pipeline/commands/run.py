@@ -202,7 +202,7 @@ async def run(
             finally:
                 await selection.close()
                 await checkpoint.finish()
-            if not counts.exact:
+            if not counts.exact or inputs.naming.contents is not None:
                 await _count_exactly(inputs, checkpoint, selection, counters, reason)
             report.signals.finishing()
             checkpoint.settled_all()
@@ -331,6 +331,9 @@ async def _count_exactly(
         assert counts is not None
         counters.rows, counters.images = counts.rows, counts.images
         counters.captioned, counters.failed = counts.captioned, dict(counts.failed)
+        if selector.outdated:
+            await checkpoint.withdraw(sorted(selector.outdated))
+            await checkpoint.finish()
 
 
 async def _note_finished(inputs: JobInputs, checkpoint: Checkpoint, counters: RunCounters) -> None:

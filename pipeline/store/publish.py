@@ -374,16 +374,15 @@ def _plan(
 ) -> list[Step]:
     """What to write. suspects: parts that an unfinished publication may have written."""
     news = news_of(taken)
-
-    def new(*folders: str) -> set[str]:
-        columns = (news[folder].column(KEYS[folder]) for folder in folders)
-        return {key for column in columns for key in column.to_pylist()}
-
-    settled = new(CAPTIONS, FAILURES) if suspects or any(marks.values()) else set[str]()
+    settled, requests = set[str](), set[str]()
+    if suspects or any(marks.values()):
+        settled = {key for portion in taken for key in portion.records["key"].to_pylist()}
+    if suspects:
+        requests = set(news[REQUESTS][KEYS[REQUESTS]].to_pylist())
     wanted: dict[Place, set[str]] = {}
     for part in published:
         if part.place in suspects:
-            wanted[part.place] = new(REQUESTS) if part.folder == REQUESTS else settled
+            wanted[part.place] = requests if part.folder == REQUESTS else settled
         elif part.folder != REQUESTS:
             wanted[part.place] = marks[part.folder] & settled
     return make_plan(news, published, parts.locate(output, published, wanted))

@@ -17,7 +17,7 @@ from dataclasses import field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.model import DOUBTED
+from pipeline.model import DOUBTED, WITHDRAWN
 from pipeline.store.backlog import Portion
 from pipeline.store.tables import Part
 from pipeline.values import dataclass
@@ -59,10 +59,15 @@ def news_of(portions: Sequence[Portion]) -> dict[str, pa.Table]:
     records = latest(pa.concat_tables([portion.records for portion in portions]))
     captioned = pc.equal(records.column("status"), "ok")
     return {
-        FAILURES: _where(records, pc.invert(captioned)),
+        FAILURES: without_withdrawn(_where(records, pc.invert(captioned))),
         REQUESTS: _once(pa.concat_tables([portion.requests for portion in portions]), "request_id"),
         CAPTIONS: _where(records, captioned),
     }
+
+
+def without_withdrawn(failures: pa.Table) -> pa.Table:
+    """Those that stand in a part: what withdraws one only takes it out."""
+    return _where(failures, pc.not_equal(pc.fill_null(failures["error_code"], ""), WITHDRAWN))
 
 
 def _where(rows: pa.Table, mask: pa.ChunkedArray) -> pa.Table:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.model import Derived, Record, Reply, Sent
+from pipeline.model import WITHDRAWN, Derived, Record, Reply, Sent
 from pipeline.store import codec, tables
 from pipeline.store.parts import part_files, read_part, readable, relisted, size_of
 from pipeline.store.publish_plan import CAPTIONS, FAILURES, REQUESTS
@@ -114,7 +114,8 @@ def journaled_records(
         if kind == tables.REPLY:
             records += derive(*codec.read_reply(head, body)).records
         elif kind == tables.RECORDS:
-            records += codec.read_records(head)
+            kept = codec.read_records(head)
+            records += [record for record in kept if record.error_code != WITHDRAWN]
     return after, records
 
 

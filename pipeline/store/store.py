@@ -24,7 +24,7 @@ from pipeline.aio import first_cause
 from pipeline.clock import Clock
 from pipeline.errors import Held, OutputError
 from pipeline.memory import give_back
-from pipeline.model import Derived, Record, Reply, RequestRow, Sent
+from pipeline.model import WITHDRAWN, Derived, Record, Reply, RequestRow, Sent
 from pipeline.store import codec, parts, tables
 from pipeline.store.backlog import Waiting
 from pipeline.store.journal import Journal
@@ -77,7 +77,8 @@ class Checkpoint:
 
     def state(self, key: str) -> str | None:
         """None (never settled), `ok`, or the code of its failure."""
-        return self._settled.get(key)
+        word = self._settled.get(key)
+        return None if word == WITHDRAWN else word
 
     def know(self, states: Mapping[str, str]) -> None:
         """Take keys for settled that have a record in another output: key -> state."""
@@ -91,7 +92,7 @@ class Checkpoint:
 
     def counts(self) -> dict[str, int]:
         """How many keys are `ok`, and how many failed with each code."""
-        return self._settled.counts()
+        return {word: n for word, n in self._settled.counts().items() if word != WITHDRAWN}
 
     @property
     def captioned(self) -> int:
@@ -132,6 +133,12 @@ class Checkpoint:
             return before
 
         return await self._journal.append(tables.RECORDS, codec.records_head(kept), None, landed)
+
+    async def withdraw(self, keys: Sequence[str]) -> None:
+        """Take out the failures of these keys: what failed has another key now."""
+        gone = [Record(key, "", None, "", None, "failed", WITHDRAWN) for key in keys]
+        head = codec.records_head(gone)
+        await self._journal.append(tables.RECORDS, head, None, lambda seq: self._take(seq, gone))
 
     async def idle(self) -> None:
         """Wait until everything appended so far has landed."""

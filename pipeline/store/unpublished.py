@@ -25,7 +25,7 @@ from pipeline.model import DOUBTED, Derived, Record, Reply, Sent
 from pipeline.store import codec, tables
 from pipeline.store.backlog import Backlog, Waiting
 from pipeline.store.parts import part_files, read_part, readable, relisted
-from pipeline.store.publish_plan import CAPTIONS, FAILURES, latest
+from pipeline.store.publish_plan import CAPTIONS, FAILURES, latest, without_withdrawn
 from pipeline.store.shards import joined_name, outputs_of
 
 _AT_ONCE = 200
@@ -86,7 +86,7 @@ def _stand_in(parent: Path, output: Path, records: pa.Table, files: ExitStack) -
     withdrawn, failures = failures.filter(doubted), failures.filter(pc.invert(doubted))
     for path in part_files(folder, CAPTIONS):
         failures = _without(failures, read_part(path, ["key"]))
-    failures = pa.concat_tables([failures, withdrawn])
+    failures = without_withdrawn(pa.concat_tables([failures, withdrawn]))
     gone_captions = pa.concat_tables([captions, withdrawn])
     for name, gone, new in ((CAPTIONS, gone_captions, captions), (FAILURES, records, failures)):
         for path in part_files(folder, name):

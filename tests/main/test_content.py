@@ -190,6 +190,33 @@ def test_pictures_that_cannot_be_read(tmp_path: Path) -> None:
     assert [row["status"] for row in dataset(tmp_path)] == ["ok", "ok", "ok", "failed"]
 
 
+def test_the_failure_of_a_place_goes_once_its_picture_is_read(tmp_path: Path) -> None:
+    """It stood under the place's key, which nobody has any more. Another picture there is asked,
+    and one that cannot be read fails under that key again."""
+
+    def state() -> tuple[int, int, dict[str, int], int]:
+        facts = pipeline("status", "job.yaml", "--json", cwd=tmp_path).summary
+        listed = (tmp_path / "out/failures.csv").read_text().splitlines()
+        return facts["captions"], facts["failures"], facts["by_code"], len(listed) - 1
+
+    (tmp_path / "a.jpg").write_bytes(picture(1))
+    (tmp_path / "m.csv").write_text("image\na.jpg\ngone.jpg\n")
+    begin(tmp_path, "m.csv")
+    assert state() == (1, 1, {"missing_file": 1}, 1)
+    (tmp_path / "gone.jpg").write_bytes(picture(2))
+    ended = begin(tmp_path, "m.csv", "", "--retry-failed")
+    assert (ended.code, counted(ended.summary)) == (0, (2, 2, 2, 0, 0, 1))
+    assert state() == (2, 0, {}, 0)
+    assert pq.read_table(tmp_path / "out/failures").num_rows == 0
+    assert pipeline("verify", "job.yaml", cwd=tmp_path).code == 0
+    (tmp_path / "gone.jpg").write_bytes(picture(3))
+    ended = begin(tmp_path, "m.csv")
+    assert (ended.code, counted(ended.summary)) == (0, (2, 2, 2, 0, 0, 1))
+    (tmp_path / "gone.jpg").write_bytes(b"no picture at all")
+    begin(tmp_path, "m.csv")
+    assert state() == (3, 1, {"unsupported_format": 1}, 1)
+
+
 def test_the_same_bytes_in_every_kind_of_cell(tmp_path: Path) -> None:
     """A file, a data URI, bytes and a struct."""
     (tmp_path / "a.jpg").write_bytes(picture(1))
