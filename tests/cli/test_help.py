@@ -19,11 +19,9 @@ COMMANDS = sorted(str(one.callback.__name__) for one in app.registered_commands 
 #: Prints what the command left in sys.modules, whatever its exit code.
 LOADED = """
 import json, sys
-from pipeline.cli import main
-try:
-    main()
-except SystemExit:
-    pass
+from pipeline import cli
+cli.leave = lambda code: None
+cli.main()
 print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})), file=sys.stderr)
 """
 
