@@ -180,6 +180,7 @@ class Captioner:
             try:
                 _, outcome = await self.ask(request, body, attempt)
             except Stopped:
+                self.second.reason = self._gate(request).reason
                 break
             verdict = outcome.verdict
             if self.shape.drops_schema(request, verdict):
@@ -227,6 +228,11 @@ class Captioner:
         assert earlier is not None
         return self.second.form(earlier)
 
+    def _gate(self, request: Request) -> RequestGate:
+        """Whose limits the request counts in: another model's may be its own."""
+        other = self._second_form(request).gate if request.form == "second" else None
+        return other or self.gate
+
     async def keep(self, items: Sequence[Item], records: Sequence[Record]) -> None:
         """Store records that come from no reply, one an item."""
         await self.checkpoint.settle(records)
@@ -237,23 +243,22 @@ class Captioner:
             self.gate.stop(StopReason(exit=full.exit_code, message=str(full), resume_after=None))
         if self.checkpoint.crowded:
             await self.checkpoint.room()
-        asked = self.clock.monotonic()
+        asked, gate = self.clock.monotonic(), self._gate(request)
+        form = self._second_form(request) if request.form == "second" else None
         cost = estimate(
-            self.model,
+            (form and form.model) or self.model,
             tokens_in=request.tokens_in,
             tokens_out=request.tokens_out,
             images=len(request.items),
         )
         tokens = request.tokens_in + request.tokens_out
-        permit = await self.gate.permit(tokens=tokens, cost_usd=cost)
+        permit = await gate.permit(tokens=tokens, cost_usd=cost)
         sent = Sent(
             request_id=f"{self.rng.getrandbits(128):032x}",
             run_id=self.run_id,
             recipe=request.items[0].recipe,
             profile=self.endpoint.profile.name,
-            model=self._second_form(request).wire.model
-            if request.form == "second"
-            else self.endpoint.settings.model,
+            model=(form or self).wire.model,
             form=request.form,
             attempt=attempt,
             at=micros(self.clock.now()),
@@ -263,18 +268,18 @@ class Captioner:
         keys = [item.asked.key for item in request.items]
         try:
             try:
-                attempt_sent = Attempt(self.gate, permit, request.items, sent)
+                attempt_sent = Attempt(gate, permit, request.items, sent)
                 reply = await self.client.send(body, attempt_sent)
             except NoReply as lost:
-                return sent, await self._lost(permit, sent, lost, keys)
+                return sent, await self._lost(gate, permit, sent, lost, keys)
             except BaseException:
                 # Cancelled in flight: the reservation stays spent, the slot comes back.
-                self.gate.report(permit, None, tokens=None, cost_usd=None, images=keys)
+                gate.report(permit, None, tokens=None, cost_usd=None, images=keys)
                 raise
             if (date := date_of(reply)) is not None:
-                self.gate.heard_date(date, permit)
+                gate.heard_date(date, permit)
             if self.endpoint.profile.windows:
-                self.gate.heard_limits(limits_told(reply.headers, self.endpoint.profile.windows))
+                gate.heard_limits(limits_told(reply.headers, self.endpoint.profile.windows))
             outcome, _ = await self.checkpoint.reply(sent, reply)
         finally:
             await self.client.release()
@@ -294,11 +299,11 @@ class Captioner:
                 used = completion.prompt_tokens + (completion.completion_tokens or 0)
             if price := unasked_price(self.endpoint, completion):
                 self.gate.stop(StopReason(exit=Exit.KEY, message=price, resume_after=None))
-        self.gate.report(permit, outcome.verdict, tokens=used, cost_usd=paid, images=keys)
+        gate.report(permit, outcome.verdict, tokens=used, cost_usd=paid, images=keys)
         return sent, outcome
 
     async def _lost(
-        self, permit: Permit, sent: Sent, lost: NoReply, keys: list[str]
+        self, gate: RequestGate, permit: Permit, sent: Sent, lost: NoReply, keys: list[str]
     ) -> ReplyOutcome:
         """An attempt without an answer, written down."""
         verdict = Verdict(
@@ -307,10 +312,10 @@ class Captioner:
         row = unanswered(sent)
         await self.checkpoint.no_reply(sent, row)
         if not lost.sent:
-            self.gate.give_back(permit, verdict, images=keys)
+            gate.give_back(permit, verdict, images=keys)
         else:
             # No reply: the reservation stays `unknown` in the ledger, and spent.
-            self.gate.report(permit, None, tokens=None, cost_usd=None, images=keys)
+            gate.report(permit, None, tokens=None, cost_usd=None, images=keys)
         return ReplyOutcome(records=(), row=row, verdict=verdict, completion=None)
 
     async def _fail(self, items: Sequence[Item], sent: Sent, outcome: ReplyOutcome) -> None:

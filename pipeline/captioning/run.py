@@ -60,8 +60,9 @@ async def run_job(run: RunContext) -> None:
         await captioner.checkpoint.settle(copies)
     for sentence in run.same_pictures.sentences():
         run.progress.event(sentence)
-    if (reason := run.sources.reason()) is not None:
-        run.captioner.gate.stop(reason)
+    for reason in (run.sources.reason(), captioner.second.reason):
+        if reason is not None:
+            captioner.gate.stop(reason)
 
 
 async def sorted_out(

@@ -23,6 +23,9 @@ from pipeline.store.publish_plan import CAPTIONS, FAILURES
 
 if TYPE_CHECKING:
     from pipeline.config.job import JobConfig
+    from pipeline.errors import StopReason
+    from pipeline.ratelimit.protocol import RequestGate
+    from pipeline.service.models import Model
 
 _WAIT = frozenset({ASK_AGAIN, ASK_CAPTION})
 
@@ -33,6 +36,9 @@ class SecondForm:
 
     prompt: str | None
     wire: Wire
+    #: Of another model than the job's: what is known of it, and its own limits.
+    model: Model | None = None
+    gate: RequestGate | None = None
 
     def request(self, request: Request, *, fields: bool) -> Request:
         """The question of one image in this form, as a request for a first caption is built."""
@@ -42,14 +48,23 @@ class SecondForm:
         return replace(request, items=(replace(item, prompt=prompt),), form=form)
 
 
-def second_forms(job: JobConfig, wire: Callable[..., Wire]) -> dict[str, SecondForm]:
-    """How the actions `retry` and `fallback` ask for another caption. wire: for a model and params."""
+def second_forms(
+    job: JobConfig,
+    wire: Callable[..., Wire],
+    models: Mapping[str, Model],
+    gates: Mapping[str, RequestGate],
+) -> dict[str, SecondForm]:
+    """How the actions `retry` and `fallback` ask for another caption. wire: for a model and params;
+    models and gates: of the models that have their own."""
     retry, endpoint = job.checks.retry, job.endpoint
     params = {**endpoint.params, **retry.params}
-    forms = {"retry": SecondForm(retry.prompt, wire(retry.model or endpoint.model, params))}
+
+    def form(prompt: str | None, name: str, params: Mapping[str, object]) -> SecondForm:
+        return SecondForm(prompt, wire(name, params), models.get(name), gates.get(name))
+
+    forms = {"retry": form(retry.prompt, retry.model or endpoint.model, params)}
     if endpoint.fallback_models:
-        other = wire(endpoint.fallback_models[0], endpoint.params)
-        forms["fallback"] = SecondForm(None, other)
+        forms["fallback"] = form(None, endpoint.fallback_models[0], endpoint.params)
     return forms
 
 
@@ -75,6 +90,8 @@ class SecondQuestions:
     pending: Mapping[str, Record] = field(default_factory=dict)
     #: Asked a second time in this run.
     count: int = 0
+    #: Why some are left to the next run.
+    reason: StopReason | None = None
     _waiting: list[Item] = field(default_factory=list)
 
     def consider(self, items: Sequence[Item], records: Sequence[Record]) -> None:

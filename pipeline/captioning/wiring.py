@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline.captioning import metrics
@@ -118,6 +119,7 @@ async def open_run(
     from pipeline.ratelimit.rename import rename_account
     from pipeline.service import preflight
     from pipeline.service.client import open_client
+    from pipeline.service.models import Model
     from pipeline.service.wire import Wire
 
     clock = environment.clock
@@ -144,20 +146,25 @@ async def open_run(
         await asyncio.to_thread(
             rename_account, state, former=endpoint.former_account, account=endpoint.account
         )
-        gate = await stack.enter_async_context(
-            (environment.open_gate or open_gate)(
-                job.quota.model_copy(update={"concurrency": concurrency}),
-                limits,
-                account=None if endpoint.profile.own else endpoint.account,
-                model=job.endpoint.model,
-                output=str(inputs.output.absolute()),
-                patience=job.endpoint.patience,
-                clock=clock,
-                rng=environment.rng,
-                state=state,
-                spent_usd=await asyncio.to_thread(spent, inputs.output),
-            )
+        gate_of = partial(
+            environment.open_gate or open_gate,
+            job.quota.model_copy(update={"concurrency": concurrency}),
+            account=None if endpoint.profile.own else endpoint.account,
+            output=str(inputs.output.absolute()),
+            patience=job.endpoint.patience,
+            clock=clock,
+            rng=environment.rng,
+            state=state,
+            spent_usd=await asyncio.to_thread(spent, inputs.output),
         )
+        gate = await stack.enter_async_context(gate_of(limits, model=job.endpoint.model))
+        models = {name: service.others.get(name, Model(id=name)) for name in others}
+        gates = {}
+        for name, model in models.items():
+            own = preflight.limits_of(endpoint, replace(service, model=model))
+            if own != limits or own.day_scope == "model":
+                opener = gate_of(own, model=name, beside=gate)
+                gates[name] = await stack.enter_async_context(opener)
         if opened.server is not None:
             opened.server.answered = lambda: gate.circuit.last_success
             opened.server.on_end = lambda message: gate.stop(
@@ -268,7 +275,7 @@ async def open_run(
             attribution=Attribution(),
             fields=fields,
             second=SecondQuestions(
-                forms=second_forms(job, wire.asking),
+                forms=second_forms(job, wire.asking, models, gates),
                 actions=checks_of(job).actions,
                 pending=pending or {},
             ),

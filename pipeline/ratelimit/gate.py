@@ -12,10 +12,11 @@ counted even if no reply comes back, what was certainly not sent is given back.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import math
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,8 +30,9 @@ from pipeline.ratelimit.ledger import Ledger
 from pipeline.ratelimit.ledger_thread import LedgerThread
 from pipeline.ratelimit.ledger_view import names_of
 from pipeline.ratelimit.limits import quota_limits_of
+from pipeline.ratelimit.protocol import RequestGate
 from pipeline.ratelimit.rulebook import Rulebook
-from pipeline.ratelimit.rules.base import LIMITED, Ask, Now, Permit, Row, Setup
+from pipeline.ratelimit.rules.base import LIMITED, Ask, Now, Permit, Row, Rule, Setup
 from pipeline.ratelimit.rules.circuit_breaker import CircuitBreaker
 from pipeline.ratelimit.server_time import ServerTime, Times, Uptime, uptime_of
 from pipeline.ratelimit.settings import QuotaSettings
@@ -48,13 +50,26 @@ SLOW_COMMIT = 0.25
 DENIED = 3
 
 
-class Gate:
-    """Made by `open_gate`; one an endpoint and run."""
+class _Shared:
+    """What the gates of an endpoint have in common in one run."""
 
-    def __init__(self, setup: Setup, times: Times, kept: Kept | None) -> None:
+    def __init__(self) -> None:
+        self.gates: list[Gate] = []  # the end of the first one is the run's
+        self.numbers = itertools.count(1)  # of permits
+        self.rules: Mapping[str, Rule] = {}
+
+
+class Gate:
+    """Made by `open_gate`; one a run, and one beside it for each other model with its own limits."""
+
+    def __init__(
+        self, setup: Setup, times: Times, kept: Kept | None, beside: Gate | None = None
+    ) -> None:
         self._times, self._kept = times, kept
-        self._rules = Rulebook(setup)
-        self._number = 0
+        self.shared: _Shared = beside.shared if beside else _Shared()
+        self.shared.gates.append(self)
+        self._rules = Rulebook(setup, self.shared.rules)
+        self.shared.rules = self._rules.common
         self._flying: dict[int, Permit] = {}
         self._turn = asyncio.Lock()
         self._queued = 0
@@ -132,13 +147,13 @@ class Gate:
 
     def _opens_at(self, ask: Ask, now: Now) -> float:
         """When `ask` may go. Raises Stopped when the run is ending, or ends now."""
-        if self.reason is None:
+        reason = self.shared.gates[0].reason or self.reason
+        if reason is None:
             at = self._rules.opens_at(ask, now)
             if not isinstance(at, StopReason):
                 return at
-            self.stop(at)
-        assert self.reason is not None
-        raise Stopped(self.reason.message)
+            self.stop(reason := at)
+        raise Stopped(reason.message)
 
     async def _reserve(self, ask: Ask, now: Now, kept: Kept) -> Permit | None:
         """A permit that is in the ledger, or None after whatever wait it asked for."""
@@ -167,9 +182,8 @@ class Gate:
         return None
 
     def _take(self, ask: Ask, now: Now, days: tuple[str, ...], row: Row | None) -> Permit:
-        self._number += 1
         permit = Permit(
-            self._number, now.mono, now.uptime, ask.tokens, ask.cost_usd, days, row
+            next(self.shared.numbers), now.mono, now.uptime, ask.tokens, ask.cost_usd, days, row
         )  # fmt: skip
         self._rules.take(permit, now)
         self._flying[permit.number] = permit
@@ -191,6 +205,11 @@ class Gate:
                 timer.cancel()
 
     def _changed(self) -> None:
+        for gate in self.shared.gates:
+            gate.wake()
+
+    def wake(self) -> None:
+        """Whoever waits looks again."""
         self._line.changed()
         if self._waker is not None:
             _wake(self._waker)
@@ -295,7 +314,8 @@ class Gate:
     # The run's end, and looking in
 
     def stop(self, reason: StopReason) -> None:
-        """End the run: every waiting `permit` raises Stopped now. The first reason stays."""
+        """End the run, or beside another gate what goes through this one: every waiting `permit`
+        raises Stopped now. The first reason stays."""
         if self.reason is None:
             self.reason = reason
             self.stopped.set()
@@ -341,13 +361,16 @@ async def open_gate(
     state: Path,
     spent_usd: float = 0.0,
     uptime: Uptime | None = None,
+    beside: RequestGate | None = None,
 ) -> AsyncIterator[Gate]:
     """The gate of one endpoint. `account`: hash of base URL and key; None: no ledger at all.
 
-    spent_usd: what this job has spent before; state: folder of the ledger. Raises OutputError.
+    spent_usd: what this job has spent before; state: folder of the ledger; beside: the run's first
+    gate, where this is one of another model. Raises OutputError.
     """
     if uptime is None:
         uptime = uptime_of(clock)
+    first = beside if isinstance(beside, Gate) else None
     quota_limits = quota_limits_of(settings, limits)
     setup = Setup(
         quota_limits=quota_limits,
@@ -358,7 +381,7 @@ async def open_gate(
     )
     if account is None or not quota_limits.shared:
         server = ServerTime.trusting(clock.now(), uptime.seconds())
-        gate = Gate(setup, Times(clock=clock, uptime=uptime, server=server), None)
+        gate = Gate(setup, Times(clock=clock, uptime=uptime, server=server), None, first)
         await gate.begin(limits)
         yield gate
         return
@@ -370,7 +393,7 @@ async def open_gate(
         try:
             server = await kept.clock()
             times = Times(clock=clock, uptime=uptime, server=server)
-            gate = Gate(setup, times, Kept(ledger=kept, names=names))
+            gate = Gate(setup, times, Kept(ledger=kept, names=names), first)
             await gate.begin(limits)
             yield gate
         finally:

@@ -113,4 +113,5 @@ class GateOpener(Protocol):
         rng: random.Random,
         state: Path,
         spent_usd: float = 0.0,
+        beside: RequestGate | None = None,
     ) -> AbstractAsyncContextManager[RequestGate]: ...

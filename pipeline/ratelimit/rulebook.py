@@ -19,12 +19,18 @@ from pipeline.ratelimit.rules.tokens import WINDOW as MINUTE_SECONDS
 from pipeline.ratelimit.rules.tokens import Tokens
 from pipeline.verdict import Verdict
 
+#: Rules about the endpoint or the job, whatever model is asked.
+COMMON = ("concurrency", "weather", "cost")
+
 
 class Rulebook:
     """The rules by name; four of them the gate also knows by themselves."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, common: Mapping[str, Rule]) -> None:
+        """common: the rules `COMMON` of another model's book; none: the first book has its own."""
         rules: dict[str, Rule] = {name: rule(setup) for name, rule in RULES.items()}
+        rules.update(common)
+        self.common = {name: rules[name] for name in COMMON}
         self._all = tuple(rules.values())
         self.awake()
         self._per_job = setup.quota_limits.per_job

@@ -8,7 +8,7 @@ to do.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -52,6 +52,8 @@ class Service:
     #: `/key`: requests to free models today, and how many there may be.
     used_today: int | None = None
     day_limit: int | None = None
+    #: Models that may be asked beside `model`, by the names that requests give.
+    others: Mapping[str, Model] = field(default_factory=dict)
     #: Seconds by which this machine's clock is ahead of the service's; None when not told.
     clock_off: float | None = None
     warnings: tuple[str, ...] = field(default=())
@@ -75,12 +77,13 @@ async def look(
     price where `allow_paid` is false.
     """
     warnings: list[str] = []
-    refusals: list[str] = []
-    model, record_result = await _model(client, endpoint, patience, warnings, refusals, others)
-    service = Service(model=model, clock_off=_clock_off(record_result))
+    model, beside, record_result = await _models(client, endpoint, patience, warnings, others)
+    service = Service(model=model, others=beside, clock_off=_clock_off(record_result))
     if endpoint.profile.has_key_call:
         service = await _key(client, service, warnings)
-    for refusal in filter(None, (_unpaid(model, endpoint), *refusals)):
+    for each in (model, *beside.values()):
+        if (refusal := _unpaid(each, endpoint)) is None:
+            continue
         if not only_plan:
             raise KeyTrouble(refusal)
         warnings.append(f"a run would stop: {refusal}")
@@ -121,29 +124,27 @@ def _clock_off(reply: Reply | None) -> float | None:
     return reply.at / 1e6 - date if reply is not None and date is not None else None
 
 
-async def _model(
+async def _models(
     client: Client,
     endpoint: Endpoint,
     patience: float,
     warnings: list[str],
-    refusals: list[str],
     others: Mapping[str, str],
-) -> tuple[Model, Reply | None]:
-    """The model, and the list it stands in; refusals: takes prices of the other models."""
+) -> tuple[Model, dict[str, Model], Reply | None]:
+    """The model, the others, and the list they stand in."""
     wanted = endpoint.settings.model
     unknown = Model(id=wanted)
     if endpoint.profile.models_path is None:
-        return unknown, None
+        return unknown, {}, None
     models, reply = await list_models(client, endpoint, patience=patience)
     if not models:
         warnings.append(_unlisted(reply, endpoint))
-        return unknown, reply
+        return unknown, {}, reply
     model = named(models, wanted) or wildcard(models, wanted)
     if model is not None:
         if not model.takes_images:
             raise ServiceError(f"{wanted} does not take images; {_instead(models, endpoint)}")
-        refusals += _others(models, endpoint, others)
-        return replace(model, id=wanted), reply
+        return replace(model, id=wanted), _others(models, endpoint, others), reply
     if not endpoint.profile.tells_prices:
         known = ", ".join(model.id for model in models[:5])
         if endpoint.profile.name == "embedded":
@@ -151,7 +152,7 @@ async def _model(
         warnings.append(
             f"the service does not list {wanted!r}, which is taken on trust; it lists: {known}"
         )
-        return unknown, reply
+        return unknown, {}, reply
     why = GONE.get(wanted, "the service does not list it any more")
     raise ServiceError(f"the model {wanted} is gone: {why}; {_instead(models, endpoint)}")
 
@@ -167,11 +168,12 @@ def _unlisted(reply: Reply, endpoint: Endpoint) -> str:
     return line
 
 
-def _others(models: list[Model], endpoint: Endpoint, others: Mapping[str, str]) -> Iterator[str]:
-    """Why no request may be sent: prices of fallback models, and of those for second questions. A
-    dead id fails every request, a blind one is found out later: ServiceError."""
+def _others(models: list[Model], endpoint: Endpoint, others: Mapping[str, str]) -> dict[str, Model]:
+    """Fallback models, and those for second questions. A dead id fails every request, a blind one
+    is found out later: ServiceError."""
     profile, sent = endpoint.profile, endpoint.settings.fallback_models
     keys = dict.fromkeys(sent if profile.openrouter_fields else (), "endpoint.fallback_models")
+    others_told = {}
     for name, key in {**others, **keys}.items():
         model = named(models, name) or wildcard(models, name)
         if model is None and not profile.tells_prices:
@@ -179,8 +181,8 @@ def _others(models: list[Model], endpoint: Endpoint, others: Mapping[str, str]) 
         if model is None or not model.takes_images:
             wrong = "is not listed" if model is None else "does not take images"
             raise ServiceError(f"{key}: {name} {wrong}; take it out")
-        if refusal := _unpaid(replace(model, id=name), endpoint):
-            yield refusal
+        others_told[name] = replace(model, id=name)
+    return others_told
 
 
 def _instead(models: list[Model], endpoint: Endpoint) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -313,3 +314,80 @@ def test_no_action_follows_on_what_is_seen_at_the_end(tmp_path: Path, action: st
 
     with pytest.raises(JobError, match=rf"same_caption\.action: .*{action} is not possible"):
         load_job(job)
+
+
+#: The first model of a job, and the one that second questions go to: each with limits of its own.
+ONE, OTHER = "sim/one-exp", "sim/other-exp"
+PER_MODEL = {"limits_on": "free", "endpoint_rpd": 80}
+
+
+def asked_of_other(folder: Path, rows: int, models: tuple[Model, ...], **sections: Any) -> Any:
+    """A coroutine: a run whose captions are all asked a second time, of the last of the models; its
+    summary, and the models of the requests."""
+    endpoint = {"profile": "openrouter", "base_url": "https://sim.example/api/v1"}
+    endpoint |= {"key_host": "sim.example", "model": models[0].id, **sections.pop("endpoint", {})}
+    checks = {
+        "too_short": {"action": "retry", "min_words": 500},
+        "retry": {"model": models[-1].id},
+    }
+    packing, limits = {"images_per_request": 8}, sections.pop("limits", PER_MODEL)
+    job = job_of(folder, rows, endpoint=endpoint, checks=checks, packing=packing, **sections)
+
+    async def go(clock: VirtualClock) -> tuple[dict[str, Any], list[str]]:
+        simulator = Simulator(replace(FREE, models=models, **limits), seed=1, clock=clock)
+        summary = await run_job(job, simulator, clock, state=folder / "state")
+        return summary, [chat.model for chat in chats(simulator)]
+
+    return go
+
+
+def test_second_questions_are_reserved_at_their_own_models_price(tmp_path: Path) -> None:
+    """Ten thousand times the first one's, and the cap holds: what is left goes on with more."""
+    models = (Model(id="sim/cheap", completion=1e-7), Model(id="sim/dear", completion=1e-3))
+    endpoint = {"allow_paid": True, "params": {"max_tokens": 20}}
+
+    def capped(cap: float) -> tuple[dict[str, Any], list[str]]:
+        quota = {"max_cost_usd": cap}
+        more = {"quota": quota, "endpoint": endpoint, "limits": {"limits_on": "free"}}
+        again = asked_of_other(tmp_path, 40, models, **more)
+        result: tuple[dict[str, Any], list[str]] = run(again(VirtualClock()))
+        return result
+
+    summary, asked = capped(0.01)
+    assert summary["captioned"] == 40
+    assert "cost cap reached" in summary["reason"]
+    assert 0 < summary["cost_usd"] <= 0.01
+
+    more, rest = capped(2.0)
+    assert (more["captioned"], more["reason"]) == (40, None)
+    assert asked.count("sim/dear") + rest.count("sim/dear") == 40
+
+
+def test_second_questions_count_in_the_quota_of_their_own_model(tmp_path: Path) -> None:
+    """80 a day each: 10 packs and 75 second questions need no second day; of the 10 of another job
+    5 are asked, the rest the day after. Records and the account book name the model."""
+    one, two = Model(id=ONE), Model(id="sim/two-exp")
+    clock = VirtualClock()
+
+    async def days() -> list[tuple[dict[str, Any], list[str]]]:
+        quota = {"requests_per_minute": None}
+        told = [await asked_of_other(tmp_path, 75, (one, Model(id=OTHER)), quota=quota)(clock)]
+        for _ in range(2):
+            output = {"path": str(tmp_path / "second")}
+            sections = {"output": output, "quota": quota}
+            other = asked_of_other(tmp_path, 10, (two, Model(id=OTHER)), **sections)
+            told.append(await other(clock))
+            await clock.sleep(86_400)
+        return told
+
+    (first, both), (day, asked), (next_day, rest) = run(days())
+    assert (first["captioned"], first["exit_code"], first["refused"]) == (75, 0, 0)
+    assert (both.count(ONE), both.count(OTHER)) == (10, 75)
+    assert (day["captioned"], day["refused"]) == (10, 0)
+    assert "quota of 80 spent" in day["reason"]
+    assert (asked.count("sim/two-exp"), asked.count(OTHER)) == (2, 5)
+    assert (next_day["reason"], rest) == (None, [OTHER] * 5)
+    folder = tmp_path / "second"
+    book = pq.read_table(folder / "requests", columns=["model"])["model"]
+    assert Counter(book.to_pylist()) == {"sim/two-exp": 2, OTHER: 10}
+    assert {record["model"] for record in check_whole(folder).values()} <= {OTHER, "sim/two-exp"}
