@@ -56,6 +56,8 @@ class Verdict:
     until: float | None = None
     #: The limit's size where the service named it (X-RateLimit-Limit).
     limit: int | None = None
+    #: The service is full, whoever asks: says nothing about our pace or the image.
+    busy: bool = False
     #: Number in its pack (from 1) of the image that the service named, if it did.
     suspect: int | None = None
     #: For the record: a finish word that is not known.

@@ -127,13 +127,13 @@ class Captioner:
             if verdict.kind is Kind.OK:
                 self.images.fetched(item.image.url for item in items)
                 await self.attribution.answered(self, sent, items[0])
-            elif self.gate.circuit.suspicious:
+            elif self.gate.circuit.suspicious and not verdict.busy:
                 await self.attribution.suspect(self)
             if not rest:
                 return RequestResult(request=first, verdict=verdict, audits=audits)
             decision = decide(
                 verdict,
-                attempts=min(item.asked.attempts for item in rest),
+                attempts=attempt if verdict.busy else min(item.asked.attempts for item in rest),
                 allowed=self._allowed(request, before),
                 packed=len(items) > 1,
                 by_url=any(item.image.url is not None for item in rest),

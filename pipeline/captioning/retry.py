@@ -60,6 +60,10 @@ TABLE: dict[Kind, tuple[Action, Action, bool]] = {
 #: 0.5 s, grows by 1.5 and stops at 60 s; we double, as our attempts are fewer.
 BACKOFF_START, BACKOFF_GROWTH, BACKOFF_CEILING = 1.0, 2.0, 60.0
 
+#: Attempts of one request that a full service may refuse before they are the image's: with the
+#: backoff above a quarter of an hour in which others are answered.
+BUSY_ATTEMPTS = 20
+
 
 def backoff(attempt: int, rng: random.Random) -> float:
     """Full-jitter exponential backoff after the attempt-th failure (from 1), in seconds."""
@@ -78,7 +82,8 @@ def decide(
 ) -> RetryDecision:
     """What to do with the images that this reply left unsettled.
 
-    attempts: attempts spent on them, this one included; allowed: `retry.attempts`.
+    attempts: attempts spent on them, this one included; allowed: `retry.attempts`. Where the
+    service was full both are of the request, as that costs no image an attempt.
     by_url: the images went as URLs, so their bytes may still be tried.
     """
     single, pack, spends = TABLE[verdict.kind]
@@ -86,13 +91,16 @@ def decide(
     if action is Action.RELOAD and not by_url:
         action = Action.SPLIT if packed else Action.FAIL
     if action is Action.RETRY and spends:
+        allowed = max(allowed, BUSY_ATTEMPTS) if verdict.busy else allowed
         if attempts >= allowed:
             # One image may be what breaks every reply: a pack is searched, an image fails.
             return RetryDecision(action=Action.SPLIT if packed else Action.FAIL, spends=not packed)
         wait = verdict.wait or 0.0
         pause = verdict.kind is not Kind.OK
         return RetryDecision(
-            action=action, delay=max(wait, backoff(attempts, rng)) if pause else 0.0
+            action=action,
+            delay=max(wait, backoff(attempts, rng)) if pause else 0.0,
+            spends=not verdict.busy,
         )
     # The search for a culprit is no attempt of its neighbours: nothing was asked of them alone.
     return RetryDecision(action=action, spends=spends and action is not Action.SPLIT)

@@ -1,14 +1,19 @@
-"""dataset.parquet at the end of a run: written where something changed; a full one of another recipe is
-not replaced by one that is nearly empty."""
+"""dataset.parquet at the end of a run: written where something changed; one with captions of another
+recipe is not replaced by one that is nearly empty."""
 
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.captioning.columns import CAPTION, columns_of
 from pipeline.captioning.join import dataset_mark, is_stale, recipe_of, write_dataset
 from pipeline.captioning.view import view_of
+from pipeline.store.snapshot import record_batches
 
 if TYPE_CHECKING:
     from pipeline.captioning.counters import RunCounters
@@ -27,6 +32,8 @@ async def update_dataset(
     path, shown = inputs.output / "dataset.parquet", f"{job.output.shown}/dataset.parquet"
     before = await asyncio.to_thread(recipe_of, path)
     other = before if before != recipe else None
+    if other is not None and not await asyncio.to_thread(_captioned, inputs.output, other):
+        other = None  # a run that was refused left it, or failures only
     if other is not None and counters.left:
         return (
             f"{shown} keeps the captions of recipe {other} until no image of this one is left; "
@@ -35,7 +42,7 @@ async def update_dataset(
     view = view_of(job)
     mark = dataset_mark(inputs.output, inputs.manifest, prefix, view)
     known = inputs.manifest.trusted and path.exists() and not is_stale(path, mark)
-    if asked or other is not None or not known:
+    if asked or before not in (None, recipe) or not known:
         await asyncio.to_thread(
             write_dataset, inputs.output, inputs.manifest, inputs.naming, prefix=prefix, view=view
         )
@@ -46,3 +53,13 @@ async def update_dataset(
         first = other.partition("+")[0].partition("*")[0]
         text += f"; those of recipe {other} stay in the output: export JOB DEST --recipe {first}"
     return text
+
+
+def _captioned(output: Path, recipe: str) -> bool:
+    """Does the output hold a caption of this recipe (of a naming, as `Naming.recipe` writes it)?"""
+    recipes = pa.array([part.partition("*")[0] for part in recipe.split("+")])
+    for batch in record_batches(output, ["recipe", "status"]):
+        of_recipe = pc.is_in(batch["recipe"].cast(pa.string()), recipes)
+        if pc.any(pc.and_(of_recipe, pc.equal(batch["status"], "ok"))).as_py():
+            return True
+    return False

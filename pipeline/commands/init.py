@@ -33,6 +33,15 @@ _HEAD = """\
 """
 #: Defaults that people write in another way than they are kept; a test holds them equal.
 AS_WRITTEN: dict[str, Any] = {"endpoint.patience": "15m", "run.min_free": "256MB"}
+#: Where a profile has no catalogue to choose a model from, or no address.
+_OF_PROFILE: dict[str, dict[str, Any]] = {
+    "embedded": {"endpoint.model": "embedded/pixels"},
+    "azure": {
+        "endpoint.model": "deployment",
+        "endpoint.base_url": "https://RESOURCE.openai.azure.com/openai/v1",
+    },
+    "llamacpp": {"endpoint.model": "path/model.gguf", "endpoint.mmproj": "path/mmproj.gguf"},
+}
 _PLAIN = re.compile(r"\w[\w .+-]{0,99}")
 #: Comments of a section start here, or after its longest line.
 _COLUMN = 36
@@ -78,6 +87,8 @@ def init_command(dest: Path, *, profile: str | None = None, images: str | None =
     except OSError as error:
         raise OutputError(f"{dest}: cannot be written ({error.strerror})") from None
     left = [*(["manifest.path"] * (images is None)), *(["endpoint"] * (profile is None))]
+    if profile is not None and profile != "embedded":
+        left += _OF_PROFILE.get(profile, ())
     todo = f"set {' and '.join(left)}, then " if left else ""
     print(f"{dest}: written; {todo}python -m pipeline check {dest}, then run")  # noqa: T201
     return 0
@@ -91,7 +102,8 @@ def template(stem: str, *, profile: str | None = None, images: str | None = None
         "name": name,
         "manifest.path": images or "images.csv",
         "endpoint.profile": profile or "openrouter",
-        "endpoint.model": "embedded/pixels" if profile == "embedded" else AUTO,
+        "endpoint.model": AUTO,
+        **_OF_PROFILE.get(profile or "", {}),
         "output.path": f"out/{name}",
     }
     return _HEAD + "\n".join(_section(JobConfig, "", written)) + "\n"

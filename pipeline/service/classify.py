@@ -131,6 +131,9 @@ def _plain(word: str) -> str:
 def _of_error(evidence: Evidence, reply: Reply, now: float) -> Verdict:
     """The class of an error, from the most telling evidence to the least."""
     kind, scope, code = _told_class(evidence, reply) or _worded(evidence.text) or _typed(evidence)
+    busy = _busy(evidence)
+    if busy:
+        kind, scope, code = PASSING
     final = forbidden = systemic = False
     if kind in (Kind.CONFIG_FATAL, Kind.BAD_REQUEST) and evidence.retryable:
         kind, scope, code = PASSING
@@ -159,7 +162,16 @@ def _of_error(evidence: Evidence, reply: Reply, now: float) -> Verdict:
         final=final,
         forbidden=forbidden,
         systemic=systemic,
+        busy=busy,
     )
+
+
+def _busy(evidence: Evidence) -> bool:
+    """Is it a crowd, whoever asks? With a 429, which may as well be about us, few words say so."""
+    if evidence.status == 429:
+        return wording.BUSY.search(evidence.text) is not None
+    patterns = wording.BUSY, wording.OVERLOADED
+    return evidence.status in (498, 503, 529) and any(p.search(evidence.text) for p in patterns)
 
 
 def _aligned(text: str, now: float) -> float | None:
@@ -171,9 +183,7 @@ def _aligned(text: str, now: float) -> float | None:
 
 
 def _told_class(evidence: Evidence, reply: Reply) -> wording.Class | None:
-    """The class that a field of the error tells by itself; a crowd before money before quotas."""
-    if evidence.status in (429, 498, 503) and wording.BUSY.search(evidence.text):
-        return Kind.UPSTREAM, Scope.MODEL, None
+    """The class that a field of the error tells by itself; money before quotas."""
     if evidence.status == 402:
         return None
     if evidence.zero_limit:

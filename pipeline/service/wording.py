@@ -150,6 +150,8 @@ KEY_WORDS = lazy(
 BUSY = lazy(
     r"queue[ _]exceeded|capacity[ _]exceeded|service tier capacity|high traffic|resource_unavailable"
 )
+#: The same, where the status is not one of limits.
+OVERLOADED = lazy(r"overload|(?:at|over|no) capacity|high (?:demand|load)")
 #: A limit of a day (or what the service has for one) or of a minute, where a 429 says which.
 DAY_LIMIT = lazy(
     r"\b(?:per|a|each) (?:day|hour|week|month)\b|\b(?:daily|weekly|monthly)\b|\((?:rpd|tpd)\)"

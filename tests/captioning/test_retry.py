@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.captioning.retry import (
     BACKOFF_CEILING,
+    BUSY_ATTEMPTS,
     TABLE,
     Action,
     RetryDecision,
@@ -44,6 +45,24 @@ def test_the_action_is_the_tables_and_only_what_was_asked_is_spent(
 def test_bytes_are_sent_once_instead_of_a_url(packed: bool, then: Action) -> None:
     assert decided(Kind.IMAGE_UNREACHABLE, packed=packed, by_url=True).action is Action.RELOAD
     assert decided(Kind.IMAGE_UNREACHABLE, packed=packed, by_url=False).action is then
+
+
+@pytest.mark.parametrize(("packed", "then"), [(False, Action.FAIL), (True, Action.SPLIT)])
+def test_a_full_service_spends_no_attempt_and_is_not_asked_for_ever(
+    packed: bool, then: Action
+) -> None:
+    """The twentieth refusal, a quarter of an hour in which others were answered, is the image's."""
+    full, rng = Verdict(kind=Kind.TRANSIENT, busy=True), random.Random(1)
+    decisions = [
+        decide(full, attempts=attempts, allowed=3, packed=packed, by_url=False, rng=rng)
+        for attempts in range(1, BUSY_ATTEMPTS + 1)
+    ]
+    *before, last = decisions
+
+    assert not any(decision.spends for decision in before)
+    assert {decision.action for decision in before} == {Action.RETRY}
+    assert sum(decision.delay for decision in before) > 400
+    assert last.action is then
 
 
 @pytest.mark.parametrize("kind", [Kind.EMPTY, Kind.MALFORMED, Kind.TRANSIENT])

@@ -15,6 +15,8 @@ from pydantic import BaseModel
 
 from pipeline.commands.init import AS_WRITTEN, init_command, schema_text, template
 from pipeline.config.job import NOT_YET, JobConfig, load_job
+from pipeline.service.endpoint import endpoint_of
+from pipeline.service.profiles import PROFILES
 from tests.config.jobs import load
 from tests.support.command import ROOT
 
@@ -94,6 +96,27 @@ def test_the_template_has_every_key_with_its_default(tmp_path: Path) -> None:
     assert sorted(flat(yaml.safe_load(path.read_text()))) == sorted(offered)
     assert load_job(path) == load(tmp_path, "endpoint: {model: auto:free-vision}\n")
     jsonschema.validate(yaml.safe_load(path.read_text()), SCHEMA)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_template_of_a_profile_fits_it(
+    tmp_path: Path, profile: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model where there is no catalogue to choose from, an address where it has none; what is
+    only a place to fill in is named."""
+    path = tmp_path / "job.yaml"
+    init_command(path, profile=profile, images="images.csv")
+    job, words = load_job(path), capsys.readouterr().out
+
+    key = PROFILES[profile].key_env
+    assert endpoint_of(job.endpoint, {} if key is None else {key: "sk-any"}).profile.name == profile
+    if profile == "llamacpp":
+        assert Path(job.endpoint.model).suffix == Path(job.endpoint.mmproj or "").suffix == ".gguf"
+        assert "set endpoint.model and endpoint.mmproj" in words
+    elif profile == "azure":
+        assert "set endpoint.model and endpoint.base_url" in words
+    else:
+        assert "set" not in words
 
 
 def test_the_template_explains_every_key() -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.support.checker import published
@@ -78,6 +79,66 @@ def test_the_last_error_is_shown_while_an_outage_is_waited_out(tmp_path: Path) -
     assert summary["exit_code"] == 0
     lines = "".join(path.read_text() for path in (tmp_path / "out/_state/logs").glob("*"))
     assert "is on fire; asked again at 2026-" in lines
+
+
+def test_what_a_refused_run_leaves_is_in_nobodys_way(tmp_path: Path) -> None:
+    """No word of nights that the rest would take; its dataset, which holds no caption, is replaced
+    by that of the mended job while images are left."""
+
+    def run_with(answer: Any, text: str) -> tuple[dict[str, Any], str]:
+        (summary,), _ = runs(
+            tmp_path, answer, images=40, prompt={"text": text}, quota={"requests_per_day": 15}
+        )
+        logs = sorted(
+            (tmp_path / "out/_state/logs").glob("*"), key=lambda path: path.stat().st_mtime
+        )
+        return summary, logs[-1].read_text()
+
+    refused, words = run_with(lambda *_: REFUSED, "Describe.")
+    assert (refused["exit_code"], refused["captioned"]) == (69, 0)
+    assert "night" not in words
+    mended, words = run_with(lambda *_: chat(), "Describe the picture.")
+    assert mended["exit_code"] == 75
+    assert "recipe" not in words
+    assert "night" in words
+    captions = pq.read_table(tmp_path / "out/dataset.parquet")["caption"].to_pylist()
+    assert len(captions) - captions.count(None) == mended["captioned"] > 0
+
+
+FULL = {
+    "Groq": (498, said("The flex tier is at capacity.", code="capacity_exceeded")),
+    "Google": (503, said("The model is overloaded. Please try again later.")),
+    "Cerebras": (429, said("We're experiencing high traffic right now!", code="queue_exceeded")),
+}
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_a_full_service_costs_seconds_and_no_attempt(tmp_path: Path, name: str) -> None:
+    """Twenty refusals in the midst are passed within a probe or two, and booked on no limit."""
+    (summary,), odd = runs(
+        tmp_path,
+        lambda number, _: FULL[name] if 5 < number <= 25 else chat(),
+        images=40,
+        retry={"attempts": 1},
+    )
+
+    assert (summary["exit_code"], summary["captioned"], summary["refused"]) == (0, 40, 0), summary
+    assert len(odd.asked) == 60
+    assert odd.asked[-1][0] < 120
+    lines = "".join(path.read_text() for path in (tmp_path / "out/_state/logs").glob("*"))
+    assert "429" not in lines
+
+
+def test_a_service_that_stays_full_ends_the_run_also_for_one_picture(tmp_path: Path) -> None:
+    """69 when patience ends, after few requests; nothing is failed."""
+    (summary,), odd = runs(
+        tmp_path,
+        lambda number, image: FULL["Google"] if image == 3 else chat(),
+        images=10,
+    )
+
+    assert (summary["exit_code"], summary["captioned"], summary["failed"]) == (69, 9, 0), summary
+    assert len(odd.asked) < 40
 
 
 def test_a_day_that_rolls_is_resumed_when_the_service_says(tmp_path: Path) -> None:

@@ -195,14 +195,14 @@ CASES: dict[str, Case] = {
     "Google list as a text inside message": (429, {}, {"error": {"message": json.dumps([google(PER_DAY, "9s", "20")]), "code": 429}}, Kind.MODEL_DAY, MODEL, 9.0),
     "Groq tokens of the day": (429, {}, {"error": {"message": "Rate limit reached for model `m` in organization `o` service tier `on_demand` on tokens per day (TPD): Limit 90, Used 88, Requested 5. Please try again in 48m0s.", "type": "tokens", "code": "rate_limit_exceeded"}}, Kind.MODEL_DAY, MODEL, 2880.0),
     "Groq requests of the minute": (429, {"retry-after": "3"}, {"error": {"message": "Rate limit reached for model `m` in organization `o` on requests per minute (RPM): Limit 30, Used 30, Requested 1. Please try again in 2s.", "type": "requests", "code": "rate_limit_exceeded"}}, Kind.MODEL_MINUTE, MODEL, 3.0),
-    "Groq flex is full": (498, {}, {"error": {"message": "Flex tier capacity exceeded.", "type": "capacity_exceeded", "code": "capacity_exceeded"}}, Kind.UPSTREAM, MODEL, None),
+    "Groq flex is full": (498, {}, {"error": {"message": "Flex tier capacity exceeded.", "type": "capacity_exceeded", "code": "capacity_exceeded"}}, Kind.TRANSIENT, ITEM, None),
     "Mistral": (429, {}, {"object": "error", "message": "Rate limit exceeded", "type": "rate_limited", "param": None, "code": "1300", "raw_status_code": 429}, Kind.MODEL_MINUTE, MODEL, None),
     "Mistral, older": (429, {}, {"message": "Requests rate limit exceeded"}, Kind.MODEL_MINUTE, MODEL, None),
-    "Mistral is full": (429, {}, {"object": "error", "message": "Service tier capacity exceeded for this model.", "type": "invalid_request_error", "code": "3505"}, Kind.UPSTREAM, MODEL, None),
-    "Mistral is full, 503": (503, {}, {"message": "Service tier capacity exceeded for this model."}, Kind.UPSTREAM, MODEL, None),
+    "Mistral is full": (429, {}, {"object": "error", "message": "Service tier capacity exceeded for this model.", "type": "invalid_request_error", "code": "3505"}, Kind.TRANSIENT, ITEM, None),
+    "Mistral is full, 503": (503, {}, {"message": "Service tier capacity exceeded for this model."}, Kind.TRANSIENT, ITEM, None),
     "Cerebras minute": (429, {"x-ratelimit-remaining-requests-minute": "0", "x-ratelimit-reset-requests-minute": "26.5"}, {"message": "Requests per minute limit exceeded - too many requests sent.", "type": "too_many_requests_error", "param": "quota", "code": "request_quota_exceeded"}, Kind.MODEL_MINUTE, MODEL, 26.5),
     "Cerebras day": (429, {}, {"message": "Tokens per day limit exceeded - too many tokens processed.", "type": "too_many_tokens_error", "param": "quota", "code": "token_quota_exceeded"}, Kind.MODEL_DAY, MODEL, None),
-    "Cerebras queue": (429, {}, {"message": "We're experiencing high traffic right now! Please try again soon.", "type": "too_many_requests_error", "param": "queue", "code": "queue_exceeded"}, Kind.UPSTREAM, MODEL, None),
+    "Cerebras queue": (429, {}, {"message": "We're experiencing high traffic right now! Please try again soon.", "type": "too_many_requests_error", "param": "queue", "code": "queue_exceeded"}, Kind.TRANSIENT, ITEM, None),
     "NVIDIA": (429, {}, {"status": 429, "title": "Too Many Requests"}, Kind.UPSTREAM, MODEL, None),
     "Together": (429, {}, {"error": {"message": "You have reached the rate limit.", "type": "rate_limit", "error_type": "dynamic_request_limited"}, "error_type": "dynamic_request_limited"}, Kind.MODEL_MINUTE, MODEL, None),
     "Hugging Face": (402, {}, {"error": "You have exceeded your monthly included credits for Inference Providers."}, Kind.ACCOUNT_FATAL, ACCOUNT, None),
@@ -212,7 +212,7 @@ CASES: dict[str, Case] = {
     "Z.AI": (429, {}, {"error": {"code": "1302", "message": "High concurrency usage of this API, please reduce concurrency"}}, Kind.UPSTREAM, MODEL, None),
     "Alibaba tokens": (429, {}, {"error": {"message": "Allocated quota exceeded, please increase your quota limit.", "type": "limit_requests", "code": "limit_requests"}}, Kind.MODEL_MINUTE, MODEL, None),
     "Alibaba ramp": (429, {}, {"error": {"message": "Request rate increased too quickly.", "code": "limit_burst_rate"}}, Kind.MODEL_MINUTE, MODEL, None),
-    "OpenAI flex": (429, {}, {"error": {"message": "Flex processing is not available right now.", "type": "resource_unavailable", "code": "resource_unavailable"}}, Kind.UPSTREAM, MODEL, None),
+    "OpenAI flex": (429, {}, {"error": {"message": "Flex processing is not available right now.", "type": "resource_unavailable", "code": "resource_unavailable"}}, Kind.TRANSIENT, ITEM, None),
 }  # fmt: skip
 
 

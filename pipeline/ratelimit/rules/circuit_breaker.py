@@ -2,8 +2,8 @@
 
 While the circuit is open one probe goes, after 30 s, then after twice as long, up to 5 min; any
 sign of life closes it again. After `patience` without a success the run ends, with nothing marked
-as failed. One bad image is no outage, so several images must be involved; limits are none either,
-they are waits.
+as failed. One bad image is no outage, so several images must be involved, unless the service says
+that it is full; limits are none either, they are waits.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ class CircuitBreaker:
         #: Open because the service refuses everything, not because it does not answer.
         self._refusing = False
         self._last_error = ""
+        #: Did the last failure say that the service is full?
+        self._full = False
 
     @property
     def answered(self) -> bool:
@@ -104,6 +106,7 @@ class CircuitBreaker:
             self.last_success = now.mono
             self._close()
         elif outcome.kind in FAILURES:
+            self._full = outcome.verdict is not None and outcome.verdict.busy
             self.failed(outcome.images, now, message=_error_of(outcome), probe=probe)
         elif outcome.kind is Kind.UPSTREAM:
             # The gateway lives, its provider does not: says nothing while the circuit is closed.
@@ -125,7 +128,7 @@ class CircuitBreaker:
         if len(self._images) < IMAGES and isinstance(images, (list, tuple)):
             self._images.update(images)
         if self._probe_at is None:
-            if self._failed >= ATTEMPTS and len(self._images) >= IMAGES:
+            if self._failed >= ATTEMPTS and (self._full or len(self._images) >= IMAGES):
                 self._next_probe(now, PROBE_FIRST)
             else:
                 return
