@@ -28,9 +28,17 @@ _ENDS = lazy(
 )
 #: A caption without the end of a sentence that ends so was cut.
 _HANGING = lazy(
-    r"(?:[,\-–—(\[{\"“«]|\b(?:a|an|the|and|or|but|of|in|on|at|to|with|for|from|by|as|that|which|who"
+    r"(?:[,\-–—(\[{\"“«，、]"
+    # "switched on" and its kind are ends
+    r"|(?<!turned )(?<!switched )(?<!plugged )(?<!logged )(?<!lights )(?<!come )(?<!came )\b(?:on|in)"
+    r"|\b(?:a|an|the|and|or|but|of|at|to|with|for|from|by|as|that|which|who"
     r"|is|are|was|were|its|his|her|their|into|over|under|near|behind|between|while|there|this"
-    r"|und|oder|der|die|das|ein|eine|mit|auf|von|et|le|la|les|un|une|avec|dans|de|del|y|el|con))\s*\Z",
+    r"|und|oder|der|die|das|ein|eine|einen|einem|einer|dem|den|des|im|zum|zur|am|mit|auf|von|sowie|zwischen"
+    r"|et|le|la|les|un|une|avec|dans|de|des|du|del|y|el|con|los|las|una|por|para|que|su|sus|al"
+    r"|и|в|во|на|с|со|у|к|по|из|под|над|от|для|или|но|который|которая"
+    r"|في|من|على|إلى|مع|أو|عن|بين|أمام|خلف|بجانب)|\s(?:और|के|की|का|एक|ने|को|या)"
+    r"|[拿抱穿戴提举握牵带骑]着|(?<![柔温])和|以及|一[只个名位条张座辆]|[をがはへのとに]"
+    r"|[을를]|에서|[하타들있앉입놓]고)\s*\Z",
     re.IGNORECASE,
 )
 
@@ -104,7 +112,14 @@ _INSTRUCTIONS = lazy(
     r"|\b(?:system prompt|developer mode|jailbreak|as instructed|per your (?:request|instructions)|your instructions)\b"
     r"|\b(?:let me know|feel free to|would you like|do you want|please (?:let me|provide|note that i|specify|tell me)|if you(?:['’]d| would) like(?: me)?|i(?:['’]d| would) be happy to|is there anything else|hope this helps|how can i help|can i help)\b"
     r"|\b(?:click (?:here|the link|on the)|visit (?:our|the|my) (?:site|website|page|store|shop)|subscribe (?:to|now)|follow (?:us|me) (?:on|at|for)|call now|buy now|sign up (?:now|today|at))\b"
-    r"|\byou (?:are|must|should) (?:now|always|an ai|a helpful|respond|answer|reply|output)\b|\brespond (?:only )?with\b|\boutput (?:only|the following)\b",
+    r"|\byou (?:are|must|should) (?:now|always|an ai|a helpful|respond|answer|reply|output)\b|\brespond (?:only )?with\b|\boutput (?:only|the following)\b"
+    r"|\b(?:lass(?:en sie)? (?:es )?mich wissen|möchten sie|wenn sie (?:weitere|mehr)|noch fragen|ignorieren? (?:sie )?alle|besuchen sie (?:uns|bitte))"
+    r"|\b(?:av[ií]same si|h[aá]zmelo saber|(?:le|te) gustar[ií]a|quieres que|no dudes? en|ignora (?:todas )?las|visita nuestr|si (?:necesitas?|deseas?) m[aá]s)"
+    r"|\b(?:n['’]h[ée]sitez pas|souhaitez-vous|voulez-vous que|faites-le-moi savoir|ignore[rz]? (?:toutes )?les|visitez notre)"
+    r"|дайте (?:мне )?знать|сообщите,? если|если (?:вам )?нужн|хотите,? чтобы|игнорируй|обращайтесь|посетите наш"
+    r"|告诉我|请随时|如果您?(?:需要|想要|有任何)|忽略[^。\n]{0,12}(?:指令|提示)|希望这[^。\n]{0,10}帮助|访问我们"
+    r"|お知らせください|お申し付けください|お気軽に|ご質問|指示を[^。\n]{0,6}無視|말씀해 ?주세요|알려 ?주세요|궁금한 점|지시를?[^.\n]{0,6}무시"
+    r"|أخبرني|لا تتردد|هل تريد|تجاهل[^.\n]{0,20}التعليمات|मुझे बताएं|बेझिझक|क्या आप चाह|निर्देशों? को (?:अनदेखा|नज़रअंदाज़)",
     re.IGNORECASE,
 )
 #: One of these words, or an address, stands in whatever the pattern finds.
@@ -136,6 +151,9 @@ _INSTRUCTION_WORDS = frozenset(
         "sign",
         "respond",
         "output",
+        *("wissen", "sie", "fragen", "avisame", "hazmelo", "gustaria", "quieres", "dude", "dudes"),
+        *("ignora", "visita", "necesita", "necesitas", "desea", "deseas", "hesitez", "souhaitez"),
+        *("voulez", "faites", "ignorez", "ignorer", "visitez"),
     ]
 )
 #: So does an address: a stop, a colon or an at sign within a word.
@@ -189,7 +207,7 @@ _MARKDOWN = lazy(
     re.MULTILINE | re.IGNORECASE,
 )
 #: The end of a sentence before another one.
-_SENTENCE = lazy(r"[.!?。！？]\s")
+_SENTENCE = lazy(r"[.!?।؟۔]\s|[。！？]")
 _MARKS = re.compile(r"[#*_`|\[<>•\n]")
 #: ASCII punctuation as blanks.
 _BLANKS = {code: " " for code in range(128) if not (chr(code).isalnum() or code == ord("_"))}
@@ -242,7 +260,7 @@ def truncated(subject: Subject) -> bool:
     if _HANGING.search(text, max(0, len(text) - 16)):
         return True
     # Short labels have no full stop; after a whole sentence a last one without it was cut.
-    return _SENTENCE.search(text) is not None and len(subject.tokens) > 12
+    return _SENTENCE.search(text) is not None and subject.length > (12 if text.isascii() else 8)
 
 
 def refusal(subject: Subject) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from pipeline.captioning.prompt_format import pack_instruction
 from pipeline.checks.checks import Checks
 from pipeline.checks.settings import ChecksSettings, LanguageSettings
-from tests.checks import holdout
+from tests.checks import holdout, languages
 from tests.checks.examples import FALSE, GOOD, TRUE
 
 PROMPT = "Describe this image in one or two sentences."
@@ -18,7 +18,7 @@ CHECKS = Checks(
 ENGLISH = [caption for caption in GOOD if caption.isascii() and not caption.startswith("Un ")]
 
 
-def measure(name: str, true: list[str], false: list[str]) -> None:
+def measure(name: str, true: list[str], false: list[str], least: int = 20) -> None:
     """Print precision and recall of a check; AssertionError below 0.9."""
     caught = [caption for caption in true if name in CHECKS.of(caption)]
     wrong = [caption for caption in false if name in CHECKS.of(caption)]
@@ -29,8 +29,8 @@ def measure(name: str, true: list[str], false: list[str]) -> None:
         print(f"  missed: {caption!r}")
     for caption in wrong:
         print(f"  wrongly: {caption!r}")
-    assert len(true) >= 20
-    assert len(false) >= 20
+    assert len(true) >= least
+    assert len(false) >= least
     assert precision >= 0.9
     assert recall >= 0.9
 
@@ -46,3 +46,10 @@ def test_precision_and_recall(name: str) -> None:
 def test_a_second_set_of_captions(name: str) -> None:
     """The same for words that the patterns were not made with."""
     measure(name, holdout.TRUE[name], [*holdout.FALSE[name], *holdout.GOOD])
+
+
+@pytest.mark.parametrize("name", languages.TRUE)
+def test_captions_in_other_languages(name: str) -> None:
+    """How sentences end without blanks and full stops, and what is said to a reader."""
+    whole = languages.GOOD if name != "language" else ENGLISH
+    measure(name, languages.TRUE[name], whole, least=10)
