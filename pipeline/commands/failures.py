@@ -15,8 +15,8 @@ from pipeline import fs
 from pipeline.export.csv import harmless
 from pipeline.redact import one_line
 from pipeline.schema import RECORDS
-from pipeline.store.parts import part_files, read_part, relisted
-from pipeline.store.publish_plan import FAILURES
+from pipeline.store.parts import relisted
+from pipeline.store.snapshot import failures_of
 
 NAME = "failures.csv"
 COLUMNS = ("image", "id", "error_code", "error", "attempts", "key")
@@ -27,10 +27,7 @@ _log = logging.getLogger("pipeline")
 
 def failed_images(output: Path) -> list[pa.Table]:
     """The published failures with these COLUMNS, a table for each part; also beside a run."""
-    return relisted(
-        output,
-        lambda: [read_part(part, list(COLUMNS)) for part in part_files(output, FAILURES)],
-    )
+    return relisted(output, lambda: list(failures_of(output, list(COLUMNS))))
 
 
 def failed_lines(output: Path) -> Iterator[str]:

@@ -23,12 +23,14 @@ from pipeline.commands import model_selection as choice
 from pipeline.commands.rates import Rates, asked_again, rates_of
 from pipeline.commands.recipes import check_recipe
 from pipeline.commands.service_status import ServiceStatus, service_status
+from pipeline.distributed.plan import MOST_ROWS, NOT_LOOKED_FOR
 from pipeline.errors import JobError
 from pipeline.packsize import auto, cost
 from pipeline.packsize.limits import limits_for, within
 from pipeline.service.profiles import PROFILES
 from pipeline.store.parts import part_files
 from pipeline.store.publish_plan import CAPTIONS
+from pipeline.store.shards import unjoined
 
 if TYPE_CHECKING:
     from pipeline.captioning.inputs import JobInputs
@@ -109,6 +111,8 @@ def plan_of(job: JobConfig, environ: Mapping[str, str], environment: Environment
     service = asyncio.run(service_status(job, inputs.endpoint, environment, only_plan=True))
     figures = facts(job, counts, service, now=environment.clock.now())
     figures["warnings"] = [*service.service.warnings, *_stops(job, inputs, counts)]
+    if counts.rows > MOST_ROWS:
+        figures["warnings"].append(f"with --shard: {NOT_LOOKED_FOR}")
     return figures
 
 
@@ -125,12 +129,13 @@ def _stops(job: JobConfig, inputs: JobInputs, counts: Counts) -> list[str]:
 
 def counted(job: JobConfig, inputs: JobInputs) -> Counts:
     """One pass over the manifest against the published parts; takes no lock, writes nothing."""
-    from pipeline.store.record_states import states
+    from pipeline.store.record_states import states, states_with_shards
     from pipeline.store.redo import failed_under_others
 
     flag = settings_flag(job, inputs.manifest)
     again = asks_again(RunOptions(), failed_under_others(inputs.output, flag))
-    selector = Selector(inputs.naming, states(inputs.output).get, again)
+    known = (states_with_shards if unjoined(inputs.output) else states)(inputs.output)
+    selector = Selector(inputs.naming, known.get, again)
     counts = count(inputs.manifest.batches(), selector, limit=None)
     assert counts is not None
     return counts

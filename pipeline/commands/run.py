@@ -165,6 +165,8 @@ async def run(
                 inputs = under(job, inputs, chosen=True)
             if shard is not None:
                 checkpoint.know(shard.recorded)
+                if shard.warning is not None:
+                    _log.warning("%s", shard.warning)
             if options.join:
                 await join_shards(job, checkpoint, environment.clock, take_over=options.take_over)
             selection, pending = await _select(job, inputs, checkpoint, options, environment)

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 NAME = "plan.json"
 #: Above so many rows repeats are not looked for: their keys alone take 2.4 GB on disk meanwhile.
 MOST_ROWS = 100_000_000
+NOT_LOOKED_FOR = (
+    f"above {MOST_ROWS:,} rows repeats across shards are not looked for: a row whose picture stands in "
+    "an earlier shard as well is asked again there"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.captioning.output_location import of_shard
 from pipeline.distributed.known_keys import read_known
-from pipeline.distributed.plan import plan_shards
+from pipeline.distributed.plan import NOT_LOOKED_FOR, plan_shards
 from pipeline.distributed.spec import ShardNumber, read_shard
 from pipeline.errors import Held, JobError
 from pipeline.manifest.settings import ManifestRange
@@ -38,6 +38,8 @@ class Shard:
     elsewhere: KeyMap
     #: Keys that the main output has a record of -> `ok`, or the code of the failure.
     recorded: dict[str, str]
+    #: What whoever starts it has to know.
+    warning: str | None = None
 
 
 def as_shard(job: JobConfig, text: str, environment: Environment) -> Shard:
@@ -75,6 +77,7 @@ def as_shard(job: JobConfig, text: str, environment: Environment) -> Shard:
         environment=replace(environment, open_gate=gate),
         elsewhere=elsewhere,
         recorded=recorded,
+        warning=NOT_LOOKED_FOR if plan.known is None else None,
     )
 
 

@@ -35,7 +35,7 @@ from pipeline.store.publish_plan import (
     Place,
     Step,
 )
-from pipeline.store.shards import outputs_of, parts_of_shards
+from pipeline.store.shards import outputs_of, with_shards
 from pipeline.store.tables import Part
 
 #: Columns whose values repeat; the others are not worth a dictionary.
@@ -315,7 +315,7 @@ def own_parts(output: Path, folder: str) -> list[Path]:
 
 def part_files(output: Path, folder: str) -> list[Path]:
     """The same for who only reads: those of shards that are not joined yet as well."""
-    return [*own_parts(output, folder), *parts_of_shards(output, folder)]
+    return with_shards(output, folder)
 
 
 # --- opening -----------------------------------------------------------------------------------

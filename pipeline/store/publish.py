@@ -53,7 +53,7 @@ from pipeline.store.publish_plan import (
     next_number,
 )
 from pipeline.store.remote.replica import Replica
-from pipeline.store.shards import joined_name, link_in
+from pipeline.store.shards import joined_names, link_in
 from pipeline.store.tables import Part
 
 #: Longest that something new waits to be published.
@@ -282,10 +282,13 @@ class Publisher:
 
     async def take_part(self, shard: Path, part: Part) -> None:
         """Take a shard's part for one of this output, unless it was taken before."""
-        name = joined_name(shard, part.name)
         async with self._one:
-            if any(p.place == (part.folder, name) for p in await self._journal.call(tables.parts)):
+            published = await self._journal.call(tables.parts)
+            taken = {p.name: p.sha256 for p in published if p.folder == part.folder}
+            names = joined_names(shard, part)
+            if part.sha256 in [taken.get(name) for name in names]:
                 return
+            name = names[names[0] in taken]
             # What takes its name is known first; a link keeps the bytes and their time.
             await self._journal.call(tables.plan_part, replace(part, name=name))
             await self.confirm()

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from pipeline.store.keys import KeyMap
 from pipeline.store.parts import own_parts, read_part
 from pipeline.store.publish_plan import CAPTIONS, FAILURES
+from pipeline.store.snapshot import record_batches
 
 #: Keys loaded at once when an output is opened.
 _KEYS_AT_ONCE = 200_000
@@ -26,6 +27,15 @@ def states(output: Path) -> KeyMap:
                 _load(states_of, tables)
                 tables = []
         _load(states_of, tables)
+    return states_of
+
+
+def states_with_shards(output: Path) -> KeyMap:
+    """The same, with those of shards that are not joined yet."""
+    states_of = KeyMap()
+    for batch in record_batches(output, ["key", "error_code"]):
+        for key, code in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            states_of.set(key, code or "ok")
     return states_of
 
 

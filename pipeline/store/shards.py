@@ -2,7 +2,9 @@
 
 Each shard is an output of its own (lock, journal, parts). Until `run --join` has moved their parts
 into the main output's folders, readers take all of them for one: a part of shard 3 stands for
-`00003-<part>`, the name that it will have, and hides behind that name once it has it.
+`00003-<part>`, the name that it will have, and hides behind that name once it has it. Two of them
+may hold one key (a failure that was asked again, a picture at two places): of these the first counts,
+captions before failures, as the join has it.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import pyarrow.parquet as pq
 from pipeline import fs
 from pipeline.errors import OutputError
 from pipeline.store import tables
+from pipeline.store.keys import KeyMap
 from pipeline.store.lock import holder_of
 from pipeline.store.tables import Part
 
@@ -35,6 +38,12 @@ def shard_name(number: int) -> str:
 def joined_name(shard: Path, name: str) -> str:
     """What a shard's part is called in the main output."""
     return f"{shard.name}-{name}"
+
+
+def joined_names(shard: Path, part: Part) -> tuple[str, str]:
+    """The same, and what it is called where another part has that name: one of a shard whose folder
+    was removed after a join, so that its numbers began anew."""
+    return joined_name(shard, part.name), joined_name(shard, f"{part.sha256[:16]}-{part.name}")
 
 
 def shard_folders(output: Path) -> list[Path]:
@@ -76,14 +85,32 @@ def _holds_work(shard: Path) -> bool:
         return tables.waiting(db) > 0
 
 
-def parts_of_shards(output: Path, folder: str) -> list[Path]:
-    """The shards' parts that are not in the main output yet, in order."""
-    return [
-        path
+def with_shards(output: Path, folder: str) -> list[Path]:
+    """The main output's parts, and those of its shards that are not among them yet, each in order."""
+    # The shards' first: what is linked in meanwhile is then in both, and not in neither.
+    shards = {
+        path: (shard.name, path.name, path.stat().st_size)
         for shard in shard_folders(output)
         for path in sorted((shard / folder).glob("*.parquet"))
-        if not (output / folder / joined_name(shard, path.name)).exists()
-    ]
+    }
+    own = sorted((output / folder).glob("*.parquet"))
+    joined = {
+        (path.name.partition("-")[0], path.name[path.name.index("part-") :], path.stat().st_size)
+        for path in own
+        if shards and "-part-" in path.name
+    }
+    return [*own, *(path for path, facts in shards.items() if facts not in joined)]
+
+
+class FirstOnly:
+    """The first record of each key of those that are read one after the other."""
+
+    def __init__(self) -> None:
+        self._seen = KeyMap()
+
+    def of(self, keys: pa.ChunkedArray | pa.Array) -> pa.Array:
+        """Which of these rows are it: a mask."""
+        return pa.array([self._seen.set(key, "") is None for key in keys.to_pylist()], pa.bool_())
 
 
 def link_in(output: Path, shard: Path, part: Part, name: str) -> Part:

@@ -21,7 +21,7 @@ from pipeline.model import WITHDRAWN, Derived, Record, Reply, Sent
 from pipeline.store import codec, tables
 from pipeline.store.parts import part_files, read_part, readable, relisted, size_of
 from pipeline.store.publish_plan import CAPTIONS, FAILURES, REQUESTS
-from pipeline.store.shards import outputs_of
+from pipeline.store.shards import FirstOnly, outputs_of, unjoined
 
 _BATCH_ROWS = 10_000
 #: Entries of the journal read at once from outside.
@@ -52,8 +52,7 @@ def read_state(output: Path) -> State:
 def _read_state(output: Path) -> State:
     by_code: dict[str, int] = {}
     last: dict[str, str] = {}
-    for path in part_files(output, FAILURES):
-        table = read_part(path, ["error_code", "error"])
+    for table in failures_of(output, ["error_code", "error"]):
         counts = table.group_by("error_code", use_threads=False).aggregate(
             [("error", "count", pc.CountOptions(mode="all")), ("error", "last")]
         )
@@ -61,15 +60,31 @@ def _read_state(output: Path) -> State:
             code = str(pair["error_code"])
             by_code[code] = by_code.get(code, 0) + pair["error_count"]
             last[code] = pair["error_last"] or ""
+    failures = sum(by_code.values())
+    if unjoined(output):
+        captions = sum(map(len, record_batches(output, ["key"]))) - failures
+    else:
+        captions = _rows(output, CAPTIONS)
     return State(
-        captions=_rows(output, CAPTIONS),
-        failures=sum(by_code.values()),
+        captions=captions,
+        failures=failures,
         requests=_rows(output, REQUESTS),
         cost_usd=spent(output),
         unpublished=_unpublished(output),
         by_code=by_code,
         last_errors=last,
     )
+
+
+def failures_of(output: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """The published failures, some of their columns at a time."""
+    if not unjoined(output):
+        for path in part_files(output, FAILURES):
+            yield read_part(path, columns)
+        return
+    for batch in record_batches(output, [*columns, "status"]):
+        failed = batch.filter(pc.equal(batch["status"], "failed"))
+        yield pa.Table.from_batches([failed]).select(columns)
 
 
 def spent(output: Path) -> float:
@@ -83,14 +98,17 @@ def spent(output: Path) -> float:
 def record_batches(output: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
     """All published records, captions first, in the schema's order of columns or the one given."""
     wanted = None if columns is None else list(columns)
+    first = FirstOnly() if unjoined(output) else None
+    read = wanted and [*dict.fromkeys([*wanted, *(["key"] if first else [])])]
     for folder in (CAPTIONS, FAILURES):
         for path in part_files(output, folder):
             with (
                 readable(path),
                 pq.ParquetFile(path, page_checksum_verification=True) as file,
             ):
-                for batch in file.iter_batches(_BATCH_ROWS, columns=wanted):
-                    yield batch.select(wanted) if wanted else batch
+                for batch in file.iter_batches(_BATCH_ROWS, columns=read):
+                    once = batch.filter(first.of(batch["key"])) if first else batch
+                    yield once.select(wanted) if wanted else once
 
 
 def journaled_records(

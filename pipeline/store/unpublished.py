@@ -26,7 +26,7 @@ from pipeline.store import codec, tables
 from pipeline.store.backlog import Backlog, Waiting
 from pipeline.store.parts import part_files, read_part, readable, relisted
 from pipeline.store.publish_plan import CAPTIONS, FAILURES, latest, without_withdrawn
-from pipeline.store.shards import joined_name, outputs_of
+from pipeline.store.shards import FirstOnly, joined_name, outputs_of, unjoined
 
 _AT_ONCE = 200
 #: Of the 1,024 that a process usually has, some are left to what reads and writes.
@@ -71,13 +71,20 @@ def _records(
 
 def _stand_in(parent: Path, output: Path, records: pa.Table, files: ExitStack) -> Path:
     """A folder of links to the parts; those that hold a key of `records` are copied without it."""
-    folder = Path(tempfile.mkdtemp(dir=parent))
+    folder, stand_ins = Path(tempfile.mkdtemp(dir=parent)), list[Path]()
     for name in (CAPTIONS, FAILURES):  # all of them first: meanwhile they may be put together
         (folder / name).mkdir()
         for path in part_files(output, name):
             with readable(path):
                 stand_in = folder / name / _stand_in_name(output, path)
                 stand_in.symlink_to(_kept_open(path, files))
+                stand_ins.append(stand_in)
+    if unjoined(output):
+        first = FirstOnly()
+        for path in stand_ins:
+            mask = first.of(read_part(path, ["key"])["key"])
+            if not pc.all(mask).as_py():
+                _rewrite(path, read_part(path).filter(mask))
     if not records.num_rows:
         return folder
     ok = pc.equal(records.column("status"), "ok")
@@ -92,11 +99,15 @@ def _stand_in(parent: Path, output: Path, records: pa.Table, files: ExitStack) -
         for path in part_files(folder, name):
             keys = read_part(path, ["key"])
             if _without(keys, gone).num_rows < keys.num_rows:
-                rest = _without(read_part(path), gone)
-                path.unlink()
-                pq.write_table(rest, path)
+                _rewrite(path, _without(read_part(path), gone))
         pq.write_table(new, folder / name / "part-journal.parquet")
     return folder
+
+
+def _rewrite(stand_in: Path, table: pa.Table) -> None:
+    """A file in place of the link."""
+    stand_in.unlink()
+    pq.write_table(table, stand_in)
 
 
 def _stand_in_name(output: Path, path: Path) -> str:

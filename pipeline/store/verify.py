@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,11 +133,12 @@ def _published(output: Path, known: _Known) -> Iterator[Finding]:
 
 
 def _records(output: Path) -> Iterator[Finding]:
-    """Each key once over both folders; captions have words, failures have a known reason."""
-    keys = KeyMap()
+    """Each key once over both folders, of each shard by itself until the join; captions have words,
+    failures have a known reason."""
+    keys = defaultdict[Path, KeyMap](KeyMap)
     for folder, status in ((CAPTIONS, "ok"), (FAILURES, "failed")):
         for path in part_files(output, folder):
-            yield from _guarded(path, _of_records(path, status, keys))
+            yield from _guarded(path, _of_records(path, status, keys[path.parents[1]]))
 
 
 def _of_records(path: Path, status: str, keys: KeyMap) -> Iterator[Finding]:

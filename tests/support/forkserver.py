@@ -2,7 +2,7 @@
 
 Starting Python and loading the libraries costs several times what most commands do afterwards. A
 fork is a process of its own in all else: pid, descriptors, working folder, environment, signals,
-threads, exit code. Its image workers are forks too, of the command, with the descriptors of a
+threads, exit code; faults of `shim.c` are armed in the fork. Its image workers are forks too, of the command, with the descriptors of a
 process that was spawned. What acts at a start alone (LD_PRELOAD, Python's own variables, the
 locale) a fork cannot show: `starts_alike` says where it would matter.
 """
@@ -10,6 +10,7 @@ locale) a fork cannot show: `starts_alike` says where it would matter.
 from __future__ import annotations
 
 import atexit
+import ctypes
 import functools
 import gc
 import importlib
@@ -50,8 +51,13 @@ _MESSAGE = 1 << 17
 
 
 def starts_alike(env: Mapping[str, str]) -> bool:
-    """Would a process of this environment start as the fork server did?"""
-    return _at_start(env) == _at_start(_started_in())
+    """Would a process of this environment start as a fork server did?"""
+    return _at_start(env) == _at_start(_started_in(_faults(env)))
+
+
+def _faults(env: Mapping[str, str]) -> str:
+    """The library whose faults are armed, if any."""
+    return env.get("LD_PRELOAD", "") if "FAULT_BELOW" in env else ""
 
 
 def _at_start(env: Mapping[str, str]) -> dict[str, str]:
@@ -59,17 +65,19 @@ def _at_start(env: Mapping[str, str]) -> dict[str, str]:
 
 
 @functools.cache
-def _started_in() -> dict[str, str]:
-    """The environment of the fork server: this process's, when the first command was started."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
+def _started_in(preload: str = "") -> dict[str, str]:
+    """The environment of a fork server: this process's, when its first command was started."""
+    library = {"LD_PRELOAD": preload} if preload else {}
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", **library}
 
 
 @functools.cache
-def _server() -> socket.socket:
+def _server(preload: str = "") -> socket.socket:
     """A fork server of this process's own; it ends when this socket closes, whatever closes it."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     words = [sys.executable, "-m", "tests.support.forkserver", str(theirs.fileno())]
-    server = subprocess.Popen(words, cwd=ROOT, env=_started_in(), pass_fds=[theirs.fileno()])
+    env = _started_in(preload)
+    server = subprocess.Popen(words, cwd=ROOT, env=env, pass_fds=[theirs.fileno()])
     theirs.close()
     atexit.register(server.wait)
     atexit.register(ours.close)  # called before the other
@@ -85,7 +93,7 @@ class Forked(subprocess.Popen[Any]):
         streams = [end if end >= 0 else at for at, end in enumerate((pipes[0], pipes[3], pipes[5]))]
         self._status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         request = json.dumps([list(map(str, arguments)), str(cwd), dict(env)]).encode()
-        socket.send_fds(_server(), [request], [*streams, theirs.fileno()])
+        socket.send_fds(_server(_faults(env)), [request], [*streams, theirs.fileno()])
         theirs.close()
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
         self.pid = int(self._status.recv(32))
@@ -208,6 +216,9 @@ def main() -> None:
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - open as long as the process is
     sys.path[0] = cwd
     sys.argv[1:] = arguments
+    if _faults(env):
+        below, mode, log = (env[f"FAULT_{name}"].encode() for name in ("BELOW", "MODE", "LOG"))
+        ctypes.CDLL(None).fault_arm(below, ctypes.c_long(int(env["FAULT_AT"])), mode, log)
     multiprocessing.util.spawnv_passfds = _fork_instead
     try:
         runpy.run_module("pipeline", run_name="__main__", alter_sys=True)

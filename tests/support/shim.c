@@ -216,6 +216,7 @@ WHOLE(posix_fallocate64, OF(fd), errno, (int fd, off64_t at, off64_t size), real
 WHOLE(posix_fallocate, OF(fd), errno, (int fd, off_t at, off_t size), real(fd, at, size), (void)0)
 WHOLE(rename, below(from), -1, (const char *from, const char *to), real(from, to),
       note("rename", from, to, 0, NULL, 0))
+WHOLE(link, below(to), -1, (const char *from, const char *to), real(from, to), (void)0)
 WHOLE(unlink, below(path), -1, (const char *path), real(path), note("unlink", path, "", 0, NULL, 0))
 WHOLE(mkdir, below(path), -1, (const char *path, mode_t mode), real(path, mode),
       note("mkdir", path, "", 0, NULL, 0))
