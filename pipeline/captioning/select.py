@@ -264,7 +264,10 @@ async def open_selection(
         rows = manifest.rows or COUNTED_ROWS
         counts = estimate(rows, checkpoint.counts(), options.limit, a_row=naming.a_row)
     elif options.pilot is not None:
-        places = spread_places(counts.asked, options.pilot, rng)
+        each = naming.a_row  # an image with all its prompts: those of one stand together
+        images = spread_places(-(-counts.asked // each), -(-options.pilot // each), rng)
+        asked = (place * each + prompt for place in images for prompt in range(each))
+        places = frozenset(place for place in asked if place < counts.asked)
         counts.asked = len(places)
     if naming.contents is not None and counts.asked:
         counts.exact = False  # pictures to be read may have a caption, or be copies

@@ -321,3 +321,35 @@ def test_an_edited_dataset_is_taken_over_for_each_prompt(tmp_path: Path) -> None
     after = columns(tmp_path)
     assert (after["caption"][0], after["caption_long"][0]) == ("Mine.", "Longer, and mine.")
     assert (after["review"].count("edit"), after["review_long"].count("edit")) == (1, 1)
+
+
+def test_a_pilot_asks_with_each_of_several_prompts(tmp_path: Path) -> None:
+    job = prompted(tmp_path, 60, TWO)
+
+    summary, _ = asked(job, tmp_path / "state", options=RunOptions(pilot=20))
+
+    assert summary["pilot"]
+    page = (tmp_path / "out/pilot.html").read_text()
+    records = list(check_whole(tmp_path / "out").values())
+    assert {record["prompt_id"] for record in records} == {"short", "long"}
+    assert any(record["caption"] in page for record in records)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("mode", ["each", "sample"])
+@pytest.mark.weekly
+def test_shards_of_several_prompts_come_to_the_dataset_of_one_run(
+    tmp_path: Path, mode: str
+) -> None:
+    job = prompted(tmp_path, 24, TWO, mode)
+    for number in range(2):
+        options = RunOptions(shard=f"{number}/2")
+        summary, _ = asked(job, tmp_path / "state", options=options)
+        assert summary["captioned"] == summary["images"] > 0
+
+    _, none = asked(job, tmp_path / "state", options=RunOptions(join=True))
+
+    assert none == []
+    data = columns(tmp_path)
+    assert len(data["caption"]) == 24
+    assert all(data["caption"])
+    assert all(data["caption_long"] if mode == "each" else data["prompt"])
