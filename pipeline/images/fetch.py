@@ -148,7 +148,7 @@ class Fetcher:
                     return _target(url, response.headers["Location"])
                 self._check_answer(url, response.status, response.headers)
                 return await self._read(url, response, reading)
-        except aiohttp.InvalidURL:
+        except (aiohttp.InvalidURL, UnicodeError):  # a label of the host, as DNS has it
             raise ImageError("bad_uri", f"{url.host}: this is not a URL") from None
         except aiohttp.ClientConnectorDNSError:
             raise _host_trouble("dns", url, "no such host") from None

@@ -107,3 +107,16 @@ def test_an_ampersand_of_html_is_named() -> None:
 
     assert "&amp;" in asyncio.run(load("/c.jpg?w=1&amp;h=2"))
     assert "&amp;" not in asyncio.run(load("/c.jpg?w=1&h=2"))
+
+
+@pytest.mark.parametrize("name", ["a..example", f"{'a' * 64}.example", ".example"])
+def test_hosts_that_dns_has_no_name_for(name: str) -> None:
+    """An empty label, or one that is too long, is the image's own trouble: no name is looked up."""
+
+    async def load() -> str:
+        async with images() as loader:
+            with pytest.raises(ImageError) as caught:
+                await loader.load(f"http://{name}/a.jpg", inline=True)
+            return caught.value.code
+
+    assert asyncio.run(load()) == "bad_uri"
