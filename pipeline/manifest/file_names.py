@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-ENDINGS = (
+ENDINGS = tuple(
     ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .heic .heif .avif".split()  # noqa: SIM905
 )
 #: Folders that systems make beside pictures (Synology, QNAP, macOS, Windows, ext4).
@@ -21,4 +21,4 @@ def left_out(name: str) -> bool:
 
 def is_image(name: str) -> bool:
     """By its ending, whatever the case."""
-    return name.lower().endswith(tuple(ENDINGS))
+    return name.lower().endswith(ENDINGS)

@@ -106,7 +106,7 @@ class _Rows:
     wanted may still come: plain `tar` puts all texts behind all pictures."""
 
     def __init__(self, place: ManifestFile, sidecars: set[str]) -> None:
-        self._place, self._sidecars = place, sidecars
+        self._place, self._name, self._sidecars = place, place.name, sidecars
         self._queue: deque[_Row] = deque()
         self._waiting: dict[str, list[_Row]] = {}
         self._loose: dict[str, _Row] = {}
@@ -114,13 +114,14 @@ class _Rows:
         self._left = 0
         self._pictures = False
 
+    def plain(self, group: _Group) -> _Row:
+        """The row of a group of one picture, where no text is wanted and nothing waits."""
+        self._pictures = True
+        return {"image": f"tar://{group.images[0][0]}::{self._name}", "__key__": group.key}
+
     def add(self, group: _Group) -> None:
         """Make its pictures rows, and give its texts to whom they belong."""
         self._pictures = self._pictures or bool(group.images)
-        if not self._sidecars and len(group.images) == 1 and not group.several:
-            name = group.images[0][0]  # nothing to look for
-            self._queue.append({"image": f"tar://{name}::{self._place.name}", "__key__": group.key})
-            return
         chosen = group.chosen()
         self._left += len(group.images) - len(chosen)
         if len(chosen) < len(group.images) and not self._beside:
@@ -129,7 +130,7 @@ class _Rows:
         alone = list(group.texts) if len(chosen) == 1 and not several else []
         for name, stem in chosen:
             key = stem if several else group.key
-            row: _Row = {"image": f"tar://{name}::{self._place.name}", "__key__": key}
+            row: _Row = {"image": f"tar://{name}::{self._name}", "__key__": key}
             for stems in dict.fromkeys((stem, group.key, *alone)):
                 for texts in (group.texts.get(stems), self._loose.pop(stems, None)):
                     row.update({k: v for k, v in (texts or {}).items() if k not in row})
@@ -196,16 +197,20 @@ def _rows(place: ManifestFile, sidecars: set[str]) -> Iterator[_Row]:
             with _open(raw) as tar:
                 for member in tar:
                     tar.members = []  # type: ignore[attr-defined] # it keeps all headers it has seen
-                    if not member.isreg() or left_out(member.name):
+                    name = member.name
+                    if not member.isreg() or left_out(name):
                         continue
-                    key, stem, ending = _split(member.name)
+                    key, stem, ending = _split(name)
                     full = len(group.images) >= _TOGETHER and stem not in group.texts
                     if key != group.key or (full and stem != group.images[-1][1]):
-                        rows.add(group)
-                        yield from rows.ready()
+                        if sidecars or len(group.images) != 1 or group.several:
+                            rows.add(group)
+                            yield from rows.ready()
+                        else:
+                            yield rows.plain(group)
                         group = _Group(key, several=full and key == group.key)
-                    if is_image(member.name):
-                        group.images.append((member.name, stem))
+                    if is_image(name):
+                        group.images.append((name, stem))
                     elif ending in sidecars and member.size <= MAX_SIDECAR:
                         file = tar.extractfile(member)
                         assert file is not None
@@ -225,6 +230,9 @@ def _rows(place: ManifestFile, sidecars: set[str]) -> Iterator[_Row]:
 def _split(name: str) -> tuple[str, str, str]:
     """`a/b.c.jpg` -> (`a/b`, `a/b.c`, `jpg`)."""
     folder, slash, last = name.rpartition("/")
+    if last.count(".") == 1 and not slash:
+        stem, _, ending = name.partition(".")  # nearly every name
+        return stem, stem, ending.lower()
     stem, _, ending = last.rpartition(".")
     return folder + slash + last.partition(".")[0], folder + slash + stem, ending.lower()
 
