@@ -17,6 +17,7 @@ import logging
 import os
 import sqlite3
 import threading
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -34,6 +35,8 @@ WRITTEN_AT_ONCE = 256
 BUSY = 10.0
 _TABLE = """CREATE TABLE IF NOT EXISTS contents
             (place BLOB PRIMARY KEY, stamp TEXT NOT NULL, sha256 BLOB NOT NULL) WITHOUT ROWID"""
+_RECONCILE = """INSERT INTO contents VALUES (?, '', ?) ON CONFLICT (place)
+                DO UPDATE SET stamp = '', sha256 = excluded.sha256 WHERE sha256 != excluded.sha256"""
 #: The stamp of a local file that is not there.
 GONE = "gone"
 _log = logging.getLogger("pipeline")
@@ -85,26 +88,39 @@ class Contents:
     def put(self, name: bytes, stamp: str, digest: bytes) -> None:
         """Remember what was read. name: of its place, or the key of the record about it; stamp: as
         it was before the read."""
-        self._fresh[name] = stamp, digest
-        if len(self._fresh) >= WRITTEN_AT_ONCE:
+        with self._lock:
+            self._fresh[name] = stamp, digest
+            full = len(self._fresh) >= WRITTEN_AT_ONCE
+        if full:
             self.flush()
 
-    def flush(self) -> None:
-        """Write what is not written yet. What cannot be written is read again by the next run."""
+    def flush(self) -> bool:
+        """Write what is not written yet; was it? What cannot be written is read again by the next
+        run."""
         with self._lock:
-            if not self._fresh:
-                return
-            rows = [(place, *noted) for place, noted in self._fresh.items()]
-            try:
-                flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-                os.close(os.open(self._path, flags, fs.PRIVATE_FILE))
-                with closing(sqlite3.connect(self._path, timeout=BUSY)) as db, db:
-                    db.execute(_TABLE)
-                    db.executemany("INSERT OR REPLACE INTO contents VALUES (?, ?, ?)", rows)
-            except (OSError, sqlite3.Error) as error:
-                _log.warning("%s: cannot be written (%s)", self._path, error)
-                return
-            self._fresh.clear()
+            fresh, self._fresh = self._fresh, {}
+            rows = [(name, *noted) for name, noted in fresh.items()]
+            if rows and not self._write("INSERT OR REPLACE INTO contents VALUES (?, ?, ?)", rows):
+                self._fresh = fresh
+        return not self._fresh
+
+    def reconcile(self, hashes: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Note the hashes that records have (name, SHA-256) where another one is noted, or none:
+        under no stamp, so that the file is looked at. False: they could not be written."""
+        with self._lock:
+            return self._write(_RECONCILE, hashes)
+
+    def _write(self, sql: str, rows: Iterable[tuple[object, ...]]) -> bool:
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            os.close(os.open(self._path, flags, fs.PRIVATE_FILE))
+            with closing(sqlite3.connect(self._path, timeout=BUSY)) as db, db:
+                db.execute(_TABLE)
+                db.executemany(sql, rows)
+        except (OSError, sqlite3.Error) as error:
+            _log.warning("%s: cannot be written (%s)", self._path, error)
+            return False
+        return True
 
     def noted(self, name: bytes) -> tuple[str, bytes] | None:
         """Stamp and hash under a name."""

@@ -204,11 +204,14 @@ async def open_run(
                 inputs.naming.versions.landed(records)
 
         checkpoint.on_landed = landed
+        if (versions := inputs.naming.versions) is not None:
+            await asyncio.to_thread(versions.begin, inputs.output)
+            stack.callback(versions.end, inputs.output)
+        elif inputs.naming.contents is not None:
+            stack.callback(inputs.naming.contents.flush)
         stack.push_async_callback(checkpoint.idle)
         thumbnails = Thumbnails(inputs.output / "_state")
         stack.callback(thumbnails.close)
-        if (known := inputs.naming.contents or inputs.naming.versions) is not None:
-            stack.callback(known.flush)
         for warning in service.warnings:
             progress.event(warning)
         model, capabilities = service.model, preflight.capabilities_of(endpoint, service.model)

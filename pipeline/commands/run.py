@@ -300,6 +300,8 @@ async def _select(
         if noted is not None and not any(again("", code) for code in noted.failed):
             selector = Selector(inputs.naming, checkpoint.state, again, elsewhere=inputs.elsewhere)
             return Selection(noted, selector, inputs.manifest), pending
+    if inputs.naming.versions is not None:
+        await asyncio.to_thread(inputs.naming.versions.reconcile, inputs.output)
     again = asks_again(options, redo, pending, mended)
     selection = await open_selection(inputs, checkpoint, options, again, environment.rng)
     if selection.counts.images and checkpoint.captioned and not options.yes:

@@ -19,7 +19,7 @@ from PIL import Image as Pil
 from pipeline.errors import ImageError
 from pipeline.images import fast
 from pipeline.images.colours import IGNORED, to_srgb
-from pipeline.images.ends import completed, cut_short, without_end
+from pipeline.images.ends import animation_cut, completed, cut_short, without_end
 from pipeline.images.limits import MAX_JPEG_PIXELS, MAX_PIXELS
 from pipeline.images.sniff import kind_of
 from pipeline.model import Image
@@ -117,6 +117,8 @@ def _encode(
             raise _too_many(picture)
         flags = []
         if kind != "JPEG" and getattr(picture, "is_animated", False):
+            if animation_cut(data, kind):
+                raise _cut_short(kind)
             flags.append("first_frame")
         if max(width, height) > max_side:
             flags.append("resized")

@@ -78,6 +78,23 @@ def _segments(data: bytes) -> list[tuple[int, int, int]]:
     return segments
 
 
+def _gif(data: bytes) -> bool:
+    def colours(at: int) -> int:
+        flags = int.from_bytes(data[at : at + 1])
+        return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+    at = 13 + colours(10)
+    while at < len(data) and data[at] != ord(";"):
+        if data[at] not in b"!,":
+            at += 1  # decoders pass over what is no block
+            continue
+        at += 2 if data[at] == ord("!") else 11 + colours(at + 9)
+        while size := int.from_bytes(data[at : at + 1]):
+            at += size + 1
+        at += 1
+    return at > len(data)
+
+
 def _boxes(data: bytes) -> bool:
     at = 0
     while at + 8 <= len(data):
@@ -108,13 +125,18 @@ def _tiff(data: bytes) -> bool:
 _ENDS_EARLY: dict[str, Callable[[bytes], bool]] = {
     "JPEG": without_end,
     "PNG": lambda data: b"IEND" not in data,
-    "GIF": lambda data: b";" not in data[-8:],
+    "GIF": _gif,
     "WEBP": lambda data: int.from_bytes(data[4:8], "little") + 8 > len(data),
     "BMP": lambda data: int.from_bytes(data[2:6], "little") > len(data),
     "TIFF": _tiff,
     "HEIF": _boxes,
     "AVIF": _boxes,
 }
+
+
+def animation_cut(data: bytes, kind: str) -> bool:
+    """Does an animation end early, though its first frame is whole? kind: as Pillow calls it."""
+    return kind in ("GIF", "PNG") and _ENDS_EARLY[kind](data)
 
 
 def cut_short(data: bytes, kind: str, error: Exception) -> bool:

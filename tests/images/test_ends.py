@@ -137,6 +137,19 @@ def test_what_is_cut_short_is_called_so(form: str) -> None:
         assert refused(data[:-cut]) == f"this {name} is cut short", cut
 
 
+@pytest.mark.parametrize("form", ["GIF", "PNG"])
+def test_a_cut_animation_is_called_so(form: str) -> None:
+    """Though its first frame, which would be sent, is whole."""
+    frames = [Pil.frombytes("RGB", (40, 40), random.Random(n).randbytes(4800)) for n in range(3)]
+    out = io.BytesIO()
+    frames[0].save(out, form, save_all=True, append_images=frames[1:])
+    data = out.getvalue()
+    assert encode(data, 768, 85).flags == ("first_frame",)
+    assert encode(data + b"<?php ?>", 768, 85).flags == ("first_frame",)
+    for twentieths in range(10, 20):
+        assert refused(data[: len(data) * twentieths // 20]) == f"this {form} is cut short"
+
+
 def test_damage_inside_is_called_damage() -> None:
     """Whole to its end, but not packed as it should be."""
     data = bytearray(saved("PNG"))

@@ -386,3 +386,39 @@ def test_what_stands_in_the_file(tmp_path: Path) -> None:
     rows = db.execute("SELECT length(place), length(sha256) FROM contents").fetchall()
     db.close()
     assert rows == [(16, 32)]
+
+
+def test_lost_notes_cost_no_request(tmp_path: Path) -> None:
+    """Of what a killed run or an earlier version left; only what was replaced is asked again."""
+    for number in range(3):
+        (tmp_path / f"{number}.jpg").write_bytes(picture(number))
+    names, state = [f"{number}.jpg" for number in range(3)], tmp_path / "out/_state"
+    run(tmp_path, *names, more=AUTO)
+    before = dataset(tmp_path)
+    for name in ("contents.db", "contents.whole", "finished.json"):
+        (state / name).unlink()
+    assert counted(run(tmp_path, *names, more=AUTO)) == (3, 3, 3, 0, 0, 0)
+    assert dataset(tmp_path) == before
+    for name in ("contents.db", "contents.whole", "finished.json"):
+        (state / name).unlink()
+    (tmp_path / "1.jpg").write_bytes(picture(9))
+    assert counted(run(tmp_path, *names, more=AUTO)) == (3, 3, 3, 0, 0, 1)
+    assert dataset(tmp_path)[1]["caption"] != before[1]["caption"]
+    assert (state / "contents.whole").exists()
+
+
+def test_verify_reads_members_of_a_shard(tmp_path: Path) -> None:
+    """A shard that was replaced with its times kept, as rsync does, by no run noticed."""
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        info = tarfile.TarInfo("0.jpg")
+        info.size = len(picture(1))
+        tar.addfile(info, io.BytesIO(picture(1)))
+    assert begin(tmp_path, "s.tar", AUTO).code == 0
+    assert pipeline("verify", "job.yaml", cwd=tmp_path).code == 0
+    part = next((tmp_path / "out/captions").glob("*.parquet"))
+    table = pq.read_table(part)
+    at = table.schema.get_field_index("image_sha256")
+    other = pa.array(["0" * 64], table.schema.field(at).type)
+    pq.write_table(table.set_column(at, table.schema.field(at), other), part)
+    ended = pipeline("verify", "job.yaml", cwd=tmp_path)
+    assert "belong to another image than their key" in ended.out + ended.err

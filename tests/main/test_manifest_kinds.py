@@ -212,3 +212,25 @@ def test_every_caption_is_of_its_picture(
         last = run_in_process(job)
         assert (last["exit_code"], last["requests"]) == (0, 0)
         assert pipeline("verify", job).code == 0
+
+
+@pytest.mark.parametrize("kind", [shards, pictures])
+def test_what_was_replaced_before_a_kill_is_asked_again(
+    tmp_path: Path, kind: Callable[[Path, Numbers, Put], Path]
+) -> None:
+    """What a record was made from is known as long as the record, though its note was lost."""
+    before = list(range(COUNT))
+    other = random.Random(1).sample(before, COUNT)
+    path = kind(tmp_path, before, in_place)
+    with gateway(says_what_it_sees) as service:
+        job = write_job(tmp_path, service.base, path, quota={"concurrency": 8})
+        killed = start("run", job)
+        until(lambda: len(service.asked) >= COUNT // 2)
+        kind(tmp_path, other, in_place)
+        killed.kill()
+        killed.wait(TIMEOUT)
+        again = run_in_process(job)
+        assert again["exit_code"] == 0, again
+        assert wrong(tmp_path, other) == 0
+        last = run_in_process(job)
+        assert (last["exit_code"], last["requests"]) == (0, 0)
