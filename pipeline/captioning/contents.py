@@ -85,6 +85,16 @@ class Contents:
             return GONE
         return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}"
 
+    def hashed(self, image: str) -> bytes | None:
+        """The SHA-256 of a file's bytes now; None where it cannot be read, or is inside another."""
+        text = image.partition(":")[2]
+        if scheme_of(text) not in ("path", "file"):
+            return None
+        try:
+            return bytes.fromhex(fs.sha256_file(located(text, self._places)))
+        except (OSError, ValueError, ImageError):
+            return None
+
     def put(self, name: bytes, stamp: str, digest: bytes) -> None:
         """Remember what was read. name: of its place, or the key of the record about it; stamp: as
         it was before the read."""

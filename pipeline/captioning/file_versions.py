@@ -52,7 +52,12 @@ class FileVersions:
     def changed(self, image: str, key: bytes) -> bool:
         """Has the file of a record other size or times now?"""
         noted = self.contents.noted(key)
-        return noted is not None and self.contents.stamp(image) not in (noted[0], "", GONE)
+        if noted is None or (stamp := self.contents.stamp(image)) in (noted[0], "", GONE):
+            return False
+        if not noted[0] and self.contents.hashed(image) == noted[1]:
+            self.contents.put(key, stamp, noted[1])  # needs no service
+            return False
+        return True
 
     def choose(self, key: bytes) -> None:
         """A row is asked again for no other reason than its file."""
