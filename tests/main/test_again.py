@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -120,10 +121,12 @@ def test_failures_are_tried_again_when_their_settings_change(tmp_path: Path) -> 
 
 
 def test_a_full_dataset_is_not_replaced_by_a_nearly_empty_one(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another prompt, tried on a part: the dataset stays. Once nothing is left it is of the new
     recipe, and the last line says how to get at the old one."""
+    caplog.set_level(logging.INFO, "pipeline")
+    monkeypatch.setattr(logging.getLogger("pipeline"), "propagate", True)
     job, dataset = job_in(tmp_path), tmp_path / "out/dataset.parquet"
     tags = job_in(tmp_path, prompt={"text": "Write tags."})
 
