@@ -16,7 +16,7 @@ from tests.support.weekly import weekly
 ROWS, FLIGHT = 80, 4
 #: Bytes that a file may have from then on: nothing is written at all; the ledger still is; the
 #: journal's log ends a few answers later.
-LIMITS = (0, 100_000, 400_000)
+LIMITS = (0, 100_000, 200_000)
 
 
 @pytest.mark.faults
