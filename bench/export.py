@@ -141,7 +141,7 @@ def main() -> None:
         for format_, most in FORMATS.items():
             sql = COPY.format(
                 recipe=naming.recipe,
-                prompt=naming.prompt.render({}),
+                prompt=naming.prompts[0].template.render({}),
                 format=format_,
                 how=HOW[format_],
             )

@@ -97,7 +97,7 @@ def make_output(folder: Path, job: Path, rows: int) -> None:
     """The first `rows` of the manifest settled, as a run leaves them."""
     with contextlib.chdir(folder):
         naming = inspect_manifest(load_job(job, environ=os.environ))[1]
-    prompt = naming.prompt.render({})
+    prompt = naming.prompts[0].template.render({})
     out = folder / "out"
     for name in ("captions", "failures", "requests", "_state"):
         (out / name).mkdir(parents=True, exist_ok=True)
