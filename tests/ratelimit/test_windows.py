@@ -52,7 +52,7 @@ def test_the_window_of_an_instant(window: str, instant: str, name: str, end: str
         ("groq", {"limit-requests": "1000", "remaining-requests": "970", "reset-requests": "43m12s"}, [True]),
         # A clock's windows: the rest of the day and of the minute.
         ("cerebras", {"limit-requests-day": "2400", "remaining-requests-day": "2300", "reset-requests-day": "11726", "limit-tokens-minute": "60000", "remaining-tokens-minute": "60000", "reset-tokens-minute": "26"}, [False, False]),
-        ("openai", {"limit-requests": "3", "remaining-requests": "1", "reset-requests": "40s"}, [True]),
+        ("azure", {"limit-requests": "3", "remaining-requests": "1", "reset-requests": "40s"}, [True]),
         # Half-told and absurd ones are none.
         ("groq", {"limit-requests": "1000", "reset-requests": "43m12s"}, []),
         ("groq", {"limit-requests": "0", "remaining-requests": "0"}, []),

@@ -10,7 +10,8 @@ OPENAI = Profile(
     base_url="https://api.openai.com/v1",
     key_env="OPENAI_API_KEY",
     json_schema="always",
-    windows={"requests": 60.0, "tokens": 60.0},
+    # No `windows`: many servers and gateways are reached by this profile, and what their headers count
+    # is a minute here, three seconds there; their refusals tell it.
     images=ImageLimits(count=500, raw_bytes=37_000_000),
     flex="half",
     source="platform.openai.com/docs, vision, rate limits and flex pages, 2026-10",
