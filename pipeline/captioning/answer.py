@@ -105,9 +105,9 @@ class Answer:
 
 def answer_of(content: str) -> Answer:
     """The answer in a model's text. Never raises."""
-    # Two searches for a character take a hundredth of the time of one pattern for all.
     if content.startswith("&lt;"):
         content = html.unescape(content)
+    # Two searches for a character take a hundredth of the time of one pattern for all.
     plain = "<" not in content and "◁" not in content
     if plain and _BRACKETED.search(content) is None:
         return Answer(text=_unannounced(content))

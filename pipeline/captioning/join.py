@@ -62,6 +62,7 @@ def joined(
     wanted = [*RECORD_COLUMNS, *(["fields"] if fields else [])]
     wanted += ["recipe"] if columns.prompt is not None else []
     a_row, waiting = naming.a_row, deque[pa.RecordBatch]()
+    of_recipe = {prompt.recipe: prompt.name for prompt in naming.prompts}
 
     def keys() -> Iterator[bytes]:
         size = 0
@@ -96,7 +97,6 @@ def joined(
             if columns.copy is not None:
                 arrays.append(pa.nulls(taken, pa.string()))  # `decided` fills it in
             if columns.prompt is not None:
-                of_recipe = {prompt.recipe: prompt.name for prompt in naming.prompts}
                 recipes = piece.column("recipe").to_pylist()
                 arrays.append(pa.array(map(of_recipe.get, recipes), pa.string()))
             yield pa.RecordBatch.from_arrays(arrays, schema=columns.schema)

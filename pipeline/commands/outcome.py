@@ -135,8 +135,8 @@ def headline(
     if reason is not None and reason.exit is Exit.LATER:
         parts.append(reason.message)
     # A service that refuses says nothing about the nights to come.
-    refuses = reason is None or reason.exit in (Exit.SERVICE, Exit.KEY)
-    if not refuses and (more := nights(counters, quota, each)):
+    goes_on = reason is not None and reason.exit not in (Exit.SERVICE, Exit.KEY)
+    if goes_on and (more := nights(counters, quota, each)):
         parts.append(f"about {more:,} more night{'s' * (more != 1)}")
     if not counters.captioned and not counters.left and len(counters.failed) == 1:
         parts += [remedy] if (remedy := REMEDIES.get(next(iter(counters.failed)))) else []

@@ -209,7 +209,7 @@ class Gate:
             gate.wake()
 
     def wake(self) -> None:
-        """Whoever waits looks again."""
+        """Let waiting requests look at the rules again."""
         self._line.changed()
         if self._waker is not None:
             _wake(self._waker)

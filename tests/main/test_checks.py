@@ -371,14 +371,14 @@ def test_second_questions_count_in_the_quota_of_their_own_model(tmp_path: Path) 
 
     async def days() -> list[tuple[dict[str, Any], list[str]]]:
         quota = {"requests_per_minute": None}
-        told = [await asked_of_other(tmp_path, 75, (one, Model(id=OTHER)), quota=quota)(clock)]
+        runs = [await asked_of_other(tmp_path, 75, (one, Model(id=OTHER)), quota=quota)(clock)]
         for _ in range(2):
             output = {"path": str(tmp_path / "second")}
             sections = {"output": output, "quota": quota}
             other = asked_of_other(tmp_path, 10, (two, Model(id=OTHER)), **sections)
-            told.append(await other(clock))
+            runs.append(await other(clock))
             await clock.sleep(86_400)
-        return told
+        return runs
 
     (first, both), (day, asked), (next_day, rest) = run(days())
     assert (first["captioned"], first["exit_code"], first["refused"]) == (75, 0, 0)
