@@ -51,7 +51,7 @@ bench:
 	$(PYTHON) bench/report.py --promised
 
 bench-ci:
-	$(PYTHON) bench/ratios.py --ci --rounds 1
+	$(PYTHON) bench/ratios.py --ci --rounds 5
 	$(PYTHON) bench/startup.py --rounds 1
 	$(PYTHON) bench/export.py --rows 20000 --pictures 500 --rounds 1
 	$(PYTHON) bench/report.py --rows 20000 --promised
