@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+#: How the names of pictures end, in small letters.
+ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif")  # fmt: skip
+
 #: Characters of a data URI: 20 MB of picture in base64, and its head.
 MAX_DATA_URI = 28_000_000
 

@@ -1,4 +1,5 @@
-"""The one picture of a manifest cell that wraps it: base64 without a head, a list of one, JSON text.
+"""The one picture of a manifest cell that wraps it: base64 without a head, a list of one, JSON text,
+blanks before a data URI. Base64 is read as people's tools leave it: `base64_of`.
 
 A text is base64 only when it begins like a picture and decodes to what begins like one up to its
 size; else it stays the path that it may be.
@@ -10,14 +11,18 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
+from urllib.parse import unquote_to_bytes
 
 import orjson
 
 #: First letters of a text that may wrap a picture, as a regular expression for Arrow too. Base64
-#: of JPEG, PNG, WebP, GIF, HEIC and AVIF, TIFF; JSON.
-MAY_WRAP = r"^\s*(/9j/|_9j_|iVBORw0KGgo|UklGR|R0lGOD|AAAA..Z0eX|SUkqA|TU0AK|\[\s*[\]\[{\"]|\{\s*\"(bytes|path)\")"
+#: of JPEG, PNG, WebP, GIF, HEIC and AVIF, TIFF, also as Python prints bytes; JSON.
+MAY_WRAP = r"^\s*(\s(?i:data:)|(?:b['\"])?(?:/9j/|_9j_|iVBORw0KGgo|UklGR|R0lGOD|AAAA..Z0eX|SUkqA|TU0AK)|\[\s*[\]\[{\"]|\{\s*\"(bytes|path)\")"
 _MAY_WRAP = re.compile(MAY_WRAP)
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+#: `str(base64.b64encode(…))`.
+_PRINTED = re.compile(r"\s*b['\"]([^'\"]*)['\"]\s*")
+_BASE64_HEAD = re.compile(r";\s*base64\s*\Z", re.IGNORECASE)
 _URL_SAFE = str.maketrans("-_", "+/")
 #: How pictures begin, up to where their size is told.
 _PICTURE = re.compile(
@@ -42,6 +47,8 @@ def picture_of(cell: object) -> object:
     if isinstance(cell, str):
         if _MAY_WRAP.match(cell) is None:
             return cell
+        if cell.lstrip()[:5].lower() == "data:":
+            return cell.strip()
         content = bare_base64(cell)
         return content if content is not None else _of_json(cell)
     if isinstance(cell, list):
@@ -57,16 +64,40 @@ def picture_of(cell: object) -> object:
 
 def bare_base64(text: str) -> bytes | None:
     """The picture that a text spells out; None where it is none. A cut text is a cut picture."""
+    if (printed := _PRINTED.fullmatch(text)) is not None:
+        text = printed[1]
+    content = base64_of(text)
+    return content if content is not None and _PICTURE.match(content) else None
+
+
+def bytes_of_data_uri(text: str) -> bytes | None:
+    """What a data URI holds; None where it is none of base64."""
+    head, comma, body = text.partition(",")
+    if not comma or _BASE64_HEAD.search(head) is None:
+        return None
+    # URL encoding of `+`, `/` and `=` is allowed in a URI.
+    plain = unquote_to_bytes(body)
+    try:
+        return base64.b64decode(plain, validate=True)
+    except ValueError:  # not as the standard has it
+        return base64_of(plain.decode("latin-1"))
+
+
+def base64_of(text: str) -> bytes | None:
+    """The bytes that base64 stands for, in lines or not, in the alphabet of URLs, with or without
+    its `=` at the end; None where it is none."""
+    parts = text.strip().split(" ")
+    # A form makes blanks of `+`; lines that were joined by blanks are of whole groups of four.
+    text = ("+" if any(len(part) % 4 for part in parts[:-1]) else "").join(parts)
     text = "".join(text.split()).translate(_URL_SAFE)
     if _BASE64.fullmatch(text) is None:
         return None
     text = text.rstrip("=")
     text = text[: len(text) - (len(text) % 4 == 1)]
     try:
-        content = base64.b64decode(text + "=" * (-len(text) % 4))
+        return base64.b64decode(text + "=" * (-len(text) % 4))
     except binascii.Error:
         return None
-    return content if _PICTURE.match(content) else None
 
 
 def _of_json(text: str) -> object:

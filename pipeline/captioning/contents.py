@@ -76,11 +76,7 @@ class Contents:
         if scheme_of(text) not in ("path", "file"):
             return ""
         try:
-            path = located(text, self._places)
-            try:
-                facts = os.stat(path)
-            except (FileNotFoundError, NotADirectoryError):
-                facts = os.stat(respelled(Path("/"), str(path)) or path)
+            facts = os.stat(self._file(text))
         except (OSError, ValueError, ImageError):
             return GONE
         return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}"
@@ -91,9 +87,14 @@ class Contents:
         if scheme_of(text) not in ("path", "file"):
             return None
         try:
-            return bytes.fromhex(fs.sha256_file(located(text, self._places)))
+            return bytes.fromhex(fs.sha256_file(self._file(text)))
         except (OSError, ValueError, ImageError):
             return None
+
+    def _file(self, text: str) -> Path:
+        """Where a picture is, in whatever spelling its file is there."""
+        path = located(text, self._places)
+        return path if os.path.lexists(path) else respelled(Path("/"), str(path)) or path
 
     def put(self, name: bytes, stamp: str, digest: bytes) -> None:
         """Remember what was read. name: of its place, or the key of the record about it; stamp: as

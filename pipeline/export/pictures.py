@@ -7,18 +7,16 @@ is an error that names the formats without pictures.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import importlib.util
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote
 
 from pipeline.errors import OutputError, UsageError
 from pipeline.local_files import ANY, Boundary, is_file_url, of_file_url, respelled
+from pipeline.picture_cell import bytes_of_data_uri
 
 #: The ending of what is none.
 NO_PICTURE = ".bin"
@@ -69,7 +67,9 @@ class Pictures:
             return self.opened(cell["path"])
         text = cell if isinstance(cell, str) else ""
         if text[:5].lower() == "data:":
-            return _data_uri(text)
+            if (content := bytes_of_data_uri(text)) is None:
+                raise OutputError(f"picture {text[:40]}…: a broken data URI")
+            return content
         if "://" in text and not (is_file_url(text) or text.startswith("package://")):
             if (content := self.elsewhere(text)) is not None:
                 return content
@@ -147,18 +147,6 @@ class Pictures:
         if not folders:
             raise OutputError(f"picture {text[:200]}: the package {package!r} is not installed")
         return Path(folders[0], *parts)
-
-
-def _data_uri(text: str) -> bytes:
-    head, _, body = text.partition(",")
-    try:
-        return (
-            base64.b64decode(body, validate=True)
-            if head.endswith(";base64")
-            else unquote(body).encode("latin-1")
-        )
-    except (binascii.Error, ValueError) as error:
-        raise OutputError(f"picture {text[:40]}…: a broken data URI: {error}") from error
 
 
 def ending(picture: bytes) -> str:

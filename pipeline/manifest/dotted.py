@@ -1,19 +1,22 @@
 """Names with dots: a value inside a column, as `data.image.url`. The column holds structs (Parquet) or
-nested values as JSON text (JSON lines and arrays)."""
+nested values as JSON text (JSON lines and arrays). Of a list, the only element that has such a value
+is meant, as of the parts of a chat message the one that is a picture."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.manifest.columns import is_text
+from pipeline.manifest.columns import is_list, is_text, listed
 
 #: Cells that are looked into when the image column is looked for, and how far.
-_LOOKED_AT, _DEEPEST = 20, 6
+_LOOKED_AT, _DEEPEST = 20, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,9 @@ class InnerColumn:
             if is_text(column.type):
                 texts = [_inside(text, self.path[at:]) for text in column.to_pylist()]
                 return pa.array(texts, pa.string())
+            if is_list(column.type):
+                cells = column.to_pylist()
+                return pa.array([_value(cell, self.path[at:]) for cell in cells], self.kind)
             column = pc.struct_field(column, [column.type.get_field_index(part)])
         return column
 
@@ -65,9 +71,11 @@ def _parsed(cell: object) -> object:
 
 
 def _leaves(value: object, path: str, depth: int) -> Iterator[tuple[str, object]]:
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    if isinstance(value, Mapping) and depth:
+    if isinstance(value, list) and depth:
+        inside = [leaf for inner in value for leaf in _leaves(inner, path, depth - 1)]
+        times = Counter(name for name, _ in inside)
+        yield from (leaf for leaf in inside if times[leaf[0]] == 1)
+    elif isinstance(value, Mapping) and depth:
         for name, inner in value.items():
             yield from _leaves(inner, f"{path}.{name}", depth - 1)
     elif isinstance(value, str | bytes):
@@ -76,6 +84,7 @@ def _leaves(value: object, path: str, depth: int) -> Iterator[tuple[str, object]
 
 def _kind(kind: pa.DataType, path: Sequence[str]) -> pa.DataType | None:
     for part in path:
+        kind = listed(kind)
         if is_text(kind):
             return pa.string()
         if not pa.types.is_struct(kind) or kind.get_field_index(part) < 0:
@@ -85,13 +94,19 @@ def _kind(kind: pa.DataType, path: Sequence[str]) -> pa.DataType | None:
 
 
 def _inside(text: str | None, path: Sequence[str]) -> str | None:
-    """The value at a path in JSON, as text; a list of one stands for its element."""
+    """The value at a path in JSON, as text."""
     try:
-        value = orjson.loads(text or "null")
+        value = _value(orjson.loads(text or "null"), path)
     except orjson.JSONDecodeError:
         return None
-    for part in path:
-        if isinstance(value, list) and len(value) == 1:
-            value = value[0]
-        value = value.get(part) if isinstance(value, dict) else None
     return value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _value(value: object, path: Sequence[str]) -> Any:
+    """The value at a path; of a list that of the only element which has one."""
+    if not path:
+        return value
+    if isinstance(value, list):
+        values = [inner for element in value if (inner := _value(element, path)) is not None]
+        return values[0] if len(values) == 1 else None
+    return _value(value.get(path[0]), path[1:]) if isinstance(value, dict) else None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-ENDINGS = tuple(
-    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .heic .heif .avif".split()  # noqa: SIM905
-)
+from pipeline.media import ENDINGS
+
 #: Folders that systems make beside pictures (Synology, QNAP, macOS, Windows, ext4).
 _OF_SYSTEMS = frozenset(
     ("@eaDir", "@Recycle", "#recycle", "__MACOSX", "$RECYCLE.BIN", "lost+found")

@@ -8,6 +8,7 @@ image anywhere and data files further down; then those are the manifest.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,11 +25,29 @@ _ENDINGS = {
 }  # fmt: skip
 #: What files of other formats begin with, and what to do about them.
 _OTHERS = {
-    b"ARROW1": "an Arrow or Feather file; write it as Parquet: "
+    b"version https://git-lfs": "a Git LFS pointer, not the file that it stands for; run git lfs pull",
+    b"<!doctype html": "an HTML page, not a table: was it a login, or a page about the file?",
+    b"<html": "an HTML page, not a table: was it a login, or a page about the file?",
+    b"<?xml": "an XML file; write the pictures' paths into a CSV or a list, or name their folder",
+    b"\xff\xff\xff\xff": "an Arrow stream; write it as Parquet: pyarrow.ipc.open_stream(…).read_all(), "
+    "pyarrow.parquet.write_table(…)",
+    b"ARROW1\0": "an Arrow or Feather file; write it as Parquet: "
     "pyarrow.feather.read_table(…), pyarrow.parquet.write_table(…)",
-    b"SQLite format 3": "a SQLite database; write the table as Parquet or CSV",
+    b"SQLite format 3\0": "a SQLite database; write the table as Parquet or CSV",
     b"PK\3\4": "a zip archive or a spreadsheet; unpack the archive, save the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet or document of Office; save the sheet as CSV",
+    **dict.fromkeys((b"Rar!\x1a", b"7z\xbc\xaf"), "an archive; unpack it"),
+    **dict.fromkeys(
+        (b"\x04\x22\x4d\x18", b"\x1f\x9d"), "compressed; unpack it, or use gzip, bz2, xz or zstd"
+    ),
+    **dict.fromkeys(
+        (b"\x93NUMPY", b"\x89HDF", b"Obj\1", b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5"),
+        "of a format that is not read (NumPy, HDF5, Avro, pickle); write it as Parquet or CSV",
+    ),
+    b"%PDF-": "a PDF; write the pictures into files and name their folder",
 }
+#: Endings of tables that were cut into numbered files (`photos.tsv000`).
+_NUMBERED = re.compile(r"(csv|tsv|jsonl)\d{1,5}")
 _SQUEEZED = {"gz", "gzip", "zst", "bz2", "xz"}
 
 
@@ -57,14 +76,15 @@ def settle(files_below: Sequence[ManifestFile], format: str) -> tuple[list[Manif
 def _inside(folder: ManifestFile, format: str) -> list[ManifestFile]:  # noqa: A002 - the job file's word
     """The data files of a folder, or the folder itself when it is one of images."""
     files = places.children(folder)
-    if {"dataset_info.json", "state.json"} <= {_last(f) for f in files}:
+    names = {_last(f) for f in files}
+    if {"dataset_info.json", "state.json"} <= names or "dataset_dict.json" in names:
         raise ManifestError(
             f"manifest {folder.shown}: written by save_to_disk of datasets; write it as Parquet: "
-            "datasets.load_from_disk(…).to_parquet(…)"
+            "datasets.load_from_disk(…).to_parquet(…), each split by itself"
         )
     if format == "auto":
         files = _data(folder, files)
-    metadata = [f for f in files if _last(f).partition(".")[0] == "metadata" and _ending(f)]
+    metadata = [f for f in files if _last(f).lower().startswith("metadata.") and _ending(f)]
     if metadata:
         return metadata
     if format == "auto" and any(is_image(_last(f)) for f in files):
@@ -97,7 +117,7 @@ def _below(folder: ManifestFile, lists: list[ManifestFile]) -> list[ManifestFile
     """The manifest of a local folder that has neither pictures nor tables at its top."""
     assert folder.path is not None
     tables = _tables(folder.path)
-    if metadata := [path for path in tables if path.name.startswith("metadata.")]:
+    if metadata := [path for path in tables if path.name.lower().startswith("metadata.")]:
         return [places.local_place(path) for path in metadata]
     if hub := _of_hub(folder.path):
         return [places.local_place(path) for path in hub]
@@ -153,17 +173,18 @@ def _kind(place: ManifestFile) -> str:
         return "parquet"
     if head[257:262] == b"ustar":
         return "webdataset"
+    plain = head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n").lower()
+    for magic, remedy in _OTHERS.items():
+        if head.startswith(magic) or plain.startswith(magic):
+            raise ManifestError(f"manifest {place.shown}: {remedy}")
     ending = _ending(place)
     if ending:
         return ending
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     if text in (b"{", b"["):
         return "jsonl"
-    other = next((remedy for magic, remedy in _OTHERS.items() if head.startswith(magic)), None)
     raise ManifestError(
-        f"manifest {place.shown}: {other}"
-        if other
-        else f"manifest {place.shown}: cannot tell its format; set manifest.format "
+        f"manifest {place.shown}: cannot tell its format; set manifest.format "
         "(parquet csv tsv jsonl json txt folder webdataset)"
     )
 
@@ -177,4 +198,6 @@ def _ending(place: ManifestFile) -> str | None:
     parts = _last(place).lower().split(".")
     if len(parts) > 2 and parts[-1] in _SQUEEZED:
         parts.pop()
+    if (numbered := _NUMBERED.fullmatch(parts[-1])) is not None:
+        parts[-1] = numbered[1]
     return _ENDINGS.get(parts[-1]) if len(parts) > 1 else None

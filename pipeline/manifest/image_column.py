@@ -3,9 +3,10 @@
 1. By name and value: the first of `NAMES` (case, spaces, `-` and `_` do not matter) whose type
    can hold images and whose first cells look like images. Where these are URLs, a column that
    holds the pictures themselves (bytes, data URIs) goes before it; and a URL column named for no
-   picture (`url`, `link`), whose URLs have no image ending, gives way to the one that is.
-2. By value alone: the only column whose first cells look like images. Two or more are an error
-   that names them, since guessing would caption the wrong pictures.
+   picture (`url`, `link`), whose URLs have no image ending, gives way to the one that is, or to
+   a column of paths where there are files.
+2. By value alone: the only column whose first cells look like images, small copies and masks left
+   aside. Two or more are an error that names them, since guessing would caption the wrong pictures.
 3. By value, inside of columns: the only value of structs or of JSON whose first ones look like
    images (`image.url`, `data.image`); pictures themselves go before where they are.
 4. By name alone: the first of `NAMES` whose type can hold images (an empty manifest, or paths
@@ -20,10 +21,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import pyarrow as pa
 
 from pipeline.errors import ManifestError
+from pipeline.local_files import respelled
 from pipeline.manifest.columns import (
     holds_images,
     is_bytes,
@@ -41,8 +44,9 @@ NAMES: tuple[str, ...] = (
 )  # fmt: skip
 #: The same as `plain_name` makes them.
 KNOWN = frozenset(re.sub(r"[^a-z0-9]", "", name) for name in NAMES)
-#: First cells that are looked at.
+#: First cells that are looked at, and paths of which a file is looked for.
 SAMPLE = 100
+_FILES = 8
 _ENDING = re.compile(r"(?i)\.(jpe?g|jpe|jfif|png|webp|gif|bmp|tiff?|hei[cf]|avif)([?#].*)?$")
 _URL = re.compile(r"(?i)^([a-z][a-z0-9+.-]*://|data:image/)")
 _WEB = re.compile(r"(?i)^https?://")
@@ -65,9 +69,10 @@ def choose(
     sample: Mapping[str, Sequence[object]],
     shown: str,
     nested: Callable[[], Mapping[str, Sequence[object]]] = dict,
+    base: Path | None = None,
 ) -> str:
     """The image column. `sample` has the first cells of the columns of `candidates`, `nested` gives
-    those inside of columns, by their dotted names."""
+    those inside of columns, by their dotted names; at `base` relative paths start."""
     named: list[str] = _by_name(schema)
     first = next((name for name in named if _looks(sample.get(name, ()), by_name=True)), None)
     if first is not None and not _all_match(_WEB, sample[first]):
@@ -76,9 +81,11 @@ def choose(
     looking = [name for name in able if _in_hand(name, sample.get(name, ()))]
     looking = [name for name in named if name in looking][:1] or looking
     if not looking and first is not None:
-        return _less_vague(first, able, sample)
+        return _less_vague(first, able, sample, base)
     if not looking:
         looking = [name for name in able if _looks(sample.get(name, ()), by_name=False)]
+        full = [name for name in looking if not _LESSER.search(plain_name(name))]
+        looking = full if len(full) == 1 else looking
     if not looking:
         inner = {name: cells for name, cells in nested().items() if _looks(cells, by_name=False)}
         looking = [name for name in inner if _in_hand(name, inner[name])] or list(inner)
@@ -126,20 +133,28 @@ def _in_hand(name: str, cells: Sequence[object]) -> bool:
     return texts and not _LESSER.search(plain_name(name)) and _looks(inside, by_name=False)
 
 
-def _less_vague(first: str, able: Sequence[str], sample: Mapping[str, Sequence[object]]) -> str:
+def _less_vague(
+    first: str,
+    able: Sequence[str],
+    sample: Mapping[str, Sequence[object]],
+    base: Path | None,
+) -> str:
     """`first`, a column of URLs, or the one other that says more clearly that it has pictures."""
     if plain_name(first) not in _VAGUE or _looks(sample[first], by_name=False):
         return first
-    urls = [
-        name
-        for name in able
-        if name != first
-        and not _LESSER.search(plain_name(name))
-        and _all_match(_WEB, sample.get(name, ()))
-    ]
+    others = [name for name in able if name != first and not _LESSER.search(plain_name(name))]
+    urls = [name for name in others if _all_match(_WEB, sample.get(name, ()))]
     by_ending = [name for name in urls if _looks(sample[name], by_name=False)]
     by_name = [name for name in urls if _PICTURE.search(plain_name(name))]
-    return next((names[0] for names in (by_ending, by_name) if len(names) == 1), first)
+    files = [name for name in others if base is not None and _are_files(sample.get(name, ()), base)]
+    return next((names[0] for names in (by_ending, by_name, files[:1]) if len(names) == 1), first)
+
+
+def _are_files(cells: Sequence[object], base: Path) -> bool:
+    """Is one of these cells the path of a picture that is there?"""
+    paths = [cell for cell in cells if isinstance(cell, str) and _ENDING.search(cell)]
+    paths = [path for path in paths if not _URL.match(path)]
+    return any(respelled(base, path) is not None for path in paths[:_FILES])
 
 
 def are_texts(cells: Sequence[object]) -> bool:

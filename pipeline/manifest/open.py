@@ -58,6 +58,7 @@ class Manifest:
         files: list[_File],
         folder: Path | None,
         job_columns: Sequence[str],
+        base: Path | None = None,
     ) -> None:
         #: As the job has them.
         self.settings = settings
@@ -77,7 +78,9 @@ class Manifest:
         self.image = settings.image
         if settings.image == "auto":
             sample = self._sample(image_column.candidates(self._schema))
-            self.image = image_column.choose(self._schema, sample, self.path, self._nested)
+            self.image = image_column.choose(
+                self._schema, sample, self.path, self._nested, base or folder
+            )
         #: Values inside columns that are named with dots; they stand in the schema, too.
         self._inner = dict(self._inner_columns((self.image, settings.id, *job_columns)))
         for name, inner in self._inner.items():
@@ -160,8 +163,7 @@ class Manifest:
 
     def _sample(self, names: Sequence[str]) -> dict[str, list[object]]:
         """The first cells of some columns."""
-        head = self._head(names)
-        if head is None:
+        if (head := self._head(names)) is None:
             return {}
         return {
             n: [image_column.unwrapped(cell) for cell in head.column(n).to_pylist()]
@@ -397,4 +399,4 @@ def open_manifest(
     if format_ in ("folder", "webdataset"):
         values = [{} for _ in matches]
     files = [_File(*parts) for parts in zip(matches, looks, prefixes, values, strict=True)]
-    return Manifest(settings, format_, files, folder, columns)
+    return Manifest(settings, format_, files, folder, columns, root)

@@ -22,7 +22,7 @@ from pipeline.manifest.places import ManifestFile
 from pipeline.picture_cell import NotOnePicture, picture_of
 
 #: What is no relative path: blank, a URL, an absolute path, somebody's home.
-_ANCHORED = re.compile(r"\s*(?:$|[A-Za-z][A-Za-z0-9+.-]*://|data:|[/~])", re.IGNORECASE)
+_ANCHORED = re.compile(r"\s*(?:$|[A-Za-z][A-Za-z0-9+.-]*://|data:|file:/|[/~])", re.IGNORECASE)
 #: A longer text is no path.
 _LONGEST = 4_096
 #: `split=train`, a folder of a partitioned table.

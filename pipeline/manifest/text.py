@@ -35,7 +35,7 @@ class CleanText(io.RawIOBase):
             self._raw.close()
             raise unreadable(self._shown, error) from error
         self._line = 1
-        if self._head[:2] in _UTF16:
+        if self._head[:2] in _UTF16 or bytes(2) in (self._head[::2], self._head[1::2]):
             self.close()
             raise ManifestError(f"manifest {self._shown}: is UTF-16 text; save it as UTF-8")
         self._head = self._head.removeprefix(_BOM)

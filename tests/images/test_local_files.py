@@ -60,6 +60,21 @@ def test_a_name_in_another_spelling_is_the_file_that_is_there(folder: Path) -> N
     assert codes(values, folder) == [f"ok {n}" for n in (0, 1, 2, 3, 3, 6, 0)]
 
 
+def test_what_lists_put_around_a_name_is_no_part_of_it(folder: Path) -> None:
+    """Blanks, quotes, the number of a caption, URL escapes, no ending; a name with them is itself."""
+    (folder / "7.jpg#0").write_bytes(picture(8))
+    (folder / "7.jpg").write_bytes(picture(7))
+    (folder / "cats/new/100.PNG").write_bytes(picture(9))
+    (folder / "cats/new/101.jpg").write_bytes(picture(1))
+    (folder / "cats/new/101.png").write_bytes(picture(2))
+    values = [
+        *(" cats/new/3.jpg ", '"cats/new/3.jpg"', "'cats\\new\\3.jpg'", "cats/new/3.jpg#4"),
+        *("7.jpg#0", "7.jpg#1", "cats%2Fnew/3.jpg", "cats/new/100", "cats/new/3", " cats\\new\\3"),
+    ]
+    assert codes(values, folder) == [f"ok {n}" for n in (3, 3, 3, 3, 8, 7, 3, 9, 3, 3)]
+    assert codes(["cats/new/101", "cats/new/102", "cats", "3"], folder) == ["missing_file"] * 4
+
+
 def test_the_exact_name_is_the_first_choice(folder: Path) -> None:
     """A backslash is a letter like others here; what is nowhere stays missing."""
     (folder / nfc("Zürich.jpg")).write_bytes(picture(9))

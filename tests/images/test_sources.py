@@ -9,6 +9,7 @@ import io
 import os
 import sys
 import tarfile
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,10 @@ def test_files_are_found_by_path_and_url(folder: Path) -> None:
         "a b%20ü.jpg",
         f"file://{odd}",
         f"file://localhost{odd}",
+        f"file:{odd}",
+        f"FILE:{odd}",
     ]
-    assert codes(values, folder) == ["ok 1", "ok 2", "ok 4", "ok 3", "ok 3", "ok 3"]
+    assert codes(values, folder) == ["ok 1", "ok 2", "ok 4"] + ["ok 3"] * 5
     assert codes(["1.jpg"], None, root=str(folder)) == ["ok 1"]
     assert codes(["1.jpg"], None) == ["bad_uri"]
 
@@ -176,6 +179,28 @@ def test_data_uris_are_decoded() -> None:
         "data:;base64," + "A" * 28_000_000,
     ]
     assert codes(values) == ["ok 1", "ok 1", "bad_uri", "bad_uri", "bad_uri", "too_large"]
+
+
+DATA = base64.b64encode(picture(1)).decode()
+#: A data URI as people's tools leave it.
+SPELLED = {
+    "a blank behind the comma": f"data:image/jpeg;base64, {DATA}",
+    "lines": "data:image/jpeg;base64,\n" + textwrap.fill(DATA, 76),
+    "lines joined by blanks": "data:image/jpeg;base64,"
+    + textwrap.fill(DATA, 64).replace("\n", " "),
+    "pluses that a form made blanks": "data:image/jpeg;base64," + DATA.replace("+", " "),
+    "the alphabet of URLs, no padding": "data:image/jpeg;base64,"
+    + DATA.translate(str.maketrans("+/", "-_")).rstrip("="),
+    "a parameter": f"data:image/jpeg;charset=utf-8;BASE64,{DATA}",
+    "blanks in the head": f"data:image/jpeg; base64 ,{DATA}",
+}
+
+
+@pytest.mark.parametrize("how", SPELLED)
+def test_data_uris_are_read_in_every_spelling(how: str) -> None:
+    """The picture is in hand, whatever a strict reader says."""
+    assert "+" in DATA
+    assert codes([SPELLED[how]]) == ["ok 1"]
 
 
 def test_packages_are_read_when_the_job_names_them(

@@ -20,6 +20,19 @@ from tests.manifest.made import opened, rows_of, shard
 URLS = [f"https://x.example/{n}.jpg" for n in range(3)]
 JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF\0\xff\xc0\0\x11\x08" + bytes(40)
 CONVERSATION = {"messages": [{"content": [{"type": "image_url", "image_url": {"url": URLS[0]}}]}]}
+CHAT = [
+    {
+        "role": "user",
+        "content": [{"type": "image", "image": "a.jpg"}, {"type": "text", "text": "?"}],
+    }
+]
+LABELS = {
+    "version": "5",
+    "shapes": [{"label": "x"}],
+    "imagePath": "a.jpg",
+    "imageData": "x",
+    "imageHeight": 3,
+}
 
 #: Columns of a Parquet file -> the image column, and the first row's picture.
 TABLES: dict[str, tuple[dict[str, Any], str, object]] = {
@@ -28,6 +41,10 @@ TABLES: dict[str, tuple[dict[str, Any], str, object]] = {
     ),
     "bytes by another name": ({"photo": [{"data": JPEG, "filename": "a.jpg"}]}, "photo.data", JPEG),
     "a URL in a struct": ({"image": [{"src": u, "width": 3} for u in URLS]}, "image.src", URLS[0]),
+    "the one picture of a chat": (
+        {"messages": [[*CHAT, {"role": "assistant", "content": [{"type": "text", "text": "x"}]}]]},
+        "messages.content.image", "a.jpg",
+    ),
     "deep inside": ({"sample": [{"x": {"bytes": JPEG}}]}, "sample.x.bytes", JPEG),
     "a dictionary of bytes": ({"image": pa.array([JPEG]).dictionary_encode()}, "image", JPEG),
     "URLs as bytes": ({"url": [u.encode() for u in URLS], "n": [1, 2, 3]}, "url", URLS[0]),
@@ -96,6 +113,10 @@ JSON: dict[str, tuple[Any, str, list[str]]] = {
     ),
     "a URL inside": ([{"image": {"url": u}} for u in URLS], "image.url", URLS),
     "a task": ([{"id": 1, "data": {"image": u}} for u in URLS], "data.image", URLS),
+    "a chat with one picture": (
+        [{"messages": [*CHAT, {"role": "assistant", "content": "x"}]}], "messages.content.image", ["a.jpg"],
+    ),
+    "one object": (LABELS, "imagePath", ["a.jpg"]),
     "a conversation": ([CONVERSATION], "messages.content.image_url.url", URLS[:1]),
 }  # fmt: skip
 
@@ -168,6 +189,53 @@ def test_a_shard_without_pictures_says_so(tmp_path: Path, caplog: pytest.LogCapt
     assert "no picture in this shard" in caplog.text
 
 
+#: CSV -> the image column, where `0.jpg` is the only file that is there.
+CHOICES: dict[str, tuple[str, str]] = {
+    "a file beside a page": ("url,local_path\nhttps://x.example/p/0,0.jpg\n", "local_path"),
+    "no file beside a page": ("url,local_path\nhttps://x.example/p/1,1.jpg\n", "url"),
+    "a file beside a picture": ("url,path\nhttps://x.example/0.jpg,0.jpg\n", "url"),
+    "a file beside what is called a picture": ("image_url,path\nhttps://x.example/p/0,0.jpg\n", "image_url"),
+    "a small file beside a page": ("link,thumb\nhttps://x.example/p/0,0.jpg\n", "link"),
+    "a small copy beside a picture": (
+        "OriginalURL,Thumbnail300KURL\nhttps://x.example/o.jpg,https://x.example/z.jpg\n", "OriginalURL",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", CHOICES)
+def test_the_column_is_that_of_the_pictures(what: str, tmp_path: Path) -> None:
+    """A page gives way to files that are there, and a small copy to the whole."""
+    content, image = CHOICES[what]
+    (tmp_path / "0.jpg").write_bytes(JPEG)
+    (tmp_path / "a.csv").write_text(content)
+
+    assert opened(tmp_path / "a.csv").image == image
+
+
+#: Files -> the manifest's columns; each has the row `0.jpg`.
+NAMED: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
+    "METADATA.CSV": ({"0.jpg": "", "METADATA.CSV": "file_name,t\n0.jpg,x\n"}, ("file_name", "t")),
+    "Metadata.JSONL": ({"0.jpg": "", "Metadata.JSONL": '{"file_name": "0.jpg"}'}, ("file_name",)),
+    "of a split": ({"a/0.jpg": "", "a/Metadata.csv": "file_name,t\n0.jpg,x\n"}, ("file_name", "t")),
+    "a part of a table": ({"photos.tsv000": "image\tt\n0.jpg\tx\n"}, ("image", "t")),
+    "JSON lines in a list": ({"a.txt": '{"image": "0.jpg", "t": "x"}\n'}, ("image", "t")),
+}
+
+
+@pytest.mark.parametrize("what", NAMED)
+def test_files_are_known_in_whatever_letters(what: str, tmp_path: Path) -> None:
+    """Capitals, numbers behind the ending, another ending."""
+    files, names = NAMED[what]
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+
+    manifest = opened(tmp_path if len(files) > 1 else tmp_path / next(iter(files)))
+
+    assert manifest.names == names
+    assert [row.image for row in rows_of(manifest)] == ["0.jpg"]
+
+
 @pytest.mark.parametrize("mark", [".gitattributes", "README.md"])
 def test_a_clone_of_a_hub_with_a_logo(mark: str, tmp_path: Path) -> None:
     """Its tables are the manifest, not the pictures of its page."""
@@ -191,6 +259,13 @@ def _disk(folder: Path) -> Path:
     return folder
 
 
+def _disks(folder: Path) -> Path:
+    (folder / "train").mkdir()
+    _disk(folder / "train")
+    (folder / "dataset_dict.json").write_text('{"splits": ["train"]}')
+    return folder
+
+
 def _feather(folder: Path) -> Path:
     feather.write_feather(pa.table({"url": URLS}), folder / "a.feather")
     return folder / "a.feather"
@@ -207,6 +282,18 @@ def _put(name: str, content: bytes) -> Callable[[Path], Path]:
 #: How to make what is refused -> the words that say why and what to do.
 REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "save_to_disk": (_disk, r"save_to_disk of datasets; .*to_parquet"),
+    "save_to_disk of splits": (_disks, r"save_to_disk of datasets; .*to_parquet"),
+    "Git LFS, Parquet": (_put("a.parquet", b"version https://git-lfs.github.com/spec/v1\n"), "run git lfs pull"),
+    "Git LFS, CSV": (_put("a.csv", b"version https://git-lfs.github.com/spec/v1\n"), "run git lfs pull"),
+    "a login": (_put("a.csv", b"\n<!DOCTYPE html><html>"), "an HTML page, not a table"),
+    "XML": (_put("a.xml", b'<?xml version="1.0"?><annotations/>'), "an XML file; write"),
+    "a sheet": (_put("a.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"), "save the sheet as CSV"),
+    "a sheet by another name": (_put("a.csv", b"PK\3\4\0\0"), "save the sheet as CSV"),
+    "an Arrow stream": (_put("a.arrow", b"\xff\xff\xff\xff\0"), "an Arrow stream; write it as Parquet"),
+    "lz4": (_put("a.csv.lz4", b"\x04\x22\x4d\x18"), "use gzip, bz2, xz or zstd"),
+    "pickle": (_put("a.pkl", b"\x80\4\x95"), "a format that is not read"),
+    "UTF-16": (_put("a.csv", "image\na.jpg\n".encode("utf-16-le")), "UTF-16 text; save it as UTF-8"),
+    "a class behind a path": (_put("a.txt", b"i/a.jpg 0\ni/b.jpg 1\n"), r"more than an image \('0'\); write a tab"),
     "feather": (_feather, "Arrow or Feather file; write it as Parquet"),
     "sqlite": (_put("a.db", b"SQLite format 3\0"), "SQLite database; write the table"),
     "zip": (_put("a.zip", b"PK\3\4"), "unpack the archive"),

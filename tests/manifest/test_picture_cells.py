@@ -37,18 +37,31 @@ def captioned(folder: Path, manifest: str, prompt: str = "Describe it.") -> list
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "AVIF", "TIFF"])
 def test_plain_base64_is_the_picture(form: str, tmp_path: Path) -> None:
-    """Short, longer than a URL may be, with line breaks, in the alphabet of URLs, without padding."""
+    """Short, longer than a URL may be, with line breaks, in the alphabet of URLs, without padding, as
+    Python prints bytes."""
     short, large = picture(form, 0, 8), picture(form, 1, 250)
     texts = [
         base64.b64encode(short).decode(),
         base64.b64encode(large).decode(),
         base64.encodebytes(large).decode(),
         base64.urlsafe_b64encode(large).decode().rstrip("="),
+        str(base64.b64encode(large)),
     ]
     assert len(texts[1]) > 8_192
     (tmp_path / "m.jsonl").write_text("".join(json.dumps({"image": t}) + "\n" for t in texts))
 
-    assert [row.image for row in rows_of(opened(tmp_path / "m.jsonl"))] == [short, *[large] * 3]
+    assert [row.image for row in rows_of(opened(tmp_path / "m.jsonl"))] == [short, *[large] * 4]
+
+
+def test_blanks_before_a_data_uri_are_none_of_it(tmp_path: Path) -> None:
+    """In a table whose cells stand behind `, `; also longer than a URL may be."""
+    uris = [
+        f"data:image/png;base64,{base64.b64encode(picture('PNG', n, 8 + 240 * n)).decode()}"
+        for n in range(2)
+    ]
+    (tmp_path / "m.csv").write_text("id|image\n" + "".join(f"1| {uri} \n" for uri in uris))
+
+    assert [row.image for row in rows_of(opened(tmp_path / "m.csv"))] == uris
 
 
 def test_a_table_of_base64_is_captioned_and_exported(tmp_path: Path) -> None:

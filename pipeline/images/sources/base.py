@@ -9,7 +9,7 @@ from typing import Protocol
 
 from pipeline.errors import ImageError
 from pipeline.images.limits import MAX_BYTES
-from pipeline.local_files import ANY, Boundary
+from pipeline.local_files import ANY, Boundary, is_file_url
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -50,6 +50,8 @@ def scheme_of(text: str) -> str:
     """The kind of a text value: a key of `SOURCES`, or an unknown scheme."""
     if text[:5].lower() == "data:":
         return "data"
+    if is_file_url(text):
+        return "file"
     match = _SCHEME.match(text)
     return match[1].lower() if match else "path"
 

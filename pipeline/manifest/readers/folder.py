@@ -16,9 +16,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.errors import ManifestError
-from pipeline.manifest.file_names import ENDINGS, is_image, left_out
+from pipeline.local_files import is_file_url
+from pipeline.manifest.file_names import is_image, left_out
 from pipeline.manifest.places import ManifestFile, unreadable
 from pipeline.manifest.readers.base import FileInfo, Want, skip
+from pipeline.media import ENDINGS
 
 SCHEMA = pa.schema([pa.field("image", pa.string()), pa.field("file_name", pa.string())])
 _ROWS = 16_384
@@ -118,7 +120,8 @@ def _cell(folder: Path, name: str) -> str:
         text = os.fsencode(name).decode()
     except UnicodeDecodeError:
         return (folder.absolute() / name).as_uri()
-    return f"./{text}" if text.startswith("~") or text[:5].lower() == "data:" else text
+    is_other = text.startswith("~") or text.lstrip()[:5].lower() == "data:" or is_file_url(text)
+    return f"./{text}" if is_other else text
 
 
 FOLDER = FolderReader()

@@ -204,7 +204,7 @@ def _wrapped_rows(place: ManifestFile) -> list[tuple[int, dict[str, Any]]] | Non
         return [(n, _named_row(*item)) for n, item in enumerate(whole.items(), 1)]
     lists = {name: value for name, value in whole.items() if _is_list_of_rows(value)}
     if not lists or any(_names_image(value) for value in whole.values()):
-        return None
+        return [(1, whole)]
     if len(lists) > 1:
         of_images = [n for n, rows in lists.items() if any(map(_is_file, rows[0].values()))]
         lists = {n: lists[n] for n in of_images} if len(of_images) == 1 else lists

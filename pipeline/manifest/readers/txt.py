@@ -1,7 +1,7 @@
 """A plain list: one URL or path a line, blank lines and `# comments` left out. The column is `image`.
 
 A list whose first line holds a tab is a TSV by another name, one that begins with the columns of a CSV
-(`image,caption`) a CSV.
+(`image,caption`) a CSV, one whose first line is an object JSON lines.
 """
 
 from __future__ import annotations
@@ -19,10 +19,15 @@ from pipeline.manifest.image_column import KNOWN, plain_name
 from pipeline.manifest.places import ManifestFile
 from pipeline.manifest.readers.base import FileInfo, Reader, Want, skip
 from pipeline.manifest.readers.csv import CSV, TSV
+from pipeline.manifest.readers.jsonl import JSONL
 from pipeline.manifest.readers.quotes import IMAGE_CELL
 
 SCHEMA = pa.schema([pa.field("image", pa.string())])
 _ROWS = 16_384
+#: A path and, behind a blank, a class or a number.
+_WITH_MORE = re.compile(
+    r"(?i)\S+\.(?:jpe?g|png|webp|gif|bmp|tiff?|hei[cf]|avif)[ ,;]+((?!.*\.[a-z]{3,4}\Z)[\w.,; -]+)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,13 @@ def _table(place: ManifestFile) -> Reader | None:
     first = next((line for line in lines if line.strip() and not _is_comment(line.strip())), "")
     if "\t" in first.strip():
         return TSV
+    if first.lstrip().startswith('{"'):
+        return JSONL
+    if (more := _WITH_MORE.fullmatch(first.strip())) is not None:
+        raise ManifestError(
+            f"manifest {place.shown}: the first line holds more than an image ({more[1][:40]!a}); write "
+            "a tab before it, or the image alone"
+        )
     names = [plain_name(cell) for cell in re.split("[,;|]", first)]
     is_row = IMAGE_CELL.search(first.strip().encode()) is not None
     return CSV if len(names) > 1 and not is_row and set(names) & KNOWN else None

@@ -21,9 +21,10 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from pipeline.errors import ManifestError
-from pipeline.manifest.file_names import ENDINGS, is_image, left_out
+from pipeline.manifest.file_names import is_image, left_out
 from pipeline.manifest.places import ManifestFile
 from pipeline.manifest.readers.base import FileInfo, Want, skip
+from pipeline.media import ENDINGS
 
 SIDECARS = ("txt", "json", "cls")
 SCHEMA = pa.schema([pa.field(name, pa.string()) for name in ("image", "__key__", *SIDECARS)])
