@@ -78,9 +78,8 @@ class Manifest:
         self.image = settings.image
         if settings.image == "auto":
             sample = self._sample(image_column.candidates(self._schema))
-            self.image = image_column.choose(
-                self._schema, sample, self.path, self._nested, base or folder
-            )
+            beside = self._nested, base or folder
+            self.image = image_column.choose(self._schema, sample, self.path, *beside)
         #: Values inside columns that are named with dots; they stand in the schema, too.
         self._inner = dict(self._inner_columns((self.image, settings.id, *job_columns)))
         for name, inner in self._inner.items():
@@ -117,8 +116,7 @@ class Manifest:
         for name in dict.fromkeys(names):
             if name is None or name in self.names:
                 continue
-            inner = inner_column(self._schema, name)
-            if inner is None:
+            if (inner := inner_column(self._schema, name)) is None:
                 continue
             head = self._head([inner.column])
             # A text is taken for JSON when one of its first cells has such a value.
