@@ -8,6 +8,8 @@ named and decides nothing.
 
 from __future__ import annotations
 
+import csv
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,7 +129,6 @@ def read_file(
     prefix: `output.prefix`. prompts: names of several, whose captions stand in columns of their own.
     """
     import pyarrow as pa
-    import pyarrow.csv
     import pyarrow.parquet as pq
 
     ending = file.suffix.lower()
@@ -135,17 +136,14 @@ def read_file(
         if ending == ".parquet":
             table = pq.read_table(file)
         elif ending in (".csv", ".tsv"):
-            table = pyarrow.csv.read_csv(
-                file,
-                parse_options=pyarrow.csv.ParseOptions(
-                    delimiter="\t" if ending == ".tsv" else ",", newlines_in_values=True
-                ),
-                convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=False),
-            )
+            table = _read_text(file, "\t" if ending == ".tsv" else ",", prefix)
         else:
             raise UsageError(f"--import {file}: a .parquet, .csv or .tsv file is needed")
     except (OSError, pa.ArrowException) as error:
         raise UsageError(f"--import {file}: cannot be read ({error})") from None
+    twice = [name for name, count in Counter(table.schema.names).items() if count > 1]
+    if ours := [name for name in twice if name.startswith(tuple(prefix + name for name in _NAMES))]:
+        raise UsageError(f"--import {file}: has the column `{ours[0]}` more than once")
     own = {name: _column(prefix + name, table.schema.names) for name in _NAMES}
     for name in ("key", "caption"):
         if own[name] is None:
@@ -154,6 +152,24 @@ def read_file(
         named = {name: _column(prefix + name + suffix, table.schema.names) for name in _NAMES}
         if named["caption"] is not None:
             yield from _rows(table, named if named["key"] else {**own, "caption": named["caption"]})
+
+
+def _read_text(file: Path, delimiter: str, prefix: str) -> pa.Table:
+    """A CSV or TSV file, in which captions stay text: `True`, `007`, `NA` and dates are no values."""
+    import pyarrow as pa
+    import pyarrow.csv
+
+    with file.open(encoding="utf-8-sig", errors="replace", newline="") as text:
+        names = next(csv.reader(text, delimiter=delimiter), [])
+    ours = tuple(prefix + name for name in ("key", "caption", "review"))
+    return pyarrow.csv.read_csv(
+        file,
+        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        convert_options=pyarrow.csv.ConvertOptions(
+            strings_can_be_null=False,
+            column_types={name: pa.string() for name in names if name.startswith(ours)},
+        ),
+    )
 
 
 def _rows(table: pa.Table, names: Mapping[str, str | None]) -> Iterator[dict[str, Any]]:

@@ -134,7 +134,7 @@ class HttpTransport:
             return status, sent_back, data
         except (Doubled, TooLong, LineTooLong) as error:
             message = {
-                Doubled: "more than one answer came on the connection; which is ours cannot be known",
+                Doubled: "more than one answer came on the connection, or one too early; which is ours cannot be known",
                 TooLong: f"the answer is larger than {MAX_BODY >> 20} MB",
                 LineTooLong: f"a header of the answer is longer than {HEADER_BYTES >> 10} KiB",
             }[type(error)]

@@ -64,7 +64,7 @@ class SilentRequest(aiohttp.ClientRequest):
 
 
 class Doubled(Exception):
-    """More than the answer came with it: which part of it is ours cannot be known."""
+    """More than the answer came with it, or it came too early: what of it is ours cannot be known."""
 
 
 class TooLong(Exception):
@@ -276,11 +276,13 @@ class Poster:
             transport.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
             written()
             answer = await self._answer(protocol)
-            if not own and kept.spoiled and answer[1].get("Connection", "").lower() != "close":
+            unsent = transport.get_write_buffer_size()
+            more = not own and kept.spoiled and answer[1].get("Connection", "").lower() != "close"
+            if more or (unsent and answer[0] == 200):  # what is here still cannot be answered
                 self._spoil(kept)
                 raise Doubled
-            if own or transport.get_write_buffer_size() or protocol.should_close:
-                connection.close()  # answered before it was read: the rest would be a request
+            if own or unsent or protocol.should_close:
+                connection.close()  # refused before it was read: the rest would be a request
             else:
                 kept.answered.append(written)
                 kept.since = self._answered = self._now()

@@ -86,8 +86,8 @@ async def host(answer: Answer, bind: str = "127.0.0.1", port: int = 0) -> AsyncI
         yield made
     finally:
         server.close()
-        for _ in range(3):
-            await asyncio.sleep(0)  # a connection that has just come gets its task
+        for _ in range(10):
+            await asyncio.sleep(0)  # a connection that has just come gets its task after four turns
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -388,6 +388,45 @@ def test_the_answers_of_a_connection_are_doubted_when_more_comes_on_it() -> None
     go(ask())
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("status", ["200 OK", "413 Payload Too Large"])
+def test_an_answer_before_the_request_has_left(status: str, loop: str) -> None:
+    """A caption of a picture that is still here is another one's, and so may be the one before it
+    on that connection; a refusal is ours."""
+    over = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n{}")
+        writer.write(response())
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(response(status=status))
+        await over.wait()  # the rest is never read
+        writer.transport.abort()
+
+    def first() -> None:
+        """Stands for the request before."""
+
+    async def ask() -> tuple[Reply | NoReply, list[Callable[[], None]]]:
+        server = await asyncio.start_server(talk, "127.0.0.1", 0)
+        base = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        async with server, client_of(base, concurrency=1) as client:
+            await client.send(b"{}", first)
+            await asyncio.sleep(2 * exchange.QUIET_SECONDS)
+            (answer,) = await asyncio.gather(client.send(b"x" * 2**25), return_exceptions=True)
+            assert isinstance(answer, Reply | NoReply)
+            over.set()
+            return answer, client.doubted()
+
+    answer, doubted = go(ask(), loop)
+
+    if status == "200 OK":
+        assert isinstance(answer, NoReply)
+        assert (answer.code, answer.sent, doubted) == ("server_error", True, [first])
+    else:
+        assert isinstance(answer, Reply)
+        assert (answer.status, doubted) == (413, [])
+
+
 @pytest.mark.parametrize("closed", [False, True], ids=["idle for too long", "closed meanwhile"])
 def test_an_idle_connection_that_may_be_dead_is_not_used(
     closed: bool, monkeypatch: pytest.MonkeyPatch

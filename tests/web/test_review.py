@@ -223,10 +223,25 @@ def test_pages_show_what_the_dataset_holds(tmp_path: Path) -> None:
     assert "nothing new" in pipeline("review", job, "--import", tmp_path / "same.csv").out
 
 
+@pytest.mark.parametrize("caption", ["True", "007", "NA", "2026-10-01 10:00", "1e3", "0.50"])
+def test_a_caption_that_looks_like_a_value_is_text(tmp_path: Path, caption: str) -> None:
+    """It is what the dataset has, so nothing was edited."""
+    job = write_output(tmp_path, [record(at, caption=caption) for at in range(2)])
+    lines = ["key,caption", *(f"{key_of(at)},{caption}" for at in range(2))]
+    (tmp_path / "same.csv").write_text("\n".join(lines) + "\n")
+
+    done = pipeline("review", job, "--import", tmp_path / "same.csv")
+
+    assert "nothing new" in done.out, done.out
+
+
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
         ("x.csv", "a,b\n1,2\n", "no column `key`"),
+        ("x.csv", "key,caption,caption\n1,2,3\n", "the column `caption` more than once"),
+        ("x.csv", "key,caption\n1,\xe9t\xe9\n", "cannot be read"),
+        ("x.csv", "", "cannot be read"),
         ("x.parquet", "nonsense", "cannot be read"),
         ("x.docx", "", ".parquet, .csv or .tsv"),
     ],
@@ -234,7 +249,7 @@ def test_pages_show_what_the_dataset_holds(tmp_path: Path) -> None:
 def test_files_that_cannot_be_imported(tmp_path: Path, name: str, text: str, words: str) -> None:
     """One line and 64."""
     job = write_output(tmp_path, [record(0)])
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_bytes(text.encode("latin-1"))
 
     done = pipeline("review", job, "--import", tmp_path / name)
 
