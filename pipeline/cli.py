@@ -50,12 +50,13 @@ def _load(job: Path, sets: list[str] | None) -> tuple[JobConfig, dict[str, str]]
     """The job and its environment; what is learned on the way helps an error to say where."""
     from pipeline.captioning.output_location import placed
     from pipeline.config.job import environment, read_and_check
+    from pipeline.trust_store import put_off
 
+    put_off()
     _known.environ = environ = environment(os.environ, Path.cwd())
     loaded, document = read_and_check(job, sets or (), environ)
     _known.where = document.where
-    loaded = placed(loaded, environ)
-    _known.output = Path(loaded.output.path)
+    _known.output = Path((loaded := placed(loaded, environ)).output.path)
     return loaded, environ
 
 

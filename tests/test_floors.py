@@ -18,6 +18,7 @@ TOOLS = {
     *("schema", "aio", "clock", "fs", "verdict", "settings", "redact"),
     *(
         "memory",
+        "trust_store",
         "memory_budget",
         "descriptors",
         "media",
