@@ -38,7 +38,7 @@ def foreign_records(part: Path) -> Iterator[tuple[list[Record], int]]:
 
     OutputError (73) for a damaged file, ManifestError (65) for one with other columns.
     """
-    with readable(part), pq.ParquetFile(part) as file:
+    with readable(part), pq.ParquetFile(part, page_checksum_verification=True) as file:
         names = [field.name for field in RECORDS if field.name in file.schema_arrow.names]
         if missing := sorted(_NEEDED - set(names)):
             raise ManifestError(f"{part}: no part of an output: column {missing[0]!r} is missing")

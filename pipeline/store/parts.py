@@ -93,7 +93,7 @@ def stage_merged(output: Path, place: Place, old: Sequence[Part]) -> Part:
 
 def rewrite(output: Path, part: Part, *, without: AbstractSet[int]) -> Part:
     """The part without some of its rows, under its own name."""
-    table = pq.ParquetFile(path_of(output, part.place)).read()
+    table = read_part(path_of(output, part.place))
     kept = pa.array([row not in without for row in range(table.num_rows)], pa.bool_())
     return write_part(output, part.place, table.filter(kept))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from pipeline.captioning.inputs import this_environment
 from pipeline.commands.adopt import adopt_command
-from pipeline.errors import ManifestError, UsageError
+from pipeline.errors import ManifestError, OutputError, UsageError
 from pipeline.schema import RECORDS
 from tests.main.test_again import go, job_in
 from tests.support.checker import check_whole
@@ -59,6 +60,34 @@ def test_parts_without_their_state(tmp_path: Path) -> None:
 
     assert go(job)["requests"] == 0
     assert {k: r["caption"] for k, r in check_whole(tmp_path / "out").items()} == before
+
+
+def damaged(data: bytes, column: str) -> bytes:
+    """A part with one bit of a column's values another one, which can be read all the same."""
+    whole, group = pq.read_table(pa.BufferReader(data)), pq.read_metadata(pa.BufferReader(data))
+    chunks = map(group.row_group(0).column, range(group.num_columns))
+    chunk = next(chunk for chunk in chunks if chunk.path_in_schema == column)
+    end = chunk.data_page_offset + chunk.total_compressed_size
+    for at in range(end - 1, chunk.data_page_offset, -1):
+        held = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        with suppress(pa.ArrowException, OSError, ValueError):
+            if pq.read_table(pa.BufferReader(held)) != whole:
+                return held
+    raise AssertionError(column)
+
+
+@pytest.mark.parametrize("column", ["key", "image", "caption", "finished_at"])
+def test_a_damaged_part_is_not_taken_over(tmp_path: Path, column: str) -> None:
+    """One bit in the values of a column: no journal knows the part, but its pages have checksums."""
+    job = job_in(tmp_path)
+    go(job)
+    (part,) = (tmp_path / "out/captions").glob("*.parquet")
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare/a.parquet").write_bytes(damaged(part.read_bytes(), column))
+    shutil.rmtree(tmp_path / "out")
+
+    with pytest.raises(OutputError, match=r"a\.parquet: this part cannot be read"):
+        adopted(job, tmp_path / "bare")
 
 
 def test_what_is_no_record_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
