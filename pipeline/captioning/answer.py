@@ -29,8 +29,8 @@ _CLOSES = lazy(rf"(?<![\"'`“‘«]){_CLOSING}|{_CLOSING}(?![\"'`”’»])", r
 _FOLLOWS = lazy(r"\s*\n|\s*[^\w\s]{0,3}[^\W\da-zß-öø-ÿ]|\w|\s*[<{\[]")
 #: Thoughts under headings or labels of their own, before the answer under another.
 _LABELLED = lazy(
-    r"\s*[*#]{0,4}\s?(?:reasoning|thinking|thoughts?|thought process)\s?\*{0,2}\s?(?::|\n)"
-    r".{0,20000}?\n[*#]{0,4}\s?(?:final )?(?:caption|answer)\s?\*{0,2}\s?(?::|\n)\**"
+    r"\s*[*#]{0,4}\s?(?:reasoning|thinking|thoughts?|thought process|(?:visual )?analysis|observations?|(?:key |visual )?(?:details|elements)|approach|step 1)\s?\*{0,2}\s?(?::|\n)"
+    r".{0,20000}?\n[*#]{0,4}\s?(?:final |image )?(?:caption|answer|description)\s?\*{0,2}\s?(?::|\n)\**"
     r"|\s*Thinking\.\.\.\n.{0,20000}?\n\.\.\.done thinking\.",
     re.IGNORECASE | re.DOTALL,
 )
@@ -54,7 +54,7 @@ _WRAPPED = lazy(
 _BOX = lazy(r"<\|(?:begin|end)_of_box\|>")
 #: Control tokens that stand at either end.
 _CONTROL = (
-    r"(?:<[|｜]/?[\w▁ .:-]{1,30}[|｜]>|<\|\w{1,30}>|<\w{1,30}\|>|\[\|endofturn\|\]|</?s>|<(?:eos|bos|pad|unk)>"
+    r"(?:<[|｜]/?[\w▁ .:-]{1,30}[|｜]>|<\|\w{1,30}>|<\w{1,30}\|>|\[\|endofturn\|\]|</?s>|<(?:eos|bos|pad|unk|end|eot)>"
     r"|<(?:end_of_turn|start_of_turn|end_of_utterance)>|<0x[0-9A-F]{2}>|\[/?INST\]|\[(?:BOS|EOS|PAD)\])"
 )
 _LEADING = lazy(
@@ -75,13 +75,18 @@ _AGREES = r"(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok|gladly|und
 _NAMES = r"(?:captions?|descriptions?|alt[ -]?text|summary|json|answer)"
 _NAMES_IT = rf"[^\n:]{{0,80}}\b{_NAMES}\b[^\n:]{{0,60}}"
 _KIND = r"(?:suitable|possible|good|short|brief|concise|detailed|simple|fitting|great|suggested|appropriate|descriptive|factual|one-sentence|final|image|photo)"
+_BEGINS = r"(?=[\"“*_]{0,3}(?-i:[^\W\da-zß-öø-ÿ]))"
 _ANNOUNCES = lazy(
-    rf"\s*(?:{_AGREES}[!.,]*\s+)?(?:[^\n:.!?]{{0,60}}, )?(?:(?:here(?:'s|’s| is| are)|below is|this is)\b{_NAMES_IT}):\s++(?!1[.)]\s)"
+    rf"\s*(?:{_AGREES}[!.,]*\s+)?(?:[^\n:.!?]{{0,60}}, )?(?:(?:here(?:'s|’s| is| are)|below is|this is|the following is)\b{_NAMES_IT}):\s++(?!1[.)]\s)"
     rf"|\s*{_AGREES}[!.,]*\s+here(?:'s|’s| is| are| you go)\b[^\n:]{{0,120}}:\s*\n\s*+(?!1[.)]\s)"
-    rf"|\s*{_AGREES}[!.]\s*\n\s*|\s*{_AGREES}!\s+(?!here\b)(?=[\"“*]{{0,3}}(?-i:[^\W\da-zß-öø-ÿ]))"
-    rf"|\s*(?:an?|the|one|my)(?: {_KIND})* {_NAMES}(?: (?:for|of) (?:this|the|your) (?:image|photo|picture|photograph|scene))?"
+    rf"|\s*{_AGREES}[!.]\s*\n\s*|\s*{_AGREES}[!.]\s+(?!here\b){_BEGINS}|\s*here you go[^\n:]{{0,40}}:\s*"
+    rf"|\s*(?:[^\n:.!?]{{0,60}}, )?(?:an?|the|one|my)(?: {_KIND})* {_NAMES}(?: (?:for|of) (?:this|the|your) (?:image|photo|picture|photograph|scene))?"
     r"(?: (?:is|(?:could|would|might|may|can) be|reads))?:\s+"
     r"|\s*(?:this|the) (?:image|photo|picture) (?:can|could|may|might) be (?:captioned|described)(?: as)?:?\s+(?=[\"“])"
+    rf"|\s*(?:this|the) (?:image|photo|picture) (?:can be (?:captioned|described) as(?: follows)?|shows the following):\s+{_BEGINS}"
+    rf"|\s*i(?:['’]d|['’]ll| would| will| can)? (?:caption|describe|title|call|suggest)\b[^\n:.!?]{{0,60}}:\s+{_BEGINS}|\s*i (?:can )?see:\s+{_BEGINS}"
+    rf"|\s*(?:let me (?:look|see|take|describe|analy[sz]e)\b|thank(?:s| you) for\b)[^\n.!:]{{0,60}}[.!:]\s+{_BEGINS}"
+    rf"|\s*(?:(?:great|nice|lovely|beautiful|wonderful)|what an? \w+) (?:photo|image|picture|shot)!\s+{_BEGINS}"
     rf"|\s*(?:{_AGREES}[!.,]*\s+)?(?:voici|hier (?:ist|sind|kommt)|aqu[ií]|ecco|вот|以下|下面|这是|次は|다음은)[^\n:：]{{0,80}}[:：]\s*",
     re.IGNORECASE,
 )
@@ -91,7 +96,34 @@ _BRACKETED = lazy(
     re.IGNORECASE,
 )
 _OPENING_STOPS = lazy(r"[:：!\n]")
-_OPENING_LETTERS = frozenset("scoaghbutmnveSCOAGHBUTMNVE¡в以下这次다")
+#: The same without a stop of these; and labels of thoughts in no brackets. In small letters.
+_OPENING_WORDS = (
+    "sure.",
+    "certainly.",
+    "of course.",
+    "absolutely.",
+    "okay.",
+    "ok.",
+    "gladly.",
+    "understood.",
+    "got it.",
+    "let me ",
+    "thank",
+)
+_THOUGHT_WORDS = (
+    "visual analysis",
+    "analysis",
+    "observation",
+    "key details",
+    "key elements",
+    "visual details",
+    "visual elements",
+    "details",
+    "elements",
+    "approach",
+    "step 1",
+)
+_OPENING_LETTERS = frozenset("scoaghbutmnveilwSCOAGHBUTMNVEILW¡в以下这次다")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,11 +137,12 @@ class Answer:
 
 def answer_of(content: str) -> Answer:
     """The answer in a model's text. Never raises."""
-    if content.startswith("&lt;"):
+    if content.startswith(("&lt;", "&quot;", "&#34;", "&#39;", "&ldquo;", "&apos;")):
         content = html.unescape(content)
     # Two searches for a character take a hundredth of the time of one pattern for all.
     plain = "<" not in content and "◁" not in content
-    if plain and _BRACKETED.search(content) is None:
+    begun = content[:30].lstrip(" *#\n").lower()
+    if plain and not begun.startswith(_THOUGHT_WORDS) and _BRACKETED.search(content) is None:
         return Answer(text=_unannounced(content))
     if content.lstrip()[:1] in ("{", "[") and _is_json(content):
         return Answer(text=content)  # what its strings hold is for the caption to say
@@ -165,7 +198,10 @@ def _without_trailing(text: str) -> str:
 
 def _unannounced(text: str) -> str:
     """The text without an opening that announces it, where something follows."""
-    if text.lstrip()[:1] not in _OPENING_LETTERS or not _OPENING_STOPS.search(text, 0, 300):
+    if text.lstrip()[:1] not in _OPENING_LETTERS:
+        return text
+    begun = text[:16].lstrip().lower().startswith(_OPENING_WORDS)
+    if not begun and not _OPENING_STOPS.search(text, 0, 300):
         return text
     opening = _ANNOUNCES.match(text)
     return text[opening.end() :] if opening and text[opening.end() :].strip() else text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import html
 import json
 import re
 import string
@@ -26,40 +27,75 @@ _INVISIBLE = "\u00ad\u115f\u1160\u180e\u2800\u3164\ufeff\uffa0" + "".join(
 #: What is not seen at either end of a caption.
 _EDGES = "".join(chr(code) for code in range(0x3001) if chr(code).isspace()) + _INVISIBLE
 _QUOTES = {'"': '"', "“": "”", "«": "»", "'": "'", "„": "“", "‘": "’", "「": "」"}
+_QUOTES |= {"『": "』", "《": "》", "【": "】"}
 #: Letters, digits and stops that a caption may end with as it is.
 _END = frozenset(string.ascii_letters + string.digits + ".!?")
 #: A letter that is none of the small ones: what a caption begins with, and the words of a label
 #: or a mark of a picture mostly do not.
 _CAPITAL = r"(?-i:[^\W\da-zß-öø-ÿ])"
 
+#: Brackets around all of it.
+_BRACKETS = lazy(rf"\({_CAPITAL}[^()]*\)|\[{_CAPITAL}[^\[\]]*\]|``[^`']+''")
+#: What may stand before a caption that begins.
+_OPENING = rf"(?=[\"“'*_]{{0,3}}{_CAPITAL})"
+#: What the one thing is called that was asked for.
+_NAME = (
+    r"(?:(?:image|photo|picture|visual|scene|final|short|brief|concise|detailed|simple|suggested|generated|possible"
+    r"|proposed|suitable|one[- ]sentence|alternative|english|main|revised)[ -]){0,3}"
+    r"(?:(?:caption|description)(?: #?\d{1,3}| [A-D])?|alt[ -]text|answer)(?: (?:of|for) (?:the|this) (?:image|photo|picture))?"
+)
+_NAME_ELSEWHERE = (
+    r"(?:bild)?beschreibung|bildunterschrift|l[ée]gende|description de l'image|descripci[oó]n|leyenda|descri[çc][aã]o|legenda"
+    r"|didascalia|descrizione|bijschrift|beschrijving|beskrivelse|beskrivning|kuvaus|opis|popis|descriere|leírás|açıklama"
+    r"|deskripsi|keterangan|mô tả|περιγραφή|описание|подпись|опис|الوصف|وصف|תיאור|विवरण|คำบรรยาย"
+    r"|(?:图片|图像|圖片)?(?:描述|说明|說明|标题|標題)|キャプション|説明文?|タイトル|说明文|설명|캡션"
+)
 #: What models write before the only thing that was asked for, and what shows that there is more.
 _LABEL = lazy(
-    r"(?:[*_]{1,3}|#{1,6} )?(?:"
-    r"(?:(?:image|photo|final|short|detailed) )?(?:caption|description|alt[ -]text|answer)"
-    r"|bildunterschrift|beschreibung|l[ée]gende|description de l'image|descripci[oó]n|descri[çc][aã]o|didascalia"
-    r"|(?:图片|图像)?(?:描述|说明|标题)|キャプション|说明文"
-    r")(?:[*_]{1,3})?(?:[ \t]*[:：][ \t]*(?:[*_]{1,3})?[ \t]*(?:[|>][-+]?[ \t]*(?=\n))?\n?|(?<=[*_])[ \t]*\n\s*)(?=[ \t]*\S)"
+    rf"(?:[^\w\s\"'“({{\[<]{{1,4}} )?(?:[*_]{{1,3}}|#{{1,6}} )?(?:{_NAME}|{_NAME_ELSEWHERE})"
+    r"(?: ?[(\[][^()\[\]\n]{1,30}[)\]])?(?:[*_]{1,3})?"
+    r"(?:[ \t]*[:：][ \t]*(?:[*_]{1,3})?[ \t]*(?:[|>][-+]?[ \t]*(?=\n))?\n{0,3}|(?<=[*_])[ \t]*\n\s*"
+    rf"|[ \t]+[-–—][ \t]+{_OPENING}|[ \t]?=[ \t]?(?=[\"'“]))(?=[ \t]*\S)"
     # A heading of its own line.
     r"|#{1,6} [*_]{0,3}(?:image |photo |final )?(?:caption|description|answer)[*_]{0,3}[ \t]*\n\s*(?=\S)"
     # A role, a language, a kind: only before what begins like a caption.
-    r"|(?:[*_#]{1,4} ?)?(?:assistant|(?:image|picture|photo)(?: #?\d{1,3})?|(?:output|response|result)|english|en)"
-    rf"(?:[*_]{{1,3}})?[:：](?:[*_]{{1,3}})?\s{{1,3}}(?=[\"“*_]{{0,3}}{_CAPITAL})"
-    rf"|assistant\n+(?=[\"“*_]{{0,3}}{_CAPITAL})|[\[(](?:english|en)[\])]:?\s(?=[\"“]?{_CAPITAL})"
-    # A bullet of one entry.
-    r"|(?:[-*•>]\s{1,3})(?=[^\W\d_][^\n]*\Z)",
+    r"|(?:[*_#]{1,4} ?)?(?:assistant|(?:image|picture|photo)(?: #?\d{1,3})?|(?:output|response|result)|english|en"
+    r"|(?:image |photo |short |suggested )?title|summary|scene|alt|option #?1(?!(?s:.)*?option #?2)|t[ií]tulo|titel|titre|titolo)"
+    rf"(?:[*_]{{1,3}})?(?:[ \t]?[:：](?:[*_]{{1,3}})?\s{{1,3}}|[ \t]?=[ \t]?(?=[\"“])){_OPENING}"
+    rf"|(?:[*_]{{1,3}})?(?:title|(?:image|picture|photo) #?\d{{1,3}})(?:[*_]{{1,3}})?[ \t][-–—][ \t]{_OPENING}"
+    rf"|assistant\n+{_OPENING}|[\[(](?:english|en|(?:image|picture|photo) ?#?\d{{1,3}})[\])]:?\s{{1,3}}{_OPENING}"
+    # The number or the bullet of the only entry.
+    rf"|(?:[(\[]\d{{1,3}}[)\]]:?|\d{{1,3}}\)|#\d{{1,3}}[:.)]|\d{{1,2}}:|\d\.(?=\s\*))\s{{1,3}}{_OPENING}(?=[^\n]*\Z)"
+    r"|(?:[-–—*•>→➤▪◦‣·»]|[=-]>)\s{1,3}(?=[\"“*_]{0,3}[^\W\d_][^\n]*\Z)",
     re.IGNORECASE,
 )
 _LABELLED = lazy(
-    r"^(?:\*\*|[-*#]+ )?(?!note:|option )\w[\w ]{0,30}(?:\*\*)?:", re.MULTILINE | re.IGNORECASE
+    r"^[ \t]{0,8}(?:\*\*|[-*#]+ )?(?!note:|option )\w[\w ]{0,30}(?:\*\*)?:",
+    re.MULTILINE | re.IGNORECASE,
 )
 _BOXED = lazy(
-    r"(?:[^\n\\]{0,40}answer(?: is)?:?\s*)?(?:\$+|\\[\[(])?\s*\\(?:boxed|text|textbf)\{(?:\\text\{)?([^{}]+)\}{1,2}\s*(?:\$+|\\[\])])?\.?",
+    r"(?:[^\n\\]{0,40}answer(?: is)?:?\s*)?(?:\$+|\\[\[(])?\s*\\(?:boxed|text|textbf|emph|caption)\{(?:\\text\{)?([^{}]+)\}{1,2}\s*(?:\$+|\\[\])])?\.?",
     re.IGNORECASE,
 )
-#: A picture in Markdown, of which the text is the caption.
-_MARKDOWN_PICTURE = lazy(r"!\[([^\[\]]{2,2000})\]\([^()\s]{0,300}\)")
+#: A picture in Markdown or HTML, of which the text is the caption.
+_PICTURE = lazy(
+    r"!\[(?P<markdown>[^\[\]]{2,2000})\]\([^()\s]{0,300}\)"
+    r"|(?:<[^<>]{1,200}>\s*)*<img\b[^<>]*?\balt\s?=\s?(?P<quote>[\"'])(?P<alt>(?:(?!(?P=quote)).)+)(?P=quote)[^<>]*>(?:\s*</[^<>]{1,40}>)*",
+    re.IGNORECASE | re.DOTALL,
+)
+#: Elements around all of the text; one of them alone; a call that has it as its argument; a table of it.
+_AROUND = lazy(
+    r"(?:<[a-z][\w:=-]{0,40}(?:\s[^<>]{0,300})?/?>\s*)+(?P<element>[^<>]+)(?:</[a-z][\w:-]{0,40}\s?>\s*)+"
+    rf"|<(?:[a-z]+_)*(?:caption|grounding|description|answer|output)>\s*{_OPENING}(?P<opened>[^<>]+)"
+    r"|(?P<closed>[^<>]+)</[a-z_]{2,30}>"
+    r"|(?:return\s|[a-z_.]{1,30}\(\s*)\"(?P<argument>[^\"]+)\"\s*\)?;?"
+    r"|\|[^|\n]{1,40}\|[ \t]*\n\|[ :-]{3,}\|[ \t]*\n\|(?P<cell>[^|\n]+)\|",
+    re.IGNORECASE,
+)
+#: Rules before and behind a text, and fences of another kind.
+_RULES = lazy(r"\A[-*_=~]{3,}[ \t]*\n|\n[ \t]*[-*_=~]{3,}[ \t]*\Z")
 #: All of the text is emphasized.
-_EMPHASIS = re.compile(r"(\*{1,3}|_{1,3}|`|\"{3})(?=\S)(.+)(?<=\S)\1", re.DOTALL)
+_EMPHASIS = re.compile(r"(\*{1,3}|_{1,3}|`|\"{3}|'{2,3})(?=\S)(.+)(?<=\S)\1", re.DOTALL)
 #: The one fenced block of a text that says something around it.
 _FENCED = lazy(r"(?:\A|\n)```[\w-]*[^\S\n]*\n(.*?)\n[^\S\n]*```", re.DOTALL)
 #: Several captions to choose from: the first one is taken.
@@ -75,15 +111,35 @@ _OFFERS = lazy(
     r"(?:\n\s*|(?<=[.!?\"”)]) )(?:(?:please )?let me know (?:if|whether|what)\b|(?:would|do) you (?:like|want)\b|feel free to\b"
     r"|i hope (?:this|that|it)\b|hope (?:this|that) helps|is there anything\b|if you(?:'d| would| need| have| want)\b)"
     r"[^\n.!?]{0,200}[.!?]?[^\w\n]{0,6}\Z"
-    r"|\n\s*(?:[-*_]{3,}\s*\n\s*)?[(*_\[]{0,3}note:[^\n]{0,300}\Z",
+    r"|\n\s*(?:[-*_]{3,}\s*\n\s*)?[(*_\[]{0,3}(?:note:|disclaimer:(?=[^\n]*\b(?:ai|generated|model)\b))[^\n]{0,300}\Z"
+    r"|(?:\n\s*|(?<=[.!?\"”)]) )[(\[*_]{0,3}(?:word count:? ?\d{1,4}|\d{1,4} words)[)\]*_.]{0,4}\Z",
     re.IGNORECASE,
+)
+#: Marks of the end, and what a model goes on with that takes the reader's turn too.
+_ENDED = lazy(
+    r"(?<=[.!?\"”)])\s{0,4}(?:\[(?i:end|done|stop)(?i: of (?:caption|description|answer))?\]|#{2,6}|\n-{0,3} ?END\.?|\n(?i:user|human):)\Z"
+    r"|(?<=[.!?\"”)])\n\s{0,9}(?:#{2,4} ?(?i:user|human|instruction)|USER|HUMAN|Human):(?s:.*)\Z"
 )
 _OFFER_CHARS = 320
 #: The key of an object that holds nothing but the caption.
 _CAPTION_KEYS = frozenset(
     {"caption", "description", "text", "answer", "response", "alt_text", "image_description"}
-    | {"captions", "image_caption"}
+    | {
+        "captions",
+        "image_caption",
+        "output",
+        "result",
+        "title",
+        "alt",
+        "final_answer",
+        "final_caption",
+    }
 )
+#: The key of an entry of which there is but one, and of a call what it is given.
+_ENTRY = re.compile(r"(?:image|img|picture|photo)?[ _-]?\d{1,3}", re.IGNORECASE)
+_GIVEN = ("arguments", "parameters", "input")
+#: JSON of a caption that was cut, or lacks its last brace.
+_CUT = re.compile(r'\{\s*"(?:caption|description)"\s*:\s*"((?:[^"\\]|\\.)*+)"?\s*', re.DOTALL)
 
 
 def safe_text(text: str) -> str:
@@ -101,7 +157,7 @@ def clean_caption(content: str) -> str:
         and content.isprintable()
         and content[:1].isalnum()
         and content[-1] in _END
-        and (":" not in content[:_LABEL_CHARS] or _LABEL.match(content) is None)
+        and not (_may_be_labelled(content) and _LABEL.match(content))
         and not _offers(content)
     ):
         return content  # most are: nothing here would change it
@@ -119,10 +175,17 @@ _LABEL_CHARS = 60
 _WRAPPERS = 4
 
 
+def _may_be_labelled(content: str) -> bool:
+    """May a text of ASCII that begins with a letter or a digit begin with a label?"""
+    head = content[:_LABEL_CHARS]
+    return ":" in head or " - " in head or head[:1].isdigit()
+
+
 def _offers(text: str) -> re.Match[str] | None:
     """What is said to the reader at the end of a text."""
     tail = text[-_OFFER_CHARS:].lower()
-    if "you" not in tail and "hope" not in tail and "note:" not in tail and "anything" not in tail:
+    addressed = "you" in tail or "hope" in tail or "anything" in tail or "feel free" in tail
+    if not (addressed or "note:" in tail or "disclaimer:" in tail or "word" in tail):
         return None
     return _OFFERS.search(text, max(1, len(text) - _OFFER_CHARS))
 
@@ -131,6 +194,9 @@ def _unwrapped(text: str) -> str:
     """The text without the outermost of what stands around it."""
     if (offer := _offers(text)) is not None:
         text = text[: offer.start()].strip(_EDGES)
+    text = _RULES.sub("", text).strip(_EDGES)
+    if (ended := _ENDED.search(text)) is not None:
+        text = text[: ended.start()].strip(_EDGES) or text
     if text.startswith(_FENCE) and text.endswith(_FENCE) and len(text) >= 2 * len(_FENCE):
         inside = text[len(_FENCE) : -len(_FENCE)]
         language = _LANGUAGE.match(inside)
@@ -139,14 +205,21 @@ def _unwrapped(text: str) -> str:
         text = _fenced(text) or text
     if text.startswith(("{", "[")) and (inside_json := _only_text(text)) is not None:
         text = safe_text(inside_json).strip(_EDGES)
-    elif (boxed := _BOXED.fullmatch(text)) or (boxed := _MARKDOWN_PICTURE.fullmatch(text)):
+    elif (boxed := _BOXED.fullmatch(text)) is not None:
         text = boxed[1].strip(_EDGES)
+    elif (around := _PICTURE.fullmatch(text) or _AROUND.fullmatch(text)) is not None:
+        named = around.groupdict()
+        named.pop("quote", None)
+        text = html.unescape(next(filter(None, named.values()), "")).strip(_EDGES)
     elif (options := _OPTIONS.fullmatch(text)) is not None:
         text = str(options["first"] or options["one"]).strip(_EDGES)
     elif (label := _LABEL.match(text)) is not None and not _LABELLED.search(text, label.end()):
         text = text[label.end() :].strip(_EDGES)
+    text = text[:-1] if text[:1] == '"' and text.endswith('",') else text
     if len(text) > 1 and _QUOTES.get(text[0]) == text[-1] and text[0] not in text[1:-1]:
         text = text[1:-1].strip(_EDGES)
+    elif _BRACKETS.fullmatch(text):
+        text = text.strip("()[]`'" + _EDGES)
     elif (all_of_it := _EMPHASIS.fullmatch(text)) and all_of_it[1] not in all_of_it[2]:
         text = all_of_it[2].strip(_EDGES)
     return text
@@ -167,19 +240,35 @@ def value_of(text: str) -> object:
 
 
 def _only_text(text: str) -> str | None:
-    """The text of JSON that holds one caption and nothing else; None for any other."""
+    """The text of JSON that holds one caption and nothing else, whatever is said behind it; None
+    for any other."""
     value = value_of(text)
+    if value is None and (cut := _CUT.fullmatch(text)) is not None:
+        value = value_of(f'"{cut[1]}"')
+    elif value is None:
+        value = _first_value(text)
     while not isinstance(value, str):
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
-        elif isinstance(value, dict) and {*map(str.lower, value)} - {"image"} <= _CAPTION_KEYS:
-            texts = [inner for name, inner in value.items() if name.lower() != "image"]
-            if len(texts) != 1:
+        elif isinstance(value, dict) and "name" in value and (given := value.keys() & _GIVEN):
+            value = value[given.pop()] if len(value) == 2 else None
+        elif isinstance(value, dict):
+            texts = {name: inner for name, inner in value.items() if name.lower() != "image"}
+            name = next(iter(texts), "").lower()
+            if len(texts) != 1 or not (name in _CAPTION_KEYS or _ENTRY.fullmatch(name)):
                 return None
-            value = texts[0]
+            value = next(iter(texts.values()))
         else:
             return None
     return value if value.strip() else None
+
+
+def _first_value(text: str) -> object:
+    """The JSON that a text begins with, where nothing but words follow it; None for any other."""
+    with suppress(ValueError, RecursionError):
+        value, end = json.JSONDecoder(strict=False).raw_decode(text)
+        return None if set("{}[]") & set(text[end:]) else value
+    return None
 
 
 def caption_of(content: str) -> str:

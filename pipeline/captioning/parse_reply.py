@@ -10,37 +10,31 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import field
-from types import MappingProxyType
-from typing import TypeGuard
-
-import orjson
 
 from pipeline.captioning.answer import answer_of
-from pipeline.captioning.caption_text import caption_of, clean_caption, safe_text, value_of
-from pipeline.captioning.numbered_list import numbered, numbered_list
+from pipeline.captioning.caption_text import caption_of, clean_caption, safe_text
+from pipeline.captioning.number_words import with_digits
+from pipeline.captioning.numbered_list import numbered_list
+from pipeline.captioning.pack_entries import NO_FIELDS, START, EntriesRead, Wanted, read_entries
 from pipeline.captioning.prompt_format import pack_instruction, response_schema
 from pipeline.values import dataclass
 
 #: Longest reply that is read; 8,192 tokens are some 40,000 characters.
 MAX_CHARS = 1_000_000
-#: Places where JSON may begin that are tried in vain before the rest is given up.
-MAX_FALSE_STARTS = 1_000
-
 #: The form's own example, echoed.
 _PLACEHOLDERS = frozenset({"…", "..."})
 
-_START = re.compile(r"[{\[]")
-#: A JSON string (perhaps cut), or a comma before a closing bracket.
-_TRAILING_COMMA = re.compile(r'("(?:[^"\\]++|\\.)*+(?:"|\\?\Z))|,(?=\s*[}\]])', re.DOTALL)
-_NUMBER = re.compile(
-    r"\s*(?:image|picture|photo|img|caption)?[\s_-]*#?\s*(\d{1,6})\s*[:.]?\s*", re.IGNORECASE
+_LABEL = re.compile(
+    r"[\s\"“*_#(\[]{0,9}(?:image|picture|photo)\s?#?(\d{1,6})\s?[*_\])]{0,3}\s?(?:(?<=[\])])|[:：–—-])\**\s?",
+    re.IGNORECASE,
 )
-#: What the fields of an entry are called where no schema names them.
-_NUMBERS = ("image", "image_number", "image_no", "number", "image_id", "index", "id")
-_TEXTS = ("caption", "description", "text")
-_LABEL = re.compile(r"[\s\"“*_#\[]{0,9}image\s?#?(\d{1,6})\s?[*_\]]{0,3}:\**\s?", re.IGNORECASE)
+#: No label is longer.
+_LABEL_CHARS = 40
+#: A number alone before a caption, which may be another image's; and the label of another one inside.
+_COUNTED = re.compile(r"[\s\"“*_]{0,5}[(\[#]?(\d{1,3})[)\].:]{1,2}\s(?=[\"“*_]{0,3}[^\W\da-z])")
+_LABEL_INSIDE = re.compile(r"(?<=[.!?\"”])\s{1,4}\**image #?(\d{1,6})\**:", re.IGNORECASE)
 #: The caption in JSON that may be cut anywhere after its opening quote.
 _CAPTION_BEGUN = re.compile(r'"caption"\s*:\s*"((?:[^"\\]++|\\.)*+)', re.DOTALL)
 _ENTRY_BEGUN = re.compile(r'"image"\s*:\s*"?(\d{1,6})')
@@ -54,7 +48,7 @@ def parse_fields(content: str, fields: Collection[str]) -> ParsedPack:
         return pack
     text = answer_of(content[:MAX_CHARS]).text
     begun = _CAPTION_BEGUN.search(text)
-    prose = "" if _START.search(text) else text
+    prose = "" if START.search(text) else text
     raw = prose if begun is None else _unquoted(begun[1])
     caption = clean_caption(raw) if raw else ""
     return ParsedPack(captions={1: caption}, raw={1: raw}, fields={1: {}}) if caption else pack
@@ -97,14 +91,16 @@ def parse_pack(
     fields: the names of these.
     """
     text = answer_of(content[:MAX_CHARS]).text
-    read = _read(text, _Wanted(alone=count == 1, caption=caption, fields=fields))
+    read = read_entries(text, Wanted(alone=count == 1, caption=caption, fields=fields))
     if (
         not read.entries
         and not cut
         and caption
         and (listed := numbered_list(text, count)) is not None
     ):
-        read = _Read([(n, said, _NO_FIELDS) for n, said in enumerate(listed, 1)], True, cut=False)
+        read = EntriesRead(
+            [(n, said, NO_FIELDS) for n, said in enumerate(listed, 1)], True, cut=False
+        )
     entries, trouble = read.entries, ([] if read.whole else ["broken"])
     if _renumbered({number for number, _, _ in entries}, count):
         return ParsedPack(trouble=(*trouble, "renumbered"))
@@ -125,7 +121,11 @@ def parse_pack(
         # What would have contradicted an entry out of turn may be what was cut off.
         trouble.append("cut")
         dropped |= kept.keys() - _leading(number for number, _, _ in entries)
-    captions = {n: _own(n, text) for n, text in sorted(kept.items()) if n not in dropped}
+    if count > 1 and any(_holds_another(number, text) for number, text in kept.items()):
+        # Two captions became one: whose the others are is not known.
+        trouble.append("repeated")
+        kept.clear()
+    captions = {n: _own(n, text, count) for n, text in sorted(kept.items()) if n not in dropped}
     captions = {n: text for n, text in captions.items() if text or not caption}
     if len(captions) < count:
         trouble.append("missing")
@@ -162,12 +162,23 @@ def _renumbered(numbers: set[int], count: int) -> bool:
     return min(numbers) != 1 and max(numbers) - min(numbers) == count - 1
 
 
-def _own(number: int, text: str) -> str:
+def _own(number: int, text: str, count: int) -> str:
     """The caption without an echoed label; empty if the label is another image's."""
-    label = _LABEL.match(text)
+    head = text[:_LABEL_CHARS]
+    if head[:1].isalpha() and head.isascii() and not (":" in head or "-" in head or "]" in head):
+        return caption_of(text)  # most are
+    labelled = with_digits(text) if count > 1 else text
+    label = _LABEL.match(labelled)
     if label is None:
-        return caption_of(text)
-    return caption_of(text[label.end() :]) if int(label[1]) == number else ""
+        counted = _COUNTED.match(labelled) if count > 1 else None
+        other = counted is not None and int(counted[1]) != number and int(counted[1]) <= count
+        return "" if other else caption_of(text)
+    return caption_of(labelled[label.end() :]) if int(label[1]) == number else ""
+
+
+def _holds_another(number: int, text: str) -> bool:
+    """Does the label of another image stand in the midst of a caption?"""
+    return any(int(label[1]) != number for label in _LABEL_INSIDE.finditer(text))
 
 
 def _leading(numbers: Iterable[int]) -> set[int]:
@@ -178,193 +189,6 @@ def _leading(numbers: Iterable[int]) -> set[int]:
             break
         leading.add(number)
     return leading
-
-
-#: Number, caption (empty where none was asked for), and the typed fields beside it.
-_Entry = tuple[int, str, Mapping[str, object]]
-_NO_FIELDS: Mapping[str, object] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Wanted:
-    """What an entry of a reply is."""
-
-    #: One image was asked about: an entry without a number is its.
-    alone: bool
-    #: It has a caption.
-    caption: bool
-    #: Typed fields that may stand in it.
-    fields: Collection[str]
-
-    def others(self, names: Iterable[str]) -> list[str]:
-        """The names among these that no typed field has."""
-        return [name for name in names if name not in self.fields]
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """What JSON a text holds."""
-
-    #: Every complete entry, in order.
-    entries: list[_Entry]
-    #: All of it was whole.
-    whole: bool
-    #: The list was not closed before the text ended.
-    cut: bool
-
-
-def _read(content: str, wanted: _Wanted) -> _Read:
-    """The entries of a text; trailing commas are mended where that brings more to light."""
-    if wanted.caption and (entries := _exact(content)) is not None:
-        return _Read(entries, True, cut=False)
-    read = _scan(content, wanted)
-    if not read.whole:
-        mended = _scan(_TRAILING_COMMA.sub(lambda match: match[1] or "", content), wanted)
-        if mended.whole or len(mended.entries) > len(read.entries):
-            return mended
-    return read if read.entries else _otherwise(content, wanted) or read
-
-
-def _otherwise(content: str, wanted: _Wanted) -> _Read | None:
-    """The entries of what Python writes instead of JSON, or of JSON inside a JSON string."""
-    begun = _START.search(content)
-    if begun is None:
-        return None
-    value = value_of(content) if content[:1] == '"' else None
-    if isinstance(value, str):
-        return _scan(value, wanted)
-    end = max(content.rfind("}"), content.rfind("]")) + 1
-    # Python takes a name that is given twice.
-    quoted = "'" in content[begun.start() : begun.end() + 20]
-    entries = list(_of_value(value_of(content[begun.start() : end]), wanted)) if quoted else []
-    return _Read(entries, True, cut=False) if entries else None
-
-
-def _exact(content: str) -> list[_Entry] | None:
-    """The entries of a reply that is to the letter what was asked for, without typed fields, else
-    None."""
-    try:
-        value = orjson.loads(content)
-        (entries,) = value.values()
-        numbered = list[_Entry]()
-        for entry in entries:
-            number, text = entry["image"], entry["caption"]
-            if type(number) is not int or type(text) is not str or len(entry) != 2:
-                return None
-            numbered.append((number, text, _NO_FIELDS))
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None
-    exact = (
-        "captions" in value
-        and bool(numbered)
-        # No name is given twice, which orjson would not tell.
-        and content.count('"image"') == content.count('"caption"') == len(numbered)
-        and content.count('"captions"') == 1
-    )
-    return numbered if exact else None
-
-
-def _scan(content: str, wanted: _Wanted) -> _Read:
-    """Entries of every JSON value in a text. Where one does not decode, those inside may."""
-    entries: list[_Entry] = []
-    at = end = false_starts = 0
-    bare = False
-    while start := _START.search(content, at):
-        at = start.end()
-        try:
-            value, at = _DECODER.raw_decode(content, start.start())
-        except (ValueError, RecursionError):
-            false_starts += 1
-            if false_starts > MAX_FALSE_STARTS:
-                break
-            continue
-        if new := list(_of_value(value, wanted)):
-            entries += new
-            end = at
-            bare = bare or (isinstance(value, dict) and "image" in value)
-    # Entries that stand in a whole list are whole, whatever braces there are around it.
-    whole = bool(entries) and not (false_starts and bare)
-    return _Read(entries, whole, cut=not whole and "]" not in content[end:])
-
-
-def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A JSON object; a name given twice with different values has none."""
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        for name, value in pairs:
-            if name in values and values[name] != value:
-                del values[name]
-    return values
-
-
-#: Not strict: a newline inside a string is no reason to lose a caption.
-_DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_once)
-
-
-def _of_value(value: object, wanted: _Wanted) -> Iterator[_Entry]:
-    """Entries anywhere in a JSON value: {image, caption, …} objects, or a map of number to caption
-    or to such an object."""
-    waiting = [value]
-    while waiting:
-        value_here = waiting.pop()
-        if isinstance(value_here, list):
-            for text in filter(_is_text, value_here):
-                if wanted.caption and (entry_here := numbered(text)) is not None:
-                    yield (*entry_here, _NO_FIELDS)
-            waiting += reversed(value_here)
-        elif not isinstance(value_here, dict) or not value_here:
-            continue
-        elif (entry := _entry(value_here, wanted)) is not None:
-            yield entry
-        elif "image" in value_here or "caption" in value_here:
-            continue
-        elif all(_number(name) is not None for name in value_here):
-            for name, inner in value_here.items():
-                number = _number(name) or 0
-                if isinstance(inner, str) and wanted.caption:
-                    yield number, inner, _NO_FIELDS
-                elif isinstance(inner, dict):
-                    yield from _of_value({"image": number, **inner}, wanted)
-                else:
-                    waiting.append(inner)
-        else:
-            waiting += reversed(value_here.values())
-
-
-def _entry(value: dict[str, object], wanted: _Wanted) -> _Entry | None:
-    """The entry that a JSON object is, if it is one."""
-    numbered = _first(value, wanted.others(_NUMBERS))
-    said = _first(value, wanted.others(_TEXTS)) if wanted.caption else None
-    number = _number(value[numbered]) if numbered else 1 if wanted.alone else None
-    text = value[said] if said else None
-    fits = isinstance(text, str) if wanted.caption else numbered or "captions" not in value
-    if number is None or not fits:
-        return None
-    more = {name: inner for name, inner in value.items() if name not in (numbered, said)}
-    return number, text if isinstance(text, str) else "", more
-
-
-def _is_text(value: object) -> TypeGuard[str]:
-    return isinstance(value, str)
-
-
-def _first(entry: dict[str, object], names: Iterable[str]) -> str | None:
-    """The first of these names that an entry has, in whatever letters."""
-    names = tuple(names)
-    if (exact := next((name for name in names if name in entry), None)) is not None:
-        return exact
-    spelled = {str(name).lower(): name for name in entry}
-    return next((spelled[name] for name in names if name in spelled), None)
-
-
-def _number(value: object) -> int | None:
-    """An image's number: 3, 3.0, "3" or "Image 3"."""
-    if isinstance(value, str):
-        match = _NUMBER.fullmatch(value)
-        return int(match[1]) if match else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return int(value) if value == value // 1 else None
 
 
 def share(total: int | None, count: int) -> list[int | None]:
