@@ -346,6 +346,8 @@ async def open_checkpoint(
     shared = None
     with ExitStack() as stack:
         try:
+            if store is None:
+                owner.refuse_by_another_path(output)
             if store is not None and take_over:
                 problem = await asyncio.to_thread(
                     owner.take_over, store, output, now=clock.now(), pull=pull

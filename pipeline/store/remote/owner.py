@@ -83,6 +83,19 @@ def refuse(store: Store, owner: Owner | None) -> Held:
     )
 
 
+def refuse_by_another_path(output: Path) -> None:
+    """Held (76) for a folder that was begun as a shared one, through a network file system or a
+    FUSE mount, and is taken for a local one now: its journal is elsewhere."""
+    if not (output / OWNER).exists() or (output / "_state" / "journal.db").exists():
+        return
+    owner = read_owner(FolderStore(output))
+    raise Held(
+        f"{output}: belongs to {owner.describe() if owner else 'nobody known'}, who reaches it through a network "
+        "or FUSE file system and keeps its journal elsewhere: use that path, or take what it holds "
+        "into another output.path by adopt"
+    )
+
+
 def is_ours(store: Store, folder: Path) -> bool:
     """May this host look at `folder` for what the output holds? Held (76) when another owns it."""
     owner, ours = read_owner(store), read_claim(folder)

@@ -18,6 +18,7 @@ from pipeline.captioning.inputs import this_environment
 from pipeline.captioning.options import RunOptions
 from pipeline.captioning.output_location import placed
 from pipeline.clock import SystemClock
+from pipeline.commands.adopt import adopt_command
 from pipeline.commands.export import export_command
 from pipeline.commands.review_import import import_command
 from pipeline.commands.run import run
@@ -40,6 +41,7 @@ from tests.store.remote.buckets import records_in
 from tests.support.pictures import folder_of
 from tests.support.small_run import derive, failed, key, reply, sent
 
+ENVIRONMENT = this_environment({})
 LOCAL = "/dev/vda / ext4 rw,relatime 0 0\nproc /proc proc rw 0 0\n"
 
 
@@ -140,6 +142,25 @@ def test_a_whole_job_on_a_network_folder(
     assert (back["exit_code"], back["requests"]) == (0, 0)
     assert list((one / "outputs").glob("*.before-3"))
     assert len(records_in(FolderStore(share / "out"), share)) == 6
+
+
+def test_a_shared_folder_by_its_local_path(tmp_path: Path) -> None:
+    """The same folder on the machine that serves it: refused before anything is written there, so
+    that the path by which it was begun goes on; its captions can be had in another output."""
+    share = tmp_path / "share"
+    share.mkdir()
+    plain = job_at(tmp_path, share / "out")
+    here = placed(plain, {"CAPTION_PIPELINE_STATE": str(tmp_path / "one")}, mounted(share))
+    go(here, tmp_path / "one", limit=4)
+    before = sorted(share.rglob("*"))
+
+    with pytest.raises(Held, match="use that path"):
+        go(plain, tmp_path / "one")
+
+    assert sorted(share.rglob("*")) == before
+    assert go(here, tmp_path / "one")["requests"] == 2
+    assert adopt_command(other := job_at(tmp_path, tmp_path / "b"), share / "out", ENVIRONMENT) == 0
+    assert go(other, tmp_path / "one")["requests"] == 0
 
 
 def test_a_run_that_was_taken_over_publishes_nothing_more(tmp_path: Path) -> None:
