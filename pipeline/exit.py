@@ -23,13 +23,12 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-import typer
-
 from pipeline import __version__, fs
 from pipeline.errors import Exit, PipelineError, deciding
 from pipeline.redact import fit_to_print, hidden, one_line, spellings
 
 if TYPE_CHECKING:
+    import typer
     from _typeshed import ReadableBuffer
 
 #: What an error that names a key of the job file begins with, as `prompt.text: …`.
@@ -118,7 +117,7 @@ def _leave(number: int, frame: FrameType | None) -> NoReturn:
 def exit_of(error: BaseException, known: Known) -> int:
     """Say in one line what ended the process; the exit code."""
     error = deciding(error, known.output)
-    if isinstance(error, KeyboardInterrupt | typer.Abort):
+    if isinstance(error, KeyboardInterrupt) or _aborted(error):
         error = SystemExit(Exit.SIGINT)
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
@@ -165,6 +164,12 @@ def _lost(error: StdoutLost) -> int:
     """What is still buffered goes to /dev/null, or the interpreter would complain at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return say(str(error), Exit.OUTPUT)
+
+
+def _aborted(error: BaseException) -> bool:
+    """Typer's word for a prompt that nobody answers; it is there only if Typer was asked."""
+    typer = sys.modules.get("typer")
+    return typer is not None and isinstance(error, typer.Abort)
 
 
 def _misused(message: str, context: typer.Context | None) -> int:

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from pipeline import __version__
-from pipeline.cli import app
+from pipeline.cli import COMMANDS
 from tests.support.command import environment, pipeline
 
 HEAVY = {"pyarrow", "aiohttp", "duckdb", "ray", "pandas", "PIL", "numpy", "uvloop", "yaml", "tqdm"}
-COMMANDS = sorted(str(one.callback.__name__) for one in app.registered_commands if one.callback)
 #: Prints what the command left in sys.modules, whatever its exit code.
 LOADED = """
 import json, sys
