@@ -7,12 +7,15 @@ reader does not like in it, is no reason to throw it away.
 from __future__ import annotations
 
 import json
+import re
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
 
 from pipeline.errors import NoReply
+from pipeline.service.completion import text_of
 from pipeline.service.settings import MAX_BODY
 
 #: What is asked for in `Accept-Encoding`, and the window bits by which zlib reads it.
@@ -79,6 +82,8 @@ def json_of(body: bytes) -> Any:
     if 0 in body[:4]:  # UTF-16 or UTF-32
         text = body.decode(json.detect_encoding(body), "replace").encode("utf-8", "replace")
     text = text.strip(_BLANKS).removeprefix(_BYTE_ORDER_MARK).removeprefix(_GUARD).strip()
+    if (call := _CALL.fullmatch(text)) is not None:
+        text = call[1]
     plain = _without_comments(text)
     if not plain:
         return None
@@ -116,7 +121,8 @@ def loads(text: bytes) -> Any:
         value, end = _LENIENT.raw_decode(whole)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    if any(line.strip(" \t\r\0") and line[:1] != ":" for line in whole[end:].split("\n")):
+    # Words of a gateway's are none of it; another value may be the answer as well as this one.
+    if "{" in whole[end:] or "[" in whole[end:]:
         raise ValueError("more than one value")
     return value
 
@@ -143,6 +149,8 @@ def _mended(value: Any) -> Any:
     return value
 
 
+#: JSON as a script calls it.
+_CALL = re.compile(rb"[\w.$]{1,60}\((\{.*\})\);?", re.DOTALL)
 #: How the lines of an event stream begin.
 _EVENTS = (b"data:", b":", b"event:", b"id:", b"retry:")
 
@@ -160,40 +168,84 @@ def read_stream(text: bytes) -> dict[str, Any] | None:
     whole: dict[str, Any] = {}
     finish: dict[str, Any] = {}
     done = False
-    for line in text.splitlines():
-        piece = line[5:].strip() if line.startswith(b"data:") else line.strip()
+    for is_error, piece in _events(text):
         if piece == b"[DONE]":
             done = True
             break
-        if not line.startswith((b"data:", b"{")) or not piece:
-            continue
         try:
             chunk = loads(piece)
         except ValueError:
             return None
         if not isinstance(chunk, dict):
             return None
+        if is_error and not chunk.get("error"):
+            chunk = {"error": chunk}
         for name in ("id", "model", "provider", "usage", "error"):
             if chunk.get(name) is not None:
                 whole[name] = chunk[name]
         choices = chunk.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else chunk
-        if isinstance(choice, dict):
-            _add(choice, content, finish)
+        if isinstance(choice, dict) and not choice.get("index"):
+            _add(choice, content, finish, whole)
     if not done and not finish and "error" not in whole:
         return None
-    message = {"role": "assistant", "content": "".join(content)}
+    beside = {name: whole.pop(name) for name in _TEXTS if name in whole}
+    message = {"role": "assistant", "content": "".join(content), **beside}
     return {**whole, "choices": [{"index": 0, "message": message, **finish}]}
 
 
-def _add(choice: dict[str, Any], content: list[str], finish: dict[str, Any]) -> None:
-    """Take over what a chunk adds: `delta`, Ollama's `message`, or a whole message at the end."""
+#: Lines of one event that are read together.
+_JOINED = 64
+#: What is told piece by piece beside the answer.
+_TEXTS = ("refusal", "reasoning", "reasoning_content")
+
+
+def _events(text: bytes) -> Iterator[tuple[bool, bytes]]:
+    """(is it called an error, data) of each event; data over several lines are joined."""
+    is_error, pending, joined = False, b"", 0
+    for line in re.split(rb"\r\n|\r|\n", text):
+        if line.startswith(b"event:"):
+            is_error = line[6:].strip() == b"error"
+        elif line.startswith(b"data:") or (line.startswith(b"{") and not pending):
+            piece = line[5:].strip() if line.startswith(b"data:") else line.strip()
+            pending, joined = (pending + b"\n" + piece, joined + 1) if pending else (piece, 0)
+            if joined > _JOINED:
+                break
+            if pending and (pending == b"[DONE]" or _is_value(pending)):
+                yield is_error, pending
+                pending = b""
+        elif not line.strip():
+            if pending:
+                yield is_error, pending
+            is_error, pending = False, b""
+    if pending:
+        yield is_error, pending
+
+
+def _is_value(text: bytes) -> bool:
+    try:
+        loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _add(
+    choice: dict[str, Any], content: list[str], finish: dict[str, Any], whole: dict[str, Any]
+) -> None:
+    """Take over what a chunk adds: `delta`, Ollama's `message`, a text, or a whole message at the
+    end."""
     delta = choice.get("delta")
     native = "done" in choice
     if not isinstance(delta, dict) and (native or not content):
         delta = choice.get("message")
-    if isinstance(delta, dict) and isinstance(delta.get("content"), str):
-        content.append(delta["content"])
+    if isinstance(choice.get("text"), str):
+        delta = {"content": choice["text"]}
+    if isinstance(delta, dict):
+        content.append(text_of(delta.get("content")))
+        for name in _TEXTS:
+            if isinstance(delta.get(name), str):
+                whole[name] = whole.get(name, "") + delta[name]
     for name in ("finish_reason", "native_finish_reason"):
         if choice.get(name):
             finish[name] = choice[name]

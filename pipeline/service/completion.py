@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from sys import intern
 from typing import Any
 
 from pipeline.model import Completion
 
+_CAPTIONS = re.compile(r'\s*\{\s*"(?:captions?|image|description)"\s*:')
 #: What gateways put an answer into.
 _WRAPPERS = ("provider", "data", "output", "result")
 
@@ -26,13 +28,14 @@ def completion_of(value: Any, depth: int = 3) -> Completion | None:
         (choice[n] for n in ("message", "delta") if isinstance(choice.get(n), dict)), None
     )
     message = {"content": choice.get("text")} if message is None else message
+    content = text_of(message.get("content")) or _called(message)
     usage = value.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     return Completion(
-        content=_text(message.get("content")),
-        finish_reason=_word(choice.get("finish_reason")),
+        content=content,
+        finish_reason=_finish(choice),
         native_finish_reason=_word(choice.get("native_finish_reason")),
-        refusal=_string(message.get("refusal")),
+        refusal=_string(message.get("refusal")) or _refusal(message.get("content")),
         prompt_tokens=_count(usage.get("prompt_tokens", usage.get("input_tokens"))),
         completion_tokens=_count(usage.get("completion_tokens", usage.get("output_tokens"))),
         cost_usd=_cost(usage),
@@ -44,15 +47,74 @@ def completion_of(value: Any, depth: int = 3) -> Completion | None:
 
 
 def _choice(value: dict[str, Any]) -> dict[str, Any] | None:
-    """The first choice; of Ollama's and Cloudflare's own forms, what stands for one."""
+    """The first choice; in the form of another interface, what stands for one."""
     choices = value.get("choices")
     if isinstance(choices, list) and choices:
         return choices[0] if isinstance(choices[0], dict) else None
     if isinstance(value.get("message"), dict) and "content" in value["message"]:
-        return {"message": value["message"], "finish_reason": value.get("done_reason")}
-    if isinstance(value.get("response"), str):
-        return {"text": value["response"], "finish_reason": value.get("done_reason")}
+        return {**value, "finish_reason": value.get("done_reason", value.get("finish_reason"))}
+    for text in (value.get("response"), value.get("output_text"), value.get("generated_text")):
+        if isinstance(text, str):
+            return {"text": text, "finish_reason": value.get("done_reason")}
+    return _candidate(value) or _output(value) or _own_content(value)
+
+
+def _candidate(value: dict[str, Any]) -> dict[str, Any] | None:
+    """Gemini's `candidates`."""
+    candidates = value.get("candidates")
+    first = candidates[0] if isinstance(candidates, list) and candidates else None
+    return {**first, "message": first} if isinstance(first, dict) else None
+
+
+def _output(value: dict[str, Any]) -> dict[str, Any] | None:
+    """The `output` of OpenAI's Responses: the items that are messages; Replicate's: texts."""
+    output = value.get("output")
+    if not isinstance(output, list) or not output:
+        return None
+    if all(isinstance(text, str) for text in output):
+        return {"text": "".join(output)}
+    details = value.get("incomplete_details")
+    reason = details.get("reason") if isinstance(details, dict) else None
+    items = [item for item in output if isinstance(item, dict) and item.get("type") == "message"]
+    parts = [item.get("content") for item in items]
+    content = [part for inner in parts if isinstance(inner, list) for part in inner]
+    return {"message": {"content": content}, "finish_reason": reason}
+
+
+def _own_content(value: dict[str, Any]) -> dict[str, Any] | None:
+    """Anthropic's message; llama.cpp's completion."""
+    is_message = value.get("type") == "message" and isinstance(value.get("content"), list)
+    if is_message or (isinstance(value.get("content"), str) and "stop" in value):
+        cut = value.get("truncated") is True or value.get("stop_type") == "limit"
+        return {**value, "message": value, "finish_reason": "length" if cut else None}
     return None
+
+
+def _finish(choice: dict[str, Any]) -> str | None:
+    """The finish word, also in an object, or under the names of other interfaces."""
+    for name in ("finish_reason", "finishReason", "finish_details", "stop_reason", "stopReason"):
+        reason = choice.get(name)
+        if isinstance(reason, dict):
+            reason = reason.get("type") or reason.get("reason")
+        if reason:
+            return _word(reason)
+    return None
+
+
+def _called(message: dict[str, Any]) -> str:
+    """The arguments of the only tool that was called instead of an answer, where they are captions."""
+    calls = message.get("tool_calls")
+    call = calls[0] if isinstance(calls, list) and len(calls) == 1 else message
+    function = call.get("function", call.get("function_call")) if isinstance(call, dict) else None
+    arguments = function.get("arguments") if isinstance(function, dict) else None
+    is_caption = isinstance(arguments, str) and _CAPTIONS.match(arguments)
+    return str(arguments) if is_caption else ""
+
+
+def _refusal(content: Any) -> str | None:
+    """A refusal among the parts of an answer."""
+    parts = content if isinstance(content, list) else []
+    return next((_string(p.get("refusal")) for p in parts if isinstance(p, dict)), None)
 
 
 def _reasoning(message: dict[str, Any]) -> int:
@@ -61,24 +123,24 @@ def _reasoning(message: dict[str, Any]) -> int:
     return max((len(text) for text in texts if isinstance(text, str)), default=0)
 
 
-def _text(content: Any) -> str:
+def text_of(content: Any) -> str:
     """`content` as text: a string, or the text parts of a list; reasoning parts do not count."""
     if isinstance(content, str):
         return content
     if isinstance(content, dict):
-        content = [content]
-    if isinstance(content, list):
-        return "".join(
-            part if isinstance(part, str) else part["text"]
-            for part in content
-            if isinstance(part, str)
-            or (
-                isinstance(part, dict)
-                and part.get("type", "text") in ("text", "output_text")
-                and isinstance(part.get("text"), str)
-            )
-        )
-    return ""
+        content = content.get("parts", [content])
+    return "".join(map(_part, content)) if isinstance(content, list) else ""
+
+
+def _part(part: Any) -> str:
+    """The text of a part of an answer."""
+    if isinstance(part, str):
+        return part
+    if not isinstance(part, dict) or part.get("thought") is True:
+        return ""
+    text = part.get("text") if part.get("type", "text") in ("text", "output_text") else None
+    text = text.get("value") if isinstance(text, dict) else text
+    return text if isinstance(text, str) else ""
 
 
 def _string(value: Any) -> str | None:

@@ -21,6 +21,8 @@ from pipeline.service.wording import REQUESTS_LIMIT
 from pipeline.values import dataclass
 
 _SPENT_DAY = re.compile(r"perday|per_day|per day", re.IGNORECASE)
+#: Pages of a server that say what is wrong with the address.
+_TOLD_BY_SERVER = re.compile(r"plain HTTP request was sent|No required SSL certificate")
 _NONE = re.compile(r"\blimit: 0\b(?![.,]?\d)")
 _SPENT_MINUTE = re.compile(r"perminute|per_minute|per minute", re.IGNORECASE)
 
@@ -63,7 +65,11 @@ def evidence_of(value: Any, reply: Reply) -> Evidence:
             is_page=page,
             status=reply.status,
             message=_title(text) if page else text[:400],
-            text="" if page else text.lower(),
+            text=_title(text).lower()
+            if _TOLD_BY_SERVER.search(text)
+            else ""
+            if page
+            else text.lower(),
         )
     metadata = _dict(error.get("metadata"))
     upstream = (*_upstream(metadata.get("raw")), *_upstream(error.get("message")))
@@ -132,7 +138,10 @@ def error_in(value: Any) -> Mapping[str, Any] | None:
 
 
 #: Where an error's reason stands, the most telling first.
-_SAID = ("error", "errors", "message", "detail", "msg", "error_message", "title")
+_SAID = (
+    *("error", "errors", "message", "detail", "msg", "error_message", "title"),
+    *("errorMessage", "error_msg"),
+)
 #: Lists and objects inside each other that are followed, and entries of a list that are told.
 _DEPTH, _ENTRIES = 5, 5
 

@@ -26,6 +26,8 @@ _RETRY_IN = re.compile(
     r"(?:(\d+)\s?h(?:ours?)?\s?)?(?:(\d+)\s?m(?:in(?:ute)?s?)?(?![a-z])\s?)?(?:(\d+(?:\.\d+)?)\s?(m?)s)?",
     re.IGNORECASE,
 )
+#: `Quota will be replenished in 1.12:01:22` (Azure API Management).
+_REPLENISHED = re.compile(r"replenished in (?:(\d{1,3})\.)?(\d{1,2}):(\d{2}):(\d{2})")
 #: `1m0s`, `6.5s`, `350ms`, `6`.
 _SPAN = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)(m?)s?)?")
 #: Seconds or an instant: more is no number of seconds.
@@ -144,7 +146,11 @@ def _retry_info(body: Mapping[str, Any]) -> float | None:
         delay = _mapping(detail).get("retryDelay")
         if isinstance(delay, str) and (match := _DELAY.match(delay)):
             return _seconds(match[1])
-    match = _RETRY_IN.search(str(body.get("message") or ""))
+    message = str(body.get("message") or "")
+    if (span := _REPLENISHED.search(message)) is not None:
+        days, hours, minutes, seconds = (int(part or 0) for part in span.groups())
+        return _seconds(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+    match = _RETRY_IN.search(message)
     return None if match is None else _sum(match)
 
 

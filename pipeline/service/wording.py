@@ -30,6 +30,9 @@ TEXT: tuple[tuple[tuple[str, ...], Kind, Scope, str | None], ...] = (
     # Keys and budgets that are told as a plain 400: Google, LiteLLM without and with its database.
     (("api key not valid", "api key expired", "api_key_invalid", "no_db_connection", "expired_key", "budget_exceeded"), Kind.ACCOUNT_FATAL, Scope.ACCOUNT, None),
     (("openrouter_in_flight_budget",), Kind.TRANSIENT, Scope.ITEM, "server_error"),
+    # Bedrock and Azure: a model that this account or this door does not have.
+    (("have access to the model", "with on-demand throughput isn", "does not work with the specified model", "plain http request was sent to https", "no required ssl certificate"), Kind.CONFIG_FATAL, Scope.MODEL, None),
+    (("out of call volume quota", "out of bandwidth quota"), Kind.ACCOUNT_DAY, Scope.ACCOUNT, None),
     (("is not a valid model id", "no endpoints found", "unavailable for free", "must have 3 items or fewer", "model_not_found", "invalid model name passed"), Kind.CONFIG_FATAL, Scope.MODEL, None),
     # A field that the service does not know is wrong in every request.
     (("unknown name \"", "unrecognized request argument", "unknown parameter", "unsupported_parameter", "unsupported_value", "unsupportedparamserror", "extra inputs are not permitted", "extraneous key", "extra fields not permitted"), Kind.CONFIG_FATAL, Scope.MODEL, None),
@@ -59,7 +62,7 @@ BLIND = lazy(
 UNREACHABLE = lazy(
     r"(?:fail\w*|unable|could not|couldn't|can ?not|can't|error)[^.;]{0,20} (?:to )?(?:fetch|download|retriev)\w*"
     r"|cannot make get request|(?:image )?urls? (?:is|are) not (?:supported|allowed)"
-    r"|only (?:supports? |accepts? )?(?:base64|data ur[il])|must be (?:an? )?(?:base64|data ur[il])"
+    r"|only (?:supports? |accepts? )?(?:base64|data ur[il])|must be (?:an? )?(?:base64|data ur[il]|https)"
 )
 #: A filter stopped the request, in whatever words.
 UNSAFE = lazy(
@@ -67,7 +70,7 @@ UNSAFE = lazy(
     r"|content (?:moderation|management|risk|exists risk|blocked)|exists risk|(?:by|the) (?:content |our )?moderation"
     r"|(?:inappropriate|unsafe|harmful|explicit|nsfw|prohibited|sensitive|disallowed|offensive)(?: or \w+)? (?:content|material|image|information)"
     r"|data_?inspection|responsible ?ai|guardrail|high risk|risk_control|potentially (?:unsafe|harmful|sensitive)"
-    r"|new_sensitive|flagged (?:as|by)|violat\w+ [^.;]{0,40}polic"
+    r"|new_sensitive|flagged (?:as|by)|pattern is blocked|敏感|违规|不安全|violat\w+ [^.;]{0,40}polic"
 )
 #: The whole request has too many bytes.
 LARGE = lazy(
@@ -137,7 +140,7 @@ SAYS: tuple[tuple[re.Pattern[str], Class], ...] = (
 #: The account has no money: no second answer will be another.
 NO_CREDIT = lazy(
     r"insufficient_quota|payment_required|budget_exceeded|credit balance|insufficient (?:account )?(?:balance|credit|fund)"
-    r"|balance is (?:too low|insufficient)|not enough (?:credit|balance)|arrear|overdue|recharge|billing_not_active|欠费"
+    r"|balance is (?:too low|insufficient)|not enough (?:credit|balance)|arrear|overdue|recharge|billing_not_active|exceeded_current_quota_error|余额不足|欠费"
     r"|\b(?:account|organi[sz]ation|project|team|consumer|user)\b[^.;]{0,60} (?:suspended|restricted|deactivated|terminated)"
     r"|account is not active|good standing|freetieronly"
 )
@@ -148,7 +151,8 @@ KEY_WORDS = lazy(
 #: The service is full, whoever asks: it says nothing about our pace, and costs no attempt. Cerebras,
 #: Mistral, Groq's and OpenAI's flex tier.
 BUSY = lazy(
-    r"queue[ _]exceeded|capacity[ _]exceeded|service tier capacity|high traffic|resource_unavailable"
+    r"queue[ _]exceeded|capacity[ _]exceeded|service tier capacity|high traffic|resource_unavailable|nocapacity|maximum capacity"
+    r"|not ready for inference|experiencing high demand"
 )
 #: The same, where the status is not one of limits.
 OVERLOADED = lazy(r"overload|(?:at|over|no) capacity|high (?:demand|load)")

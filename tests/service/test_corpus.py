@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.captioning.form_refusals import images_allowed
+from pipeline.captioning.parse_reply import caption_of
 from pipeline.model import Reply
 from pipeline.service.classify import classify, headers_kept
 from pipeline.service.models import models_of, named
@@ -24,6 +25,7 @@ CORPUS: dict[Kind, list[tuple[int, Any]]] = {
         (500, {'error': {'message': 'litellm.InternalServerError: InternalServerError: OpenAIException - Failed to download image. Received Model Group=chain', 'type': None, 'code': '500'}}),
         (400, 'Error: failed to download image from url https://x'),
         (400, 'Unable to fetch the image from the URL'),
+        (422, 'Input validation error: image_url must be https'),
         (400, 'image URLs are not supported, please use base64 encoded images'),
         (400, 'image_url must be base64 data'),
     ],
@@ -68,6 +70,11 @@ CORPUS: dict[Kind, list[tuple[int, Any]]] = {
         (400, 'input prompt is longer than the context window'),
     ],
     Kind.CONFIG_FATAL: [
+        (403, {'message': "You don't have access to the model with the specified model ID."}),
+        (400, {'message': 'Invocation of model ID x with on-demand throughput isn’t supported. Retry your request with the ID of an inference profile'}),
+        (400, {'error': {'code': 'OperationNotSupported', 'message': 'The chatCompletion operation does not work with the specified model, x. Please choose different model and try again.'}}),
+        (400, b'<html><head><title>400 The plain HTTP request was sent to HTTPS port</title></head></html>'),
+        (400, b'<html><head><title>400 No required SSL certificate was sent</title></head></html>'),
         (400, 'max_tokens: 100000 > 8192, which is the maximum allowed number of output tokens'),
         (400, {'error': {'message': 'Unable to access non-serverless model x. Please create and start a dedicated endpoint', 'code': 'model_not_available'}}),
         (400, {'error': 'Model not supported by provider hf-inference'}),
@@ -143,7 +150,18 @@ CORPUS: dict[Kind, list[tuple[int, Any]]] = {
         (404, b''),
         (404, b'404 page not found'),
     ],
+    Kind.ACCOUNT_DAY: [
+        (403, {'statusCode': 403, 'message': 'Out of call volume quota. Quota will be replenished in 12:01:22.'}),
+    ],
     Kind.TRANSIENT: [
+        (429, {'message': 'Model is not ready for inference. Wait and try your request again.'}),
+        (429, {'error': {'code': 'NoCapacity', 'message': 'The system is currently experiencing high demand and cannot process your request.'}}),
+        (429, {'detail': 'Infrastructure is at maximum capacity, try again later'}),
+        (504, b'An error occurred with your deployment\n\nFUNCTION_INVOCATION_TIMEOUT\n'),
+        (503, b'no healthy upstream'),
+        (530, b'error code: 1033'),
+        (403, b'error code: 1020'),
+        (200, {'error_code': 18, 'error_msg': 'Open api qps request limit reached'}),
         (400, {'message': 'Please load your model first'}),
         (500, {'error': {'message': 'EngineCore encountered an issue. See stack trace (above) for the root cause.', 'type': 'InternalServerError'}}),
         (503, {'error': {'message': 'Loading model', 'type': 'unavailable_error', 'code': 503}}),
@@ -200,6 +218,8 @@ CORPUS: dict[Kind, list[tuple[int, Any]]] = {
         (400, 'Request was cancelled'),
     ],
     Kind.ACCOUNT_FATAL: [
+        (429, {'error': {'message': 'You exceeded your current token quota: 0, please check your account balance', 'type': 'exceeded_current_quota_error'}}),
+        (429, {'error': {'code': '1113', 'message': '余额不足或无可用资源包,请充值。'}}),
         (400, {'error': {'message': 'Organization has been restricted. Please reach out to support if you believe this was in error.', 'code': 'organization_restricted'}}),
         (412, {'error': {'message': 'Account x is suspended, possibly due to reaching the monthly spending limit or failure to pay past invoices.', 'code': 'PRECONDITION_FAILED'}}),
         (429, {'error': {'code': '1113', 'message': '您的账户已欠费，请充值后重试'}}),
@@ -225,6 +245,9 @@ CORPUS: dict[Kind, list[tuple[int, Any]]] = {
         (403, 'Forbidden'),
     ],
     Kind.SAFETY: [
+        (400, {'error': {'code': '1301', 'message': '系统检测到输入或生成内容可能包含不安全或敏感内容'}}),
+        (400, {'error': {'message': '图片内容违规', 'code': 'InvalidParameter'}}),
+        (400, {'error': {'message': 'bad request: prompt pattern is blocked'}}),
         (400, {'type': 'error', 'error': {'type': 'invalid_request_error', 'message': 'Output blocked by content filtering policy'}}),
         (400, {'error': {'message': 'litellm.ContentPolicyViolationError: AzureException - The response was filtered', 'code': '400'}}),
         (400, "The response was filtered due to the prompt triggering Azure OpenAI's content management policy."),
@@ -351,7 +374,7 @@ def test_a_pack_that_asks_for_too_long_an_answer_is_halved(said: str) -> None:
     assert images_allowed(said, 16) == 8
 
 
-def whole(message: Any, finish: str = "stop", **more: Any) -> dict[str, Any]:
+def whole(message: Any, finish: Any = "stop", **more: Any) -> dict[str, Any]:
     choice = {"index": 0, "finish_reason": finish, "message": message}
     return {"choices": [choice], **more}
 
@@ -382,6 +405,25 @@ BODIES: dict[str, Any] = {
     "stream with ids": b'id: 1\nevent: x\ndata: {"choices":[{"delta":{"content":"A cat."},"finish_reason":"stop"}]}\n\n' + _DONE,
     "stream with retry": b'retry: 3000\n\ndata: {"choices":[{"message":{"content":"A cat."},"finish_reason":"stop"}]}\n\n' + _DONE,
     "stream of the whole at its end": b'data: {"choices":[{"delta":{"content":"A cat."}}]}\n\ndata: {"choices":[{"message":{"content":"A cat."},"finish_reason":"stop"}]}\n\n',
+    "stream of parts": b'data: {"choices":[{"delta":{"content":[{"type":"text","text":"A cat."}]},"finish_reason":"stop"}]}\n\n' + _DONE,
+    "stream of texts": b'data: {"choices":[{"text":"A cat.","finish_reason":"stop"}]}\n\n' + _DONE,
+    "stream of two answers": b'data: {"choices":[{"index":1,"delta":{"content":"A dog."}}]}\n\ndata: {"choices":[{"index":0,"delta":{"content":"A cat."},"finish_reason":"stop"}]}\n\n' + _DONE,
+    "stream with data over lines": b'data: {"choices":[{"delta":\ndata: {"content":"A cat."},"finish_reason":"stop"}]}\n\n' + _DONE,
+    "stream with pings": b'event: ping\ndata: {}\n\n: keep-alive\n\ndata: {"choices":[{"delta":{"content":"A cat."},"finish_reason":"stop"}]}\n\n' + _DONE,
+    "stream with its usage last": b'data: {"choices":[{"delta":{"content":"A cat."},"finish_reason":"stop"}]}\n\ndata: {"choices":[],"usage":{}}\n\n' + _DONE,
+    "words behind it": json.dumps(_CAT).encode() + b"\n\nOK",
+    "a page behind it": json.dumps(_CAT).encode() + b"<script>x()</script>",
+    "a script's call": b"callback(" + json.dumps(_CAT).encode() + b");",
+    "Responses": {"object": "response", "output": [{"type": "reasoning", "summary": []}, {"type": "message", "content": [{"type": "output_text", "text": "A cat."}]}]},
+    "Anthropic's own": {"type": "message", "content": [{"type": "text", "text": "A cat."}], "stop_reason": "end_turn"},
+    "Gemini's own": {"candidates": [{"content": {"parts": [{"text": "hm", "thought": True}, {"text": "A cat."}]}, "finishReason": "STOP"}]},
+    "Bedrock's own": {"output": {"message": {"content": [{"text": "A cat."}]}}, "stopReason": "end_turn"},
+    "Cohere's own": {"finish_reason": "COMPLETE", "message": {"content": [{"type": "text", "text": "A cat."}]}},
+    "TGI's own": [{"generated_text": "A cat."}],
+    "Replicate's own": {"status": "succeeded", "error": None, "output": ["A ", "cat."]},
+    "llama.cpp's own": {"content": "A cat.", "stop": True, "stop_type": "eos"},
+    "a text in an object": whole({"content": [{"type": "text", "text": {"value": "A cat."}}]}),
+    "a finish word in an object": whole({"content": "A cat."}, {"type": "stop"}),
     "JSON lines": b'{"choices":[{"delta":{"content":"A "}}]}\n{"choices":[{"delta":{"content":"cat."},"finish_reason":"stop"}]}\n',
     "Ollama's lines": b'{"message":{"content":"A "},"done":false}\n{"message":{"content":"cat."},"done":true,"done_reason":"stop"}\n',
 }  # fmt: skip
@@ -415,6 +457,52 @@ def test_lines_that_were_cut_are_no_answer(body: bytes) -> None:
     reply = Reply(status=200, headers={}, body=body, latency_ms=1, at=0)
 
     assert classify(reply, now=0.0)[0].kind is Kind.MALFORMED
+
+
+#: What other interfaces say of half an answer, or of none.
+UNFINISHED: dict[str, tuple[Kind, Any]] = {
+    "Anthropic, cut": (Kind.TRUNCATED, {"type": "message", "content": [{"type": "text", "text": "A"}], "stop_reason": "max_tokens"}),
+    "Anthropic, refused": (Kind.SAFETY, {"type": "message", "content": [], "stop_reason": "refusal"}),
+    "Gemini, cut": (Kind.TRUNCATED, {"candidates": [{"content": {"parts": [{"text": "A"}]}, "finishReason": "MAX_TOKENS"}]}),
+    "Gemini, safety": (Kind.SAFETY, {"candidates": [{"finishReason": "SAFETY"}]}),
+    "Gemini, recitation": (Kind.SAFETY, {"candidates": [{"content": {}, "finishReason": "RECITATION"}]}),
+    "Responses, cut": (Kind.TRUNCATED, {"output": [{"type": "message", "content": [{"type": "output_text", "text": "A"}]}], "incomplete_details": {"reason": "max_output_tokens"}}),
+    "llama.cpp, cut": (Kind.TRUNCATED, {"content": "A", "stop": True, "stop_type": "limit"}),
+    "a word in an object": (Kind.TRUNCATED, whole({"content": "A"}, {"type": "max_tokens"})),
+    "a word by another name": (Kind.TRUNCATED, {"choices": [{"message": {"content": "A"}, "finish_details": {"type": "max_tokens"}}]}),
+    "a refusal among the parts": (Kind.REFUSED, whole({"content": [{"type": "refusal", "refusal": "I cannot."}]})),
+    "a refusal in pieces": (Kind.REFUSED, b'data: {"choices":[{"delta":{"refusal":"I cannot."},"finish_reason":"stop"}]}\n\n' + _DONE),
+    "an error in the midst": (Kind.TRANSIENT, b'data: {"choices":[{"delta":{"content":"A "}}]}\n\nevent: error\ndata: {"message": "internal error"}\n\n'),
+    "an error behind a piece": (Kind.TRANSIENT, b'data: {"choices":[{"delta":{"content":"A "}}]}\n\ndata: {"error": {"code": 502, "message": "disconnected"}}\n\n'),
+    "a stream of thoughts": (Kind.NO_ROOM, b'data: {"choices":[{"delta":{"reasoning":"hm"},"finish_reason":"length"}]}\n\n' + _DONE),
+    "another tool": (Kind.EMPTY, whole({"content": None, "tool_calls": [{"function": {"name": "f", "arguments": '{"query": "cat"}'}}]}, "tool_calls")),
+    "a crashed function": (Kind.TRANSIENT, {"errorType": "Runtime.ExitError", "errorMessage": "Runtime exited"}),
+    "two answers": (Kind.MALFORMED, json.dumps(_CAT).encode() * 2),
+    "lines without end": (Kind.MALFORMED, b"data: {\n" * 100_000),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNFINISHED)
+def test_half_an_answer_is_none_in_whatever_form(name: str) -> None:
+    """Cut, refused, broken off, or not to be told from another."""
+    kind, body = UNFINISHED[name]
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    reply = Reply(status=200, headers={}, body=data, latency_ms=1, at=0)
+
+    assert classify(reply, now=0.0)[0].kind is kind
+
+
+def test_a_caption_that_was_given_to_a_tool_is_read() -> None:
+    """Some models call one instead of answering."""
+    call = {"function": {"name": "caption", "arguments": '{"caption": "A cat."}'}}
+    body = whole({"content": None, "tool_calls": [call]}, "tool_calls")
+    reply = Reply(status=200, headers={}, body=json.dumps(body).encode(), latency_ms=1, at=0)
+
+    verdict, completion = classify(reply, now=0.0)
+
+    assert verdict.kind is Kind.OK
+    assert completion is not None
+    assert caption_of(completion.content) == "A cat."
 
 
 NOT_ANSWERED: list[tuple[Kind, dict[str, Any]]] = [
