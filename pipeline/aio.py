@@ -20,6 +20,7 @@ from collections.abc import (
     Iterator,
 )
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
 
 In = TypeVar("In")
@@ -206,6 +207,15 @@ class Deadline:
                 return
             self._ends[task] = None
             task.cancel()
+
+
+async def set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event, at most so long: is it set?"""
+    if seconds > 0:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await event.wait()
+    return event.is_set()
 
 
 async def first(*waits: Coroutine[Any, Any, object]) -> None:

@@ -134,6 +134,8 @@ class Sent:
     #: Time spent at the gate before it left.
     wait_ms: int
     items: tuple[Asked, ...]
+    #: The endpoint's name in a job with several.
+    endpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,12 +7,12 @@ is on disk. `Stopped` from the gate leaves the request's images unsettled: the n
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pipeline.aio import set_within
 from pipeline.captioning.attribution import Attribution
 from pipeline.captioning.body import body_of
 from pipeline.captioning.doubted_answers import Attempt, Doubts
@@ -21,7 +21,8 @@ from pipeline.captioning.finalize import unanswered
 from pipeline.captioning.interpret import ReplyOutcome, date_of, failure, stop_reason
 from pipeline.captioning.pack import ALONE_AFTER
 from pipeline.captioning.parse_reply import caption_of, safe_text
-from pipeline.captioning.retry import Action, RetryDecision, decide
+from pipeline.captioning.request_result import RequestResult
+from pipeline.captioning.retry import Action, decide
 from pipeline.captioning.second import SecondForm, SecondQuestions
 from pipeline.clock import Clock, micros
 from pipeline.errors import (
@@ -55,18 +56,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RequestResult:
-    """How a request ended, for the pool: images that have no record yet, and why."""
-
-    request: Request
-    left: tuple[Item, ...] = ()
-    decision: RetryDecision | None = None
-    verdict: Verdict | None = None
-    #: Images to be asked again alone, to compare.
-    audits: tuple[Item, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Captioner:
     """What a request needs on its way; opened by the caller, one a run."""
 
@@ -90,16 +79,24 @@ class Captioner:
     attribution: Attribution
     fields: Fields
     second: SecondQuestions
+    #: The job's name of the model, where the endpoint has another one; and the endpoint's name, where
+    #: there are several: then what is to be asked again goes back to whoever chooses among them.
+    job_model: str | None = None
+    endpoint_name: str = ""
 
-    async def settle(self, request: Request) -> RequestResult:
-        """Take one request to its end. Images stay unsettled when the run is ending, which the
-        gate's reason tells."""
+    async def settle(
+        self, request: Request, permit: Permit | None = None, attempt: int = 0
+    ) -> RequestResult:
+        """Take one request to its end. Images stay unsettled when the run is ending, as the gate's
+        reason tells. permit: for its first attempt, if there is one; attempt: how many there were."""
         if request.form in ("audit", "again", "second"):
-            return await self._beside(request)
-        first, attempt = request, 0
+            return await self._beside(request, permit)
+        first = request
         if self.images.any_inline:
             request = replace(request, items=await self._as_bytes(request.items))
             if not request.items:
+                if permit is not None:
+                    self.gate.give_back(permit)
                 return RequestResult(request=first)
         body = self.body(request)
         audits: tuple[Item, ...] = ()
@@ -110,9 +107,10 @@ class Captioner:
             before, began = began, self.clock.monotonic()
             items = request.items
             try:
-                sent, outcome = await self.ask(request, body, attempt)
+                sent, outcome = await self.ask(request, body, attempt, permit)
             except Stopped:
-                return RequestResult(request=first)
+                return RequestResult(request=first, undone=items, audits=audits)
+            permit = None
             audits += self.packing.record_result(request, sent, outcome)
             self.second.consider(items, outcome.records)
             rest: tuple[Item, ...] = ()
@@ -143,7 +141,7 @@ class Captioner:
                 if await self.attribution.passes(self, verdict, sent):
                     continue
                 self.gate.stop(stop_reason(verdict))
-                return RequestResult(request=first)
+                return RequestResult(request=first, undone=rest, audits=audits)
             if decision.action in _GIVES_UP and await self.attribution.blames_service(
                 self, verdict, request, before
             ):
@@ -166,22 +164,23 @@ class Captioner:
                 return RequestResult(
                     request=first, left=rest, decision=decision, verdict=verdict, audits=audits
                 )
-            if not rest or not await self._pause(decision.delay):
-                return RequestResult(request=first, verdict=verdict, audits=audits)
+            ends = not rest or await set_within(self.gate.stopped, decision.delay)
+            if ends or self.endpoint_name:
+                return RequestResult(request=first, verdict=verdict, audits=audits, undone=rest)
             request = replace(request, items=rest)
             body = self.body(request)
 
-    async def _beside(self, request: Request) -> RequestResult:
+    async def _beside(self, request: Request, permit: Permit | None) -> RequestResult:
         """Ask about images that have their captions: to compare an answer with them, or for typed
         fields. Without an answer they stay as they are."""
         body, attempt = self.body(request), 0
         while attempt < self.attempts:
             attempt += 1
             try:
-                _, outcome = await self.ask(request, body, attempt)
+                _, outcome = await self.ask(request, body, attempt, permit)
             except Stopped:
-                self.second.reason = self._gate(request).reason
                 break
+            permit = None
             verdict = outcome.verdict
             if self.shape.drops_schema(request, verdict):
                 body = self.body(request)
@@ -204,9 +203,13 @@ class Captioner:
             )
             if decision.action is Action.STOP:
                 self.gate.stop(stop_reason(verdict))
-            if decision.action is not Action.RETRY or not await self._pause(decision.delay):
+            if decision.action is not Action.RETRY:
                 break
-        return RequestResult(request=request)
+            if await set_within(self.gate.stopped, decision.delay):
+                break
+        ended = self.gate.reason or self.gate_of(request).reason
+        self.second.reason = ended or self.second.reason
+        return RequestResult(request=request, undone=request.items if ended else ())
 
     def _allowed(self, request: Request, before: float) -> int:
         """Attempts of this request. A pack that fails while others are answered holds an image
@@ -218,52 +221,62 @@ class Captioner:
     def body(self, request: Request) -> bytes:
         """The request as the wire wants it."""
         wire = self.wire
-        if request.form == "second":
-            form = self._second_form(request)
+        if (form := self._second_form(request)) is not None:
             wire, request = form.wire, form.request(request, fields=bool(self.fields))
         return body_of(request, wire, self.fields, schema=self.shape.sends_schema)
 
-    def _second_form(self, request: Request) -> SecondForm:
+    def _second_form(self, request: Request) -> SecondForm | None:
+        if request.form != "second":
+            return None
         earlier = request.items[0].asked.earlier
         assert earlier is not None
         return self.second.form(earlier)
 
-    def _gate(self, request: Request) -> RequestGate:
+    def gate_of(self, request: Request) -> RequestGate:
         """Whose limits the request counts in: another model's may be its own."""
-        other = self._second_form(request).gate if request.form == "second" else None
-        return other or self.gate
+        form = self._second_form(request)
+        return (form and form.gate) or self.gate
+
+    def cost_of(self, request: Request) -> float:
+        """Dollars that it may cost, at the prices of the model it goes to."""
+        form, images = self._second_form(request), len(request.items)
+        model = (form and form.model) or self.model
+        return estimate(
+            model, tokens_in=request.tokens_in, tokens_out=request.tokens_out, images=images
+        )
 
     async def keep(self, items: Sequence[Item], records: Sequence[Record]) -> None:
         """Store records that come from no reply, one an item."""
         await self.checkpoint.settle(records)
 
-    async def ask(self, request: Request, body: bytes, attempt: int) -> tuple[Sent, ReplyOutcome]:
-        """One HTTP attempt; returns when its outcome is on disk. Raises Stopped."""
+    async def _permit(self, request: Request) -> Permit:
+        """Leave to send it. Raises Stopped."""
         if (full := self.checkpoint.full()) is not None:
             self.gate.stop(StopReason(exit=full.exit_code, message=str(full), resume_after=None))
         if self.checkpoint.crowded:
             await self.checkpoint.room()
-        asked, gate = self.clock.monotonic(), self._gate(request)
-        form = self._second_form(request) if request.form == "second" else None
-        cost = estimate(
-            (form and form.model) or self.model,
-            tokens_in=request.tokens_in,
-            tokens_out=request.tokens_out,
-            images=len(request.items),
-        )
-        tokens = request.tokens_in + request.tokens_out
-        permit = await gate.permit(tokens=tokens, cost_usd=cost)
+        tokens, cost = request.tokens_in + request.tokens_out, self.cost_of(request)
+        return await self.gate_of(request).permit(tokens=tokens, cost_usd=cost)
+
+    async def ask(
+        self, request: Request, body: bytes, attempt: int, permit: Permit | None = None
+    ) -> tuple[Sent, ReplyOutcome]:
+        """One HTTP attempt; returns when its outcome is on disk. Raises Stopped."""
+        asked, gate = self.clock.monotonic(), self.gate_of(request)
+        permit = permit or await self._permit(request)
+        form = self._second_form(request)
         sent = Sent(
             request_id=f"{self.rng.getrandbits(128):032x}",
             run_id=self.run_id,
             recipe=request.items[0].recipe,
             profile=self.endpoint.profile.name,
-            model=(form or self).wire.model,
+            model=form.wire.model if form else self.job_model or self.wire.model,
             form=request.form,
             attempt=attempt,
             at=micros(self.clock.now()),
             wait_ms=int((self.clock.monotonic() - asked) * 1000),
             items=tuple([item.asked for item in request.items]),
+            endpoint=self.endpoint_name,
         )
         keys = [item.asked.key for item in request.items]
         try:
@@ -371,17 +384,6 @@ class Captioner:
             stale = self.images.turned_inline(item.image.url)
             items_ready += await self._reload([item]) if stale else [item]
         return tuple(items_ready)
-
-    async def _pause(self, seconds: float) -> bool:
-        """Wait out a backoff; False when the run is ending."""
-        if seconds <= 0:
-            return self.gate.reason is None
-        try:
-            async with asyncio.timeout(seconds):
-                await self.gate.stopped.wait()
-        except TimeoutError:
-            return True
-        return False
 
 
 #: A status that one image may cause each time; a busy or absent service has others.

@@ -93,6 +93,11 @@ class Attribution:
         items, self._released = self._released, []
         return items
 
+    def release(self) -> None:
+        """The service is asked no more: what was open is for another one."""
+        self._released += [refusal.item for refusal in self._open.values()]
+        self._open.clear()
+
     async def answered(self, captioner: Captioner, sent: Sent, item: Item) -> None:
         """A caption came: what was refused before its request left is the images' own fault."""
         self.control, self._fatal = item, 0

@@ -22,7 +22,7 @@ from pipeline.captioning.parse_reply import (
     suspect_of,
 )
 from pipeline.captioning.retry import TABLE, Action
-from pipeline.captioning.shares import MAX_REPLY, PLAIN, Reading, Shares, longer
+from pipeline.captioning.shares import MAX_REPLY, PLAIN, Reading, Shares, answered_by, longer
 from pipeline.model import (
     ASKED_AGAIN,
     Completion,
@@ -78,7 +78,7 @@ def records_of(
         attempt=sent.attempt,
         class_=verdict.kind.value,
         status=reply.status,
-        provider=completion.provider if completion else None,
+        provider=answered_by(sent, completion.provider if completion else None),
         model=sent.model,
         served_model=completion.served_model if completion else None,
         images=len(sent.items),
@@ -101,7 +101,7 @@ def unanswered(sent: Sent) -> RequestRow:
         attempt=sent.attempt,
         class_="unknown",
         status=None,
-        provider=None,
+        provider=answered_by(sent, None),
         model=sent.model,
         served_model=None,
         images=len(sent.items),

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -27,11 +27,12 @@ from pipeline.model import SETTINGS
 
 if TYPE_CHECKING:
     from pipeline.config.captioning import PromptSettings
+    from pipeline.config.endpoints import PoolEndpoint
     from pipeline.config.job import JobConfig
     from pipeline.manifest.open import Manifest
     from pipeline.ratelimit.protocol import GateOpener
     from pipeline.service.client import Transport
-    from pipeline.service.endpoint import Endpoint
+    from pipeline.service.endpoint import Endpoint, Secret
     from pipeline.store.keys import KeyMap
 
 
@@ -59,11 +60,19 @@ class JobInputs:
     """What could be looked at without touching output or network."""
 
     endpoint: Endpoint
+    #: Every endpoint of a job with several, by name; none for a job with one.
+    pool: Mapping[str, Endpoint] = field(default_factory=dict)
     manifest: Manifest
     naming: Naming
     output: Path
     #: Keys of rows that belong to another shard, where they stand first.
     elsewhere: KeyMap | None = None
+
+    @property
+    def keys(self) -> tuple[Secret, ...]:
+        """Of all endpoints."""
+        endpoints = [self.endpoint, *self.pool.values()]
+        return tuple(dict.fromkeys(each.key for each in endpoints if each.key is not None))
 
 
 def new_run_id(clock: Clock) -> str:
@@ -76,11 +85,35 @@ def inspect_job(job: JobConfig, environ: Mapping[str, str]) -> JobInputs:
     """Key, prompt and manifest; JobError, KeyTrouble or ManifestError, nothing written."""
     from pipeline.service.endpoint import endpoint_of
 
-    endpoint = endpoint_of(job.endpoint, environ)
+    pool = {
+        name: endpoint_of(settings, environ) for name, settings in names_of(job.endpoints).items()
+    }
+    endpoint = next(iter(pool.values()), None) or endpoint_of(job.endpoint, environ)
     manifest, naming = inspect_manifest(job)
     return JobInputs(
-        endpoint=endpoint, manifest=manifest, naming=naming, output=Path(job.output.path)
+        endpoint=endpoint, pool=pool, manifest=manifest, naming=naming, output=Path(job.output.path)
     )
+
+
+def names_of(endpoints: Sequence[PoolEndpoint]) -> dict[str, PoolEndpoint]:
+    """Endpoints by name: that of the profile, with a number from the second one on."""
+    named: dict[str, PoolEndpoint] = {}
+    for settings in endpoints:
+        number = sum(settings.profile == each.profile for each in named.values()) + 1
+        named[settings.profile if number == 1 else f"{settings.profile}-{number}"] = settings
+    return named
+
+
+def one_by_one(job: JobConfig) -> dict[str, JobConfig]:
+    """The job as each of its endpoints has it, by name; itself under "" where there is one."""
+    if not job.endpoints:
+        return {"": job}
+    return {
+        name: job.model_copy(
+            update={"endpoint": settings, "quota": settings.quota, "endpoints": []}
+        )
+        for name, settings in names_of(job.endpoints).items()
+    }
 
 
 def inspect_manifest(job: JobConfig) -> tuple[Manifest, Naming]:

@@ -11,7 +11,7 @@ from pipeline.captioning.caption_text import safe_text
 from pipeline.captioning.fields import Fields
 from pipeline.captioning.finalize import records_of, refined
 from pipeline.captioning.prompt_format import pack_instruction
-from pipeline.captioning.shares import ERROR_CHARS, MAX_REPLY, PLAIN, Reading, longer
+from pipeline.captioning.shares import ERROR_CHARS, MAX_REPLY, PLAIN, Reading, answered_by, longer
 from pipeline.checks.checks import Checks
 from pipeline.clock import Clock, http_date, micros
 from pipeline.errors import Exit, StopReason
@@ -34,6 +34,8 @@ class RunFacts(Protocol):
     def clock(self) -> Clock: ...
     @property
     def endpoint(self) -> Endpoint: ...
+    @property
+    def job_model(self) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,9 +134,9 @@ def failure(
         error=safe_text(message)[:ERROR_CHARS],
         flags=asked.flags,
         prompt_id=asked.prompt_id,
-        model=run.endpoint.settings.model,
+        model=run.job_model or run.endpoint.settings.model,
         served_model=completion.served_model if completion else None,
-        provider=completion.provider if completion else None,
+        provider=answered_by(sent, completion.provider if completion else None) if sent else None,
         request_id=sent.request_id if sent else None,
         finish_reason=completion.finish_reason if completion else None,
         attempts=asked.attempts if sent else 0,

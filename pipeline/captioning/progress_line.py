@@ -81,6 +81,13 @@ def fitted(parts: Sequence[str], width: int) -> str:
 
 def events(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """What changed between two looks at the quota and is worth a line."""
+    if (each := after.get("endpoints")) is not None:
+        earlier = before.get("endpoints", {})
+        return [
+            f"{name}: {line}"
+            for name, own in each.items()
+            for line in events(earlier.get(name, {}), own)
+        ]
     lines = []
     paused = after.get("paused_until")
     if paused and not before.get("paused_until"):

@@ -12,11 +12,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 
 from pipeline.aio import end
-from pipeline.captioning.ask import RequestResult
-from pipeline.captioning.attribution import Attribution
-from pipeline.captioning.doubted_answers import Doubts
+from pipeline.captioning.endpoint_pool import EndpointPool, OneEndpoint
 from pipeline.captioning.pack import Pool
-from pipeline.captioning.second import SecondQuestions
+from pipeline.captioning.request_result import RequestResult
 from pipeline.model import Item, Request
 
 #: What follows the last images.
@@ -30,17 +28,13 @@ class RequestSource:
         self,
         items: AsyncGenerator[list[Item], None],
         pool: Pool,
-        doubts: Doubts,
-        attribution: Attribution,
+        asked: EndpointPool | OneEndpoint,
         *,
-        second: SecondQuestions,
-        undecided: Callable[[], Awaitable[None]],
         stopped: asyncio.Event,
     ) -> None:
         self._items = items
         self._pool = pool
-        self._doubts = doubts
-        self._attribution, self._second, self._undecided = attribution, second, undecided
+        self._asked = asked
         self._stopped = stopped
         self._in_flight = 0
         self._ended = False
@@ -64,7 +58,7 @@ class RequestSource:
                 elif not self._ended and not self._pool.holding:
                     await self._more()
                 elif self._ended and self._in_flight == 0:
-                    await self._undecided()
+                    await self._asked.finish()
                     if self._back():
                         continue
                     if not await self._ask_again(last=True) and not self._changed.is_set():
@@ -115,7 +109,7 @@ class RequestSource:
     def _back(self) -> bool:
         """Put images that an outage had refused, and those to be asked a second time, into the
         pool, if any."""
-        items = [*self._attribution.released(), *self._second.released()]
+        items = self._asked.released()
         for item in items:
             self._pool.add(item)
         return bool(items)
@@ -123,7 +117,7 @@ class RequestSource:
     async def keep_asking_again(self) -> None:
         """Put the images of answers that become doubtful back into the pool, until cancelled."""
         while True:
-            await self._doubts.arise()
+            await self._asked.arise()
             self._in_flight += 1
             self._changed.set()
             try:
@@ -133,7 +127,7 @@ class RequestSource:
                 self._changed.set()
 
     async def _ask_again(self, *, last: bool = False) -> bool:
-        items = await self._doubts.again(last=last)
+        items = await self._asked.again(last=last)
         for item in items:
             self._pool.add(item)
         return bool(items)

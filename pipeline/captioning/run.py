@@ -16,6 +16,7 @@ from functools import partial
 from itertools import groupby
 
 from pipeline.aio import amap, each, first
+from pipeline.captioning.endpoint_pool import OneEndpoint
 from pipeline.captioning.prepare import at_hand, captioned_before, present
 from pipeline.captioning.request_source import RequestSource
 from pipeline.captioning.select import Candidate
@@ -33,17 +34,15 @@ async def run_job(run: RunContext) -> None:
     rows = sorted_out(run, run.sources.candidates(run.selection))
     items = amap(partial(made_ready, run), rows, limit=run.ahead)
     captioner = run.captioner
-    captioner.attribution.earlier = partial(captioned_before, run)
+    asked = run.endpoint_pool or OneEndpoint(captioner)
+    asked.remember(partial(captioned_before, run))
     request_source = RequestSource(
         items,
         run.pool,
-        captioner.doubts,
-        captioner.attribution,
-        second=captioner.second,
-        undecided=partial(captioner.attribution.finish, captioner),
-        stopped=captioner.gate.stopped,
+        asked,
+        stopped=run.gate.stopped,
     )
-    settle = request_source.settling(run.captioner.settle)
+    settle = request_source.settling(asked.settle)
     work = each(settle, request_source.requests(), limit=run.workers)
 
     async with asyncio.TaskGroup() as group:
@@ -60,9 +59,9 @@ async def run_job(run: RunContext) -> None:
         await captioner.checkpoint.settle(copies)
     for sentence in run.same_pictures.sentences():
         run.progress.event(sentence)
-    for reason in (run.sources.reason(), captioner.second.reason):
+    for reason in (run.sources.reason(), asked.reason_left):
         if reason is not None:
-            captioner.gate.stop(reason)
+            run.gate.stop(reason)
 
 
 async def sorted_out(
@@ -70,7 +69,7 @@ async def sorted_out(
 ) -> AsyncGenerator[tuple[Candidate, ...] | list[Item], None]:
     """Rows of an image to load, with their keys, one for each prompt, and, several at a time, items
     that need no loading; until the run is stopped, by a manifest that changes too."""
-    stopped = run.captioner.gate.stopped
+    stopped = run.gate.stopped
     try:
         async with aclosing(batches):
             async for candidates in batches:
@@ -92,7 +91,7 @@ async def sorted_out(
                 if ready:
                     yield ready
     except ManifestError as error:
-        run.captioner.gate.stop(StopReason(exit=Exit.MANIFEST, message=str(error)))
+        run.gate.stop(StopReason(exit=Exit.MANIFEST, message=str(error)))
 
 
 async def made_ready(run: RunContext, candidates: tuple[Candidate, ...] | list[Item]) -> list[Item]:
@@ -112,7 +111,7 @@ async def drain(
 
     A second signal sets `run.hurry`. What is given up stays counted as spent.
     """
-    await run.captioner.gate.stopped.wait()
+    await run.gate.stopped.wait()
     with suppress(TimeoutError):
         async with asyncio.timeout(run.job.run.drain):
             await first(request_source.idle(), run.hurry.wait())

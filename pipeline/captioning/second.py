@@ -92,7 +92,7 @@ class SecondQuestions:
     count: int = 0
     #: Why some are left to the next run.
     reason: StopReason | None = None
-    _waiting: list[Item] = field(default_factory=list)
+    _waiting: list[Item] = field(default_factory=list, init=False)
 
     def consider(self, items: Sequence[Item], records: Sequence[Record]) -> None:
         """Records of these items are on disk: those that say so are asked about again."""

@@ -75,7 +75,7 @@ class Shares:
         self._service = (
             sent.model,
             usage.served_model,
-            usage.provider,
+            answered_by(sent, usage.provider),
             sent.request_id,
             usage.generation_id,
             usage.finish_reason,
@@ -171,6 +171,12 @@ class Shares:
             sent.run_id,
             self._reply.at,
         )
+
+
+def answered_by(sent: Sent, provider: str | None) -> str | None:
+    """Who answered: the provider that a gateway names; in a job with several endpoints after the
+    name of the one that was asked."""
+    return "/".join(filter(None, (sent.endpoint, provider))) or None
 
 
 def _json(values: Mapping[str, object]) -> str:

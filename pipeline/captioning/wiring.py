@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline.captioning import metrics
@@ -19,25 +18,28 @@ from pipeline.captioning.arrivals import Arrivals
 from pipeline.captioning.ask import Captioner
 from pipeline.captioning.attribution import Attribution
 from pipeline.captioning.doubted_answers import Doubts
+from pipeline.captioning.endpoint_pool import EndpointPool, Lane, RunGate
 from pipeline.captioning.fields import Fields
 from pipeline.captioning.inputs import Environment, JobInputs, boundary_of
 from pipeline.captioning.interpret import checks_of
 from pipeline.captioning.naming import Naming
-from pipeline.captioning.output_location import state_folder
-from pipeline.captioning.own_service import open_service
+from pipeline.captioning.open_lane import (
+    OpenedEndpoint,
+    common_limits,
+    common_side,
+    open_endpoints,
+)
 from pipeline.captioning.pack_sizes import Packing, measured_of
 from pipeline.captioning.page_links import PageLinks
 from pipeline.captioning.progress import Progress, RunCounters
 from pipeline.captioning.request_shape import RequestShape
 from pipeline.captioning.same_pictures import SamePictures
-from pipeline.captioning.second import SecondQuestions, other_models, second_forms
+from pipeline.captioning.second import SecondQuestions, second_forms
 from pipeline.captioning.select import Selection
 from pipeline.captioning.sources import Sources
-from pipeline.errors import Exit, StopReason
 from pipeline.packsize import auto
 from pipeline.packsize.auto import LARGEST
 from pipeline.packsize.sample import pilot_sizes
-from pipeline.store.snapshot import spent
 from pipeline.store.thumbnails import BYTES as THUMBNAIL_BYTES
 from pipeline.store.thumbnails import Thumbnails
 
@@ -65,7 +67,11 @@ class RunContext:
     selection: Selection
     counters: RunCounters
     progress: Progress
+    #: Of the only endpoint, or of the first one.
     captioner: Captioner
+    #: Ends the run, and knows why it ended.
+    gate: RunGate
+    endpoint_pool: EndpointPool | None
     sources: Sources
     #: Keys by the pictures' bytes.
     arrivals: Arrivals
@@ -114,82 +120,42 @@ async def open_run(
     from pipeline.captioning.pack import Pool
     from pipeline.images.load import open_images
     from pipeline.packsize.cost import caption_tokens
-    from pipeline.packsize.limits import limits_for, within
-    from pipeline.ratelimit.gate import open_gate
-    from pipeline.ratelimit.rename import rename_account
+    from pipeline.packsize.limits import limits_for
     from pipeline.service import preflight
-    from pipeline.service.client import open_client
-    from pipeline.service.models import Model
     from pipeline.service.wire import Wire
 
     clock = environment.clock
     configured = job.packing.images_per_request
     size = configured if isinstance(configured, int) and not pilot else LARGEST
     async with AsyncExitStack() as stack:
-        opened = await stack.enter_async_context(
-            open_service(inputs.endpoint, environment, concurrency=job.quota.concurrency)
+        said: list[str] = []
+        opened = await open_endpoints(
+            stack, job, inputs, environment, worked=len(checkpoint) > 0, event=said.append
         )
-        endpoint, concurrency = opened.endpoint, opened.concurrency
-        client = await stack.enter_async_context(
-            open_client(
-                endpoint, concurrency=concurrency, clock=clock, transport=environment.transport
-            )
-        )
-        # A job that has worked before, or that started its service, has the right address: it will
-        # come back.
-        reached = len(checkpoint) > 0 or endpoint.profile.own
-        patience = job.endpoint.patience if reached else 0.0
-        others = other_models(job, checks_of(job).actions.values())
-        service = await preflight.look(client, endpoint, patience=patience, others=others)
-        limits = preflight.limits_of(endpoint, service)
-        state = state_folder(environment.environ)
-        await asyncio.to_thread(
-            rename_account, state, former=endpoint.former_account, account=endpoint.account
-        )
-        gate_of = partial(
-            environment.open_gate or open_gate,
-            job.quota.model_copy(update={"concurrency": concurrency}),
-            account=None if endpoint.profile.own else endpoint.account,
-            output=str(inputs.output.absolute()),
-            patience=job.endpoint.patience,
-            clock=clock,
-            rng=environment.rng,
-            state=state,
-            spent_usd=await asyncio.to_thread(spent, inputs.output),
-        )
-        gate = await stack.enter_async_context(gate_of(limits, model=job.endpoint.model))
-        models = {name: service.others.get(name, Model(id=name)) for name in others}
-        gates = {}
-        for name, model in models.items():
-            own = preflight.limits_of(endpoint, replace(service, model=model))
-            if own != limits or own.day_scope == "model":
-                opener = gate_of(own, model=name, beside=gate)
-                gates[name] = await stack.enter_async_context(opener)
-        if opened.server is not None:
-            opened.server.answered = lambda: gate.circuit.last_success
-            opened.server.on_end = lambda message: gate.stop(
-                StopReason(exit=Exit.SERVICE, message=message)
-            )
+        first, endpoints = opened[0], [each.endpoint for each in opened]
+        endpoint, gate, service = first.endpoint, first.gate, first.service
+        concurrency = sum(each.concurrency for each in opened)
+        side = common_side(job.images.max_side, endpoints)
         images = await stack.enter_async_context(
             open_images(
-                job.images.model_copy(
-                    update={"max_side": endpoint.profile.images.longest(job.images.max_side)}
-                ),
+                job.images.model_copy(update={"max_side": side}),
                 folder=inputs.manifest.folder,
                 boundary=boundary_of(job, inputs.manifest),
                 clock=clock,
                 concurrency=concurrency,
             )
         )
+        endpoint_pool = EndpointPool() if inputs.pool else None
+        run_gate: RunGate = endpoint_pool or gate
         progress = Progress(
             counters,
             total=selection.counts.asked,
             state=inputs.output / "_state",
             clock=clock,
-            quota=gate.snapshot,
+            quota=run_gate.snapshot,
             stream=environment.stream,
             each_minute=lambda: metrics.update(
-                job.run.metrics, job.name, counters, gate.snapshot(), now=clock.now()
+                job.run.metrics, job.name, counters, run_gate.snapshot(), now=clock.now()
             ),
         )
         stack.callback(progress.close)
@@ -212,14 +178,19 @@ async def open_run(
         stack.push_async_callback(checkpoint.idle)
         thumbnails = Thumbnails(inputs.output / "_state")
         stack.callback(thumbnails.close)
-        for warning in service.warnings:
+        for warning in (*said, *(w for each in opened for w in each.service.warnings)):
             progress.event(warning)
         model, capabilities = service.model, preflight.capabilities_of(endpoint, service.model)
+        models = [each.service.model for each in opened]
         shape = RequestShape(
             inputs.output,
             endpoint,
             clock,
-            schema=capabilities.json_schema and not job.endpoint.asks_form,
+            schema=not job.endpoint.asks_form
+            and all(
+                preflight.capabilities_of(each.endpoint, each.service.model).json_schema
+                for each in opened
+            ),
             say=progress.event,
         )
         fields = Fields(job.reply.fields)
@@ -231,12 +202,11 @@ async def open_run(
         )
         pack = limits_for(
             size,
-            context=model.context,
-            max_output=model.max_output,
+            context=min((m.context for m in models if m.context), default=None),
+            max_output=min((m.max_output for m in models if m.max_output), default=None),
             caption_tokens=caption_tokens(job.endpoint.params.get("max_tokens")) + fields.tokens,
         )
-        taken = endpoint.profile.images
-        pack = within(shape.limited(pack), count=taken.count, raw_bytes=taken.raw_bytes)
+        pack = common_limits(shape.limited(pack), endpoints)
         fits = auto.room(pack, measured_of(inputs.output, job.endpoint.model))
         sizes = pilot_sizes(selection.counts.asked, fits, environment.rng) if pilot else ()
         form: Form = "fields" if fields else "plain"
@@ -253,13 +223,13 @@ async def open_run(
             images,
             patience=job.endpoint.patience,
             clock=clock,
-            stopped=gate.stopped,
+            stopped=run_gate.stopped,
             event=progress.event,
         )
-        doubts = Doubts(client, images, checkpoint)
+        doubts = Doubts(first.client, images, checkpoint)
         stack.push_async_callback(doubts.close)
         captioner = Captioner(
-            client=client,
+            client=first.client,
             gate=gate,
             checkpoint=checkpoint,
             images=images,
@@ -278,13 +248,20 @@ async def open_run(
             attribution=Attribution(),
             fields=fields,
             second=SecondQuestions(
-                forms=second_forms(job, wire.asking, models, gates),
+                forms=second_forms(job, wire.asking, first.models, first.gates),
                 actions=checks_of(job).actions,
                 pending=pending or {},
             ),
         )
+        if endpoint_pool is not None:
+            lanes = [lane_of(each, captioner, job) for each in opened]
+            for lane in lanes:
+                stack.push_async_callback(lane.captioner.doubts.close)
+            endpoint_pool.open(lanes)
         yield RunContext(
             job=job,
+            gate=run_gate,
+            endpoint_pool=endpoint_pool,
             manifest=inputs.manifest,
             naming=inputs.naming,
             selection=selection,
@@ -298,7 +275,10 @@ async def open_run(
             ),
             same_pictures=same_pictures,
             pool=pool,
-            inline=goes_inline(job, endpoint, packed=size > 1, daily=limits.requests_per_day),
+            inline=any(
+                goes_inline(job, each.endpoint, packed=size > 1, daily=each.limits.requests_per_day)
+                for each in opened
+            ),
             # An answer is on its way to the disk for milliseconds, and each request holds images.
             workers=concurrency + min(concurrency, max(8, concurrency // size)),
             ahead=min(256, max(2 * concurrency, 2 * size)),
@@ -306,6 +286,44 @@ async def open_run(
             hurry=hurry,
             thumbnails=thumbnails,
         )
+
+
+def lane_of(opened: OpenedEndpoint, captioner: Captioner, job: JobConfig) -> Lane:
+    """One of several endpoints with a captioner of its own: what is known of a service's health and of
+    whose fault a refusal is holds for that service alone."""
+    from pipeline.ratelimit.gate import Gate
+    from pipeline.service import preflight
+    from pipeline.service.wire import Wire
+
+    assert isinstance(opened.gate, Gate)
+    model = opened.service.model
+    wire = Wire(
+        opened.endpoint,
+        system=job.prompt.system,
+        capabilities=preflight.capabilities_of(opened.endpoint, model),
+        fields_tokens=captioner.fields.tokens,
+    )
+    own = job.model_copy(update={"endpoint": opened.endpoint.settings})
+    second = captioner.second
+    return Lane(
+        name=opened.name,
+        gate=opened.gate,
+        captioner=replace(
+            captioner,
+            client=opened.client,
+            gate=opened.gate,
+            wire=wire,
+            endpoint=opened.endpoint,
+            model=model,
+            doubts=Doubts(opened.client, captioner.images, captioner.checkpoint),
+            attribution=Attribution(),
+            second=replace(
+                second, forms=second_forms(own, wire.asking, opened.models, opened.gates)
+            ),
+            job_model=job.endpoint.model,
+            endpoint_name=opened.name,
+        ),
+    )
 
 
 def goes_inline(job: JobConfig, endpoint: Endpoint, *, packed: bool, daily: int | None) -> bool:

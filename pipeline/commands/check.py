@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import fs
-from pipeline.captioning.inputs import Environment, inspect_manifest
+from pipeline.captioning.inputs import Environment, inspect_manifest, one_by_one
 from pipeline.captioning.output_location import ours, shared, state_folder
 from pipeline.clock import utc
 from pipeline.commands import model_selection as choice
@@ -88,7 +88,17 @@ def look(what: str, act: Callable[[], str]) -> CheckLine:
 def service_lines(
     job: JobConfig, environ: Mapping[str, str], environment: Environment
 ) -> list[CheckLine]:
-    """Key, model and quota."""
+    """Key, model and quota of each endpoint."""
+    return [
+        replace(line, what=f"{line.what} of {name}" if name else line.what)
+        for name, own in one_by_one(job).items()
+        for line in _service_lines(own, environ, environment)
+    ]
+
+
+def _service_lines(
+    job: JobConfig, environ: Mapping[str, str], environment: Environment
+) -> list[CheckLine]:
     from pipeline.service.endpoint import endpoint_of
 
     asked = job.endpoint.model

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -32,9 +32,9 @@ class Formatter(logging.Formatter):
 
     converter = staticmethod(time.gmtime)
 
-    def __init__(self, form: str, secret: Secret | None) -> None:
+    def __init__(self, form: str, secrets: Sequence[Secret]) -> None:
         super().__init__(form, datefmt="%Y-%m-%dT%H:%M:%SZ")
-        self._hidden = spellings([secret.reveal()] if secret is not None else [])
+        self._hidden = spellings([secret.reveal() for secret in secrets])
 
     def format(self, record: logging.LogRecord) -> str:
         return without_controls(hidden(super().format(record), self._hidden))
@@ -74,7 +74,7 @@ def logging_to(
     folder: Path,
     run_id: str,
     environment: Environment,
-    secret: Secret | None,
+    secrets: Sequence[Secret],
     *,
     as_json: bool = False,
 ) -> Iterator[None]:
@@ -86,10 +86,10 @@ def logging_to(
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, fs.PRIVATE_FILE)
     with _closing(os.fdopen(fd, "a", encoding="utf-8", errors="replace")) as stream:
         file = _File(stream)
-        formatter = JsonFormatter("%(message)s", secret) if as_json else None
-        file.setFormatter(formatter or Formatter("%(asctime)s %(levelname)s %(message)s", secret))
+        formatter = JsonFormatter("%(message)s", secrets) if as_json else None
+        file.setFormatter(formatter or Formatter("%(asctime)s %(levelname)s %(message)s", secrets))
         terminal = _Terminal(environment)
-        terminal.setFormatter(formatter or Formatter("%(message)s", secret))
+        terminal.setFormatter(formatter or Formatter("%(message)s", secrets))
         log.setLevel(logging.INFO)
         log.propagate = False
         log.addHandler(file)

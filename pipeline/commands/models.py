@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.captioning.inputs import Environment
 from pipeline.captioning.own_service import open_service
-from pipeline.errors import ServiceError
+from pipeline.errors import JobError, ServiceError
 from pipeline.service.client import open_client
 from pipeline.service.endpoint import endpoint_of
 from pipeline.service.list_models import list_models
@@ -50,6 +50,10 @@ async def listed(
     job: JobConfig, environ: Mapping[str, str], environment: Environment
 ) -> list[Model]:
     """All models of the service."""
+    if job.endpoints:
+        raise JobError(
+            "models asks one service: leave endpoints out, and give its profile by --set"
+        )
     endpoint = endpoint_of(job.endpoint, environ)
     async with open_service(endpoint, environment, concurrency=1) as opened:
         return await _listed(opened.endpoint, environment)

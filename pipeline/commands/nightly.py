@@ -25,6 +25,7 @@ from pipeline.nightly.scheduled_job import ScheduledJob, shares, unit_name
 if TYPE_CHECKING:
     from pipeline.captioning.inputs import Environment
     from pipeline.config.job import JobConfig
+    from pipeline.service.settings import EndpointSettings
 
 #: Seconds that the last writing takes after the requests in flight got theirs (`run.drain`).
 AFTER_DRAIN = 60
@@ -116,14 +117,20 @@ def nights_of(
     environment: Environment,
 ) -> list[ScheduledJob]:
     """Zone and share of every job. Jobs with one key at one service share its day."""
-    from pipeline.service.profiles import PROFILES
+    from pipeline.captioning.inputs import one_by_one
 
     accounts: dict[tuple[str, ...], list[int]] = {}
     for at, job in enumerate(jobs):
-        accounts.setdefault(_account(job), []).append(at)
+        for account in dict.fromkeys(map(_account, one_by_one(job).values())):
+            accounts.setdefault(account, []).append(at)
     share: dict[int, int] = {}
     for members in accounts.values():
         if len(members) > 1:
+            if any(jobs[at].endpoints for at in members):
+                raise JobError(
+                    "a job with several endpoints shares none of their days with another job: give "
+                    "each endpoint its own quota.requests_per_day, and start each job by itself"
+                )
             daily = options.per_day or _daily(jobs[members[0]], environment)
             parts = shares(daily, [wanted[at].weight for at in members])
             for at, part in zip(members, parts, strict=True):
@@ -134,7 +141,8 @@ def nights_of(
             job=entry.absolute,
             folder=Path.cwd(),
             python=Path(sys.executable),
-            zone=PROFILES[job.endpoint.profile].limits.reset_zone,
+            zone=(zones := _zones(job))[0],
+            also=zones[1:],
             share=share.get(at),
             env_file=options.env_file.absolute() if options.env_file else None,
             user=_user() if options.system else None,
@@ -142,6 +150,14 @@ def nights_of(
         )
         for at, (entry, job) in enumerate(zip(wanted, jobs, strict=True))
     ]
+
+
+def _zones(job: JobConfig) -> tuple[str, ...]:
+    """Of the midnights at which a day of this job begins."""
+    from pipeline.service.profiles import PROFILES
+
+    endpoints: Sequence[EndpointSettings] = job.endpoints or [job.endpoint]
+    return tuple(dict.fromkeys(PROFILES[each.profile].limits.reset_zone for each in endpoints))
 
 
 def _account(job: JobConfig) -> tuple[str, ...]:
@@ -174,12 +190,18 @@ def warnings(job: JobConfig, night: ScheduledJob, environ: Mapping[str, str]) ->
     from pipeline.config.env import read_env_file
     from pipeline.service.profiles import PROFILES
 
-    name = job.endpoint.api_key_env or PROFILES[job.endpoint.profile].key_env
+    endpoints: Sequence[EndpointSettings] = job.endpoints or [job.endpoint]
+    names = dict.fromkeys(each.api_key_env or PROFILES[each.profile].key_env for each in endpoints)
     file = night.env_file or night.folder / ".env"
-    if name is None or read_env_file(file).get(name):
-        return []
-    where = "only in this shell's environment" if environ.get(name) else "nowhere yet"
-    return [f"{name} is {where}: put it into {file} (mode 0600), a timer starts without it"]
+    kept = read_env_file(file)
+    said = []
+    for name in names:
+        if name is not None and not kept.get(name):
+            where = "only in this shell's environment" if environ.get(name) else "nowhere yet"
+            said.append(
+                f"{name} is {where}: put it into {file} (mode 0600), a timer starts without it"
+            )
+    return said
 
 
 def units(night: ScheduledJob) -> dict[str, str]:

@@ -100,7 +100,8 @@ def opening(job: JobConfig, counts: Counts, column: str) -> str:
         model = job.endpoint.model
         return f"{message}; asking {counts.asked:,} in packs of what suits {model}, {each} at first"
     message += f"; asking {about}{counts.asked:,} in {requests:,} requests"
-    return f"{message} of {each} to {job.endpoint.model} ({job.endpoint.profile})"
+    services = ", ".join(settings.profile for settings in job.endpoints) or job.endpoint.profile
+    return f"{message} of {each} to {job.endpoint.model} ({services})"
 
 
 def headline(
@@ -204,9 +205,17 @@ def summary(
         "prompt_tokens": counters.prompt_tokens,
         "completion_tokens": counters.completion_tokens,
         "cost_usd": counters.cost_usd,
-        "quota": {name: quota.get(name) for name in ("limit", "used", "left", "resets_at")},
+        "quota": quota_of(quota),
         "resume_after": clock.iso(resume) if resume is not None else None,
         "output": output,
         "dataset": dataset,
         "seconds": round(seconds, 3),
     }
+
+
+def quota_of(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The summary's `quota` from the gate's facts."""
+    quota = {name: facts.get(name) for name in ("limit", "used", "left", "resets_at")}
+    if each := facts.get("endpoints"):
+        quota["endpoints"] = {name: quota_of(own) for name, own in each.items()}
+    return quota

@@ -6,13 +6,12 @@ import asyncio
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.captioning.checked import ASKS
 from pipeline.captioning.fields import Fields
-from pipeline.captioning.inputs import Environment, inspect_job, settings_flag, under
+from pipeline.captioning.inputs import Environment, inspect_job, one_by_one, settings_flag, under
 from pipeline.captioning.interpret import checks_of
 from pipeline.captioning.options import RunOptions
 from pipeline.captioning.output_location import ours
@@ -20,9 +19,11 @@ from pipeline.captioning.pack_sizes import measured_of
 from pipeline.captioning.select import Counts, Selector, asks_again, count
 from pipeline.clock import iso
 from pipeline.commands import model_selection as choice
-from pipeline.commands.rates import Rates, asked_again, rates_of
+from pipeline.commands.forecast import LATENCY, Pace, forecast, pace_of
+from pipeline.commands.plan_endpoints import endpoint_lines, endpoints_of, limits_of, today_of
+from pipeline.commands.rates import asked_again, rates_of
 from pipeline.commands.recipes import check_recipe
-from pipeline.commands.service_status import ServiceStatus, service_status
+from pipeline.commands.service_status import ServiceStatus, every_status
 from pipeline.distributed.plan import MOST_ROWS, NOT_LOOKED_FOR
 from pipeline.errors import JobError
 from pipeline.packsize import auto, cost
@@ -35,60 +36,7 @@ from pipeline.store.shards import unjoined
 if TYPE_CHECKING:
     from pipeline.captioning.inputs import JobInputs
     from pipeline.config.job import JobConfig
-
-DAY, MINUTES_A_DAY = 86_400.0, 1_440
-#: Seconds an answer takes where nothing was measured yet: a free vision model's usual latency.
-LATENCY = 4.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
-    """Nights and money. Pure numbers; `facts` shows them."""
-
-    requests: int
-    #: Requests a full day allows, and what binds: `requests_per_day`, `requests_per_minute`, …
-    daily: int
-    binding: str
-    nights: int
-    ends_at: float
-
-
-def forecast(
-    asked: int,
-    size: int,
-    status: ServiceStatus,
-    *,
-    now: float,
-    concurrency: int,
-    rates: Rates | None,
-) -> Forecast:
-    """How long `asked` images take in packs of `size`, at rates that were measured. Pure."""
-    quota_limits, day = status.quota_limits, status.today
-    each = size * (rates.answered if rates else 1.0)
-    requests = math.ceil(asked / (rates.each or each if rates else each))
-    latency = max(0.001, rates.latency) if rates else LATENCY
-    ways = {"latency": int(concurrency / latency * DAY)}
-    if quota_limits.per_minute is not None:
-        ways["requests_per_minute"] = int(quota_limits.per_minute * MINUTES_A_DAY)
-    if quota_limits.tokens_per_minute is not None:
-        tokens = size * (cost.TOKENS_PER_TILE * 2 + cost.CAPTION_TOKENS)
-        ways["tokens_per_minute"] = max(1, quota_limits.tokens_per_minute * MINUTES_A_DAY // tokens)
-    speed = max(1, min(ways.values()))  # while it is asking, as requests a day
-    if quota_limits.daily is not None:
-        ways["requests_per_day"] = quota_limits.daily
-    binding = min(ways, key=lambda name: ways[name])
-    daily = max(1, ways[binding])
-    rest = daily if day is None or day.left is None else min(daily, day.left)
-    nights = (
-        0 if requests == 0 else 1 if requests <= rest else 1 + math.ceil((requests - rest) / daily)
-    )
-    if binding != "requests_per_day" or nights <= 1:
-        ends = now + requests / speed * DAY
-    else:
-        resets = day.resets_at if day is not None else now + DAY
-        last = requests - rest - (nights - 2) * daily
-        ends = resets + (nights - 2 + last / speed) * DAY
-    return Forecast(requests=requests, daily=daily, binding=binding, nights=nights, ends_at=ends)
+    from pipeline.packsize.limits import PackLimits
 
 
 def plan_command(
@@ -108,9 +56,13 @@ def plan_of(job: JobConfig, environ: Mapping[str, str], environment: Environment
         job = asyncio.run(choice.settled(job, environment))
         inputs = under(job, inputs, chosen=True)
     counts = counted(job, inputs)
-    service = asyncio.run(service_status(job, inputs.endpoint, environment, only_plan=True))
-    figures = facts(job, counts, service, now=environment.clock.now())
-    figures["warnings"] = [*service.service.warnings, *_stops(job, inputs, counts)]
+    services, troubles = asyncio.run(every_status(job, inputs, environment))
+    figures = facts(job, counts, services, now=environment.clock.now())
+    figures["warnings"] = [
+        *troubles,
+        *(warning for each in services.values() for warning in each.service.warnings),
+        *_stops(job, inputs, counts),
+    ]
     if counts.rows > MOST_ROWS:
         figures["warnings"].append(f"with --shard: {NOT_LOOKED_FOR}")
     return figures
@@ -141,40 +93,74 @@ def counted(job: JobConfig, inputs: JobInputs) -> Counts:
     return counts
 
 
-def facts(job: JobConfig, counts: Counts, service: ServiceStatus, *, now: float) -> dict[str, Any]:
-    """The plan with stable keys."""
-    model, quota_limits, day = service.service.model, service.quota_limits, service.today
-    asked_for = job.packing.images_per_request
-    measured = measured_of(Path(job.output.path), job.endpoint.model)
+def _top(job: JobConfig, services: Mapping[str, ServiceStatus]) -> PackLimits:
+    """What a request may hold at every one of these services."""
+    asked_for, models = job.packing.images_per_request, [s.service.model for s in services.values()]
     top = limits_for(
         asked_for if isinstance(asked_for, int) else auto.LARGEST,
-        context=model.context,
-        max_output=model.max_output,
+        context=min((m.context for m in models if m.context), default=None),
+        max_output=min((m.max_output for m in models if m.max_output), default=None),
         caption_tokens=cost.caption_tokens(job.endpoint.params.get("max_tokens"))
         + Fields(job.reply.fields).tokens,
     )
-    taken = PROFILES[job.endpoint.profile].images
-    top = within(top, count=taken.count, raw_bytes=taken.raw_bytes)
+    each = one_by_one(job)
+    for taken in (PROFILES[each[name].endpoint.profile].images for name in services):
+        top = within(top, count=taken.count, raw_bytes=taken.raw_bytes)
+    return top
+
+
+def _money(
+    services: Mapping[str, ServiceStatus], shares: Mapping[str, float], counts: Mapping[str, int]
+) -> float | None:
+    """Dollars, each endpoint's share at its own prices; None where one does not tell them.
+
+    counts: `prompt`, `completion` (tokens), `image`, `request`.
+    """
+    money = 0.0
+    for name, status in services.items():
+        prices = status.service.model.prices
+        if prices is None:
+            return None
+        money += shares[name] * sum(n * prices.get(what, 0) for what, n in counts.items())
+    return round(money, 6) if money < math.inf else None
+
+
+def facts(
+    job: JobConfig, counts: Counts, services: Mapping[str, ServiceStatus], *, now: float
+) -> dict[str, Any]:
+    """The plan with stable keys. services: by the endpoint's name, as of `one_by_one`."""
+    asked_for = job.packing.images_per_request
+    measured = measured_of(Path(job.output.path), job.endpoint.model)
+    top = _top(job, services)
     fits = auto.room(top, measured)
     size = min(asked_for, fits) if isinstance(asked_for, int) else auto.choose(top, measured)
     rates = rates_of(Path(job.output.path), job.endpoint.model, size)
     second = _second_questions(job, counts.asked)
     asked = counts.asked + (second["images"] or 0)
-    seen = forecast(asked, size, service, now=now, concurrency=job.quota.concurrency, rates=rates)
+    requests = math.ceil(asked / ((rates.each or size * rates.answered) if rates else size))
+    each, paces = one_by_one(job), dict[str, Pace]()
+    for name, status in services.items():
+        concurrency = each[name].quota.concurrency
+        paces[name] = pace_of(size, status, now=now, concurrency=concurrency, rates=rates)
+    seen = forecast(requests, paces, now=now)
+
+    def a_day(daily: int) -> dict[str, int | None]:
+        """Captions by the share of images that are refused."""
+        expected = auto.forecasts(
+            size if isinstance(asked_for, int) else None,
+            requests_per_day=daily,
+            limits=top,
+            measured=measured,
+        )
+        return {f"{case.refused:g}": case.captions_per_day for case in expected}
+
     prompts = [cost.text_tokens(text) for text in job.prompt.texts.values()]
-    tokens_text = seen.requests * sum(prompts) // len(prompts)
+    tokens_text = requests * sum(prompts) // len(prompts)
     tokens_in = asked * 2 * cost.TOKENS_PER_TILE + tokens_text
     tokens_out = asked * cost.CAPTION_TOKENS // 2
     if rates is not None and rates.prompt_tokens and rates.completion_tokens:
         tokens_in = int(asked * rates.prompt_tokens)
         tokens_out = int(asked * rates.completion_tokens)
-    prices = model.prices or {}
-    money = (
-        tokens_in * prices.get("prompt", 0)
-        + tokens_out * prices.get("completion", 0)
-        + asked * prices.get("image", 0)
-        + seen.requests * prices.get("request", 0)
-    )
     return {
         "job": job.name,
         "model": job.endpoint.model,
@@ -194,31 +180,21 @@ def facts(job: JobConfig, counts: Counts, service: ServiceStatus, *, now: float)
             "answered": round(rates.answered, 4),
             "answered_per_request": None if rates.each is None else round(rates.each, 3),
         },
-        "requests": seen.requests,
-        "limits": {
-            "requests_per_minute": quota_limits.per_minute,
-            "requests_per_day": quota_limits.daily,
-            "tokens_per_minute": quota_limits.tokens_per_minute,
-            "sources": dict(quota_limits.sources),
-        },
-        "today": None
-        if day is None
-        else {"used": day.used, "left": day.left, "resets_at": iso(day.resets_at)},
+        "requests": requests,
+        "limits": limits_of(services),
+        "today": today_of(services),
         "binding_limit": seen.binding,
         "requests_per_day": seen.daily,
-        "captions_per_day": {
-            f"{expected.refused:g}": expected.captions_per_day
-            for expected in auto.forecasts(
-                size if isinstance(asked_for, int) else None,
-                requests_per_day=seen.daily,
-                limits=top,
-                measured=measured,
-            )
-        },
+        "captions_per_day": a_day(seen.daily),
+        **endpoints_of(services, paces, a_day),
         "nights": seen.nights,
         "ends_at": iso(seen.ends_at),
         "tokens": {"prompt": tokens_in, "completion": tokens_out},
-        "cost_usd": round(money, 6) if model.prices is not None and money < math.inf else None,
+        "cost_usd": _money(
+            services,
+            seen.shares,
+            {"prompt": tokens_in, "completion": tokens_out, "image": asked, "request": requests},
+        ),
     }
 
 
@@ -279,6 +255,7 @@ def lines(figures: dict[str, Any]) -> list[str]:
         for share, count in figures["captions_per_day"].items()
     )
     said.append(f"captions a day: {rates} (bound by {figures['binding_limit'].replace('_', ' ')})")
+    said += endpoint_lines(figures)
     if rates := figures["measured"]:
         said.append(
             f"measured over {rates['requests']:,} requests: {rates['latency_seconds']:g} s an answer, "
@@ -297,4 +274,4 @@ def lines(figures: dict[str, Any]) -> list[str]:
     return said
 
 
-__all__ = ["Forecast", "facts", "forecast", "lines", "plan_command", "plan_of"]
+__all__ = ["facts", "lines", "plan_command", "plan_of"]

@@ -159,7 +159,7 @@ async def run(
     ) as checkpoint:
         report.folder = inputs.output
         logs, as_json = inputs.output / "_state" / "logs", job.run.log_format == "json"
-        with logging_to(logs, run_id, environment, inputs.endpoint.key, as_json=as_json):
+        with logging_to(logs, run_id, environment, inputs.keys, as_json=as_json):
             if choice.is_auto(job):
                 job = await choice.pin(job, environment, yes=options.yes)
                 inputs = under(job, inputs, chosen=True)
@@ -372,7 +372,7 @@ async def _work(
 ) -> Worked:
     """Ask what is left."""
     async with doors as opened:
-        gate, packing = opened.captioner.gate, opened.captioner.packing
+        gate, packing = opened.gate, opened.captioner.packing
         with record_result.draining(gate, hurry):
             try:
                 await run_job(opened)
@@ -386,15 +386,10 @@ async def _work(
             _log.log(logging.WARNING if compared.worse else logging.INFO, "%s", compared.message())
         return Worked(
             reason=gate.reason,
-            quota=quota_of(gate.snapshot()),
+            quota=outcome.quota_of(gate.snapshot()),
             packing=packing,
             limits=opened.limits,
         )
-
-
-def quota_of(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The summary's `quota` from the gate's facts."""
-    return {name: facts.get(name) for name in ("limit", "used", "left", "resets_at")}
 
 
 __all__ = ["run", "run_command"]

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pipeline.captioning.inputs import Environment
+from pipeline.captioning.inputs import Environment, one_by_one
 from pipeline.captioning.interpret import checks_of
 from pipeline.captioning.output_location import state_folder
 from pipeline.captioning.own_service import open_service
 from pipeline.captioning.second import other_models
 from pipeline.clock import Clock
+from pipeline.errors import KeyTrouble, ServiceError
 from pipeline.model import Limits
 from pipeline.ratelimit.limits import QuotaLimits, quota_limits_of
 from pipeline.ratelimit.rename import rename_account
@@ -20,6 +21,7 @@ from pipeline.service import preflight
 from pipeline.service.client import open_client
 
 if TYPE_CHECKING:
+    from pipeline.captioning.inputs import JobInputs
     from pipeline.config.job import JobConfig
     from pipeline.service.endpoint import Endpoint
 
@@ -44,6 +46,25 @@ async def service_status(
     """
     async with open_service(endpoint, environment, concurrency=job.quota.concurrency) as opened:
         return await _reach(job, opened.endpoint, environment, only_plan)
+
+
+async def every_status(
+    job: JobConfig, inputs: JobInputs, environment: Environment
+) -> tuple[dict[str, ServiceStatus], list[str]]:
+    """The same of each endpoint by name, "" where there is one, for a plan; and why some of several
+    are left out, as a run leaves them out. ServiceError 69 or KeyTrouble 77 when all are."""
+    statuses, troubles = dict[str, ServiceStatus](), dict[str, ServiceError | KeyTrouble]()
+    for name, own in one_by_one(job).items():
+        endpoint = inputs.pool[name] if inputs.pool else inputs.endpoint
+        try:
+            statuses[name] = await service_status(
+                own, endpoint, environment, only_plan=not inputs.pool
+            )
+        except (ServiceError, KeyTrouble) as error:
+            troubles[name] = error
+    if not statuses:
+        raise next(iter(troubles.values()))
+    return statuses, [f"{name} is left out: {error}" for name, error in troubles.items()]
 
 
 async def _reach(

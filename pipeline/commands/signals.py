@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import Exit, StopReason
 
 if TYPE_CHECKING:
-    from pipeline.ratelimit.protocol import RequestGate
+    from pipeline.captioning.endpoint_pool import RunGate
 
 _EXITS = {
     signal.SIGINT: Exit.SIGINT,
@@ -58,7 +58,7 @@ class StopSignals:
                     signal.signal(number, handler)
 
     @contextmanager
-    def draining(self, gate: RequestGate, hurry: asyncio.Event) -> Iterator[None]:
+    def draining(self, gate: RunGate, hurry: asyncio.Event) -> Iterator[None]:
         """The asking: the first signal stops the gate, a second one sets `hurry`."""
         loop = asyncio.get_running_loop()
 

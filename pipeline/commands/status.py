@@ -17,6 +17,7 @@ from pipeline.captioning.progress_line import eta
 from pipeline.clock import utc
 from pipeline.commands.failures import failed_images, failed_lines
 from pipeline.commands.model_selection import pinned
+from pipeline.commands.outcome import quota_of
 from pipeline.commands.shards_status import last_of, live_of
 from pipeline.errors import CODES
 from pipeline.store.lock import holder_of
@@ -100,7 +101,7 @@ def pace(live: Mapping[str, Any] | None, last: Mapping[str, Any] | None) -> dict
         nights, minutes = eta(live["settled_this_run"], live["requests"], left, quota, passed)
     return {
         "per_minute": rate,
-        "quota": {name: quota.get(name) for name in ("limit", "used", "left", "resets_at")},
+        "quota": quota_of(quota),
         "eta_nights": nights,
         "eta_minutes": minutes,
     }
@@ -108,12 +109,9 @@ def pace(live: Mapping[str, Any] | None, last: Mapping[str, Any] | None) -> dict
 
 def pace_words(facts: Mapping[str, Any]) -> list[str]:
     """The lines about the quota and the time it takes; none where there is nothing to tell."""
-    quota, parts = facts["quota"], []
-    if quota["limit"]:
-        new = f", new at {utc(at)}" if (at := quota["resets_at"]) is not None else ""
-        used = f"{quota['used']:,} of {quota['limit']:,} requests"
-        left = f"{quota['left']:,} left" if quota["left"] is not None else ""
-        parts.append(", ".join(filter(None, [f"quota: {used} used that day", left])) + new)
+    parts = quota_words("quota", facts["quota"])
+    for name, own in facts["quota"].get("endpoints", {}).items():
+        parts += quota_words(f"quota of {name}", own)
     if (nights := facts["eta_nights"]) is not None:
         parts.append(f"about {nights:,} more night{'s' * (nights != 1)}")
     elif (minutes := facts["eta_minutes"]) is not None:
@@ -125,6 +123,16 @@ def pace_words(facts: Mapping[str, Any]) -> list[str]:
             "outage: nothing succeeds at the service; probing until it does (circuit open)"
         )
     return parts
+
+
+def quota_words(what: str, quota: Mapping[str, Any]) -> list[str]:
+    """The line about a day; none where nothing is counted."""
+    if not quota["limit"]:
+        return []
+    new = f", new at {utc(at)}" if (at := quota["resets_at"]) is not None else ""
+    used = f"{quota['used']:,} of {quota['limit']:,} requests"
+    left = f"{quota['left']:,} left" if quota["left"] is not None else ""
+    return [", ".join(filter(None, [f"{what}: {used} used that day", left])) + new]
 
 
 def crash_words(live: dict[str, Any]) -> list[str]:

@@ -13,12 +13,13 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ValidationError
+from pydantic import AfterValidator, ValidationError, model_validator
 
 from pipeline.checks.polish import PolishSettings
 from pipeline.checks.settings import ChecksSettings, checks_trouble
 from pipeline.config.allowed_paths import metrics_trouble, output_trouble
 from pipeline.config.captioning import PackingSettings, PromptSettings, ReplySettings
+from pipeline.config.endpoints import PoolEndpoint, endpoints_trouble, merged, model_of
 from pipeline.config.env import environment, expand
 from pipeline.config.messages import Schema, kinds, node_at, refusal
 from pipeline.config.yaml import STRAY_KEY, Document, Mark, Place, fit, read_job, read_value
@@ -52,8 +53,12 @@ class JobConfig(Settings):
     """How images are read and sent."""
     endpoint: EndpointSettings = section()
     """The service and the model."""
-    endpoints: list[EndpointSettings] = []
-    """Instead of endpoint: several, each with its own quota."""
+    endpoints: list[PoolEndpoint] = []
+    """Several endpoints, each with its own quota: work goes where quota is left. `endpoint` and `quota` hold what they share."""
+    endpoints_may_differ: bool = False
+    """May they serve different models?"""
+    i_own_these_quotas: bool = False
+    """May several keys of one service be used?"""
     quota: QuotaSettings = section()
     """What may be asked of the service."""
     packing: PackingSettings = section()
@@ -73,6 +78,12 @@ class JobConfig(Settings):
     notify: NotifySettings = section()
     """Who is told."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _shared(cls, values: Any) -> Any:
+        """Each endpoint of a list is what `endpoint` and `quota` say, with its own keys over it."""
+        return merged(values)
+
 
 @cache
 def schema() -> Schema:
@@ -83,7 +94,6 @@ def schema() -> Schema:
 #: What the contract has and this version does not do yet. `key`: refused when set to anything but
 #: the default; `key=pattern`: refused when the value matches. Deleting a line makes it available.
 NOT_YET: dict[str, str] = {
-    "endpoints": "a list of endpoints",
     "run.engine": "running on Ray",
 }
 
@@ -115,11 +125,16 @@ def read_and_check(
     _available(document, job)
     for place, trouble in (
         checks_trouble(job.checks, job.endpoint.fallback_models),
+        (("endpoints",), endpoints_trouble(job)),
         (("output", "path"), output_trouble(output, path)),
         (("run", "metrics"), job.run.metrics and metrics_trouble(job.run.metrics, path)),
     ):
         if trouble:
             raise document.error(place, trouble)
+    model = model_of(job)
+    if model != job.endpoint.model:
+        endpoint = job.endpoint.model_copy(update={"model": model})
+        job = job.model_copy(update={"endpoint": endpoint})
     return job, document
 
 

@@ -54,6 +54,8 @@ def as_shard(job: JobConfig, text: str, environment: Environment) -> Shard:
             f"endpoint.model: {job.endpoint.model} may be another model in each shard: name one, "
             "see the command models"
         )
+    if job.endpoints:
+        raise JobError("endpoints: several of them are not available with --shard in this version")
     if isinstance(job.output, Elsewhere):
         raise JobError(
             f"output.path: {job.output.shown} is on an object store or a network file system, where shards are not "

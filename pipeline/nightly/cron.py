@@ -19,7 +19,8 @@ LONGEST = 998
 def lines(night: ScheduledJob) -> list[str]:
     """The job's block: a marker, the nightly line, the line after a boot, a marker."""
     do = _command(night)
-    midnight = f'[ "$(TZ={night.zone} date +%H%M)" = 0000 ] || exit 0; sleep {MARGIN}; {do}'
+    tests = "".join(f'[ "$(TZ={zone} date +%H%M)" = 0000 ] || ' for zone in night.zones)
+    midnight = f"{tests}exit 0; sleep {MARGIN}; {do}"
     booted = f"sleep {AFTER_BOOT}; {do}"
     for command in (midnight, booted):
         if len(_escaped(command)) > LONGEST:

@@ -26,6 +26,8 @@ class ScheduledJob:
     python: Path
     #: Zone of the midnight at which the quota is new.
     zone: str
+    #: Those of further endpoints, where they have others: a run starts at each one's midnight.
+    also: tuple[str, ...] = ()
     #: Requests a day for this job; None: no share, the account's day is its own.
     share: int | None = None
     #: File of KEY=VALUE lines that holds the key; None: `.env` in the folder.
@@ -39,6 +41,11 @@ class ScheduledJob:
         for path in (self.job, self.folder, self.python, self.env_file):
             if path is not None and re.search(r"[\x00-\x1f\x7f]", str(path)):
                 raise JobError(f"{str(path)!r}: a path with control characters fits in no timer")
+
+    @property
+    def zones(self) -> tuple[str, ...]:
+        """All of them."""
+        return (self.zone, *self.also)
 
     @property
     def name(self) -> str:

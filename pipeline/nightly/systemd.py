@@ -50,7 +50,7 @@ def timer(night: ScheduledJob) -> str:
             f"Description=Nightly captions of {_plain(night.job.name)}",
             "",
             "[Timer]",
-            f"OnCalendar={calendar(night.zone)}",
+            *[f"OnCalendar={calendar(zone)}" for zone in night.zones],
             f"OnStartupSec={AFTER_BOOT}",
             "Persistent=true",
             "AccuracySec=1s",

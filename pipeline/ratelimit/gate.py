@@ -14,29 +14,28 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import math
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from pipeline.clock import Clock, utc
-from pipeline.errors import Exit, Stopped, StopReason
+from pipeline.clock import Clock
+from pipeline.errors import Stopped, StopReason
 from pipeline.model import Limits, LimitTold
-from pipeline.ratelimit.days import MARGIN, resume_words
 from pipeline.ratelimit.kept import Kept
 from pipeline.ratelimit.ledger import Ledger
 from pipeline.ratelimit.ledger_thread import LedgerThread
 from pipeline.ratelimit.ledger_view import names_of
 from pipeline.ratelimit.limits import quota_limits_of
 from pipeline.ratelimit.protocol import RequestGate
+from pipeline.ratelimit.reasons import budget_spent, clocks_apart
 from pipeline.ratelimit.rulebook import Rulebook
 from pipeline.ratelimit.rules.base import LIMITED, Ask, Now, Permit, Row, Rule, Setup
 from pipeline.ratelimit.rules.circuit_breaker import CircuitBreaker
 from pipeline.ratelimit.server_time import ServerTime, Times, Uptime, uptime_of
 from pipeline.ratelimit.settings import QuotaSettings
-from pipeline.ratelimit.wait_queue import LOOK_AGAIN, TICK, WaitQueue
+from pipeline.ratelimit.wait_queue import TICK, WaitQueue, Waker
 from pipeline.verdict import Kind, Verdict
 
 __all__ = ["Gate", "Permit", "open_gate"]
@@ -74,7 +73,9 @@ class Gate:
         self._turn = asyncio.Lock()
         self._queued = 0
         self._line = WaitQueue(self._leave, self.give_back)
-        self._waker: asyncio.Future[None] | None = None
+        self._waker = Waker(times.clock)
+        #: Called when anything has changed that may let a request go.
+        self.on_change: Callable[[], None] | None = None
         #: Why the run is ending, once it is.
         self.reason: StopReason | None = None
         #: Set together with `reason`.
@@ -134,16 +135,41 @@ class Gate:
             now = self._times.now()
             opens = self._opens_at(ask, now)
             if opens > now.mono:
-                await self._wait(opens)
+                await self._waker.wait(opens)
                 continue
             if self._kept is None:
                 if self._rules.requests.per_minute is not None:
                     await self._rules.requests.space()
                     now = self._times.now()
                 return self._take(ask, now, self._rules.daily.days(now), None)
-            permit = await self._reserve(ask, now, self._kept)
-            if permit is not None:
-                return permit
+            leave = await self._reserve(ask, now, self._kept)
+            if isinstance(leave, Permit):
+                return leave
+            if leave > 0.0:
+                await self._waker.wait(leave)
+
+    async def try_permit(self, *, tokens: int, cost_usd: float = 0.0) -> Permit | float:
+        """A permit if there is one now, else seconds after which it makes sense to ask again; who
+        waits in the queue goes first. Raises Stopped, OutputError."""
+        ask = Ask(tokens, cost_usd)
+        if self._kept is None and self._rules.requests.per_minute is None:
+            return self._leave(ask)
+        now = self._times.now()
+        opens = self._opens_at(ask, now)
+        if opens > now.mono or self._turn.locked():
+            return max(TICK, opens - now.mono)
+        async with self._turn:
+            if self._kept is None:
+                await self._rules.requests.space()
+                now = self._times.now()
+                return self._take(ask, now, self._rules.daily.days(now), None)
+            leave = await self._reserve(ask, now, self._kept)
+        return leave if isinstance(leave, Permit) else max(TICK, leave - self._times.now().mono)
+
+    def closes_at(self) -> float:
+        """Monotonic time at which what is left now begins to be lost: its day ends, or its bucket is
+        full; infinite where nothing is counted."""
+        return self._rules.closes_at(self._times.now())
 
     def _opens_at(self, ask: Ask, now: Now) -> float:
         """When `ask` may go. Raises Stopped when the run is ending, or ends now."""
@@ -155,8 +181,8 @@ class Gate:
             self.stop(reason := at)
         raise Stopped(reason.message)
 
-    async def _reserve(self, ask: Ask, now: Now, kept: Kept) -> Permit | None:
-        """A permit that is in the ledger, or None after whatever wait it asked for."""
+    async def _reserve(self, ask: Ask, now: Now, kept: Kept) -> Permit | float:
+        """A permit that is in the ledger, or the monotonic time to wait for; 0: look at the rules."""
         kept.clock(now, self._times.server)
         ledger, claim = kept.ledger, self._rules.claim(now)
         grant = await ledger.reserve(claim)
@@ -168,7 +194,7 @@ class Gate:
         if grant.row is not None:
             if self.reason is not None or self._rules.pauses.until > now.mono:
                 ledger.pending.returned.append((grant.row, claim.days))
-                return None
+                return 0.0
             if self._rules.requests.per_minute is not None:
                 await self._rules.requests.space()
             if now.uptime - asked.uptime > SLOW_COMMIT:
@@ -178,8 +204,8 @@ class Gate:
         if grant.paused_until is not None:
             self._rules.pauses.hold(now.mono + grant.paused_until - now.uptime, now)
         elif grant.wait_until is not None:
-            await self._wait(now.mono + grant.wait_until - now.uptime)
-        return None
+            return now.mono + grant.wait_until - now.uptime
+        return 0.0
 
     def _take(self, ask: Ask, now: Now, days: tuple[str, ...], row: Row | None) -> Permit:
         permit = Permit(
@@ -189,30 +215,16 @@ class Gate:
         self._flying[permit.number] = permit
         return permit
 
-    async def _wait(self, until: float) -> None:
-        """Wait for a time, or for anything that may have changed it."""
-        loop = asyncio.get_running_loop()
-        self._waker = waker = loop.create_future()
-        timer = None
-        if not math.isinf(until):
-            delay = min(LOOK_AGAIN, until - self._times.clock.monotonic())
-            timer = loop.call_later(max(TICK, delay), _wake, waker)
-        try:
-            await waker
-        finally:
-            self._waker = None
-            if timer is not None:
-                timer.cancel()
-
     def _changed(self) -> None:
         for gate in self.shared.gates:
             gate.wake()
 
     def wake(self) -> None:
         """Let waiting requests look at the rules again."""
+        if self.on_change is not None:
+            self.on_change()
         self._line.changed()
-        if self._waker is not None:
-            _wake(self._waker)
+        self._waker.wake()
 
     # After the request
 
@@ -242,17 +254,8 @@ class Gate:
             if outcome.kind in LIMITED:
                 self._remember()
         if verdict is not None and verdict.kind is Kind.BUDGET:
-            self._budget(verdict, now)
+            self.stop(budget_spent(verdict, now))
         self._changed()
-
-    def _budget(self, verdict: Verdict, now: Now) -> None:
-        """A budget that resets at a told instant."""
-        resume = None
-        if verdict.until is not None and verdict.until > now.low:
-            resume = verdict.until + MARGIN + max(0.0, now.wall - now.low)
-        reason = verdict.message or "the key's budget is spent"
-        message = reason if resume is None else f"{reason}; {resume_words(resume)}"
-        self.stop(StopReason(exit=Exit.LATER, message=message, resume_after=resume))
 
     def give_back(
         self, permit: Permit, verdict: Verdict | None = None, *, images: Sequence[str] = ()
@@ -286,18 +289,12 @@ class Gate:
         server = self._times.server
         if not server.heard_date(date, permit.uptime, self._times.uptime.seconds()):
             if server.denied >= DENIED and self._kept is not None:
-                self.stop(StopReason(exit=Exit.LATER, message=self._denied(date)))
+                self.stop(clocks_apart(self._times.clock.now(), date))
             return
         now = self._times.now()
         for flying in list(self._flying.values()):
             self._count_also(flying, now)
         self._changed()
-
-    def _denied(self, date: float) -> str:
-        return (
-            f"this machine's clock says {utc(self._times.clock.now())}, the service's answers say "
-            f"{utc(date)}: set the clock, then run again"
-        )
 
     def _count_also(self, permit: Permit, now: Now) -> Permit:
         """A request in flight may count on another day than we thought when it was reserved."""
@@ -340,11 +337,6 @@ class Gate:
             notice = ledger.notices.pop(0)
             log.warning("%s", notice)
             self.notices.append(notice)
-
-
-def _wake(waker: asyncio.Future[None]) -> None:
-    if not waker.done():
-        waker.set_result(None)
 
 
 @asynccontextmanager

@@ -9,7 +9,17 @@ from pipeline.model import LimitTold
 from pipeline.ratelimit.reservations import ReservationRequest
 from pipeline.ratelimit.rules import RULES
 from pipeline.ratelimit.rules.backoff import Backoff
-from pipeline.ratelimit.rules.base import LIMITED, Ask, Counts, Now, Outcome, Permit, Rule, Setup
+from pipeline.ratelimit.rules.base import (
+    LIMITED,
+    NEVER,
+    Ask,
+    Counts,
+    Now,
+    Outcome,
+    Permit,
+    Rule,
+    Setup,
+)
 from pipeline.ratelimit.rules.bucket import DAY as DAY_SECONDS
 from pipeline.ratelimit.rules.bucket import Bucket
 from pipeline.ratelimit.rules.circuit_breaker import CircuitBreaker
@@ -70,6 +80,14 @@ class Rulebook:
             else:
                 self.daily.limit_is(limit.limit)
         self.awake()
+
+    def closes_at(self, now: Now) -> float:
+        """Monotonic time at which what is left of a day, or of a bucket, begins to be lost."""
+        if self.bucket.per_day is not None:
+            return now.mono + max(0.0, self.bucket.empty_at - now.low)
+        if self.daily.limit is None:
+            return NEVER
+        return now.mono + self.daily.end(now) - now.low
 
     def learned(self) -> dict[str, float]:
         """What is worth remembering of the limits."""

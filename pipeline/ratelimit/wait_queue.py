@@ -9,6 +9,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 
+from pipeline.clock import Clock
 from pipeline.errors import Stopped
 from pipeline.ratelimit.rules.base import Ask, Permit
 
@@ -94,4 +95,32 @@ class WaitQueue:
             self._alarm = loop.call_later(max(TICK, min(LOOK_AGAIN, seconds)), self.admit)
 
 
-__all__ = ["LOOK_AGAIN", "TICK", "WaitQueue"]
+class Waker:
+    """Of the only one who waits where something has to be written."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._waiting: asyncio.Future[None] | None = None
+
+    async def wait(self, until: float) -> None:
+        """Wait for a monotonic time, or for anything that may have changed it."""
+        loop = asyncio.get_running_loop()
+        self._waiting = loop.create_future()
+        timer = None
+        if not math.isinf(until):
+            delay = min(LOOK_AGAIN, until - self._clock.monotonic())
+            timer = loop.call_later(max(TICK, delay), self.wake)
+        try:
+            await self._waiting
+        finally:
+            self._waiting = None
+            if timer is not None:
+                timer.cancel()
+
+    def wake(self) -> None:
+        """It is time to look again."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+
+__all__ = ["TICK", "WaitQueue", "Waker"]

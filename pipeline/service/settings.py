@@ -107,7 +107,7 @@ class EndpointSettings(Settings):
     proxy: str | None = None
     """Proxy for the API."""
     quota_group: str | None = Field(default=None, min_length=1, max_length=100)
-    """Name of a quota that several keys or jobs share: a project, an organization, an address."""
+    """Name of a quota that several keys, endpoints or jobs share: a project, an organization, an address."""
     private: bool = False
     """Refuse (78) a service whose free tier may train on what is sent?"""
 

@@ -47,6 +47,7 @@ def _spelled(sent: Sent) -> dict[str, object]:
         "attempt": sent.attempt,
         "at": sent.at,
         "wait_ms": sent.wait_ms,
+        **({"endpoint": sent.endpoint} if sent.endpoint else {}),
         "items": [
             {
                 "key": item.key,

@@ -16,7 +16,6 @@ from tests.config.jobs import load, refused
 
 #: Entry of the table -> a value that needs it, one that does not.
 VALUES = {
-    "endpoints": ("endpoints: [{profile: vllm}]", "endpoints: []"),
     "run.engine": ("run: {engine: ray}", "run: {engine: local}"),
 }
 

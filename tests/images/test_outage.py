@@ -16,12 +16,10 @@ import pytest
 
 from pipeline.aio import each
 from pipeline.captioning import sources
-from pipeline.captioning.ask import RequestResult
-from pipeline.captioning.attribution import Attribution
 from pipeline.captioning.pack import Pool
+from pipeline.captioning.request_result import RequestResult
 from pipeline.captioning.request_source import RequestSource
 from pipeline.captioning.retry import Action, RetryDecision
-from pipeline.captioning.second import SecondQuestions
 from pipeline.captioning.sources import Sources
 from pipeline.clock import SystemClock
 from pipeline.errors import CODES, ImageError, SourceUnavailable
@@ -326,25 +324,19 @@ def test_what_comes_back_goes_again_while_images_are_waited_for() -> None:
         yield [Item(asked, Image(url="https://a.example/1.jpg"), "prompt")]
         await asyncio.Event().wait()
 
-    async def nothing_undecided() -> None: ...
+    class NothingUndecided:
+        async def finish(self) -> None: ...
 
-    class NoDoubts:
+        def released(self) -> list[Item]:
+            return []
+
         async def again(self, *, last: bool) -> list[Item]:
             return []
 
     async def run() -> int:
         stopped, tries = asyncio.Event(), 0
-        doubts: Any = NoDoubts()
-        attribution = Attribution()
-        request_source = RequestSource(
-            none_come(),
-            Pool(PackLimits()),
-            doubts,
-            attribution,
-            second=SecondQuestions(forms={}, actions={}),
-            undecided=nothing_undecided,
-            stopped=stopped,
-        )
+        nobody: Any = NothingUndecided()
+        request_source = RequestSource(none_come(), Pool(PackLimits()), nobody, stopped=stopped)
 
         async def settle(request: Request) -> RequestResult:
             nonlocal tries

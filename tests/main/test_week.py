@@ -91,7 +91,7 @@ class Machine:
         return facts(
             job,
             found,
-            await service_status(job, inputs.endpoint, environment),
+            {"": await service_status(job, inputs.endpoint, environment)},
             now=self.clock.now(),
         )
 

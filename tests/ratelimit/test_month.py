@@ -137,7 +137,7 @@ class Environment:
 @pytest.fixture(autouse=True)
 def _sleep_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     """A waiting gate looks at its clocks each minute: 40,000 times a month, for nothing here."""
-    monkeypatch.setattr("pipeline.ratelimit.gate.LOOK_AGAIN", 3600.0)
+    monkeypatch.setattr("pipeline.ratelimit.wait_queue.LOOK_AGAIN", 3600.0)
 
 
 def check(seed: int, folder: Path) -> None:

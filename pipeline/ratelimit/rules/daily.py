@@ -142,6 +142,10 @@ class Daily:
             self._span = (now.low - MARGIN, end_of(days[0], self.zone), days)
         return days
 
+    def end(self, now: Now) -> float:
+        """When the day ends, on the service's clock."""
+        return end_of(self.days(now)[0], self.zone)
+
     def spent(self, now: Now) -> Spent | None:
         """Why nothing more may go today, if so."""
         view, quota_limits = self.view, self._allowance

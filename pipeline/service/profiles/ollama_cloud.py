@@ -12,6 +12,7 @@ OLLAMA_CLOUD = Profile(
     base_url="https://ollama.com/v1",
     key_env="OLLAMA_API_KEY",
     json_schema="never",
+    aliases={"gemma4:31b": "gemma-4-31b", "gemma4:26b": "gemma-4-26b-a4b"},
     limits=Limits(window="5h"),
     source="docs.ollama.com/cloud; windows by reports of August 2026",
 )

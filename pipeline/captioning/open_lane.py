@@ -1,0 +1,163 @@
+"""One endpoint, opened: its service, client, what it says of the model, and its gate."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pipeline.captioning.inputs import Environment, JobInputs
+from pipeline.captioning.interpret import checks_of
+from pipeline.captioning.output_location import state_folder
+from pipeline.captioning.own_service import open_service
+from pipeline.captioning.second import other_models
+from pipeline.errors import Exit, KeyTrouble, ServiceError, StopReason
+from pipeline.packsize.limits import within
+from pipeline.store.snapshot import spent
+
+if TYPE_CHECKING:
+    from pipeline.config.job import JobConfig
+    from pipeline.model import Limits
+    from pipeline.packsize.limits import PackLimits
+    from pipeline.ratelimit.protocol import RequestGate
+    from pipeline.ratelimit.settings import QuotaSettings
+    from pipeline.service.client import Client
+    from pipeline.service.endpoint import Endpoint
+    from pipeline.service.models import Model
+    from pipeline.service.preflight import Service
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedEndpoint:
+    """Everything that is needed to ask one endpoint."""
+
+    #: Of several; "" where there is one.
+    name: str
+    endpoint: Endpoint
+    client: Client
+    service: Service
+    limits: Limits
+    gate: RequestGate
+    #: What is known of other models that are asked a second time, and the gates of those with limits
+    #: of their own; by name.
+    models: Mapping[str, Model]
+    gates: Mapping[str, RequestGate]
+    #: Requests that may be under way at once.
+    concurrency: int
+
+
+async def open_endpoints(
+    stack: AsyncExitStack,
+    job: JobConfig,
+    inputs: JobInputs,
+    environment: Environment,
+    *,
+    worked: bool,
+    event: Callable[[str], None],
+) -> list[OpenedEndpoint]:
+    """The job's endpoints; of several those that can be asked. ServiceError 69, KeyTrouble 77.
+
+    worked: the job has captions, so its addresses are right: a service that is out will come back.
+    """
+    if not inputs.pool:
+        return [
+            await _open(stack, job, inputs, environment, "", inputs.endpoint, job.quota, worked)
+        ]
+    opened, troubles = [], list[ServiceError | KeyTrouble]()
+    quotas = [each.quota for each in job.endpoints]
+    for (name, endpoint), quota in zip(inputs.pool.items(), quotas, strict=True):
+        try:
+            lane = await _open(stack, job, inputs, environment, name, endpoint, quota, False)
+            opened.append(lane)
+        except (ServiceError, KeyTrouble) as error:
+            troubles.append(error)
+            event(f"{name} is left out: {error}")
+    if not opened:
+        raise troubles[0]
+    return opened
+
+
+async def _open(
+    stack: AsyncExitStack,
+    job: JobConfig,
+    inputs: JobInputs,
+    environment: Environment,
+    name: str,
+    wanted: Endpoint,
+    quota: QuotaSettings,
+    worked: bool,
+) -> OpenedEndpoint:
+    from pipeline.ratelimit.gate import open_gate
+    from pipeline.ratelimit.rename import rename_account
+    from pipeline.service import preflight
+    from pipeline.service.client import open_client
+    from pipeline.service.models import Model
+
+    clock = environment.clock
+    service_opened = await stack.enter_async_context(
+        open_service(wanted, environment, concurrency=quota.concurrency)
+    )
+    endpoint, concurrency = service_opened.endpoint, service_opened.concurrency
+    client = await stack.enter_async_context(
+        open_client(endpoint, concurrency=concurrency, clock=clock, transport=environment.transport)
+    )
+    patience = endpoint.settings.patience if worked or endpoint.profile.own else 0.0
+    own = job.model_copy(update={"endpoint": endpoint.settings})
+    others = other_models(own, checks_of(own).actions.values())
+    service = await preflight.look(client, endpoint, patience=patience, others=others)
+    limits = preflight.limits_of(endpoint, service)
+    state = state_folder(environment.environ)
+    await asyncio.to_thread(
+        rename_account, state, former=endpoint.former_account, account=endpoint.account
+    )
+    gate_of = partial(
+        environment.open_gate or open_gate,
+        quota.model_copy(update={"concurrency": concurrency}),
+        account=None if endpoint.profile.own else endpoint.account,
+        output=str(inputs.output.absolute()),
+        patience=endpoint.settings.patience,
+        clock=clock,
+        rng=environment.rng,
+        state=state,
+        spent_usd=await asyncio.to_thread(spent, inputs.output),
+    )
+    gate = await stack.enter_async_context(gate_of(limits, model=endpoint.settings.model))
+    models = {name: service.others.get(name, Model(id=name)) for name in others}
+    gates = {}
+    for model in models.values():
+        own_limits = preflight.limits_of(endpoint, replace(service, model=model))
+        if own_limits != limits or own_limits.day_scope == "model":
+            opener = gate_of(own_limits, model=model.id, beside=gate)
+            gates[model.id] = await stack.enter_async_context(opener)
+    if (server := service_opened.server) is not None:
+        server.answered = lambda: gate.circuit.last_success
+        server.on_end = lambda message: gate.stop(StopReason(exit=Exit.SERVICE, message=message))
+    return OpenedEndpoint(
+        name=name,
+        endpoint=endpoint,
+        client=client,
+        service=service,
+        limits=limits,
+        gate=gate,
+        models=models,
+        gates=gates,
+        concurrency=concurrency,
+    )
+
+
+def common_limits(limits: PackLimits, endpoints: Sequence[Endpoint]) -> PackLimits:
+    """What a request may hold that every one of these services takes."""
+    for images in (endpoint.profile.images for endpoint in endpoints):
+        limits = within(limits, count=images.count, raw_bytes=images.raw_bytes)
+    return limits
+
+
+def common_side(side: int, endpoints: Sequence[Endpoint]) -> int:
+    """The longest side of a picture that every one of these services takes, and that is asked for."""
+    return min(endpoint.profile.images.longest(side) for endpoint in endpoints)
+
+
+__all__ = ["OpenedEndpoint", "common_limits", "common_side", "open_endpoints"]

@@ -1,0 +1,22 @@
+"""How a request ended."""
+
+from __future__ import annotations
+
+from pipeline.captioning.retry import RetryDecision
+from pipeline.model import Item, Request
+from pipeline.values import dataclass
+from pipeline.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestResult:
+    """How a request ended, for the pool: images that have no record yet, and why."""
+
+    request: Request
+    left: tuple[Item, ...] = ()
+    decision: RetryDecision | None = None
+    verdict: Verdict | None = None
+    #: Images to be asked again alone, to compare.
+    audits: tuple[Item, ...] = ()
+    #: Images about which nothing is decided: this endpoint is not asked about them any more.
+    undone: tuple[Item, ...] = ()
