@@ -103,8 +103,17 @@ class Bench:
     def __init__(self, base: str, builds: dict[str, Path], noted: Path) -> None:
         self.base, self.builds, self.noted = base, builds, noted
 
-    def job(self, build: str, rows: int, workers: int = 64, packs: int = 1, pace: int = 0) -> Run:
-        """A fresh job; pace: requests a minute."""
+    def job(
+        self,
+        build: str,
+        rows: int,
+        workers: int = 64,
+        packs: int = 1,
+        pace: int = 0,
+        endpoints: int = 0,
+    ) -> Run:
+        """A fresh job; pace: requests a minute; endpoints: so many in a list, 0 without one."""
+        endpoint = {"profile": "openai", "base_url": self.base, "model": "bench/fixed"}
         self.noted.unlink(missing_ok=True)
         with tempfile.TemporaryDirectory(dir=HERE) as name:  # a real disk: /tmp may be memory
             folder = Path(name)
@@ -113,7 +122,7 @@ class Bench:
             job = {
                 "manifest": {"path": "urls.csv"},
                 "images": {"send": "url"},
-                "endpoint": {"profile": "openai", "base_url": self.base, "model": "bench/fixed"},
+                **({"endpoints": [endpoint] * endpoints} if endpoints else {"endpoint": endpoint}),
                 "quota": {"concurrency": workers} | ({"requests_per_minute": pace} if pace else {}),
                 "packing": {"images_per_request": packs},
             }
@@ -156,6 +165,15 @@ class Bench:
 
         return statistics.median([ratio() for _ in range(rounds)])
 
+    def routed(self, endpoints: int, rows: int, rounds: int) -> float:
+        """The median of what a request costs through a list of endpoints, to one without a list."""
+
+        def each(listed: int) -> float:
+            few, many = (self.job("this", n, endpoints=listed) for n in (FEW, FEW + rows))
+            return many.cpu - few.cpu
+
+        return statistics.median([each(endpoints) / each(0) for _ in range(rounds)])
+
 
 def lines(bench: Bench, rounds: int, ci: bool) -> Iterator[tuple[str, float]]:
     """Each line of the table, as it is measured."""
@@ -175,6 +193,8 @@ def lines(bench: Bench, rounds: int, ci: bool) -> Iterator[tuple[str, float]]:
     yield "time of a lone request, to raw", to_raw(500, rounds, workers=1, wall=True)
     yield "CPU a request at 10 a second, to raw", to_raw(200, rounds, workers=8, pace=600)
     yield "CPU a caption in packs of 32, to raw", to_raw(rows * 4, rounds, workers=64, packs=32)
+    yield "CPU a request, a list of 1 to no list", bench.routed(1, rows, rounds)
+    yield "CPU a request, a list of 4 to no list", bench.routed(4, rows, rounds)
 
 
 def main() -> None:

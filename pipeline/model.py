@@ -308,6 +308,8 @@ class Limits:
     window: str = "day"
     #: Is the limit a minute a guess, to be halved by refusals and regained slowly?
     learnt: bool = False
+    #: Do answers tell limits, so that what was told is worth remembering?
+    told: bool = False
     #: Whose limit the day is: `account` (all models together) or `model`.
     day_scope: Literal["account", "model"] = "account"
     #: Where each number comes from, for `plan` and `check`: name -> words.

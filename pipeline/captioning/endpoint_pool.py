@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from pipeline.aio import first, set_within
 from pipeline.captioning.ask import Captioner
 from pipeline.captioning.request_result import RequestResult
 from pipeline.errors import Exit, Stopped, StopReason
 from pipeline.model import Item, Request
+from pipeline.ratelimit.rules.base import NEVER, Ask, Permit
+from pipeline.ratelimit.wait_queue import WaitQueue
 
 if TYPE_CHECKING:
     from pipeline.ratelimit.gate import Gate
-    from pipeline.ratelimit.rules.base import Permit
 
 #: Seconds after which all are looked at again whatever happened: another process may have changed
 #: what the ledger holds.
@@ -51,14 +52,34 @@ class Lane:
     gate: Gate
 
 
+class _Leave(NamedTuple):
+    """A permit, and whose it is."""
+
+    lane: Lane
+    gate: Gate
+    permit: Permit
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """Those who wait for leave: in a queue where no endpoint has to write anything for it, else one
+    after the other."""
+
+    queue: WaitQueue[Request, _Leave]
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class EndpointPool:
     """Made by `wiring.open_run` for a job with several endpoints; one a run. Not thread-safe."""
 
     def __init__(self) -> None:
         self._lanes: list[Lane] = []
-        #: A line for first questions and one for second ones, whose model may have limits of its own:
-        #: whose turn it is, and what wakes them.
-        self._lines = {second: (asyncio.Lock(), asyncio.Event()) for second in (False, True)}
+        #: A line for first questions and one for second ones, whose model may have limits of its own.
+        self._lines = {
+            second: _Line(WaitQueue(self._leave, lambda leave: leave.gate.give_back(leave.permit)))
+            for second in (False, True)
+        }
         self._closed: set[str] = set()
         self.reason: StopReason | None = None
         #: Why second questions are left to the next run.
@@ -72,8 +93,9 @@ class EndpointPool:
             lane.gate.on_change = self._changed
 
     def _changed(self) -> None:
-        for _, changed in self._lines.values():
-            changed.set()
+        for line in self._lines.values():
+            line.changed.set()
+            line.queue.changed()
 
     # Requests
 
@@ -82,62 +104,79 @@ class EndpointPool:
         whole, audits = request, tuple[Item, ...]()
         for attempt in count():
             try:
-                lane, permit = await self._permit(request)
+                lane, _, permit = await self._permit(request)
             except Stopped:
                 break
             result = await lane.captioner.settle(request, permit, attempt)
+            if not (result.undone or audits) and request is whole:
+                return result
             audits += result.audits
             if not result.undone:
                 return replace(result, request=whole, audits=audits)
             request = replace(request, items=result.undone)
         return RequestResult(request=whole, audits=audits)
 
-    async def _permit(self, request: Request) -> tuple[Lane, Permit]:
+    async def _permit(self, request: Request) -> _Leave:
         """The first endpoint that may be asked now. Raises Stopped when none ever may again."""
         captioner = self._lanes[0].captioner
         if (full := captioner.checkpoint.full()) is not None:
             self.stop(StopReason(exit=full.exit_code, message=str(full), resume_after=None))
         if captioner.checkpoint.crowded:
             await captioner.checkpoint.room()
-        tokens = request.tokens_in + request.tokens_out
-        turn, changed = self._lines[request.form == "second"]
-        async with turn:
-            while self.reason is None:
-                changed.clear()
-                wait, ranked = LOOK_AGAIN, self._ranked(request)
-                for cost, _, at in ranked:
-                    lane = self._lanes[at]
+        line = self._lines[request.form == "second"]
+        if all(_gate(lane, request).at_once for lane in self._lanes):
+            return await line.queue.wait(request)
+        async with line.turn:
+            while True:
+                line.changed.clear()
+                wait = LOOK_AGAIN
+                for lane, gate, ask in self._ranked(request):
                     try:
-                        leave = await _gate(lane, request).try_permit(tokens=tokens, cost_usd=cost)
+                        leave = await gate.try_permit(ask)
                     except Stopped:
                         self._close(lane)
                         wait = 0.0
                         continue
                     if not isinstance(leave, float):
-                        return lane, leave
+                        return _Leave(lane, gate, leave)
                     wait = min(wait, leave)
-                if not ranked and self.reason is None:
-                    # Of a second question to a model with limits of its own, everywhere.
-                    ended = [
-                        (each.name, each.gate.reason or _gate(each, request).reason)
-                        for each in self._lanes
-                    ]
-                    self.reason_left = joined(ended)
-                    raise Stopped(self.reason_left.message)
-                if self.reason is None:
-                    await set_within(changed, max(0.01, wait))
-            raise Stopped(self.reason.message)
+                await set_within(line.changed, max(0.01, wait))
 
-    def _ranked(self, request: Request) -> list[tuple[float, float, int]]:
-        """(price, end of its window, place) of those that are open, the best first."""
-        ranked = []
+    def _leave(self, request: Request) -> _Leave | float:
+        """The same where no endpoint has to write anything, at once or after so many seconds."""
+        wait = NEVER
+        for lane, gate, ask in self._ranked(request):
+            try:
+                leave = gate.leave(ask)
+            except Stopped:
+                self._close(lane)
+                wait = 0.0
+                continue
+            if not isinstance(leave, float):
+                return _Leave(lane, gate, leave)
+            wait = min(wait, leave)
+        return wait
+
+    def _ranked(self, request: Request) -> list[tuple[Lane, Gate, Ask]]:
+        """Those that are open and what they are asked, the best first: cheapest, then the one whose
+        window ends soonest. Raises Stopped when none ever will be."""
+        tokens, ranked = request.tokens_in + request.tokens_out, []
         for at, lane in enumerate(self._lanes):
             if lane.gate.reason is not None:
                 self._close(lane)
-                continue
-            if (gate := _gate(lane, request)).reason is None:
-                ranked.append((lane.captioner.cost_of(request), gate.closes_at(), at))
-        return sorted(ranked)
+            elif (gate := _gate(lane, request)).reason is None:
+                cost = lane.captioner.cost_of(request)
+                ranked.append((cost, gate.closes_at(), at, (lane, gate, Ask(tokens, cost))))
+        if self.reason is not None:
+            raise Stopped(self.reason.message)
+        if not ranked:
+            # Of a second question to a model with limits of its own, everywhere.
+            ended = [
+                (each.name, each.gate.reason or _gate(each, request).reason) for each in self._lanes
+            ]
+            self.reason_left = joined(ended)
+            raise Stopped(self.reason_left.message)
+        return [lane for *_, lane in sorted(ranked)]
 
     # The end
 

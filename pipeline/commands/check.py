@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Callable, Mapping
@@ -20,12 +21,14 @@ from pipeline.commands import model_selection as choice
 from pipeline.commands.check_images import images_words
 from pipeline.commands.service_status import ServiceStatus, service_status
 from pipeline.errors import Exit, Held, OutputError, PipelineError
+from pipeline.ratelimit.limits import REMEMBERED
 from pipeline.store.lock import holder_of
 from pipeline.store.remote.filesystem import put_whole
 
 if TYPE_CHECKING:
     from pipeline.config.job import JobConfig
     from pipeline.manifest.open import Manifest
+    from pipeline.ratelimit.limits import QuotaLimits
 
 
 #: Which of several exit codes is told, the first that is there.
@@ -155,7 +158,24 @@ def quota_line(status: ServiceStatus) -> CheckLine:
         if not day.left:
             spent = "; ".join(parts) + "; the day is spent: run after that"
             return CheckLine(what="quota", ok=False, message=spent, exit_code=int(Exit.LATER))
-    return CheckLine(what="quota", ok=True, message="; ".join(parts) or "no limit known")
+    known = "; ".join(filter(None, [*parts, window_words(quota_limits)]))
+    return CheckLine(what="quota", ok=True, message=known or "no limit known")
+
+
+def window_words(quota_limits: QuotaLimits) -> str:
+    """What the service has for a day, and how that is known."""
+    if quota_limits.bucket is not None:
+        learnt = quota_limits.sources.get("requests_per_day") == REMEMBERED
+        return f"a bucket that refills all the time ({REMEMBERED if learnt else 'its profile'})"
+    if quota_limits.daily is None and not quota_limits.told:
+        return ""
+    window = quota_limits.zone
+    shapes = {"month": "a calendar month", "credit": "a credit that ends once"}
+    if re.fullmatch(r"\d+h", window):
+        return f"hours aligned to the epoch, {window.removesuffix('h')} at a time"
+    if window in shapes:
+        return shapes[window]
+    return f"a day begins at midnight {window}"
 
 
 def clock_lines(status: ServiceStatus) -> list[CheckLine]:

@@ -80,6 +80,7 @@ async def _reach(
     day = None
     if not endpoint.profile.own and quota_limits.shared:
         day = spent_today(job, endpoint, limits, environment.environ, environment.clock)
+        quota_limits = day.quota_limits
     return ServiceStatus(service=service, limits=limits, quota_limits=quota_limits, today=day)
 
 

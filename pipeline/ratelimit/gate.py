@@ -31,7 +31,7 @@ from pipeline.ratelimit.limits import quota_limits_of
 from pipeline.ratelimit.protocol import RequestGate
 from pipeline.ratelimit.reasons import budget_spent, clocks_apart
 from pipeline.ratelimit.rulebook import Rulebook
-from pipeline.ratelimit.rules.base import LIMITED, Ask, Now, Permit, Row, Rule, Setup
+from pipeline.ratelimit.rules.base import LIMITED, NEVER, Ask, Now, Permit, Row, Rule, Setup
 from pipeline.ratelimit.rules.circuit_breaker import CircuitBreaker
 from pipeline.ratelimit.server_time import ServerTime, Times, Uptime, uptime_of
 from pipeline.ratelimit.settings import QuotaSettings
@@ -72,7 +72,7 @@ class Gate:
         self._flying: dict[int, Permit] = {}
         self._turn = asyncio.Lock()
         self._queued = 0
-        self._line = WaitQueue(self._leave, self.give_back)
+        self._line = WaitQueue(self.leave, self.give_back)
         self._waker = Waker(times.clock)
         #: Called when anything has changed that may let a request go.
         self.on_change: Callable[[], None] | None = None
@@ -111,7 +111,7 @@ class Gate:
         cannot be written.
         """
         ask = Ask(tokens, cost_usd)
-        if self._kept is None and self._rules.requests.per_minute is None and not self._queued:
+        if self.at_once and not self._queued:
             # A limit a minute that becomes known while somebody waits is kept by its rule.
             return await self._line.wait(ask)
         self._queued += 1
@@ -121,8 +121,13 @@ class Gate:
         finally:
             self._queued -= 1
 
-    def _leave(self, ask: Ask) -> Permit | float:
-        """A permit that needs nothing written, or seconds until there may be one."""
+    @property
+    def at_once(self) -> bool:
+        """Does a permit need nothing written and no spacing?"""
+        return self._kept is None and self._rules.requests.per_minute is None
+
+    def leave(self, ask: Ask) -> Permit | float:
+        """A permit that needs nothing written, or seconds until there may be one. Raises Stopped."""
         now = self._times.now()
         opens = self._opens_at(ask, now)
         if opens > now.mono:
@@ -148,12 +153,11 @@ class Gate:
             if leave > 0.0:
                 await self._waker.wait(leave)
 
-    async def try_permit(self, *, tokens: int, cost_usd: float = 0.0) -> Permit | float:
+    async def try_permit(self, ask: Ask) -> Permit | float:
         """A permit if there is one now, else seconds after which it makes sense to ask again; who
         waits in the queue goes first. Raises Stopped, OutputError."""
-        ask = Ask(tokens, cost_usd)
-        if self._kept is None and self._rules.requests.per_minute is None:
-            return self._leave(ask)
+        if self.at_once:
+            return self.leave(ask)
         now = self._times.now()
         opens = self._opens_at(ask, now)
         if opens > now.mono or self._turn.locked():
@@ -169,7 +173,7 @@ class Gate:
     def closes_at(self) -> float:
         """Monotonic time at which what is left now begins to be lost: its day ends, or its bucket is
         full; infinite where nothing is counted."""
-        return self._rules.closes_at(self._times.now())
+        return self._rules.closes_at(self._times.now()) if self._rules.ends else NEVER
 
     def _opens_at(self, ask: Ask, now: Now) -> float:
         """When `ask` may go. Raises Stopped when the run is ending, or ends now."""

@@ -1,5 +1,5 @@
-"""What the ledger remembers of a scope's limits: `per_minute`, `per_day`, and `empty_at`, the instant
-at which a bucket is empty. The table stands beside those of the ledger's version; programs that do
+"""What the ledger remembers of a scope's limits: `per_minute`, `per_day`, `tokens_per_minute`, `bucket`
+(a day that refills all the time), and `empty_at`, the instant at which that is empty. The table stands beside those of the ledger's version; programs that do
 not know it do not look at it."""
 
 from __future__ import annotations

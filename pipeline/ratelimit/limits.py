@@ -7,11 +7,14 @@ is a cap of the job's own, and the account's limit holds beside it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pipeline.model import Limits
 from pipeline.ratelimit.settings import QuotaSettings
+
+#: Where a number comes from that the job file names.
+JOB_FILE = "job file"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,8 @@ class QuotaLimits:
     bucket: float | None = None
     #: Is the limit a minute a guess?
     learnt: bool = False
+    #: Do answers tell limits?
+    told: bool = False
     #: This job's own cap.
     per_job: int | None = None
     tokens_per_minute: int | None = None
@@ -45,8 +50,43 @@ class QuotaLimits:
 
     @property
     def shared(self) -> bool:
-        """Is there a limit that other processes and later runs share, so that it must be kept?"""
-        return self.per_minute is not None or self.daily is not None
+        """Is there a limit that other processes and later runs share, or may one be told, so that it
+        must be kept?"""
+        return self.told or self.per_minute is not None or self.daily is not None
+
+
+#: Where a remembered number comes from, and what it is called in `sources`.
+REMEMBERED = "learnt from its answers"
+_NAMES = {
+    "per_minute": "requests_per_minute",
+    "tokens_per_minute": "tokens_per_minute",
+    "bucket": "requests_per_day",
+    "per_day": "requests_per_day",
+}
+
+
+def remembered(limits: QuotaLimits, learned: Mapping[str, float]) -> QuotaLimits:
+    """The limits with what the ledger remembers of them (`learned.py`); the job file's own stay."""
+    own = {name: words for name, words in limits.sources.items() if words == JOB_FILE}
+    taken = {
+        "per_minute": (limits.told or limits.learnt) and "requests_per_minute" not in own,
+        "tokens_per_minute": limits.told and "tokens_per_minute" not in own,
+        "bucket": limits.told,
+        "per_day": limits.per_day is limits.bucket is None and "bucket" not in learned,
+    }
+    known = {name: learned[name] for name, takes in taken.items() if takes and name in learned}
+    if not known:
+        return limits
+    sources = {**limits.sources, **{_NAMES[name]: REMEMBERED for name in known}, **own}
+    day, tokens = known.get("per_day"), known.get("tokens_per_minute")
+    return replace(
+        limits,
+        per_minute=known.get("per_minute", limits.per_minute),
+        tokens_per_minute=limits.tokens_per_minute if tokens is None else int(tokens),
+        bucket=known.get("bucket", limits.bucket),
+        per_day=limits.per_day if day is None else int(day),
+        sources=sources,
+    )
 
 
 def window_of(limits: Limits) -> str:
@@ -61,23 +101,24 @@ def quota_limits_of(settings: QuotaSettings, limits: Limits) -> QuotaLimits:
     if per_minute == "auto":
         per_minute = limits.requests_per_minute
     else:
-        sources["requests_per_minute"] = "job file"
+        sources["requests_per_minute"] = JOB_FILE
     per_job = settings.requests_per_day
     if per_job == "auto":
         per_job = None
     elif per_job is not None:
-        sources["requests_per_day"] = "job file"
+        sources["requests_per_day"] = JOB_FILE
     tokens = settings.tokens_per_minute
     if tokens is None:
         tokens = limits.tokens_per_minute
     else:
-        sources["tokens_per_minute"] = "job file"
+        sources["tokens_per_minute"] = JOB_FILE
     bucket = limits.window == "bucket"
     return QuotaLimits(
         per_minute=per_minute,
         per_day=None if bucket else limits.requests_per_day,
         bucket=limits.requests_per_day if bucket else None,
         learnt=limits.learnt and settings.requests_per_minute == "auto",
+        told=limits.told,
         per_job=per_job,
         tokens_per_minute=tokens,
         concurrency=settings.concurrency,

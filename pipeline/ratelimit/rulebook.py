@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.errors import StopReason
 from pipeline.model import LimitTold
+from pipeline.ratelimit.limits import JOB_FILE, remembered
 from pipeline.ratelimit.reservations import ReservationRequest
 from pipeline.ratelimit.rules import RULES
 from pipeline.ratelimit.rules.backoff import Backoff
 from pipeline.ratelimit.rules.base import (
     LIMITED,
-    NEVER,
     Ask,
     Counts,
     Now,
@@ -29,6 +29,8 @@ from pipeline.ratelimit.rules.tokens import WINDOW as MINUTE_SECONDS
 from pipeline.ratelimit.rules.tokens import Tokens
 from pipeline.verdict import Verdict
 
+#: What answers tell, by the ledger's names.
+TOLD = ("per_minute", "tokens_per_minute", "bucket")
 #: Rules about the endpoint or the job, whatever model is asked.
 COMMON = ("concurrency", "weather", "cost")
 
@@ -56,7 +58,11 @@ class Rulebook:
         assert isinstance(tokens, Tokens)
         self.bucket, self._tokens = bucket, tokens
         self._limits = setup.quota_limits
-        self._own_minute = setup.quota_limits.sources.get("requests_per_minute") == "job file"
+        own = {name for name, words in self._limits.sources.items() if words == JOB_FILE}
+        self._own_minute = "requests_per_minute" in own
+        self._own_tokens = "tokens_per_minute" in own
+        #: Limits as answers told them, by the ledger's names.
+        self._told: dict[str, float] = {}
         #: When the last episode of refusals began.
         self._episode = float("-inf")
 
@@ -69,24 +75,31 @@ class Rulebook:
         """A limit as the service tells it: its size, what it is, and what is used of it."""
         if limit.unit == "tokens":
             if limit.window == MINUTE_SECONDS:
-                self._tokens.limit_is(limit.limit)
+                self._told["tokens_per_minute"] = limit.limit
+                if not self._own_tokens or limit.limit < (self._tokens.limit or 0):
+                    self._tokens.limit_is(limit.limit)
         elif limit.window == MINUTE_SECONDS:
+            self._told["per_minute"] = limit.limit
             if not self._own_minute or limit.limit < (self.requests.per_minute or 0):
                 self.requests.limit_is(limit.limit)
         elif limit.window == DAY_SECONDS:
             used = limit.limit - limit.remaining
             if self.bucket.per_day is not None or limit.is_bucket:
+                self._told["bucket"] = limit.limit
                 self.bucket.limit_is(limit.limit, used + max(0, self.daily.in_flight - 1), now)
             else:
                 self.daily.limit_is(limit.limit)
         self.awake()
 
+    @property
+    def ends(self) -> bool:
+        """Is there a day, or a bucket?"""
+        return self.bucket.per_day is not None or self.daily.limit is not None
+
     def closes_at(self, now: Now) -> float:
         """Monotonic time at which what is left of a day, or of a bucket, begins to be lost."""
         if self.bucket.per_day is not None:
             return now.mono + max(0.0, self.bucket.empty_at - now.low)
-        if self.daily.limit is None:
-            return NEVER
         return now.mono + self.daily.end(now) - now.low
 
     def learned(self) -> dict[str, float]:
@@ -96,15 +109,21 @@ class Rulebook:
             known["per_day"] = self.daily.told_limit
         if self._limits.learnt:
             known["per_minute"] = self.requests.per_minute
-        return {name: float(value) for name, value in known.items() if value is not None}
+        told = {name: float(value) for name, value in known.items() if value is not None}
+        return {**self._told, **told}
 
     def remember(self, learned: Mapping[str, float], now: Now) -> None:
         """Take in what was learnt before, of this run or an earlier one."""
+        limits = remembered(self._limits, learned)
         self.bucket.empty_at = max(self.bucket.empty_at, learned.get("empty_at", 0.0))
-        if (per_day := learned.get("per_day")) is not None and self._limits.per_day is None:
-            self.daily.limit_is(int(per_day))
-        if (per_minute := learned.get("per_minute")) is not None and self._limits.learnt:
-            self.requests.limit_is(per_minute)
+        self.bucket.per_day, self._tokens.limit = limits.bucket, limits.tokens_per_minute
+        if limits.per_day is not None and limits.per_day != self._limits.per_day:
+            self.daily.limit_is(limits.per_day)
+        if limits.per_minute is not None:
+            self.requests.limit_is(limits.per_minute)
+        if self._limits.told:
+            self._told = {name: learned[name] for name in TOLD if name in learned}
+        self.awake()
 
     def opens_at(self, ask: Ask, now: Now) -> float | StopReason:
         """When `ask` may go, by all rules."""

@@ -14,7 +14,8 @@ from pipeline.model import Limits
 from pipeline.ratelimit.days import MARGIN, day_of, end_of
 from pipeline.ratelimit.ledger_file import NAME, VERSION
 from pipeline.ratelimit.ledger_view import Names, loss_of, names_of, unknown_of, view_of
-from pipeline.ratelimit.limits import quota_limits_of
+from pipeline.ratelimit.limits import QuotaLimits, quota_limits_of, remembered
+from pipeline.ratelimit.rules.bucket import left_of
 from pipeline.ratelimit.rules.daily import DayView, refusals_allowed
 from pipeline.ratelimit.settings import QuotaSettings
 
@@ -36,6 +37,8 @@ class Today:
     resets_at: float
     #: The service said so, or refusals have used up what they may.
     spent: bool
+    #: The limits with what the ledger remembers of them.
+    quota_limits: QuotaLimits
 
 
 def today(
@@ -55,6 +58,7 @@ def today(
     )
     day = day_of(now, names.zone)
     view, unknown = _read(state / NAME, names, day)
+    quota_limits = remembered(quota_limits, view.learned)
     used, by_job = view.used.get(day, 0), view.used_by_job.get(day, 0)
     allowed = refusals_allowed(quota_limits.daily)
     stated = view.hold_until > now
@@ -64,6 +68,11 @@ def today(
         for limit, counted in ((quota_limits.per_day, used), (quota_limits.per_job, by_job))
         if limit is not None
     ]
+    resets_at = view.hold_until if stated else end_of(day, names.zone) + MARGIN
+    if quota_limits.bucket is not None:
+        empty_at = view.learned.get("empty_at", 0.0)
+        left.append(left_of(quota_limits.bucket, empty_at, now))
+        resets_at = resets_at if stated else max(now, empty_at)
     return Today(
         used=used,
         used_by_job=by_job,
@@ -71,8 +80,9 @@ def today(
         unknown=unknown,
         limit=quota_limits.daily,
         left=0 if spent else (min(left) if left else None),
-        resets_at=view.hold_until if stated else end_of(day, names.zone) + MARGIN,
+        resets_at=resets_at,
         spent=spent,
+        quota_limits=quota_limits,
     )
 
 

@@ -8,10 +8,14 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from pipeline.clock import Clock
 from pipeline.errors import Stopped
-from pipeline.ratelimit.rules.base import Ask, Permit
+
+#: What is asked for, and the leave that is given.
+_Ask = TypeVar("_Ask")
+_Leave = TypeVar("_Leave")
 
 #: Longest sleep before the clocks are looked at again: wall clocks are set, machines sleep.
 LOOK_AGAIN = 60.0
@@ -19,16 +23,16 @@ LOOK_AGAIN = 60.0
 TICK = 0.001
 
 
-class WaitQueue:
+class WaitQueue(Generic[_Ask, _Leave]):
     """First come, first served."""
 
     def __init__(
-        self, leave: Callable[[Ask], Permit | float], give_back: Callable[[Permit], None]
+        self, leave: Callable[[_Ask], _Leave | float], give_back: Callable[[_Leave], None]
     ) -> None:
-        """leave: a permit, or seconds until there may be one (infinite: not before a report);
+        """leave: leave to go, or seconds until there may be one (infinite: not before a report);
         raises Stopped."""
         self._leave, self._give_back = leave, give_back
-        self._places: deque[tuple[Ask, asyncio.Future[Permit]]] = deque()
+        self._places: deque[tuple[_Ask, asyncio.Future[_Leave]]] = deque()
         self._alarm: asyncio.TimerHandle | None = None
         #: `admit` is about to be called.
         self._called = False
@@ -36,14 +40,14 @@ class WaitQueue:
     def __len__(self) -> int:
         return len(self._places)
 
-    async def wait(self, ask: Ask) -> Permit:
-        """A permit, in turn: at once if nobody waits and nothing is in the way. Raises Stopped."""
+    async def wait(self, ask: _Ask) -> _Leave:
+        """Leave to go, in turn: at once if nobody waits and nothing is in the way. Raises Stopped."""
         if not self._places:
             leave = self._leave(ask)
-            if isinstance(leave, Permit):
+            if not isinstance(leave, float):
                 return leave
             self._look_again(leave)
-        place: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
+        place: asyncio.Future[_Leave] = asyncio.get_running_loop().create_future()
         self._places.append((ask, place))
         try:
             return await place
@@ -72,14 +76,14 @@ class WaitQueue:
             except Stopped as stopped:
                 self._send_away(str(stopped))
                 return
-            if not isinstance(leave, Permit):
+            if isinstance(leave, float):
                 self._look_again(leave)
                 return
             self._places.popleft()
             place.set_result(leave)
 
     def _send_away(self, why: str) -> None:
-        """The run is ending: nobody gets a permit any more."""
+        """The run is ending: nobody may go any more."""
         for _, place in self._places:
             if not place.done():
                 place.set_exception(Stopped(why))

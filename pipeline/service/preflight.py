@@ -264,7 +264,7 @@ def limits_of(endpoint: Endpoint, service: Service) -> Limits:
 def _limits_of(endpoint: Endpoint, service: Service) -> Limits:
     model, profile = service.model, endpoint.profile
     if not profile.openrouter_fields:
-        return profile.limits
+        return replace(profile.limits, told=bool(profile.windows))
     if model.id.endswith(":free"):
         day = service.day_limit or (
             FREE_PER_DAY_BOUGHT if service.free_tier is False else FREE_PER_DAY

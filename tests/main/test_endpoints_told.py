@@ -132,6 +132,29 @@ def test_a_key_that_is_not_set_is_named_before_the_run(tmp_path: Path) -> None:
         plan_of(load_job(job, (), environ), environ, environment)
 
 
+@pytest.mark.usefixtures("virtual_loops")
+def test_check_tells_each_window_and_how_it_is_known(tmp_path: Path) -> None:
+    """Whose day begins when, and what refills all the time; numbers that answers told are known by the
+    ledger after a run."""
+    job = job_of(tmp_path, 60)
+
+    def quotas() -> dict[str, str]:
+        _, told = checked(standing(tmp_path), job)
+        return {name: told[f"quota of {name}"]["words"] for name in NAMES}
+
+    before = quotas()
+    run(World.of(tmp_path).run(job))
+    after = quotas()
+
+    for told in (before, after):
+        assert "a day begins at midnight UTC" in told["openrouter"]
+        assert "a bucket that refills all the time" in told["groq"]
+    assert before["cerebras"] == "a day begins at midnight UTC"
+    assert "10 a minute (learnt from its answers)" in after["cerebras"]
+    assert "(its profile)" in before["groq"]
+    assert "400 a day (learnt from its answers)" in after["groq"]
+
+
 def test_status_tells_each_day(tmp_path: Path) -> None:
     """After a run whose days are spent: what each endpoint used, and when it is new."""
     job = job_of(tmp_path, 60)

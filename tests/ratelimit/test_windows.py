@@ -130,3 +130,38 @@ def test_a_learnt_rate_is_halved_by_a_refusal_and_remembered(tmp_path: Path) -> 
     run(go())
 
     assert rates == [40, 20]
+
+
+def test_told_limits_are_remembered(tmp_path: Path) -> None:
+    """A service that tells its limits with its answers: the next start knows them before its first one,
+    but for those that the job file has; a bucket that nobody had said was one stays one."""
+    clock = VirtualClock()
+    told = [
+        LimitTold("requests", 60.0, 10, 9, 50.0),
+        LimitTold("tokens", 60.0, 60_000, 59_000, 50.0),
+        LimitTold("requests", DAY, 100, 98, 2 * DAY / 100),
+    ]
+
+    async def ask(quota: QuotaSettings, *, answered: bool) -> dict[str, object]:
+        async with open_gate(
+            quota, Limits(told=True), account="c" * 32, model="m", output="o", patience=900,
+            clock=clock, rng=random.Random(0), state=tmp_path,
+        ) as gate:  # fmt: skip
+            if answered:
+                permit = await gate.permit(tokens=1)
+                gate.heard_limits(told)
+                gate.report(permit, Verdict(kind=Kind.OK), tokens=None, cost_usd=None, images=["k"])
+            return gate.snapshot()
+
+    async def go() -> list[dict[str, object]]:
+        return [
+            await ask(QuotaSettings(), answered=True),
+            await ask(QuotaSettings(), answered=False),
+            await ask(QuotaSettings(requests_per_minute=3, tokens_per_minute=5), answered=False),
+        ]
+
+    _, later, own = run(go())
+
+    names = ("requests_per_minute", "tokens_per_minute", "limit", "left", "window")
+    assert [later[name] for name in names] == [10, 60_000, 100, 98, "bucket"]
+    assert [own[name] for name in names] == [3, 5, 100, 98, "bucket"]

@@ -19,6 +19,12 @@ DAY = 86_400.0
 PACED = 900.0
 
 
+def left_of(per_day: float, empty_at: float, low: float) -> int:
+    """Requests that a bucket has at this instant of the service's clock."""
+    room = DAY - max(0.0, empty_at - low)
+    return max(0, int(room / DAY * per_day + 1e-6))
+
+
 class Bucket:
     """The rule `bucket`."""
 
@@ -39,8 +45,7 @@ class Bucket:
 
     def left(self, low: float) -> int:
         """Requests that may go at this instant of the service's clock."""
-        room = DAY - max(0.0, self.empty_at - low)
-        return max(0, int(room / self.interval + 1e-6))
+        return 0 if self.per_day is None else left_of(self.per_day, self.empty_at, low)
 
     def opens_at(self, ask: Ask, now: Now) -> float | StopReason:
         if self.per_day is None:
