@@ -168,6 +168,8 @@ class Completion:
     generation_id: str | None = None
     #: Characters of reasoning that came beside the content.
     reasoning: int = 0
+    #: The tier that it was served and billed at, where the service tells.
+    service_tier: str | None = None
 
 
 #: Error code of a record that withdraws a caption: its answer can no longer be trusted.
@@ -184,6 +186,8 @@ ILL_TYPED, ASK_AGAIN, ASK_CAPTION = "ill_typed:", "ask_again", "ask_again:captio
 ASKED_AGAIN = "asked_again"
 #: Flag of a record: its caption did not pass the check of this name. Error code where it is none.
 CHECK, CHECK_FAILED = "check:", "check_failed"
+#: Flag of a record that was answered at another tier than the usual one, which may have another price.
+TIER = "tier:"
 #: Flag of a failure that was a caption until the job's checks were changed.
 RECHECKED = "rechecked"
 
@@ -260,6 +264,8 @@ class RequestRow:
     cost_usd: float | None
     latency_ms: int | None
     wait_ms: int
+    #: The tier that it was billed at, where the service told it.
+    service_tier: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,6 +74,7 @@ REQUESTS = pa.schema(
         pa.field("cost_usd", pa.float64()),
         pa.field("latency_ms", _INT),
         pa.field("wait_ms", _INT),
+        pa.field("service_tier", _STR),
     ],
     metadata=METADATA,
 )

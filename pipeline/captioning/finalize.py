@@ -87,6 +87,7 @@ def records_of(
         cost_usd=completion.cost_usd if completion else None,
         latency_ms=reply.latency_ms,
         wait_ms=sent.wait_ms,
+        service_tier=completion.service_tier if completion else None,
     )
     shares = Shares(sent, reply, completion, max_reply, reading)
     return Derived(records=tuple(_records(shares, sent, verdict, completion)), row=row)

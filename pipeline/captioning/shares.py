@@ -17,6 +17,7 @@ from pipeline.model import (
     ASK_CAPTION,
     ASKED_AGAIN,
     ILL_TYPED,
+    TIER,
     Asked,
     Completion,
     Record,
@@ -28,6 +29,8 @@ from pipeline.values import dataclass
 _N = TypeVar("_N", int, float)
 #: Longest error text kept in a record.
 ERROR_CHARS = 500
+#: What services call the tier of a request that asks for none.
+_USUAL = frozenset({"default", "standard", "auto", "on_demand"})
 #: Longest caption in bytes, where nothing else is said.
 MAX_REPLY = 1_000_000
 
@@ -71,6 +74,8 @@ class Shares:
         cost = completion.cost_usd if completion else None
         self._cost = None if cost is None else cost / count
         usage = completion or Completion(content="")
+        tier = usage.service_tier
+        self._tier = () if tier is None or tier in _USUAL else (TIER + tier,)
         #: From `model` to `finish_reason`.
         self._service = (
             sent.model,
@@ -140,6 +145,7 @@ class Shares:
         kept_raw = None if raw is None or raw == caption else safe_text(raw)
         kept_raw = kept_raw if kept_raw != caption else None
         flags = asked.flags if flags is None else flags
+        flags = (*flags, *self._tier)
         if self.checks is not None and caption:
             flags, code, error = judged(self.checks, caption, flags, may_ask=True)
             if code is not None:

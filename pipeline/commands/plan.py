@@ -21,7 +21,7 @@ from pipeline.clock import iso
 from pipeline.commands import model_selection as choice
 from pipeline.commands.forecast import LATENCY, Pace, forecast, pace_of
 from pipeline.commands.plan_endpoints import endpoint_lines, endpoints_of, limits_of, today_of
-from pipeline.commands.rates import asked_again, rates_of
+from pipeline.commands.rates import Rates, asked_again, rates_of
 from pipeline.commands.recipes import check_recipe
 from pipeline.commands.service_status import ServiceStatus, every_status
 from pipeline.distributed.plan import MOST_ROWS, NOT_LOOKED_FOR
@@ -110,15 +110,20 @@ def _top(job: JobConfig, services: Mapping[str, ServiceStatus]) -> PackLimits:
 
 
 def _money(
-    services: Mapping[str, ServiceStatus], shares: Mapping[str, float], counts: Mapping[str, int]
+    services: Mapping[str, ServiceStatus],
+    shares: Mapping[str, float],
+    counts: Mapping[str, int],
+    *,
+    usual: bool = False,
 ) -> float | None:
     """Dollars, each endpoint's share at its own prices; None where one does not tell them.
 
-    counts: `prompt`, `completion` (tokens), `image`, `request`.
+    counts: `prompt`, `completion` (tokens), `image`, `request`. usual: not at the tier of half the price.
     """
     money = 0.0
     for name, status in services.items():
-        prices = status.service.model.prices
+        model = status.service.model
+        prices = (model.usual_prices if usual else None) or model.prices
         if prices is None:
             return None
         money += shares[name] * sum(n * prices.get(what, 0) for what, n in counts.items())
@@ -154,32 +159,19 @@ def facts(
         )
         return {f"{case.refused:g}": case.captions_per_day for case in expected}
 
-    prompts = [cost.text_tokens(text) for text in job.prompt.texts.values()]
-    tokens_text = requests * sum(prompts) // len(prompts)
-    tokens_in = asked * 2 * cost.TOKENS_PER_TILE + tokens_text
-    tokens_out = asked * cost.CAPTION_TOKENS // 2
-    if rates is not None and rates.prompt_tokens and rates.completion_tokens:
-        tokens_in = int(asked * rates.prompt_tokens)
-        tokens_out = int(asked * rates.completion_tokens)
+    tokens = _tokens(job, asked, requests, rates)
     return {
         "job": job.name,
         "model": job.endpoint.model,
         "rows": counts.rows,
         "images": counts.images,
-        "prompts": {"count": len(prompts), "mode": job.prompt.mode},
+        "prompts": {"count": len(job.prompt.texts), "mode": job.prompt.mode},
         "captioned": counts.captioned,
         "failed": sum(counts.failed.values()),
         "to_ask": counts.asked,
         "second_questions": second,
         "images_per_request": size,
-        "measured": None
-        if rates is None
-        else {
-            "requests": rates.requests,
-            "latency_seconds": round(rates.latency, 3),
-            "answered": round(rates.answered, 4),
-            "answered_per_request": None if rates.each is None else round(rates.each, 3),
-        },
+        "measured": _measured(rates),
         "requests": requests,
         "limits": limits_of(services),
         "today": today_of(services),
@@ -189,13 +181,47 @@ def facts(
         **endpoints_of(services, paces, a_day),
         "nights": seen.nights,
         "ends_at": iso(seen.ends_at),
-        "tokens": {"prompt": tokens_in, "completion": tokens_out},
-        "cost_usd": _money(
-            services,
-            seen.shares,
-            {"prompt": tokens_in, "completion": tokens_out, "image": asked, "request": requests},
-        ),
+        "tokens": tokens,
+        **_costs(job, services, seen.shares, {**tokens, "image": asked, "request": requests}),
     }
+
+
+def _measured(rates: Rates | None) -> dict[str, Any] | None:
+    """What earlier runs tell."""
+    if rates is None:
+        return None
+    return {
+        "requests": rates.requests,
+        "latency_seconds": round(rates.latency, 3),
+        "answered": round(rates.answered, 4),
+        "answered_per_request": None if rates.each is None else round(rates.each, 3),
+    }
+
+
+def _tokens(job: JobConfig, asked: int, requests: int, rates: Rates | None) -> dict[str, int]:
+    """Tokens of all images: as measured, else estimated."""
+    if rates is not None and rates.prompt_tokens and rates.completion_tokens:
+        prompt, completion = asked * rates.prompt_tokens, asked * rates.completion_tokens
+        return {"prompt": int(prompt), "completion": int(completion)}
+    prompts = [cost.text_tokens(text) for text in job.prompt.texts.values()]
+    text = requests * sum(prompts) // len(prompts)
+    return {
+        "prompt": asked * 2 * cost.TOKENS_PER_TILE + text,
+        "completion": asked * cost.CAPTION_TOKENS // 2,
+    }
+
+
+def _costs(
+    job: JobConfig,
+    services: Mapping[str, ServiceStatus],
+    shares: Mapping[str, float],
+    counts: Mapping[str, int],
+) -> dict[str, float | None]:
+    """Dollars; where a tier at half the price is asked for also without it."""
+    costs = {"cost_usd": _money(services, shares, counts)}
+    if any(own.endpoint.service_tier for own in one_by_one(job).values()):
+        costs["usual_cost_usd"] = _money(services, shares, counts, usual=True)
+    return costs
 
 
 def _prompts(prompts: Mapping[str, Any]) -> str:
@@ -229,6 +255,8 @@ def lines(figures: dict[str, Any]) -> list[str]:
     money = (
         "not told by this service" if figures["cost_usd"] is None else f"${figures['cost_usd']:.4g}"
     )
+    if (usual := figures.get("usual_cost_usd")) is not None:
+        money += f" at the tier flex, ${usual:.4g} at the usual one"
     said = [
         (
             f"{figures['job']}: {figures['images']:,} images in {figures['rows']:,} rows"

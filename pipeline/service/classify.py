@@ -33,6 +33,9 @@ def classify(reply: Reply, *, now: float) -> tuple[Verdict, Completion | None]:
     """
     value = json_of(reply.body)
     completion = completion_of(value)
+    if completion is not None and completion.service_tier is None:
+        tier = reply.headers.get(TIER_HEADER)
+        completion = completion if tier is None else replace(completion, service_tier=tier.lower())
     if completion is not None and completion.cost_usd is None:
         cost = money(reply.headers.get(COST_HEADER))
         completion = completion if cost is None else replace(completion, cost_usd=cost)
@@ -268,9 +271,11 @@ def headers_kept(headers: Mapping[str, str]) -> dict[str, str]:
 
 #: LiteLLM tells there what a request has cost.
 COST_HEADER = "x-litellm-response-cost"
+#: Gemini tells there at which tier it answered.
+TIER_HEADER = "x-gemini-service-tier"
 _KEPT = frozenset(
     [
-        COST_HEADER,
+        *(COST_HEADER, TIER_HEADER),
         *("retry-after", "retry-after-ms", "llm_provider-retry-after", "ratelimit-reset"),
         *("date", "x-generation-id", "content-type", "cf-ray"),
     ]

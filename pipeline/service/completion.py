@@ -43,6 +43,7 @@ def completion_of(value: Any, depth: int = 3) -> Completion | None:
         provider=_word(provider),
         generation_id=_string(value.get("id")),
         reasoning=_reasoning(message),
+        service_tier=_word(value.get("service_tier")),
     )
 
 

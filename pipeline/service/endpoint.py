@@ -85,6 +85,10 @@ def endpoint_of(settings: EndpointSettings, environ: Mapping[str, str]) -> Endpo
                 raise JobError(
                     f"endpoint.{name}: only OpenRouter has it, not profile {profile.name}"
                 )
+    if settings.service_tier is not None and profile.flex is None:
+        raise JobError(
+            f"endpoint.service_tier: profile {profile.name} is not known to have a flex tier; take it out"
+        )
     if settings.private and profile.trains:
         raise JobError(
             f"endpoint.private: {profile.name} may train on what is sent to its free tier; take "

@@ -32,6 +32,8 @@ class Model:
     expires: str | None = None
     #: Other names that the service takes for it.
     aliases: tuple[str, ...] = ()
+    #: At the usual tier, where `prices` are those of another one.
+    usual_prices: Mapping[str, float] | None = None
 
     @property
     def free(self) -> bool:
@@ -197,6 +199,23 @@ def prices_of(pricing: Any) -> dict[str, float] | None:
             price = math.inf
         prices[name] = price if 0 <= price < math.inf else math.inf
     return prices
+
+
+def flex_prices(value: Any) -> dict[str, float] | None:
+    """The prices of the flex tier by a model's list of endpoints: of those that are tagged so the
+    dearest, since any may answer. None where there is none."""
+    data = value.get("data") if isinstance(value, dict) else None
+    entries = data.get("endpoints") if isinstance(data, dict) else None
+    told = [
+        prices
+        for entry in (entries if isinstance(entries, list) else [])
+        if isinstance(entry, dict)
+        and str(entry.get("tag")).endswith("/flex")
+        and (prices := prices_of(entry.get("pricing"))) is not None
+    ]
+    if not told:
+        return None
+    return {name: max(prices[name] for prices in told) for name in told[0]}
 
 
 def cheapest_first(models: Iterable[Model]) -> list[Model]:

@@ -19,7 +19,15 @@ from pipeline.service.body import json_of
 from pipeline.service.client import Client
 from pipeline.service.endpoint import Endpoint
 from pipeline.service.list_models import list_models, refused_key
-from pipeline.service.models import Model, cheapest_first, models_of, named, whole, wildcard
+from pipeline.service.models import (
+    Model,
+    cheapest_first,
+    flex_prices,
+    models_of,
+    named,
+    whole,
+    wildcard,
+)
 from pipeline.service.wire import Capabilities
 from pipeline.verdict import Kind, Verdict
 
@@ -78,6 +86,9 @@ async def look(
     """
     warnings: list[str] = []
     model, beside, record_result = await _models(client, endpoint, patience, warnings, others)
+    if endpoint.settings.service_tier == "flex" and endpoint.profile.tells_prices:
+        model = await _at_flex(client, model)
+        beside = {name: await _at_flex(client, each) for name, each in beside.items()}
     service = Service(model=model, others=beside, clock_off=_clock_off(record_result))
     if endpoint.profile.has_key_call:
         service = await _key(client, service, warnings)
@@ -113,6 +124,31 @@ def _unpaid(model: Model, endpoint: Endpoint) -> str | None:
         f"{model.id} costs money ({price}) and endpoint.allow_paid is false: {other} or set "
         "allow_paid: true"
     )
+
+
+async def _at_flex(client: Client, model: Model) -> Model:
+    """The model with its prices at the flex tier. One that has none would run at the full price
+    without an error: KeyTrouble; ServiceError where that cannot be looked up."""
+    path = f"/models/{model.id.partition(':')[0]}/endpoints"
+    try:
+        reply = await client.get(path)
+    except NoReply as lost:
+        raise ServiceError(
+            f"{path}: {lost.message}; whether there is a flex tier is not known"
+        ) from None
+    value = json_of(reply.body)
+    if reply.status != 200 or not isinstance(value, dict):
+        raise ServiceError(
+            f"{path} answers HTTP {reply.status}: whether {model.id} has a flex tier is not known; run "
+            "again later"
+        )
+    prices = flex_prices(value)
+    if prices is None:
+        raise KeyTrouble(
+            f"{model.id} has no flex tier, so that it would run at the full price: take "
+            "endpoint.service_tier out, or choose a model that has one"
+        )
+    return replace(model, prices=prices, usual_prices=model.prices)
 
 
 def _clock_off(reply: Reply | None) -> float | None:
@@ -311,8 +347,25 @@ def estimate(model: Model, *, tokens_in: int, tokens_out: int, images: int) -> f
     )
 
 
+def _other_tier(endpoint: Endpoint, completion: Completion) -> str | None:
+    """That half the price was asked for, and this is not it."""
+    if endpoint.settings.service_tier != "flex" or endpoint.profile.flex != "half":
+        return None
+    tier = completion.service_tier
+    if tier == "flex" or (tier is None and not endpoint.profile.tells_prices):
+        return None
+    served = completion.served_model or endpoint.settings.model
+    told = "without saying at which tier" if tier is None else f"at the tier {tier}"
+    return (
+        f"{served} answered {told}, not at flex, and so at its full price: take endpoint.service_tier "
+        "out, or choose a model that has it"
+    )
+
+
 def unasked_price(endpoint: Endpoint, completion: Completion) -> str | None:
-    """Why this reply must stop the run: it cost money, and that was never agreed to."""
+    """Why this reply must stop the run: it cost money, or more of it, and that was never agreed to."""
+    if tier := _other_tier(endpoint, completion):
+        return tier
     cost = completion.cost_usd
     if endpoint.settings.allow_paid or not cost:
         return None

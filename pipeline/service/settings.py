@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.settings import Duration, Settings, Size, section
 
@@ -13,6 +13,9 @@ MAX_BODY = 32 * 2**20
 
 #: `endpoint.model` that lets the program choose.
 AUTO = "auto:free-vision"
+
+#: Seconds that an answer of the flex tier may take (developers.openai.com, flex processing).
+FLEX_TIMEOUT = 900.0
 
 #: What the program writes into a request's body itself -> the key that says it.
 _OWN = {"model": "endpoint.model", "models": "endpoint.fallback_models", "messages": "prompt"}
@@ -98,8 +101,10 @@ class EndpointSettings(Settings):
     """OpenRouter's provider routing, passed on."""
     extra_body: Body = {}
     """Further body fields, passed on untouched."""
+    service_tier: Literal["flex"] | None = None
+    """flex: about half the price where the service has it, and slower."""
     timeout: Duration = Field(default=120.0, gt=0)
-    """Seconds, in total, for one request."""
+    """Seconds, in total, for one request; 900 at least, and by default, with service_tier: flex."""
     patience: Duration = Field(default=900.0, ge=0)
     """Longest outage to wait out."""
     max_reply: Size = Field(default=1_000_000, ge=1, le=MAX_BODY)
@@ -110,6 +115,17 @@ class EndpointSettings(Settings):
     """Name of a quota that several keys, endpoints or jobs share: a project, an organization, an address."""
     private: bool = False
     """Refuse (78) a service whose free tier may train on what is sent?"""
+
+    @model_validator(mode="after")
+    def _slow(self) -> Self:
+        """Flex answers take up to a quarter of an hour (OpenAI's page on it)."""
+        if self.service_tier == "flex" and "timeout" not in self.model_fields_set:
+            self.__dict__["timeout"] = FLEX_TIMEOUT
+        if self.service_tier == "flex" and self.timeout < FLEX_TIMEOUT:
+            raise ValueError(
+                f"timeout: service_tier: flex answers in up to {FLEX_TIMEOUT:g} seconds; write at least that"
+            )
+        return self
 
     @property
     def asks_form(self) -> bool:

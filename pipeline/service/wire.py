@@ -57,6 +57,8 @@ class Wire:
             if capabilities.reasoning and not asked & {"reasoning", "reasoning_effort"}:
                 # Thoughts would eat max_tokens and leave no caption.
                 body["reasoning"] = {"effort": "none"}
+        if settings.service_tier is not None:
+            body["service_tier"] = settings.service_tier
         body.update(settings.params)
         refused = endpoint.profile.refuses
         self._params = {name: value for name, value in body.items() if name not in refused}

@@ -243,6 +243,8 @@ class Simulator:
             raise dialect.too_long(knobs, model, said.prompt_tokens)
         if said.block:
             raise dialect.blocked(knobs, said.block, asked, model)
+        if asked.tier == "flex" and model.flex and self._within(call, knobs.flex_full):
+            raise dialect.flex_full(knobs)
         delay = latency(knobs, draw.latency, len(good))
         if knobs.slots is not None:
             wait = self._seats.take(call.now, delay, knobs.slots, knobs.queue)
@@ -271,6 +273,8 @@ class Simulator:
             model = next((m for m in knobs.models if m.id == knobs.rerouted_to), fallback)
         free = said.completion_tokens == 0 and said.finish != "stop"
         price = cost(model, said.prompt_tokens, said.completion_tokens, len(asked.images))
+        flex = asked.tier == "flex" and model.flex
+        price = price / 2 if flex else price
         return Generation(
             id=generation_id(call.now, draw.rest),
             created=int(call.now),
@@ -281,15 +285,19 @@ class Simulator:
             usage=asked.usage,
             streamed=asked.stream,
             latency=delay,
+            tier="flex" if flex else "default" if asked.tier else "",
         )
 
     # --- outages
 
     def _out(self, call: Call) -> bool:
         """Is the whole service down?"""
-        outage = call.knobs.outage
+        return self._within(call, call.knobs.outage)
+
+    def _within(self, call: Call, span: tuple[float, float] | None) -> bool:
+        """Is it between these seconds since the start?"""
         since = call.now - call.knobs.skew - self._started
-        return outage is not None and outage[0] <= since < outage[1]
+        return span is not None and span[0] <= since < span[1]
 
     def _fail(self, call: Call, draw: Draw) -> SimResponse:
         """What the edge answers while everything behind it is down."""

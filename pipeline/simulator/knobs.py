@@ -157,6 +157,8 @@ class Knobs:
     #: Every request fails from … to (seconds after the start), and how; nothing of it counts.
     outage: tuple[float, float] | None = None
     outage_as: str = "http_502"
+    #: The tier `flex` has no room from … to (seconds after the start).
+    flex_full: tuple[float, float] | None = None
     #: Do the other routes fail during an outage too?
     outage_all: bool = False
 

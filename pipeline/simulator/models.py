@@ -41,6 +41,8 @@ class Model:
     permaslug: str | None = None
     #: Day of removal, `2026-12-31`.
     expires: str | None = None
+    #: Has it an endpoint at half the price?
+    flex: bool = False
 
     @property
     def paid(self) -> bool:
@@ -141,7 +143,11 @@ def endpoints(model: Model, era: str) -> dict[str, Any]:
         endpoint |= _ENDPOINT_2026
     facts = listed(model, era)
     kept = {name: facts[name] for name in ("id", "name", "created", "description", "architecture")}
-    return {**kept, "endpoints": [endpoint]}
+    offered = [endpoint]
+    if model.flex:
+        pricing = {name: decimal(float(price) / 2) for name, price in endpoint["pricing"].items()}
+        offered.append({**endpoint, "tag": f"{endpoint['tag']}/flex", "pricing": pricing})
+    return {**kept, "endpoints": offered}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

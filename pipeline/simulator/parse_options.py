@@ -117,7 +117,11 @@ def _value(name: str, value: object) -> object:
     numbers = fitted if isinstance(fitted, tuple) else (fitted,)
     if name not in _SIGNED and any(isinstance(n, int | float) and n < 0 for n in numbers):
         raise ValueError(f"{name}: not below 0")
-    if name in ("latency", "outage") and isinstance(fitted, tuple) and fitted[0] > fitted[1]:
+    if (
+        name in ("latency", "outage", "flex_full")
+        and isinstance(fitted, tuple)
+        and fitted[0] > fitted[1]
+    ):
         raise ValueError(f"{name}: from … to, the smaller one first")
     return fitted
 

@@ -69,6 +69,8 @@ class Asked:
     provider: Mapping[str, Any] = field(default_factory=dict)
     #: Thinking was turned off.
     unthinking: bool = False
+    #: The tier that is wished for.
+    tier: object = None
     #: Names of all fields of the body.
     fields: tuple[str, ...] = ()
 
@@ -103,6 +105,7 @@ def read(body: bytes) -> Asked:
         parameters=frozenset(_PARAMETERS & {name for name, v in raw.items() if v is not None}),
         provider=_object(raw, "provider"),
         unthinking=off or reasoning.get("enabled") is False,
+        tier=raw.get("service_tier"),
         fields=tuple(raw),
     )
 

@@ -39,6 +39,7 @@ SENT = Sent(
     attempt=3,
     at=1_795_435_200_000_000,
     wait_ms=12,
+    endpoint="groq",
     items=(ASKED, ASKED),
 )
 REPLY = Reply(

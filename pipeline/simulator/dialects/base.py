@@ -57,6 +57,8 @@ class Generation:
     usage: bool
     streamed: bool
     latency: float
+    #: At which it is billed; "" where the service has no tiers.
+    tier: str = ""
 
 
 class Dialect:
@@ -107,6 +109,7 @@ class Dialect:
             "model": got.slug,
             "choices": [] if no_words else [choice],
             "usage": self.usage(got, knobs),
+            **({"service_tier": got.tier} if got.tier else {}),
         }
 
     def usage(self, got: Generation, knobs: Knobs) -> dict[str, Any]:
@@ -214,6 +217,12 @@ class Dialect:
 
     def busy(self, knobs: Knobs) -> Refused:
         return self.refused(knobs, 503, "The server is busy.")
+
+    def flex_full(self, knobs: Knobs) -> Refused:
+        """The tier at half the price has no room; nothing is billed."""
+        message = "Flex processing is not available right now."
+        error = {"message": message, "type": "resource_unavailable", "code": "resource_unavailable"}
+        return Refused(429, {"error": {**error, "param": None}})
 
     def server(self, knobs: Knobs, status: int, model: Model) -> Refused:
         """Trouble of the service or of what is behind it."""

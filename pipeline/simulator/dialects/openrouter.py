@@ -93,6 +93,7 @@ class OpenRouter(Dialect):
             "system_fingerprint": None,
             "choices": [choice],
             "usage": self.usage(got, knobs),
+            **({"service_tier": got.tier} if got.tier else {}),
         }
 
     def usage(self, got: Generation, knobs: Knobs) -> dict[str, Any]:
