@@ -289,8 +289,8 @@ class LimitTold(NamedTuple):
 
     @property
     def is_bucket(self) -> bool:
-        """Does it refill all the time? Then reset is used / limit x window (within 2 %); a clock's
-        window may agree by chance, so less than two requests are no evidence."""
+        """Does it seem to refill all the time? Then reset is used / limit x window (within 2 %); a
+        clock's window agrees by chance now and then."""
         used = self.limit - self.remaining
         if self.reset is None or used < 1:
             return False

@@ -29,6 +29,8 @@ from pipeline.ratelimit.rules.tokens import WINDOW as MINUTE_SECONDS
 from pipeline.ratelimit.rules.tokens import Tokens
 from pipeline.verdict import Verdict
 
+#: Seconds by which a bucket's end has moved; answers take as long on their way, clocks differ by less.
+MOVED = 10.0
 #: What answers tell, by the ledger's names.
 TOLD = ("per_minute", "tokens_per_minute", "bucket")
 #: Rules about the endpoint or the job, whatever model is asked.
@@ -61,6 +63,8 @@ class Rulebook:
         own = {name for name, words in self._limits.sources.items() if words == JOB_FILE}
         self._own_minute = "requests_per_minute" in own
         self._own_tokens = "tokens_per_minute" in own
+        #: When the day is as new, as the first answer that told it said.
+        self._end: float | None = None
         #: Limits as answers told them, by the ledger's names.
         self._told: dict[str, float] = {}
         #: When the last episode of refusals began.
@@ -84,12 +88,24 @@ class Rulebook:
                 self.requests.limit_is(limit.limit)
         elif limit.window == DAY_SECONDS:
             used = limit.limit - limit.remaining
-            if self.bucket.per_day is not None or limit.is_bucket:
+            if self.bucket.per_day is not None or self._refills(limit, now):
                 self._told["bucket"] = limit.limit
+                self.daily.limit_is(None)
                 self.bucket.limit_is(limit.limit, used + max(0, self.daily.in_flight - 1), now)
             else:
                 self.daily.limit_is(limit.limit)
         self.awake()
+
+    def _refills(self, limit: LimitTold, now: Now) -> bool:
+        """Is this day a bucket? By its formula, which a clock's window meets by chance once a day; but
+        the end of that stays where it is, while a bucket's moves with each request."""
+        if limit.reset is None:
+            return False
+        end = now.low + limit.reset
+        if self._end is None:
+            self._end = end
+        moved = (end - self._end) % limit.window
+        return limit.is_bucket and MOVED < moved < limit.window - MOVED
 
     @property
     def ends(self) -> bool:

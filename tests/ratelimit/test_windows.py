@@ -148,9 +148,16 @@ def test_told_limits_are_remembered(tmp_path: Path) -> None:
             clock=clock, rng=random.Random(0), state=tmp_path,
         ) as gate:  # fmt: skip
             if answered:
-                permit = await gate.permit(tokens=1)
-                gate.heard_limits(told)
-                gate.report(permit, Verdict(kind=Kind.OK), tokens=None, cost_usd=None, images=["k"])
+                for limits in (
+                    told[:2],
+                    [*told[:2], LimitTold("requests", DAY, 100, 99, DAY / 100)],
+                    told,
+                ):
+                    permit = await gate.permit(tokens=1)
+                    gate.heard_limits(limits)
+                    gate.report(
+                        permit, Verdict(kind=Kind.OK), tokens=None, cost_usd=None, images=["k"]
+                    )
             return gate.snapshot()
 
     async def go() -> list[dict[str, object]]:
@@ -165,3 +172,24 @@ def test_told_limits_are_remembered(tmp_path: Path) -> None:
     names = ("requests_per_minute", "tokens_per_minute", "limit", "left", "window")
     assert [later[name] for name in names] == [10, 60_000, 100, 98, "bucket"]
     assert [own[name] for name in names] == [3, 5, 100, 98, "bucket"]
+
+
+def test_a_clock_that_agrees_with_a_bucket_by_chance_is_none(tmp_path: Path) -> None:
+    """A third of the day has gone when two thirds of its limit are left, as a bucket would have it; its
+    end stays where it was."""
+    clock = VirtualClock()
+
+    async def go() -> list[object]:
+        async with open_gate(
+            QuotaSettings(), Limits(told=True), account="d" * 32, model="m", output="o", patience=900,
+            clock=clock, rng=random.Random(0), state=tmp_path,
+        ) as gate:  # fmt: skip
+            seen = []
+            for used in (1, 67, 68, 69):
+                rest = DAY - clock.now() % DAY
+                gate.heard_limits([LimitTold("requests", DAY, 100, 100 - used, rest)])
+                seen.append(gate.snapshot().get("window"))
+                await clock.sleep(DAY / 3 * (used == 1))
+            return seen
+
+    assert run(go()) == [None] * 4

@@ -247,8 +247,8 @@ class Daily:
             self.view.hold_limit = verdict.limit
             self.limit_is(verdict.limit)
 
-    def limit_is(self, limit: int) -> None:
-        """The limit's size, as the service named it or as it was learnt before."""
+    def limit_is(self, limit: int | None) -> None:
+        """The limit's size, as the service named it or as it was learnt before; None: there is none."""
         self.told_limit = limit
         self._work_out()
 
