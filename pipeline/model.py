@@ -315,7 +315,7 @@ class Limits:
     #: Is the limit a minute a guess, to be halved by refusals and regained slowly?
     learnt: bool = False
     #: Do answers tell limits, so that what was told is worth remembering?
-    told: bool = False
+    announced: bool = False
     #: Whose limit the day is: `account` (all models together) or `model`.
     day_scope: Literal["account", "model"] = "account"
     #: Where each number comes from, for `plan` and `check`: name -> words.

@@ -167,7 +167,7 @@ def window_words(quota_limits: QuotaLimits) -> str:
     if quota_limits.bucket is not None:
         learnt = quota_limits.sources.get("requests_per_day") == REMEMBERED
         return f"a bucket that refills all the time ({REMEMBERED if learnt else 'its profile'})"
-    if quota_limits.daily is None and not quota_limits.told:
+    if quota_limits.daily is None and not quota_limits.announced:
         return ""
     window = quota_limits.zone
     shapes = {"month": "a calendar month", "credit": "a credit that ends once"}

@@ -29,7 +29,7 @@ class QuotaLimits:
     #: Is the limit a minute a guess?
     learnt: bool = False
     #: Do answers tell limits?
-    told: bool = False
+    announced: bool = False
     #: This job's own cap.
     per_job: int | None = None
     tokens_per_minute: int | None = None
@@ -52,7 +52,7 @@ class QuotaLimits:
     def shared(self) -> bool:
         """Is there a limit that other processes and later runs share, or may one be told, so that it
         must be kept?"""
-        return self.told or self.per_minute is not None or self.daily is not None
+        return self.announced or self.per_minute is not None or self.daily is not None
 
 
 #: Where a remembered number comes from, and what it is called in `sources`.
@@ -67,11 +67,11 @@ _NAMES = {
 
 def remembered(limits: QuotaLimits, learned: Mapping[str, float]) -> QuotaLimits:
     """The limits with what the ledger remembers of them (`learned.py`); the job file's own stay."""
-    own = {name: words for name, words in limits.sources.items() if words == JOB_FILE}
+    own = {name: source for name, source in limits.sources.items() if source == JOB_FILE}
     taken = {
-        "per_minute": (limits.told or limits.learnt) and "requests_per_minute" not in own,
-        "tokens_per_minute": limits.told and "tokens_per_minute" not in own,
-        "bucket": limits.told,
+        "per_minute": (limits.announced or limits.learnt) and "requests_per_minute" not in own,
+        "tokens_per_minute": limits.announced and "tokens_per_minute" not in own,
+        "bucket": limits.announced,
         "per_day": limits.per_day is limits.bucket is None and "bucket" not in learned,
     }
     known = {name: learned[name] for name, takes in taken.items() if takes and name in learned}
@@ -118,7 +118,7 @@ def quota_limits_of(settings: QuotaSettings, limits: Limits) -> QuotaLimits:
         per_day=None if bucket else limits.requests_per_day,
         bucket=limits.requests_per_day if bucket else None,
         learnt=limits.learnt and settings.requests_per_minute == "auto",
-        told=limits.told,
+        announced=limits.announced,
         per_job=per_job,
         tokens_per_minute=tokens,
         concurrency=settings.concurrency,

@@ -60,7 +60,7 @@ class Rulebook:
         assert isinstance(tokens, Tokens)
         self.bucket, self._tokens = bucket, tokens
         self._limits = setup.quota_limits
-        own = {name for name, words in self._limits.sources.items() if words == JOB_FILE}
+        own = {name for name, source in self._limits.sources.items() if source == JOB_FILE}
         self._own_minute = "requests_per_minute" in own
         self._own_tokens = "tokens_per_minute" in own
         #: When the day is as new, as the first answer that told it said.
@@ -125,8 +125,7 @@ class Rulebook:
             known["per_day"] = self.daily.told_limit
         if self._limits.learnt:
             known["per_minute"] = self.requests.per_minute
-        told = {name: float(value) for name, value in known.items() if value is not None}
-        return {**self._told, **told}
+        return self._told | {name: float(v) for name, v in known.items() if v is not None}
 
     def remember(self, learned: Mapping[str, float], now: Now) -> None:
         """Take in what was learnt before, of this run or an earlier one."""
@@ -137,7 +136,7 @@ class Rulebook:
             self.daily.limit_is(limits.per_day)
         if limits.per_minute is not None:
             self.requests.limit_is(limits.per_minute)
-        if self._limits.told:
+        if self._limits.announced:
             self._told = {name: learned[name] for name in TOLD if name in learned}
         self.awake()
 

@@ -206,16 +206,16 @@ def flex_prices(value: Any) -> dict[str, float] | None:
     dearest, since any may answer. None where there is none."""
     data = value.get("data") if isinstance(value, dict) else None
     entries = data.get("endpoints") if isinstance(data, dict) else None
-    told = [
+    tagged = [
         prices
         for entry in (entries if isinstance(entries, list) else [])
         if isinstance(entry, dict)
         and str(entry.get("tag")).endswith("/flex")
         and (prices := prices_of(entry.get("pricing"))) is not None
     ]
-    if not told:
+    if not tagged:
         return None
-    return {name: max(prices[name] for prices in told) for name in told[0]}
+    return {name: max(prices[name] for prices in tagged) for name in tagged[0]}
 
 
 def cheapest_first(models: Iterable[Model]) -> list[Model]:

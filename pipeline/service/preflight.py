@@ -300,7 +300,7 @@ def limits_of(endpoint: Endpoint, service: Service) -> Limits:
 def _limits_of(endpoint: Endpoint, service: Service) -> Limits:
     model, profile = service.model, endpoint.profile
     if not profile.openrouter_fields:
-        return replace(profile.limits, told=bool(profile.windows))
+        return replace(profile.limits, announced=bool(profile.windows))
     if model.id.endswith(":free"):
         day = service.day_limit or (
             FREE_PER_DAY_BOUGHT if service.free_tier is False else FREE_PER_DAY
@@ -355,9 +355,9 @@ def _other_tier(endpoint: Endpoint, completion: Completion) -> str | None:
     if tier == "flex" or (tier is None and not endpoint.profile.tells_prices):
         return None
     served = completion.served_model or endpoint.settings.model
-    told = "without saying at which tier" if tier is None else f"at the tier {tier}"
+    where = "without saying at which tier" if tier is None else f"at the tier {tier}"
     return (
-        f"{served} answered {told}, not at flex, and so at its full price: take endpoint.service_tier "
+        f"{served} answered {where}, not at flex, and so at its full price: take endpoint.service_tier "
         "out, or choose a model that has it"
     )
 

@@ -144,7 +144,7 @@ def test_told_limits_are_remembered(tmp_path: Path) -> None:
 
     async def ask(quota: QuotaSettings, *, answered: bool) -> dict[str, object]:
         async with open_gate(
-            quota, Limits(told=True), account="c" * 32, model="m", output="o", patience=900,
+            quota, Limits(announced=True), account="c" * 32, model="m", output="o", patience=900,
             clock=clock, rng=random.Random(0), state=tmp_path,
         ) as gate:  # fmt: skip
             if answered:
@@ -181,7 +181,7 @@ def test_a_clock_that_agrees_with_a_bucket_by_chance_is_none(tmp_path: Path) -> 
 
     async def go() -> list[object]:
         async with open_gate(
-            QuotaSettings(), Limits(told=True), account="d" * 32, model="m", output="o", patience=900,
+            QuotaSettings(), Limits(announced=True), account="d" * 32, model="m", output="o", patience=900,
             clock=clock, rng=random.Random(0), state=tmp_path,
         ) as gate:  # fmt: skip
             seen = []
