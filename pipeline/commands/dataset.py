@@ -21,6 +21,19 @@ if TYPE_CHECKING:
     from pipeline.config.job import JobConfig
 
 
+#: Above so many rows dataset.parquet is written only when nothing is left.
+DATASET_ROWS = 1_000_000
+
+
+def is_due(output: Path, counters: RunCounters) -> bool:
+    """Is dataset.parquet looked at now? Not where a run that stopped, as the service refused it, left
+    nothing to put into a new one."""
+    if not counters.left:
+        return True
+    begun = counters.captioned or counters.failures or (output / "dataset.parquet").exists()
+    return bool(begun) and counters.rows <= DATASET_ROWS
+
+
 async def update_dataset(
     job: JobConfig, inputs: JobInputs, counters: RunCounters, *, asked: bool
 ) -> str:

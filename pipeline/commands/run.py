@@ -38,7 +38,7 @@ from pipeline.captioning.select import (
 from pipeline.captioning.wiring import RunContext, open_run
 from pipeline.commands import failures, notify, outcome, pilot
 from pipeline.commands import model_selection as choice
-from pipeline.commands.dataset import update_dataset
+from pipeline.commands.dataset import is_due, update_dataset
 from pipeline.commands.finished import files_may_change, mark_of, read_finished, write_finished
 from pipeline.commands.logs import logging_to
 from pipeline.commands.machine_jobs import append_job
@@ -62,8 +62,6 @@ if TYPE_CHECKING:
     from pipeline.packsize.limits import PackLimits
     from pipeline.store.store import Checkpoint
 
-#: Above so many rows dataset.parquet is written only when nothing is left.
-DATASET_ROWS = 1_000_000
 _SIGNALS = (Exit.SIGINT, Exit.SIGTERM, Exit.SIGHUP)
 _log = logging.getLogger("pipeline")
 
@@ -209,11 +207,7 @@ async def run(
             report.signals.finishing()
             checkpoint.settled_all()
             changed = reason is not None and reason.exit is Exit.MANIFEST
-            if (
-                job.output.dataset
-                and not changed
-                and (counters.rows <= DATASET_ROWS or not counters.left)
-            ):
+            if job.output.dataset and not changed and is_due(inputs.output, counters):
                 try:
                     asked = bool(counts.asked)
                     dataset = await update_dataset(job, inputs, counters, asked=asked)

@@ -6,6 +6,7 @@ import json
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from tests.support.command import (
     until,
     write_job,
 )
+from tests.support.gateways import gateway, pack_reply, response
 from tests.support.pictures import folder_of
 
 __all__ = ["shim"]
@@ -228,3 +230,23 @@ main()
     assert (code, summary["exit_code"], summary["captioned"]) == (143, 143, 3), err
     assert (tmp_path / "out/dataset.parquet").exists()
     assert len((tmp_path / "out/_state/runs.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(("status", "code"), [("401 Unauthorized", 77), ("404 Not Found", 69)])
+def test_a_run_that_only_was_refused_writes_no_dataset(
+    tmp_path: Path, status: str, code: int
+) -> None:
+    """There is nothing to put into it; the next run, which is answered, writes it."""
+    answers = [response(b'{"error": {"message": "no"}}', status)] * 20
+
+    def answer(connection: socket.socket, body: bytes) -> None:
+        connection.sendall(answers[0] if answers else pack_reply(body))
+
+    with gateway(answer) as service:
+        job = write_job(tmp_path, service.base, folder_of(tmp_path, 3), endpoint={"patience": 1})
+        refused = pipeline("run", job, "--json")
+        assert (refused.code, refused.summary["dataset"]) == (code, None)
+        assert not (tmp_path / "out/dataset.parquet").exists()
+        answers.clear()
+        assert pipeline("run", job).code == 0
+    assert (tmp_path / "out/dataset.parquet").exists()
