@@ -5,18 +5,20 @@ is the same in every answer: names of keys, the frame of a chat completion. A DE
 preset dictionary of that (RFC 1950, section 2.2) takes a quarter of the bytes, also where an answer is
 short.
 
-A packed blob begins with a byte that no JSON begins with; entries of earlier versions, which begin
-with `{` or `[`, are read as they are.
+A packed blob begins with a byte that no JSON begins with, and bears a checksum: SQLite's file has none,
+and a changed byte of a DEFLATE stream is another text. Entries of earlier versions, packed without a
+checksum or beginning with `{` or `[`, are read as well.
 """
 
 from __future__ import annotations
 
 import zlib
 
-#: The first byte: with a body behind the head, and without one.
-_WITH_BODY, _ALONE = b"\x01", b"\x02"
-#: Bytes of the head's length, after the first byte.
-_LENGTH = 4
+#: The first byte: with a body behind the head, and without one; the same without a checksum.
+_WITH_BODY, _ALONE, _UNCHECKED = b"\x87", b"\xb8", (b"\x01", b"\x02")
+#: Bytes of the head's length, after the first byte, and of the checksum (CRC-32 of the length and of
+#: head and body), after that.
+_LENGTH, _SUM = 4, 4
 #: 4 KB of window: an entry is small, and a larger one is dearer to prepare than to fill.
 _WINDOW_BITS, _LEVEL, _MEMORY = -12, 1, 5
 #: What entries have in common, what is most frequent last. Part of the format: never to be changed.
@@ -48,15 +50,21 @@ def pack(head: bytes, body: bytes | None) -> bytes:
     )
     length = len(head).to_bytes(_LENGTH, "big")
     first = _ALONE if body is None else _WITH_BODY
-    return b"".join((first, length, stream.compress(head + (body or b"")), stream.flush()))
+    whole = head + (body or b"")
+    checksum = zlib.crc32(whole, zlib.crc32(first + length)).to_bytes(_SUM, "big")
+    return b"".join((first, length, checksum, stream.compress(whole), stream.flush()))
 
 
 def unpack(head: bytes, body: bytes | None) -> tuple[bytes, bytes | None]:
     """Head and body of an entry as it stands in the file. zlib.error for a damaged one."""
-    first = head[:1]
-    if first not in (_WITH_BODY, _ALONE):
+    first, start = head[:1], 1 + _LENGTH
+    if first not in (_WITH_BODY, _ALONE, *_UNCHECKED):
         return head, body
-    start = 1 + _LENGTH
+    checked = first not in _UNCHECKED
+    stream = zlib.decompressobj(_WINDOW_BITS, _DICTIONARY)
+    whole = stream.decompress(head[start + _SUM if checked else start :])
+    expected = int.from_bytes(head[start : start + _SUM], "big")
+    if not stream.eof or (checked and zlib.crc32(whole, zlib.crc32(head[:start])) != expected):
+        raise zlib.error("a damaged journal entry")
     length = int.from_bytes(head[1:start], "big")
-    whole = zlib.decompressobj(_WINDOW_BITS, _DICTIONARY).decompress(head[start:])
-    return whole[:length], whole[length:] if first == _WITH_BODY else None
+    return whole[:length], whole[length:] if first in (_WITH_BODY, _UNCHECKED[0]) else None
