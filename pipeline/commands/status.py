@@ -23,7 +23,7 @@ from pipeline.errors import CODES
 from pipeline.store.lock import holder_of
 from pipeline.store.runs import read_runs
 from pipeline.store.shards import shard_folders, unjoined
-from pipeline.store.snapshot import read_state
+from pipeline.store.snapshot import prompts_of, read_state
 
 if TYPE_CHECKING:
     from pipeline.config.job import JobConfig
@@ -56,6 +56,7 @@ def status_of(job: JobConfig) -> dict[str, Any]:
         "crashed": crashed,
         "captions": state.captions,
         "failures": state.failures,
+        "by_prompt": _by_prompt(job, output),
         "by_code": state.by_code,
         "requests": state.requests,
         "cost_usd": state.cost_usd,
@@ -66,6 +67,17 @@ def status_of(job: JobConfig) -> dict[str, Any]:
         "live": live if running else None,
         "cut_off": live if crashed else None,
         "last_run": last,
+    }
+
+
+def _by_prompt(job: JobConfig, output: Path) -> dict[str, dict[str, int]]:
+    """What each of several prompts has so far."""
+    if not job.prompt.prompts:
+        return {}
+    counts = prompts_of(output)
+    return {
+        name: {"captions": counts[name]["ok"], "failures": counts[name]["failed"]}
+        for name in job.prompt.prompts
     }
 
 
@@ -169,6 +181,10 @@ def lines(facts: dict[str, Any]) -> list[str]:
         f"{facts['requests']:,} requests, ${facts['cost_usd']:.4g} in {facts['output']}"
     )
     texts = [first, f"model: {facts['model']}"]
+    texts += [
+        f"  prompt {name}: {count['captions']:,} captions, {count['failures']:,} failures"
+        for name, count in facts["by_prompt"].items()
+    ]
     if facts["unpublished"]:
         texts.append(f"{facts['unpublished']:,} answers in the journal, not yet in a part")
     live = facts["live"]

@@ -47,24 +47,13 @@ class Pictures:
 
     def read(self, cell: object) -> bytes:
         """The picture's own bytes. UsageError when they are not on this machine."""
-        picture = self.opened(cell)
-        if isinstance(picture, bytes):
-            return picture
-        try:
-            with picture:
-                return picture.readall()
-        except OSError as error:
-            raise OutputError(f"picture {picture.name}: {error.strerror}") from error
-
-    def opened(self, cell: object) -> bytes | FileIO:
-        """The same, of a file the file itself: who copies it may leave its bytes to the system."""
         if isinstance(cell, bytes):
             return cell
         if isinstance(cell, Mapping):
             content = cell.get("bytes")
             if isinstance(content, bytes) and content:
                 return content
-            return self.opened(cell["path"])
+            return self.read(cell["path"])
         text = cell if isinstance(cell, str) else ""
         if text[:5].lower() == "data:":
             if (content := bytes_of_data_uri(text)) is None:
@@ -80,9 +69,11 @@ class Pictures:
             )
         try:
             try:
-                return FileIO(self._named(text))
+                file = FileIO(self._named(text))
             except (FileNotFoundError, NotADirectoryError):
-                return FileIO(self.path(text))
+                file = FileIO(self.path(text))
+            with file:
+                return file.readall()
         except OSError as error:
             raise OutputError(f"picture {text[:200]}: {error.strerror}") from error
 

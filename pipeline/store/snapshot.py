@@ -8,6 +8,7 @@ in this order no key is met twice, however long the look takes.
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -74,6 +75,20 @@ def _read_state(output: Path) -> State:
         by_code=by_code,
         last_errors=last,
     )
+
+
+def prompts_of(output: Path) -> dict[str, Counter[str]]:
+    """`prompt_id` -> how many published records of each status it has."""
+
+    def read() -> dict[str, Counter[str]]:
+        counts = defaultdict[str, Counter[str]](Counter)
+        for batch in record_batches(output, ["prompt_id", "status"]):
+            both = pa.Table.from_batches([batch]).group_by(batch.schema.names, use_threads=False)
+            for row in both.aggregate([([], "count_all")]).to_pylist():
+                counts[row["prompt_id"]][row["status"]] += row["count_all"]
+        return counts
+
+    return relisted(output, read)
 
 
 def failures_of(output: Path, columns: Sequence[str]) -> Iterator[pa.Table]:

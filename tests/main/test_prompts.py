@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,7 +16,10 @@ from pipeline.captioning.inputs import inspect_manifest
 from pipeline.captioning.options import RunOptions
 from pipeline.commands.export import export_command
 from pipeline.commands.plan import counted
+from pipeline.commands.report import cards_of, gather, report_command
+from pipeline.commands.review import item_of, sampled
 from pipeline.commands.review_import import import_command
+from pipeline.commands.status import lines, status_of
 from pipeline.config.job import load_job
 from pipeline.errors import JobError, UsageError
 from pipeline.export.options import ExportRequest
@@ -333,6 +337,59 @@ def test_a_pilot_asks_with_each_of_several_prompts(tmp_path: Path) -> None:
     records = list(check_whole(tmp_path / "out").values())
     assert {record["prompt_id"] for record in records} == {"short", "long"}
     assert any(record["caption"] in page for record in records)  # type: ignore[operator]
+
+
+def test_status_counts_by_prompt(tmp_path: Path) -> None:
+    job = prompted(tmp_path, 12, TWO)
+    asked(job, tmp_path / "state", options=RunOptions(limit=16))
+
+    facts = status_of(load_job(job))
+
+    records = check_whole(tmp_path / "out").values()
+    made = Counter(record["prompt_id"] for record in records)
+    assert sum(made.values()) == 16
+    assert facts["by_prompt"] == {
+        name: {"captions": made[name], "failures": 0} for name in ("short", "long")
+    }
+    assert f"  prompt long: {made['long']} captions, 0 failures" in lines(facts)
+
+
+def test_report_and_review_name_the_prompt_of_each_caption(tmp_path: Path) -> None:
+    """As a filter of the gallery, and on each card, whichever page shows it."""
+    asked(prompted(tmp_path, 5, TWO), tmp_path / "state")
+    job, data = load_job(tmp_path / "job.yaml"), columns(tmp_path)
+
+    report = {card.key: card.flags for card in cards_of(gather(job, 100), {})}
+    rows = sampled(tmp_path / "out", {})
+    review = {item["key"]: item["flags"] for item in (item_of(row, {}) for row in rows)}
+    assert report_command(job, tmp_path / "page.html", {}) == 0
+
+    for pages in (report, review):
+        assert len(pages) == 10
+        for column, flag in (("key", "prompt:short"), ("key_long", "prompt:long")):
+            assert all(flag in pages[key] for key in data[column])
+    assert "prompt:long" in (tmp_path / "page.html").read_text()
+
+
+def test_the_hugging_face_export_has_a_column_for_each_prompt(tmp_path: Path) -> None:
+    """`caption`, and `caption_NAME` of every prompt, as the loader of `datasets` reads them."""
+    (tmp_path / "photos").mkdir()
+    for number in range(4):
+        (tmp_path / "photos" / f"{number}.jpg").write_bytes(picture(number))
+    pictures = {"path": str(tmp_path / "photos")}
+    job = prompted(tmp_path, 1, TWO, manifest=pictures, images={"send": "inline"})
+    asked(job, tmp_path / "state")
+    data = columns(tmp_path)
+
+    export_command(load_job(job), ExportRequest(dest=tmp_path / "hub", format="hf"))
+
+    loaded = datasets.load_dataset(
+        str(tmp_path / "hub"), split="train", cache_dir=str(tmp_path / "cache")
+    )
+    for name in ("caption", "caption_short", "caption_long"):
+        assert loaded[name][:] == data[name], name
+    assert all(loaded["caption_long"])
+    assert loaded[0]["image"].size
 
 
 @pytest.mark.parametrize("mode", ["each", "sample"])
