@@ -70,6 +70,11 @@ class RunCounters:
             self.new_captions -= withdrawn and before == "ok"
             self.move(before, str(record.error_code))
 
+    def begin(self, counts: Counts) -> None:
+        """Take over what stands before anything is asked."""
+        self.rows, self.images = counts.rows, counts.images
+        self.captioned, self.failed = counts.captioned, dict(counts.failed)
+
     def correct(self, estimated: Counts, exact: Counts) -> None:
         """Every row was read: what was estimated before is known, what this run did stays."""
         self.rows, self.images = exact.rows, exact.images

@@ -1,0 +1,104 @@
+"""What a run leaves when the asking is over: dataset, list of failures, summary, last line."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from pipeline.captioning import metrics
+from pipeline.captioning.output_location import state_folder
+from pipeline.commands import failures, outcome, pilot
+from pipeline.commands.dataset import update_dataset
+from pipeline.commands.machine_jobs import append_job
+from pipeline.commands.rates import rates_of
+from pipeline.commands.run_selection import OpenedJob, note_finished
+from pipeline.errors import Exit, ManifestError, StopReason, stop_reason_of
+
+if TYPE_CHECKING:
+    from pipeline.commands.run_asking import Asked
+
+_log = logging.getLogger("pipeline")
+
+
+async def write_results(opened: OpenedJob, asked: Asked) -> dict[str, Any]:
+    """Write what stands beside the captions; returns the summary."""
+    job, inputs, report = opened.job, opened.inputs, opened.report
+    counters, reason, dataset = report.counters, asked.reason, None
+    changed = reason is not None and reason.exit is Exit.MANIFEST
+    if job.output.dataset and not changed and (counters.rows <= DATASET_ROWS or not counters.left):
+        try:
+            dataset = await update_dataset(job, inputs, counters, asked=bool(asked.counts.asked))
+            report.dataset = f"{job.output.shown}/dataset.parquet"
+        except (ManifestError, OSError) as error:
+            reason = reason or stop_reason_of(error, inputs.output)
+    listed = not changed and await asyncio.to_thread(failures.write_failures, inputs.output)
+    await opened.checkpoint.finish()
+    if reason is None and not counters.left:
+        await note_finished(opened)
+    reason, code = _ending(opened, reason)
+    report.quota = quota = asked.worked.quota if asked.worked else {}
+    summary = report.summary(code, reason)
+    if opened.options.pilot is not None and asked.worked is not None:
+        summary["pilot"] = await _pilot_page(opened, asked)
+    await asyncio.to_thread(report.append, summary)
+    folder = state_folder(opened.environment.environ)
+    await asyncio.to_thread(append_job, folder, summary)
+    now = opened.environment.clock.now()
+    metrics.update(job.run.metrics, job.name, counters, quota, now=now, exit_code=int(code))
+    headline = outcome.headline(
+        counters,
+        reason,
+        dataset=dataset,
+        asked=asked.counts.asked,
+        quota=quota,
+        each=await _images_a_request(opened, asked, reason),
+        failures=f"{job.output.shown}/{failures.NAME}" if listed else None,
+    )
+    _log.info("%s", headline)
+    return summary
+
+
+def _ending(opened: OpenedJob, reason: StopReason | None) -> tuple[StopReason | None, Exit]:
+    """Why the run ends with work left, if it does, and its exit code."""
+    options, report = opened.options, opened.report
+    signal, counters = report.signals.reason, report.counters
+    if signal is not None and (reason is None or reason.exit is Exit.LATER):
+        reason = signal
+    allowed = opened.job.run.failures_allowed(counters.images)
+    part_only = options.limit is not None or options.pilot is not None
+    reason = reason or outcome.unfinished(counters, max_failed=allowed, limited=part_only)
+    return reason, outcome.exit_code(counters, reason, max_failed=allowed)
+
+
+async def _pilot_page(opened: OpenedJob, asked: Asked) -> dict[str, Any]:
+    """Write the page of a pilot; returns what it leads to expect."""
+    assert asked.worked is not None
+    report, output = opened.report, opened.inputs.output
+    sample = pilot.Sample(
+        packing=asked.worked.packing,
+        limits=asked.worked.limits,
+        records=pilot.records_of_run(output, report.run_id),
+        requests=report.counters.requests,
+        left=report.counters.left,
+        daily=asked.worked.quota.get("limit"),
+        seconds=report.seconds,
+    )
+    expected = pilot.expect(sample)
+    page = await asyncio.to_thread(pilot.write, output, expected, sample)
+    _log.info("pilot: pictures and captions side by side: %s", page)
+    return expected
+
+
+async def _images_a_request(
+    opened: OpenedJob, asked: Asked, reason: StopReason | None
+) -> float | None:
+    """Images that a request of this job has captioned, for the nights that are left."""
+    if asked.worked is None or reason is None:
+        return None
+    size, model = asked.worked.packing.size, opened.job.endpoint.model
+    rates = await asyncio.to_thread(rates_of, opened.inputs.output, model, size)
+    if rates is not None and rates.each:
+        return rates.each
+    # A run that asked nothing has measured nothing.
+    return None if opened.report.counters.requests else float(size)
