@@ -8,7 +8,7 @@ is on disk. `Stopped` from the gate leaves the request's images unsettled: the n
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,12 +18,12 @@ from pipeline.captioning.body import body_of
 from pipeline.captioning.doubted_answers import Attempt, Doubts
 from pipeline.captioning.fields import Fields
 from pipeline.captioning.finalize import unanswered
-from pipeline.captioning.interpret import ReplyOutcome, date_of, failure, stop_reason
+from pipeline.captioning.interpret import ReplyOutcome, date_of, failure, no_caption, stop_reason
 from pipeline.captioning.pack import ALONE_AFTER
-from pipeline.captioning.parse_reply import caption_of, safe_text
-from pipeline.captioning.request_result import RequestResult
-from pipeline.captioning.retry import Action, decide
-from pipeline.captioning.second import SecondForm, SecondQuestions
+from pipeline.captioning.parse_reply import caption_of
+from pipeline.captioning.request_result import RequestResult, without_record
+from pipeline.captioning.retry import Action, RetryDecision, decide
+from pipeline.captioning.second import SecondQuestions
 from pipeline.clock import Clock, micros
 from pipeline.errors import (
     Exit,
@@ -91,13 +91,19 @@ class Captioner:
         reason tells. permit: for its first attempt, if there is one; attempt: how many there were."""
         if request.form in ("audit", "again", "second"):
             return await self._beside(request, permit)
-        first = request
+        ready = request
         if self.images.any_inline:
-            request = replace(request, items=await self._as_bytes(request.items))
-            if not request.items:
+            ready = replace(request, items=await self._as_bytes(request.items))
+            if not ready.items:
                 if permit is not None:
                     self.gate.give_back(permit)
-                return RequestResult(request=first)
+                return RequestResult(request=request)
+        return await self._attempts(request, ready, permit, attempt)
+
+    async def _attempts(
+        self, first: Request, request: Request, permit: Permit | None, attempt: int
+    ) -> RequestResult:
+        """Ask, and ask again what is left of it, as `retry` decides. first: the request as it came."""
         body = self.body(request)
         audits: tuple[Item, ...] = ()
         before = began = self.clock.monotonic()
@@ -113,10 +119,7 @@ class Captioner:
             permit = None
             audits += self.packing.record_result(request, sent, outcome)
             self.second.consider(items, outcome.records)
-            rest: tuple[Item, ...] = ()
-            if len(outcome.records) < len(items):
-                settled = {record.key for record in outcome.records}
-                rest = tuple(item for item in items if item.asked.key not in settled)
+            rest = without_record(items, outcome.records)
             verdict = outcome.verdict
             if self.shape.drops_schema(request, verdict):
                 body = self.body(request)
@@ -129,33 +132,17 @@ class Captioner:
                 await self.attribution.suspect(self)
             if not rest:
                 return RequestResult(request=first, verdict=verdict, audits=audits)
-            decision = decide(
-                verdict,
-                attempts=attempt if verdict.busy else min(item.asked.attempts for item in rest),
-                allowed=self._allowed(request, before),
-                packed=len(items) > 1,
-                by_url=any(item.image.url is not None for item in rest),
-                rng=self.rng,
-            )
+            attempts = attempt if verdict.busy else min(item.asked.attempts for item in rest)
+            decision = self._decide(verdict, request, rest, attempts, before)
             if decision.action is Action.STOP:
                 if await self.attribution.passes(self, verdict, sent):
                     continue
                 self.gate.stop(stop_reason(verdict))
                 return RequestResult(request=first, undone=rest, audits=audits)
-            if decision.action in _GIVES_UP and await self.attribution.blames_service(
-                self, verdict, request, before
-            ):
-                decision = replace(decision, action=Action.FAIL)
-                return RequestResult(request=first, left=rest, decision=decision, verdict=verdict)
-            if decision.action is Action.FAIL:
-                if verdict.kind in OPEN and len(items) == 1:
-                    record = self._failure(items[0], sent, outcome)
-                    await self.attribution.refused(self, items[0], record, verdict)
-                    return RequestResult(request=first, verdict=verdict, audits=audits)
-                await self._fail(rest, sent, outcome)
-                if outcome.row.status == _EACH_TIME and len(errors) == 1:
-                    self.attribution.lasting(self, len(rest), before)
-                return RequestResult(request=first, verdict=verdict, audits=audits)
+            if decision.action in _GIVES_UP:
+                ended = await self._give_up(request, rest, decision, sent, outcome, before, errors)
+                if ended is not None:
+                    return replace(ended, request=first, audits=audits)
             if decision.spends:
                 rest = await self._spend(rest, sent, outcome)
             if decision.action is Action.RELOAD:
@@ -169,6 +156,33 @@ class Captioner:
                 return RequestResult(request=first, verdict=verdict, audits=audits, undone=rest)
             request = replace(request, items=rest)
             body = self.body(request)
+
+    async def _give_up(
+        self,
+        request: Request,
+        rest: tuple[Item, ...],
+        decision: RetryDecision,
+        sent: Sent,
+        outcome: ReplyOutcome,
+        before: float,
+        errors: Collection[str],
+    ) -> RequestResult | None:
+        """No attempt is left: whose fault it is, the images' or the service's. None: a pack is to be
+        searched. before: when its attempt before this one began; errors: those of all attempts."""
+        verdict = outcome.verdict
+        if await self.attribution.blames_service(self, verdict, request, before):
+            decision = replace(decision, action=Action.FAIL)
+            return RequestResult(request=request, left=rest, decision=decision, verdict=verdict)
+        if decision.action is not Action.FAIL:
+            return None
+        if verdict.kind in OPEN and len(request.items) == 1:
+            record = no_caption(self, request.items[0], sent, outcome)
+            await self.attribution.refused(self, request.items[0], record, verdict)
+        else:
+            await self._fail(rest, sent, outcome)
+            if outcome.row.status == _EACH_TIME and len(errors) == 1:
+                self.attribution.lasting(self, len(rest), before)
+        return RequestResult(request=request, verdict=verdict)
 
     async def _beside(self, request: Request, permit: Permit | None) -> RequestResult:
         """Ask about images that have their captions: to compare an answer with them, or for typed
@@ -193,14 +207,7 @@ class Captioner:
                 return RequestResult(
                     request=request, verdict=verdict, audits=(item,) if again else ()
                 )
-            decision = decide(
-                verdict,
-                attempts=attempt,
-                allowed=self.attempts,
-                packed=False,
-                by_url=False,
-                rng=self.rng,
-            )
+            decision = self._decide(verdict, request, (), attempt, before=0.0)
             if decision.action is Action.STOP:
                 self.gate.stop(stop_reason(verdict))
             if decision.action is not Action.RETRY:
@@ -211,35 +218,37 @@ class Captioner:
         self.second.reason = ended or self.second.reason
         return RequestResult(request=request, undone=request.items if ended else ())
 
-    def _allowed(self, request: Request, before: float) -> int:
-        """Attempts of this request. A pack that fails while others are answered holds an image
-        that breaks the reply: it is searched before its attempts are used up."""
-        if len(request.items) > 1 and self.gate.circuit.answered_since(before):
-            return min(self.attempts, ALONE_AFTER)
-        return self.attempts
+    def _decide(
+        self, verdict: Verdict, request: Request, rest: Sequence[Item], attempts: int, before: float
+    ) -> RetryDecision:
+        """`retry.decide` for the images without a record. A pack that fails while others are answered
+        holds an image that breaks the reply: it is searched before its attempts are used up."""
+        packed = len(request.items) > 1
+        searched = packed and self.gate.circuit.answered_since(before)
+        return decide(
+            verdict,
+            attempts=attempts,
+            allowed=min(self.attempts, ALONE_AFTER) if searched else self.attempts,
+            packed=packed,
+            by_url=any(item.image.url is not None for item in rest),
+            rng=self.rng,
+        )
 
     def body(self, request: Request) -> bytes:
         """The request as the wire wants it."""
         wire = self.wire
-        if (form := self._second_form(request)) is not None:
+        if (form := self.second.form_of(request)) is not None:
             wire, request = form.wire, form.request(request, fields=bool(self.fields))
         return body_of(request, wire, self.fields, schema=self.shape.sends_schema)
 
-    def _second_form(self, request: Request) -> SecondForm | None:
-        if request.form != "second":
-            return None
-        earlier = request.items[0].asked.earlier
-        assert earlier is not None
-        return self.second.form(earlier)
-
     def gate_of(self, request: Request) -> RequestGate:
         """Whose limits the request counts in: another model's may be its own."""
-        form = self._second_form(request)
+        form = self.second.form_of(request)
         return (form and form.gate) or self.gate
 
     def cost_of(self, request: Request) -> float:
         """Dollars that it may cost, at the prices of the model it goes to."""
-        form, images = self._second_form(request), len(request.items)
+        form, images = self.second.form_of(request), len(request.items)
         model = (form and form.model) or self.model
         return estimate(
             model, tokens_in=request.tokens_in, tokens_out=request.tokens_out, images=images
@@ -264,20 +273,7 @@ class Captioner:
         """One HTTP attempt; returns when its outcome is on disk. Raises Stopped."""
         asked, gate = self.clock.monotonic(), self.gate_of(request)
         permit = permit or await self._permit(request)
-        form = self._second_form(request)
-        sent = Sent(
-            request_id=f"{self.rng.getrandbits(128):032x}",
-            run_id=self.run_id,
-            recipe=request.items[0].recipe,
-            profile=self.endpoint.profile.name,
-            model=form.wire.model if form else self.job_model or self.wire.model,
-            form=request.form,
-            attempt=attempt,
-            at=micros(self.clock.now()),
-            wait_ms=int((self.clock.monotonic() - asked) * 1000),
-            items=tuple([item.asked for item in request.items]),
-            endpoint=self.endpoint_name,
-        )
+        sent = self._sent(request, attempt, waited=self.clock.monotonic() - asked)
         keys = [item.asked.key for item in request.items]
         try:
             try:
@@ -315,6 +311,23 @@ class Captioner:
         gate.report(permit, outcome.verdict, tokens=used, cost_usd=paid, images=keys)
         return sent, outcome
 
+    def _sent(self, request: Request, attempt: int, *, waited: float) -> Sent:
+        """The attempt, as it is written down. waited: seconds for its permit."""
+        form = self.second.form_of(request)
+        return Sent(
+            request_id=f"{self.rng.getrandbits(128):032x}",
+            run_id=self.run_id,
+            recipe=request.items[0].recipe,
+            profile=self.endpoint.profile.name,
+            model=form.wire.model if form else self.job_model or self.wire.model,
+            form=request.form,
+            attempt=attempt,
+            at=micros(self.clock.now()),
+            wait_ms=int(waited * 1000),
+            items=tuple([item.asked for item in request.items]),
+            endpoint=self.endpoint_name,
+        )
+
     async def _lost(
         self, gate: RequestGate, permit: Permit, sent: Sent, lost: NoReply, keys: list[str]
     ) -> ReplyOutcome:
@@ -333,20 +346,7 @@ class Captioner:
 
     async def _fail(self, items: Sequence[Item], sent: Sent, outcome: ReplyOutcome) -> None:
         """Settle images without a caption, durably."""
-        await self.keep(items, [self._failure(item, sent, outcome) for item in items])
-
-    def _failure(self, item: Item, sent: Sent, outcome: ReplyOutcome) -> Record:
-        verdict, completion = outcome.verdict, outcome.completion
-        record = failure(
-            self,
-            item,
-            code=verdict.code or ("truncated" if verdict.kind is Kind.TRUNCATED else "empty"),
-            message=verdict.message or "no caption for this image in the reply",
-            sent=sent,
-            completion=completion,
-        )
-        thoughts = verdict.kind is Kind.NO_ROOM and completion and safe_text(completion.content)
-        return record._replace(caption_raw=thoughts or None)
+        await self.keep(items, [no_caption(self, item, sent, outcome) for item in items])
 
     async def _spend(
         self, items: Sequence[Item], sent: Sent, outcome: ReplyOutcome

@@ -112,6 +112,21 @@ def stop_reason(verdict: Verdict) -> StopReason:
     )
 
 
+def no_caption(run: RunFacts, item: Item, sent: Sent, outcome: ReplyOutcome) -> Record:
+    """The record of an image whose last answer holds no caption for it."""
+    verdict, completion = outcome.verdict, outcome.completion
+    record = failure(
+        run,
+        item,
+        code=verdict.code or ("truncated" if verdict.kind is Kind.TRUNCATED else "empty"),
+        message=verdict.message or "no caption for this image in the reply",
+        sent=sent,
+        completion=completion,
+    )
+    thoughts = verdict.kind is Kind.NO_ROOM and completion and safe_text(completion.content)
+    return record._replace(caption_raw=thoughts or None)
+
+
 def failure(
     run: RunFacts,
     item: Item,

@@ -87,8 +87,7 @@ def joined(
         start = 0
         while start < records.num_rows:
             rows = waiting.popleft()
-            taken = min(rows.num_rows, (records.num_rows - start) // a_row)
-            if taken < rows.num_rows:
+            if (taken := min(rows.num_rows, (records.num_rows - start) // a_row)) < rows.num_rows:
                 waiting.appendleft(rows.slice(taken))
             piece = records.slice(start, taken * a_row)
             arrays = [*rows.slice(0, taken).columns[:own]]
@@ -97,8 +96,8 @@ def joined(
             if columns.copy is not None:
                 arrays.append(pa.nulls(taken, pa.string()))  # `decided` fills it in
             if columns.prompt is not None:
-                recipes = piece.column("recipe").to_pylist()
-                arrays.append(pa.array(map(of_recipe.get, recipes), pa.string()))
+                recipes = map(of_recipe.get, piece.column("recipe").to_pylist())
+                arrays.append(pa.array(recipes, pa.string()))
             yield pa.RecordBatch.from_arrays(arrays, schema=columns.schema)
             start += taken * a_row
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -90,8 +90,6 @@ async def _open(
     quota: QuotaSettings,
     worked: bool,
 ) -> OpenedEndpoint:
-    from pipeline.ratelimit.gate import open_gate
-    from pipeline.ratelimit.rename import rename_account
     from pipeline.service import preflight
     from pipeline.service.client import open_client
     from pipeline.service.models import Model
@@ -109,27 +107,13 @@ async def _open(
     others = other_models(own, checks_of(own).actions.values())
     service = await preflight.look(client, endpoint, patience=patience, others=others)
     limits = preflight.limits_of(endpoint, service)
-    state = state_folder(environment.environ)
-    await asyncio.to_thread(
-        rename_account, state, former=endpoint.former_account, account=endpoint.account
-    )
-    gate_of = partial(
-        environment.open_gate or open_gate,
-        quota.model_copy(update={"concurrency": concurrency}),
-        account=None if endpoint.profile.own else endpoint.account,
-        output=str(inputs.output.absolute()),
-        patience=endpoint.settings.patience,
-        clock=clock,
-        rng=environment.rng,
-        state=state,
-        spent_usd=await asyncio.to_thread(spent, inputs.output),
-    )
+    quota = quota.model_copy(update={"concurrency": concurrency})
+    gate_of = await _gate_opener(inputs, environment, endpoint, quota)
     gate = await stack.enter_async_context(gate_of(limits, model=endpoint.settings.model))
-    models = {name: service.others.get(name, Model(id=name)) for name in others}
+    models = {other: service.others.get(other, Model(id=other)) for other in others}
     gates = {}
     for model in models.values():
-        own_limits = preflight.limits_of(endpoint, replace(service, model=model))
-        if own_limits != limits or own_limits.day_scope == "model":
+        if (own_limits := _limits_beside(limits, endpoint, service, model)) is not None:
             opener = gate_of(own_limits, model=model.id, beside=gate)
             gates[model.id] = await stack.enter_async_context(opener)
     if (server := service_opened.server) is not None:
@@ -146,6 +130,38 @@ async def _open(
         gates=gates,
         concurrency=concurrency,
     )
+
+
+async def _gate_opener(
+    inputs: JobInputs, environment: Environment, endpoint: Endpoint, quota: QuotaSettings
+) -> Callable[..., AbstractAsyncContextManager[RequestGate]]:
+    """Opens the gate of one of the endpoint's models, in the ledger of its account."""
+    from pipeline.ratelimit.gate import open_gate
+    from pipeline.ratelimit.rename import rename_account
+
+    state, account = state_folder(environment.environ), endpoint.account
+    await asyncio.to_thread(rename_account, state, former=endpoint.former_account, account=account)
+    return partial(
+        environment.open_gate or open_gate,
+        quota,
+        account=None if endpoint.profile.own else account,
+        output=str(inputs.output.absolute()),
+        patience=endpoint.settings.patience,
+        clock=environment.clock,
+        rng=environment.rng,
+        state=state,
+        spent_usd=await asyncio.to_thread(spent, inputs.output),
+    )
+
+
+def _limits_beside(
+    limits: Limits, endpoint: Endpoint, service: Service, model: Model
+) -> Limits | None:
+    """Limits of another model at the same endpoint; None where it counts in those of the job's."""
+    from pipeline.service import preflight
+
+    others = preflight.limits_of(endpoint, replace(service, model=model))
+    return others if others != limits or others.day_scope == "model" else None
 
 
 def common_limits(limits: PackLimits, endpoints: Sequence[Endpoint]) -> PackLimits:

@@ -58,7 +58,7 @@ class Packing:
         pictures: bool = False,
     ) -> None:
         """pictures: keep the images that were asked, for a page that shows them."""
-        self._pool, self._limits, self._automatic = pool, limits, automatic
+        self.pool, self.limits, self._automatic = pool, limits, automatic
         self._share, self._held = audit, measured
         self._waiting: dict[str, PendingAudit] = {}
         self._thought = 0
@@ -84,8 +84,8 @@ class Packing:
     def size(self) -> int:
         """Images in a request, as far as is known."""
         if not self._automatic:
-            return self._limits.images
-        return auto.choose(self._limits, self._held + self.measured)
+            return self.limits.images
+        return auto.choose(self.limits, self._held + self.measured)
 
     def record_result(
         self, request: Request, sent: Sent, outcome: ReplyOutcome
@@ -114,7 +114,7 @@ class Packing:
             settled = sum(of_size.settled for of_size in self.by_size.values())
             if settled - self._thought >= THINK_EVERY:
                 self._thought = settled
-                self._pool.allow(self.size)
+                self.pool.allow(self.size)
         if self._share and size > 1 and outcome.verdict.kind in (Kind.OK, Kind.TRUNCATED):
             return self._choose(request, outcome)
         return ()

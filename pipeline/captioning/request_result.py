@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pipeline.captioning.retry import RetryDecision
-from pipeline.model import Item, Request
+from pipeline.model import Item, Record, Request
 from pipeline.values import dataclass
 from pipeline.verdict import Verdict
 
@@ -20,3 +22,11 @@ class RequestResult:
     audits: tuple[Item, ...] = ()
     #: Images about which nothing is decided: this endpoint is not asked about them any more.
     undone: tuple[Item, ...] = ()
+
+
+def without_record(items: tuple[Item, ...], records: Sequence[Record]) -> tuple[Item, ...]:
+    """The items that none of these records is of."""
+    if len(records) == len(items):
+        return ()
+    settled = {record.key for record in records}
+    return tuple(item for item in items if item.asked.key not in settled)

@@ -38,7 +38,7 @@ async def run_job(run: RunContext) -> None:
     asked.remember(partial(captioned_before, run))
     request_source = RequestSource(
         items,
-        run.pool,
+        captioner.packing.pool,
         asked,
         stopped=run.gate.stopped,
     )

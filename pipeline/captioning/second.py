@@ -108,6 +108,14 @@ class SecondQuestions:
         actions = {self.actions.get(name, "") for name in names or ["refusal"]} & ASKS
         return self.forms["fallback" if "fallback" in actions else "retry"]
 
+    def form_of(self, request: Request) -> SecondForm | None:
+        """How a second question is asked; None for a first one."""
+        if request.form != "second":
+            return None
+        earlier = request.items[0].asked.earlier
+        assert earlier is not None
+        return self.form(earlier)
+
     def released(self) -> list[Item]:
         """The images to ask, since the last call."""
         items, self._waiting = self._waiting, []

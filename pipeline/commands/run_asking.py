@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pipeline.captioning.pack_sizes import Packing
     from pipeline.captioning.select import Counts, Selection
     from pipeline.model import Record
-    from pipeline.packsize.limits import PackLimits
 
 _log = logging.getLogger("pipeline")
 
@@ -32,7 +31,6 @@ class Worked:
     #: The quota as it stands.
     quota: Mapping[str, Any]
     packing: Packing
-    limits: PackLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,5 +110,4 @@ async def _work(opened: OpenedJob, selection: Selection, pending: Mapping[str, R
             reason=run.gate.reason,
             quota=outcome.quota_of(run.gate.snapshot()),
             packing=packing,
-            limits=run.limits,
         )

@@ -77,7 +77,7 @@ async def _pilot_page(opened: OpenedJob, asked: Asked) -> dict[str, Any]:
     report, output = opened.report, opened.inputs.output
     sample = pilot.Sample(
         packing=asked.worked.packing,
-        limits=asked.worked.limits,
+        limits=asked.worked.packing.limits,
         records=pilot.records_of_run(output, report.run_id),
         requests=report.counters.requests,
         left=report.counters.left,
