@@ -57,28 +57,8 @@ class Endpoint:
         return hashlib.sha256(f"{address}\n{key}".encode()).hexdigest()[:32]
 
 
-def endpoint_of(settings: EndpointSettings, environ: Mapping[str, str]) -> Endpoint:
-    """Resolve the job's endpoint.
-
-    KeyTrouble (77) when a key is needed and its variable is not set; JobError (78) when a key
-    would travel in the clear.
-    """
-    profile = PROFILES[settings.profile]
-    if profile.own_address and not settings.base_url:
-        raise JobError(f"endpoint.base_url: profile {profile.name} has no address of its own")
-    base = (settings.base_url or profile.base_url or "http://127.0.0.1:0/api/v1").rstrip("/")
-    try:
-        parts = urlsplit(base)
-        good = parts.scheme in ("http", "https") and parts.port != -1  # reading it checks it
-    except ValueError:  # a broken IPv6 address, a port above 65535
-        good = False
-    if not good or not parts.hostname:
-        raise JobError("endpoint.base_url: write http://HOST[:PORT]/… or https://HOST[:PORT]/…")
-    if parts.username or parts.password or parts.query:
-        raise JobError(
-            "endpoint.base_url: no user, password or query here; a key belongs in the environment "
-            "(endpoint.api_key_env)"
-        )
+def _refuse_foreign_settings(settings: EndpointSettings, profile: Profile) -> None:
+    """JobError (78) for a setting that the profile has no meaning for."""
     if not profile.openrouter_fields:
         for name in ("fallback_models", "provider"):
             if getattr(settings, name):
@@ -101,6 +81,31 @@ def endpoint_of(settings: EndpointSettings, environ: Mapping[str, str]) -> Endpo
             "endpoint.base_url: profile llamacpp starts a server of its own; for one that is "
             "running take profile openai"
         )
+
+
+def endpoint_of(settings: EndpointSettings, environ: Mapping[str, str]) -> Endpoint:
+    """Resolve the job's endpoint.
+
+    KeyTrouble (77) when a key is needed and its variable is not set; JobError (78) when a key
+    would travel in the clear.
+    """
+    profile = PROFILES[settings.profile]
+    if profile.own_address and not settings.base_url:
+        raise JobError(f"endpoint.base_url: profile {profile.name} has no address of its own")
+    base = (settings.base_url or profile.base_url or "http://127.0.0.1:0/api/v1").rstrip("/")
+    try:
+        parts = urlsplit(base)
+        good = parts.scheme in ("http", "https") and parts.port != -1  # reading it checks it
+    except ValueError:  # a broken IPv6 address, a port above 65535
+        good = False
+    if not good or not parts.hostname:
+        raise JobError("endpoint.base_url: write http://HOST[:PORT]/… or https://HOST[:PORT]/…")
+    if parts.username or parts.password or parts.query:
+        raise JobError(
+            "endpoint.base_url: no user, password or query here; a key belongs in the environment "
+            "(endpoint.api_key_env)"
+        )
+    _refuse_foreign_settings(settings, profile)
     variable = settings.api_key_env or profile.key_env
     value = environ.get(variable, "").strip() if variable else ""
     local = is_loopback(parts.hostname)
