@@ -30,7 +30,7 @@ from pipeline.commands.run_results import write_results
 from pipeline.commands.run_selection import OpenedJob, select
 from pipeline.distributed.join import join_shards, refuse_unjoined
 from pipeline.distributed.shard import as_shard
-from pipeline.errors import Exit, StopReason
+from pipeline.errors import StopReason
 from pipeline.store.store import open_checkpoint
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 #: Above so many rows dataset.parquet is written only when nothing is left.
 DATASET_ROWS = 1_000_000
-_SIGNALS = (Exit.SIGINT, Exit.SIGTERM, Exit.SIGHUP)
 _log = logging.getLogger("pipeline")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.captioning import metrics
 from pipeline.captioning.output_location import state_folder
 from pipeline.commands import failures, outcome, pilot
-from pipeline.commands.dataset import update_dataset
+from pipeline.commands.dataset import is_due, update_dataset
 from pipeline.commands.machine_jobs import append_job
 from pipeline.commands.rates import rates_of
 from pipeline.commands.run_selection import OpenedJob, note_finished
@@ -26,7 +26,7 @@ async def write_results(opened: OpenedJob, asked: Asked) -> dict[str, Any]:
     job, inputs, report = opened.job, opened.inputs, opened.report
     counters, reason, dataset = report.counters, asked.reason, None
     changed = reason is not None and reason.exit is Exit.MANIFEST
-    if job.output.dataset and not changed and (counters.rows <= DATASET_ROWS or not counters.left):
+    if job.output.dataset and not changed and is_due(inputs.output, counters):
         try:
             dataset = await update_dataset(job, inputs, counters, asked=bool(asked.counts.asked))
             report.dataset = f"{job.output.shown}/dataset.parquet"
