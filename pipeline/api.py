@@ -30,6 +30,7 @@ from pipeline.commands.plan import plan_of
 from pipeline.commands.run import announced, loop_factory
 from pipeline.commands.run_report import RunReport
 from pipeline.config.job import JobConfig, environment, load_job
+from pipeline.errors import JobError
 
 T = TypeVar("T")
 
@@ -101,6 +102,8 @@ def run_job(
     """
     loaded, environ = _loaded(job, set)
     chosen = RunOptions(**options)
+    if loaded.run.engine == "ray" and chosen.shard is None and not chosen.join:
+        raise JobError("run.engine: ray starts processes of its own: use the command run for it")
     surroundings = this_environment(environ)
     report = RunReport(loaded.name, loaded.output.shown, surroundings.clock)
 

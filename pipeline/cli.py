@@ -80,9 +80,9 @@ def run(
         **flags,
     )
     loaded, environ = _load(job, set_)
-    from pipeline.commands.run import run_command
+    from pipeline.commands.engine import run_with_engine
 
-    return run_command(loaded, options, environ)
+    return run_with_engine(loaded, options, environ)
 
 
 @command

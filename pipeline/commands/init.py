@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.config.job import NOT_YET, JobConfig, schema
+from pipeline.config.job import JobConfig, schema
 from pipeline.config.messages import branches, node_at
 from pipeline.errors import OutputError, UsageError
 from pipeline.redact import looks_like_key
@@ -48,19 +48,13 @@ _COLUMN = 36
 
 
 def schema_text() -> str:
-    """JSON Schema (2020-12) of the job file: what this version can do."""
+    """JSON Schema (2020-12) of the job file."""
     whole = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "urn:caption-pipeline:job:1",
         **deepcopy(schema()),
         "title": "caption-pipeline job",
     }
-    for key in NOT_YET:
-        node = node_at(whole, tuple(key.split(".")))
-        assert node is not None
-        only = {"description": node.get("description", ""), "const": node.get("default")}
-        node.clear()
-        node.update(only)
     return json.dumps(whole, indent=2)
 
 
@@ -116,8 +110,6 @@ def _section(model: type[Settings], above: str, written: dict[str, Any]) -> list
     section: list[str] = []
     descriptions = model.descriptions()
     for key, field in model.model_fields.items():
-        if above + key in NOT_YET:
-            continue
         comment = _comment(above + key, descriptions.get(key, ""))
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, Settings):

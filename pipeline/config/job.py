@@ -1,14 +1,13 @@
 """The job file as one frozen, checked value: the rooms' settings glued together.
 
 Every error is one line: file, line, key, what is wrong, what to write instead. The whole contract
-is parsed; what this version does not do yet is in `NOT_YET`.
+is parsed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +22,7 @@ from pipeline.config.endpoints import PoolEndpoint, endpoints_trouble, merged, m
 from pipeline.config.env import environment, expand
 from pipeline.config.messages import Schema, kinds, node_at, refusal
 from pipeline.config.yaml import STRAY_KEY, Document, Mark, Place, fit, read_job, read_value
-from pipeline.errors import JobError, UsageError
+from pipeline.errors import UsageError
 from pipeline.images.settings import ImageSettings
 from pipeline.manifest.settings import ManifestSettings
 from pipeline.ratelimit.settings import QuotaSettings, RetrySettings
@@ -91,13 +90,6 @@ def schema() -> Schema:
     return JobConfig.model_json_schema()
 
 
-#: What the contract has and this version does not do yet. `key`: refused when set to anything but
-#: the default; `key=pattern`: refused when the value matches. Deleting a line makes it available.
-NOT_YET: dict[str, str] = {
-    "run.engine": "running on Ray",
-}
-
-
 def load_job(
     path: Path, overrides: Iterable[str] = (), environ: Mapping[str, str] | None = None
 ) -> JobConfig:
@@ -122,7 +114,6 @@ def read_and_check(
     job = job.model_copy(
         update={"name": name, "output": job.output.model_copy(update={"path": output})}
     )
-    _available(document, job)
     for place, trouble in (
         checks_trouble(job.checks, job.endpoint.fallback_models),
         (("endpoints",), endpoints_trouble(job)),
@@ -192,24 +183,4 @@ def _typed(accepted: set[str], text: str) -> tuple[Any, dict[Place, Mark]]:
     return value, marks
 
 
-def _available(document: Document, job: JobConfig) -> None:
-    """JobError for what this version does not do yet."""
-    for entry, reason in NOT_YET.items():
-        key, equals, pattern = entry.partition("=")
-        place = tuple(key.split("."))
-        value, default = _value_and_default(job, place)
-        if fnmatchcase(str(value), pattern) if equals else value != default:
-            where = document.mark(place).line
-            at = f"{document.path}:{where}" if where else str(document.path)
-            raise JobError(f"{at}: {key}: {reason} is not available in this version")
-
-
-def _value_and_default(job: JobConfig, place: tuple[str, ...]) -> tuple[Any, Any]:
-    section: Any = job
-    for name in place[:-1]:
-        section = getattr(section, name)
-    field = type(section).model_fields[place[-1]]
-    return getattr(section, place[-1]), field.get_default(call_default_factory=True)
-
-
-__all__ = ["NOT_YET", "JobConfig", "environment", "load_job", "read_and_check", "schema"]
+__all__ = ["JobConfig", "environment", "load_job", "read_and_check", "schema"]

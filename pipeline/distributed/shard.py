@@ -76,7 +76,7 @@ def as_shard(job: JobConfig, text: str, environment: Environment) -> Shard:
     elsewhere, recorded = read_known(plan.known, shard.number)
     return Shard(
         job=of_shard(job, shard_name(shard.number)).model_copy(update=update),
-        environment=replace(environment, open_gate=gate),
+        environment=environment if environment.open_gate else replace(environment, open_gate=gate),
         elsewhere=elsewhere,
         recorded=recorded,
         warning=NOT_LOOKED_FOR if plan.known is None else None,

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,8 +38,6 @@ from pipeline.ratelimit.wait_queue import TICK, WaitQueue, Waker
 from pipeline.verdict import Kind, Verdict
 
 __all__ = ["Gate", "Permit", "open_gate"]
-
-log = logging.getLogger(__name__)
 
 #: A commit that took longer moves the permit's time in the ledger to after it.
 SLOW_COMMIT = 0.25
@@ -94,7 +91,7 @@ class Gate:
             daily.learned(view)
             self._rules.remember(view.learned, now)
             self._kept.learned = self._rules.learned()
-            self.hear_notices(ledger)
+            ledger.tell(self.notices)
             self._kept.clock(now, self._times.server)
         elif used_today is not None:
             daily.view.used[days[0]] = used_today
@@ -114,10 +111,14 @@ class Gate:
         if self.at_once and not self._queued:
             # A limit a minute that becomes known while somebody waits is kept by its rule.
             return await self._line.wait(ask)
+        return (await self.permits([ask]))[0]
+
+    async def permits(self, asks: Sequence[Ask]) -> list[Permit]:
+        """As many permits as may go at once, at least one; with a ledger in one transaction."""
         self._queued += 1
         try:
             async with self._turn:
-                return await self._head(ask)
+                return await self._head(asks)
         finally:
             self._queued -= 1
 
@@ -134,24 +135,27 @@ class Gate:
             return opens - now.mono
         return self._take(ask, now, self._rules.daily.days(now), None)
 
-    async def _head(self, ask: Ask) -> Permit:
+    async def _head(self, asks: Sequence[Ask]) -> list[Permit]:
         """The head of the queue: nobody else is in here."""
         while True:
             now = self._times.now()
-            opens = self._opens_at(ask, now)
-            if opens > now.mono:
-                await self._waker.wait(opens)
-                continue
-            if self._kept is None:
-                if self._rules.requests.per_minute is not None:
-                    await self._rules.requests.space()
-                    now = self._times.now()
-                return self._take(ask, now, self._rules.daily.days(now), None)
-            leave = await self._reserve(ask, now, self._kept)
-            if isinstance(leave, Permit):
-                return leave
-            if leave > 0.0:
-                await self._waker.wait(leave)
+            until = self._opens_at(asks[0], now)
+            if until <= now.mono:
+                permits = await self._given(asks, now)
+                if isinstance(permits, list):
+                    return permits
+                until = permits
+            if until > 0.0:
+                await self._waker.wait(until)
+
+    async def _given(self, asks: Sequence[Ask], now: Now) -> list[Permit] | float:
+        """Permits, of which the first may go now; see `_reserve`."""
+        if self._kept is not None:
+            return await self._reserve(asks[: self._rules.room(asks, now)], now, self._kept)
+        if self._rules.requests.per_minute is not None:
+            await self._rules.requests.space()
+            now = self._times.now()
+        return [self._take(asks[0], now, self._rules.daily.days(now), None)]
 
     async def try_permit(self, ask: Ask) -> Permit | float:
         """A permit if there is one now, else seconds after which it makes sense to ask again; who
@@ -163,12 +167,10 @@ class Gate:
         if opens > now.mono or self._turn.locked():
             return max(TICK, opens - now.mono)
         async with self._turn:
-            if self._kept is None:
-                await self._rules.requests.space()
-                now = self._times.now()
-                return self._take(ask, now, self._rules.daily.days(now), None)
-            leave = await self._reserve(ask, now, self._kept)
-        return leave if isinstance(leave, Permit) else max(TICK, leave - self._times.now().mono)
+            permits = await self._given([ask], now)
+        return (
+            permits[0] if isinstance(permits, list) else max(TICK, permits - self._times.now().mono)
+        )
 
     def closes_at(self) -> float:
         """Monotonic time at which what is left now begins to be lost: its day ends, or its bucket is
@@ -185,26 +187,28 @@ class Gate:
             self.stop(reason := at)
         raise Stopped(reason.message)
 
-    async def _reserve(self, ask: Ask, now: Now, kept: Kept) -> Permit | float:
-        """A permit that is in the ledger, or the monotonic time to wait for; 0: look at the rules."""
+    async def _reserve(self, asks: Sequence[Ask], now: Now, kept: Kept) -> list[Permit] | float:
+        """Permits that are in the ledger, or the monotonic time to wait for; 0: look at the rules."""
         kept.clock(now, self._times.server)
-        ledger, claim = kept.ledger, self._rules.claim(now)
+        ledger, claim = kept.ledger, self._rules.claim(now, len(asks))
         grant = await ledger.reserve(claim)
-        self.hear_notices(ledger)
+        ledger.tell(self.notices)
         self._rules.daily.learned(grant.view)
         if claim.interval:
             self._rules.bucket.empty_at = grant.view.learned.get("empty_at", 0.0)
         asked, now = now, self._times.now()
-        if grant.row is not None:
+        if grant.rows:
             if self.reason is not None or self._rules.pauses.until > now.mono:
-                ledger.pending.returned.append((grant.row, claim.days))
+                ledger.pending.returned += [(row, claim.days) for row in grant.rows]
                 return 0.0
             if self._rules.requests.per_minute is not None:
-                await self._rules.requests.space()
+                for _ in grant.rows:
+                    await self._rules.requests.space()
             if now.uptime - asked.uptime > SLOW_COMMIT:
-                ledger.pending.late.append((grant.row, now.uptime))
-            permit = self._take(ask, now, claim.days, grant.row)
-            return self._count_also(permit, now)
+                ledger.pending.late += [(row, now.uptime) for row in grant.rows]
+            pairs = zip(asks, grant.rows, strict=False)
+            permits = [self._take(ask, now, claim.days, row) for ask, row in pairs]
+            return [self._count_also(permit, now) for permit in permits]
         if grant.paused_until is not None:
             self._rules.pauses.hold(now.mono + grant.paused_until - now.uptime, now)
         elif grant.wait_until is not None:
@@ -212,9 +216,7 @@ class Gate:
         return 0.0
 
     def _take(self, ask: Ask, now: Now, days: tuple[str, ...], row: Row | None) -> Permit:
-        permit = Permit(
-            next(self.shared.numbers), now.mono, now.uptime, ask.tokens, ask.cost_usd, days, row
-        )  # fmt: skip
+        permit = Permit(next(self.shared.numbers), now.mono, now.uptime, *ask, days, row)
         self._rules.take(permit, now)
         self._flying[permit.number] = permit
         return permit
@@ -232,10 +234,16 @@ class Gate:
 
     # After the request
 
-    def written(self, permit: Permit) -> None:
-        """The request has just gone to the socket (optional; tightens the pad)."""
+    def written(self, permit: Permit, delay: float | None = None) -> None:
+        """The request has gone to the socket, so many seconds after its permit; None: just now."""
         if self._rules.requests.per_minute is not None:
-            self._rules.requests.written(permit, self._times.now())
+            late = self._times.clock.monotonic() - permit.at if delay is None else delay
+            self._rules.requests.written(late)
+
+    def attach(self, permit: Permit) -> Permit:
+        """Go on with one that an earlier gate gave out and that is still under way."""
+        ask = Ask(permit.tokens, permit.cost_usd)
+        return self._take(ask, self._times.now(), permit.days, permit.row)
 
     def report(
         self,
@@ -335,13 +343,6 @@ class Gate:
         """The state of all limits, for progress and status. Instants are epoch seconds."""
         return {**self._rules.facts(self._times.now()), "queued": self._queued + len(self._line)}
 
-    def hear_notices(self, ledger: LedgerThread) -> None:
-        """Log and keep what the ledger has to say."""
-        while ledger.notices:
-            notice = ledger.notices.pop(0)
-            log.warning("%s", notice)
-            self.notices.append(notice)
-
 
 @asynccontextmanager
 async def open_gate(
@@ -358,11 +359,13 @@ async def open_gate(
     spent_usd: float = 0.0,
     uptime: Uptime | None = None,
     beside: RequestGate | None = None,
+    lease: float = 0.0,
 ) -> AsyncIterator[Gate]:
     """The gate of one endpoint. `account`: hash of base URL and key; None: no ledger at all.
 
     spent_usd: what this job has spent before; state: folder of the ledger; beside: the run's first
-    gate, where this is one of another model. Raises OutputError.
+    gate, where this is one of another model; lease: seconds that a permit may be on its way to
+    another process. Raises OutputError.
     """
     if uptime is None:
         uptime = uptime_of(clock)
@@ -374,6 +377,7 @@ async def open_gate(
         wait_when_spent=settings.when_spent == "wait",
         spent_usd=spent_usd,
         rng=rng,
+        lease=lease,
     )
     if account is None or not quota_limits.shared:
         server = ServerTime.trusting(clock.now(), uptime.seconds())

@@ -170,10 +170,10 @@ class Ledger:
             known.high = seen - now
         return known
 
-    # One permit
+    # Permits
 
     def reserve(self, claim: ReservationRequest, pending: LedgerUpdates) -> Reservation:
-        """Count one request, or say why not now. `pending` is written either way."""
+        """Count requests, or say why not now. `pending` is written either way."""
         self._wall_offset = claim.wall - claim.uptime
         return self._on_the_named_file(lambda: self._reserve(claim, pending))
 
@@ -186,32 +186,31 @@ class Ledger:
             view = view_of(db, self._names, claim.days, self._loss)
             paused = self._paused(db, now)
             if paused is not None:
-                return self._answer(None, view, paused=paused)
-            if self._full(claim, view, now):
-                return self._answer(None, view)
-            wait = room_at(claim, view.learned.get("empty_at", 0.0), now) or self._minute(
-                db, claim, now
-            )
-            if wait is not None:
-                return self._answer(None, view, wait=wait)
-            row = self._insert(db, claim, view, now)
-            return self._answer((self.generation, row), view)
+                return self._answer(view, paused=paused)
+            rows: list[Row] = []
+            while len(rows) < claim.many and not self._full(claim, view, now):
+                wait = room_at(claim, view.learned.get("empty_at", 0.0), now)
+                wait = wait or self._minute(db, claim, now)
+                if wait is not None:
+                    return self._answer(view, rows, wait=wait)
+                rows.append((self.generation, self._insert(db, claim, view, now)))
+            return self._answer(view, rows)
 
     def _answer(
         self,
-        row: Row | None,
         view: DayView,
+        rows: Sequence[Row] = (),
         *,
         wait: float | None = None,
         paused: float | None = None,
     ) -> Reservation:
         self._last = _counts(view)
-        return Reservation(row=row, wait_until=wait, paused_until=paused, view=view)
+        return Reservation(rows=tuple(rows), wait_until=wait, paused_until=paused, view=view)
 
     def _refuse(
         self, db: sqlite3.Connection, claim: ReservationRequest, *, wait: float
     ) -> Reservation:
-        return self._answer(None, view_of(db, self._names, claim.days, self._loss), wait=wait)
+        return self._answer(view_of(db, self._names, claim.days, self._loss), wait=wait)
 
     def _full(self, claim: ReservationRequest, view: DayView, now: float) -> bool:
         """The same decision as the rule's, on counts that cannot change under it."""

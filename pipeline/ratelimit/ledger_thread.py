@@ -11,6 +11,7 @@ reservation is tried again, and nothing is sent meanwhile.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -21,6 +22,8 @@ from pipeline.ratelimit.ledger import Ledger
 from pipeline.ratelimit.reservations import LedgerUpdates, Reservation, ReservationRequest
 from pipeline.ratelimit.rules.daily import DayView
 from pipeline.ratelimit.server_time import ServerTime
+
+log = logging.getLogger(__name__)
 
 #: Seconds until a reservation is tried again for which no descriptor was left.
 AGAIN = 1.0
@@ -40,9 +43,11 @@ class LedgerThread:
         #: As the ledger told it last; the gate counts on in it.
         self._view: DayView | None = None
 
-    @property
-    def notices(self) -> list[str]:
-        return self._ledger.notices
+    def tell(self, notices: list[str]) -> None:
+        """Log what the ledger has to say, and add it to these."""
+        while self._ledger.notices:
+            notices.append(self._ledger.notices.pop(0))
+            log.warning("%s", notices[-1])
 
     async def clock(self) -> ServerTime:
         """What is known of the service's clock."""
@@ -78,7 +83,7 @@ class LedgerThread:
                 raise
             self.pending.put_back(pending)
             return Reservation(
-                row=None, wait_until=claim.uptime + AGAIN, paused_until=None, view=self._view
+                rows=(), wait_until=claim.uptime + AGAIN, paused_until=None, view=self._view
             )
         self._view = reservation.view
         return reservation
@@ -86,9 +91,7 @@ class LedgerThread:
     def _return(self, done: asyncio.Future[Reservation], claim: ReservationRequest) -> None:
         if done.cancelled() or done.exception() is not None:
             return
-        row = done.result().row
-        if row is not None:
-            self.pending.returned.append((row, claim.days))
+        self.pending.returned += [(row, claim.days) for row in done.result().rows]
 
     def write_soon(self) -> None:
         """Start writing what is pending; if a write is under way, after it."""

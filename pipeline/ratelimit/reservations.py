@@ -12,7 +12,7 @@ from pipeline.values import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReservationRequest:
-    """A request that wants a reservation."""
+    """Requests that want a reservation each."""
 
     days: tuple[str, ...]
     #: When the days were worked out.
@@ -30,6 +30,8 @@ class ReservationRequest:
     per_job: int | None
     #: Seconds that a request of a bucket takes to come back; 0: no bucket.
     interval: float = 0.0
+    #: Requests that would go at once; as many as there is room for get a reservation.
+    many: int = 1
 
 
 @dataclass(slots=True)
@@ -76,10 +78,15 @@ class LedgerUpdates:
 class Reservation:
     """The ledger's answer to a claim."""
 
-    #: The reservation, or None: not now.
-    row: Row | None
-    #: Uptime at which asking again makes sense; None with `row` None: see the view.
+    #: The reservations; none: not now.
+    rows: tuple[Row, ...]
+    #: Uptime at which asking again makes sense; None without rows: see the view.
     wait_until: float | None
     #: Uptime until which another process was told to pause.
     paused_until: float | None
     view: DayView
+
+    @property
+    def row(self) -> Row | None:
+        """The first of them."""
+        return self.rows[0] if self.rows else None

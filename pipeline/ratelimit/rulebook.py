@@ -179,8 +179,25 @@ class Rulebook:
             else:
                 rule.give_back(permit, now)
 
-    def claim(self, now: Now) -> ReservationRequest:
-        """What to ask of the ledger for one request."""
+    def room(self, asks: Sequence[Ask], now: Now) -> int:
+        """How many of these may go now, one after the other, when the first may: tried and undone."""
+        if len(asks) == 1 or self._tokens.limit is not None or self.circuit.is_open:
+            return 1
+        drained, tried = self.requests.drained_at, list[Permit]()
+        for ask in asks:
+            at = self.opens_at(ask, now)
+            if isinstance(at, StopReason) or at > now.mono:
+                break
+            days, number = self.daily.days(now), -1 - len(tried)
+            tried.append(Permit(number, now.mono, now.uptime, *ask, days, None))
+            self.take(tried[-1], now)
+        for permit in reversed(tried):
+            self.give_back(permit, None, (), now)
+        self.requests.drained_at = drained
+        return len(tried)
+
+    def claim(self, now: Now, many: int = 1) -> ReservationRequest:
+        """What to ask of the ledger for so many requests."""
         requests = self.requests
         paced = requests.per_minute is not None
         return ReservationRequest(
@@ -195,6 +212,7 @@ class Rulebook:
             interval=self.bucket.interval,
             per_day=self.daily.limit,
             per_job=self._per_job,
+            many=many,
         )
 
     def facts(self, now: Now) -> dict[str, object]:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.settings import Duration, Settings, Size
+from pipeline.settings import Duration, Settings, Size, section
 
 #: `5%`, `0.5 %`, up to `100%`.
 _PERCENT = r"^(100|\d{1,2}(\.\d+)?) ?%$"
@@ -39,13 +39,24 @@ class Elsewhere(OutputSettings):
         return self.address
 
 
+class RaySettings(Settings):
+    address: str = "local"
+    """`local` starts Ray on this machine for the run; else the cluster's address, as 10.0.0.1:6379."""
+    worker_cpus: float = Field(default=1.0, gt=0)
+    """What a shard asks of a machine's CPUs."""
+
+
 class RunSettings(Settings):
     max_failed: Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=_PERCENT)] = Field(
         default=0, examples=[0, 20, "5%"]
     )
     """So many images, or such a share of them, may lack a caption and the run still exits 0."""
     engine: Literal["local", "ray"] = "local"
-    """Where the run happens."""
+    """Where the run happens: in this process, or in shards on Ray (docs/cluster.md)."""
+    shards: int = Field(default=4, ge=1, le=100_000)
+    """Shards of a run on Ray."""
+    ray: RaySettings = section()
+    """How Ray is reached."""
     drain: Duration = Field(default=60.0, ge=0)
     """Seconds that requests in flight get after a stop signal."""
     min_free: Size = Field(default=256_000_000, ge=0)

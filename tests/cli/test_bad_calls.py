@@ -38,7 +38,7 @@ CALLS: dict[tuple[str, ...], tuple[int, list[str]]] = {
     ("run", "job.yaml", "--set", "images.max_sde=1"): (64, ["images.max_sde", "max_side?"]),
     ("run", "job.yaml", "--set", f"name={KEY}"): (64, ["endpoint.api_key_env"]),
     ("run", "job.yaml", KEY): (64, ["***"]),
-    ("run", "job.yaml", "--set", "run.engine=ray"): (78, ["run.engine", "not available"]),
+    ("run", "job.yaml", "--set", "run.engine=ray", "--limit", "3"): (78, ["run.engine", "--limit"]),
     ("run", "job.yaml", "--set", "endpoint.base_url=http://[::1"): (
         78,
         ["--set endpoint.base_url"],

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from pipeline.commands.init import AS_WRITTEN, init_command, schema_text, template
-from pipeline.config.job import NOT_YET, JobConfig, load_job
+from pipeline.config.job import JobConfig, load_job
 from pipeline.service.endpoint import endpoint_of
 from pipeline.service.profiles import PROFILES
 from tests.config.jobs import load
@@ -87,12 +87,11 @@ def flat(values: dict[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def test_the_template_has_every_key_with_its_default(tmp_path: Path) -> None:
-    """It says the same as a job file with nothing but a manifest and a model that there is; what
-    this version does not do is not offered."""
+    """It says the same as a job file with nothing but a manifest and a model that there is."""
     path = tmp_path / "job.yaml"
     path.write_text(template("job"))
 
-    offered = set(keys_of(JobConfig)) - {*NOT_YET}
+    offered = keys_of(JobConfig)
     assert sorted(flat(yaml.safe_load(path.read_text()))) == sorted(offered)
     assert load_job(path) == load(tmp_path, "endpoint: {model: auto:free-vision}\n")
     jsonschema.validate(yaml.safe_load(path.read_text()), SCHEMA)

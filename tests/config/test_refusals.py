@@ -15,7 +15,7 @@ REFUSED = {
     "images:\n  max_sde: 3": "job.yaml:3: images.max_sde: unknown key, did you mean max_side?",
     "max_side: 3": "job.yaml:2: max_side: unknown key here, did you mean images.max_side?",
     "manifests: 3": "job.yaml:2: manifests: unknown key, did you mean manifest?",
-    "run:\n  zzz: 1": "job.yaml:3: run.zzz: unknown key; there are max_failed, engine, drain, min_free, metrics, log_format",
+    "run:\n  zzz: 1": "job.yaml:3: run.zzz: unknown key; there are max_failed, engine, shards, ray, drain, min_free, metrics, log_format",
     '"a\\nb": 1': "job.yaml:2: a b: unknown key; there are name, manifest, prompt, images, endpoint, endpoints, endpoints_may_differ, i_own_these_quotas, quota, packing, retry, reply, checks, polish, output, run, notify",
     "run: {drain: 1,\n  drain: 2}": "job.yaml:3: run.drain: given twice; delete one of them",
     "manifest: {path: b}": "job.yaml:2: manifest: given twice; delete one of them",

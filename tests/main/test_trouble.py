@@ -89,7 +89,6 @@ BAD_JOBS = {
         "notify.url",
         "environment",
     ),
-    "not yet": (BASE + "run: {engine: ray}\n", "run.engine", "not available"),
     "unknown column": (BASE + "prompt: {text: 'About {titel}'}\n", "titel", "title"),
     "lone brace": (BASE + "prompt: {text: 'a { b'}\n", "prompt.text", "{{"),
 }

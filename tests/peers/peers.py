@@ -32,6 +32,7 @@ PEERS = {
     "openrouter": "openrouter>=1.3,<2",
     # Prefect 3.8 calls FastAPI by a name that later versions took away.
     "prefect": "prefect>=3.8,<4 fastapi<0.140",
+    "ray": "ray>=2.60,<2.61",
 }
 
 

@@ -139,11 +139,13 @@ def test_the_pad_follows_the_delay_from_permit_to_socket() -> None:
     rule = Requests(setup(per_minute=600.0))
     play = Play(rule)
     for number in range(200):
-        rule.written(play.take(float(number)), at(number + 0.01))
+        play.take(float(number))
+        rule.written(0.01)
     assert rule.pad == pytest.approx(PAD_FLOOR + 0.01)
 
     for number in range(200, 400):
-        rule.written(play.take(float(number)), at(number + 3.0))
+        play.take(float(number))
+        rule.written(3.0)
     assert rule.pad == pytest.approx(PAD_FLOOR + 3.0)
 
 

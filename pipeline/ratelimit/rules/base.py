@@ -95,6 +95,8 @@ class Setup:
     #: Already spent by this job in earlier runs, in US dollars.
     spent_usd: float
     rng: random.Random
+    #: Seconds that a permit may be on its way to whoever uses it.
+    lease: float = 0.0
 
 
 class Rule(Protocol):

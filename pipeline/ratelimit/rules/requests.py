@@ -46,7 +46,8 @@ class Requests:
         self._heard = 0
         self._base, self._grown, self._grown_at = PAD_START, 0.0, 0.0
         #: When the spacing's bucket is empty.
-        self._drained_at = float("-inf")
+        self.drained_at = float("-inf")
+        self._lease = setup.lease
         self._told = setup.quota_limits.per_minute
         self._learnt = setup.quota_limits.learnt
         self._set(setup.quota_limits.per_minute)
@@ -68,8 +69,8 @@ class Requests:
 
     @property
     def window(self) -> float:
-        """Seconds in which at most `count` requests go."""
-        return self._window + self.pad
+        """Seconds in which at most `count` requests go: longer by what a permit may wait elsewhere."""
+        return self._window + self.pad + self._lease
 
     @property
     def pad(self) -> float:
@@ -78,7 +79,7 @@ class Requests:
     def opens_at(self, ask: Ask, now: Now) -> float:
         if self.per_minute is None:
             return now.mono
-        at = self._drained_at - (self.burst - 1) * self.spacing
+        at = self.drained_at - (self.burst - 1) * self.spacing
         while self._log and self._log[0] <= now.mono - self.window:
             self._log.popleft()
         if len(self._log) >= self.count:
@@ -94,15 +95,15 @@ class Requests:
             return
         self._log.append(permit.at)
         # A microsecond more: the limiter's level must surely have leaked by then.
-        self._drained_at = max(self._drained_at, now.mono) + self.spacing + 1e-6
+        self.drained_at = max(self.drained_at, now.mono) + self.spacing + 1e-6
         if self._grown and now.mono - self._grown_at > PAD_CALM:
             self._grown, self._grown_at = self._grown - PAD_STEP, now.mono
             if self._told is not None and self.per_minute < self._told:
                 self._set(min(self._told, self.per_minute * REGAIN))
 
-    def written(self, permit: Permit, now: Now) -> None:
-        """The request's last byte has gone to the socket."""
-        self._delays.append(now.mono - permit.at)
+    def written(self, delay: float) -> None:
+        """A request's last byte has gone to the socket, so many seconds after its permit."""
+        self._delays.append(delay)
         self._heard += 1
         if self._heard % DELAYS_EVERY == 0:
             p99 = sorted(self._delays)[int(0.99 * (len(self._delays) - 1))]
@@ -127,7 +128,9 @@ class Requests:
         self._grown_at = now.mono
 
     def give_back(self, permit: Permit, now: Now) -> None:
-        if self.per_minute is not None and permit.at in self._log:
+        if self._log and self._log[-1] == permit.at:
+            self._log.pop()
+        elif permit.at in self._log:
             self._log.remove(permit.at)
 
     def facts(self, now: Now) -> Mapping[str, object]:
