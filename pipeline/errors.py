@@ -22,9 +22,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+
+from pipeline.values import dataclass
 
 
 class Exit(IntEnum):

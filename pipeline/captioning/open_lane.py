@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from pipeline.captioning.second import other_models
 from pipeline.errors import Exit, KeyTrouble, ServiceError, StopReason
 from pipeline.packsize.limits import within
 from pipeline.store.snapshot import spent
+from pipeline.values import dataclass
 
 if TYPE_CHECKING:
     from pipeline.config.job import JobConfig

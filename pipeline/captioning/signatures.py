@@ -8,7 +8,7 @@ SAS", CloudFront "signed URLs using a canned / custom policy". Names are case-se
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pipeline.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +9,7 @@ import pyarrow.compute as pc
 
 from pipeline.model import ASKED_AGAIN
 from pipeline.store.parts import part_files, read_part, relisted
+from pipeline.values import dataclass
 
 #: The latest parts that are read: at most 50,000 attempts.
 PARTS = 5

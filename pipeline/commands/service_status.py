@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipeline.captioning.inputs import Environment, one_by_one
@@ -19,6 +19,7 @@ from pipeline.ratelimit.rename import rename_account
 from pipeline.ratelimit.today import Today, today
 from pipeline.service import preflight
 from pipeline.service.client import open_client
+from pipeline.values import dataclass
 
 if TYPE_CHECKING:
     from pipeline.captioning.inputs import JobInputs

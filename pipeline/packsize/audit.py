@@ -13,7 +13,8 @@ import math
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from pipeline.values import dataclass
 
 #: A neighbour's caption must agree better by so much before an image's own is called misplaced.
 CLEARLY = 0.15

@@ -16,12 +16,13 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from aiohttp import web
 
 from pipeline.errors import UsageError
+from pipeline.values import dataclass
 
 #: Largest body of a POST.
 BODY_BYTES = 1 << 20

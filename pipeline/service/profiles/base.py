@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from pipeline.model import Limits
+from pipeline.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
