@@ -79,6 +79,9 @@ REQUESTS = pa.schema(
     metadata=METADATA,
 )
 
+#: Columns that parts of earlier versions lack: read as null there. They are the last ones.
+LATER = frozenset({"service_tier"})
+
 #: Decisions of people on captions, oldest first; the last one of a key counts.
 REVIEWS = pa.schema(
     [
@@ -91,6 +94,23 @@ REVIEWS = pa.schema(
     ],
     metadata=METADATA,
 )
+
+
+def earlier(shape: pa.Schema) -> pa.Schema:
+    """The schema that parts of earlier versions have."""
+    return pa.schema([field for field in shape if field.name not in LATER], shape.metadata)
+
+
+def completed(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
+    """The columns of a part, or those that are asked for, whichever version wrote it."""
+    if columns is None and table.schema.names == earlier(REQUESTS).names:
+        columns = REQUESTS.names
+    if columns is None:
+        return table
+    for name in LATER.intersection(columns).difference(table.schema.names):
+        kind = REQUESTS.field(name)
+        table = table.append_column(kind, pa.nulls(len(table), kind.type))
+    return table.select(list(columns))
 
 
 def _agree(cls: type, names: Sequence[str], schema: pa.Schema) -> None:

@@ -221,9 +221,10 @@ def read_part(
     """
     with readable(name or str(source)):
         with pq.ParquetFile(source, page_checksum_verification=True) as file:
-            wanted = None if columns is None else list(columns)
+            there = set(file.schema_arrow.names) | (set(columns or ()) - schema.LATER)
+            wanted = None if columns is None else [name for name in columns if name in there]
             table = file.read(columns=wanted, use_threads=False)
-        return table if wanted is None else table.select(wanted)
+        return schema.completed(table, columns)
 
 
 def size_of(path: Path) -> tuple[int, int]:

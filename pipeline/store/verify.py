@@ -211,7 +211,8 @@ class _Differs(Exception):
 
 def _table(path: Path, wanted: pa.Schema, columns: list[str]) -> pa.Table:
     stored = pq.read_schema(path)
-    if stored.equals(wanted) and (stored.metadata or {}).items() >= schema.METADATA.items():
+    right = stored.equals(wanted) or stored.equals(schema.earlier(wanted))
+    if right and (stored.metadata or {}).items() >= schema.METADATA.items():
         return read_part(path, columns)
     raise _Differs
 

@@ -9,9 +9,14 @@
 
 from __future__ import annotations
 
+import shutil
 import tarfile
 from pathlib import Path
 
+import datasets
+import duckdb
+import pandas as pd
+import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
@@ -70,3 +75,32 @@ def test_a_killed_output_goes_on_and_asks_nothing_twice(jobs: Path) -> None:
     assert {key: after[key] for key in before} == before
     assert pq.read_table(job / "out" / "dataset.parquet").num_rows == 40
     assert pipeline("verify", "job.yaml", cwd=job).code == 0
+
+
+@pytest.mark.parametrize("names", ["01", "10"], ids=["old first", "new first"])
+def test_parts_of_all_versions_are_read_together_by_anybody(jobs: Path, names: str) -> None:
+    """polars, DuckDB and datasets refuse a folder whose files differ in a column, unless they are told
+    otherwise: so the columns of records stay what they were."""
+    job, mixed = jobs / "killed", jobs / "mixed"
+    mixed.mkdir()
+    old = min((job / "out/captions").glob("*.parquet"))
+    shutil.copy(old, mixed / f"{names[0]}.parquet")
+    with simulator(jobs, "rpm=null") as service:
+        base = f"endpoint.base_url={service.base}"
+        pipeline("run", "job.yaml", "--set", base, cwd=job)
+    new = max((job / "out/captions").glob("*.parquet"))
+    shutil.copy(new, mixed / f"{names[1]}.parquet")
+
+    rows = sum(pq.read_metadata(path).num_rows for path in mixed.iterdir())
+    paths, cache = f"{mixed}/*.parquet", str(jobs / "cache")
+
+    loaded = datasets.load_dataset("parquet", data_files=paths, split="train", cache_dir=cache)
+    counts = {
+        "datasets": len(loaded),
+        "duckdb": len(duckdb.sql(f"SELECT * FROM '{paths}'").fetchall()),
+        "pandas": len(pd.read_parquet(mixed)),
+        "polars": len(pl.read_parquet(paths)),
+        "pyarrow": len(pq.read_table(mixed)),
+    }
+    assert set(counts.values()) == {rows}
+    assert rows > pq.read_metadata(new).num_rows
