@@ -7,6 +7,7 @@ size; else it stays the path that it may be.
 
 from __future__ import annotations
 
+import ast
 import base64
 import binascii
 import re
@@ -17,12 +18,15 @@ import orjson
 
 #: First letters of a text that may wrap a picture, as a regular expression for Arrow too. Base64
 #: of JPEG, PNG, WebP, GIF, HEIC and AVIF, TIFF, also as Python prints bytes; JSON.
-MAY_WRAP = r"^\s*(\s(?i:data:)|(?:b['\"])?(?:/9j/|_9j_|iVBORw0KGgo|UklGR|R0lGOD|AAAA..Z0eX|SUkqA|TU0AK)|\[\s*[\]\[{\"]|\{\s*\"(bytes|path)\")"
+MAY_WRAP = r"^\s*(\s(?i:data:)|(?:b['\"])?(?:/9j/|_9j_|iVBORw0KGgo|UklGR|R0lGOD|AAAA..Z0eX|SUkqA|TU0AK)|\[\s*[\]\[{\"']|[<'\"]\s*(?i:https?://)|\{\s*\"(bytes|path)\")"
 _MAY_WRAP = re.compile(MAY_WRAP)
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 #: `str(base64.b64encode(…))`.
 _PRINTED = re.compile(r"\s*b['\"]([^'\"]*)['\"]\s*")
+#: A URL as mails and Markdown mark it, or in quotes.
+_AROUND = re.compile(r"\s*[<'\"]\s*((?i:https?)://[^\s<>'\"]+)\s*[>'\"]\s*")
 _BASE64_HEAD = re.compile(r";\s*base64\s*\Z", re.IGNORECASE)
+_PYTHON_LIST = re.compile(r"\s*\[\s*'")
 _URL_SAFE = str.maketrans("-_", "+/")
 #: How pictures begin, up to where their size is told.
 _PICTURE = re.compile(
@@ -49,6 +53,8 @@ def picture_of(cell: object) -> object:
             return cell
         if cell.lstrip()[:5].lower() == "data:":
             return cell.strip()
+        if (around := _AROUND.fullmatch(cell)) is not None:
+            return around[1]
         content = bare_base64(cell)
         return content if content is not None else _of_json(cell)
     if isinstance(cell, list):
@@ -101,10 +107,10 @@ def base64_of(text: str) -> bytes | None:
 
 
 def _of_json(text: str) -> object:
-    """A JSON list of pictures or a `{bytes, path}` as text; what is anything else stays text."""
+    """A JSON list of pictures, or Python's, or a `{bytes, path}` as text; what is anything else stays text."""
     try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        value = ast.literal_eval(text) if _PYTHON_LIST.match(text) else orjson.loads(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text
     pictures = value if isinstance(value, list) else [value]
     if not all(isinstance(p, str | None) or _is_struct(p) for p in pictures):

@@ -64,6 +64,19 @@ def test_blanks_before_a_data_uri_are_none_of_it(tmp_path: Path) -> None:
     assert [row.image for row in rows_of(opened(tmp_path / "m.csv"))] == uris
 
 
+def test_what_stands_around_a_url_or_a_list_is_none_of_it(tmp_path: Path) -> None:
+    """Brackets of mails, quotes, a list as Python prints it; of two it is a bad row."""
+    url = "https://x.example/a.jpg"
+    cells = [f"<{url}>", f"'{url}'", f"['{url}']", "['a.jpg']", f"['{url}', 'b.jpg']"]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps({"image": c}) + "\n" for c in cells))
+
+    rows = rows_of(opened(tmp_path / "m.jsonl"))
+
+    assert [row.image for row in rows[:4]] == [url, url, url, "a.jpg"]
+    assert [row.bad for row in rows[:4]] == [None] * 4
+    assert rows[4].bad == "column 'image': a list of 2 pictures; a row holds one"
+
+
 def test_a_table_of_base64_is_captioned_and_exported(tmp_path: Path) -> None:
     """A TSV as benchmarks are handed out; the pictures come out as files."""
     pictures = [picture("JPEG", n, 200) for n in range(3)]
