@@ -83,8 +83,10 @@ def _run(
     job: JobConfig, options: RunOptions, environ: Mapping[str, str], report: RunReport
 ) -> dict[str, Any]:
     plan = plan_shards(job, job.run.shards)
-    with report.signals.installed(_forced), connected(job.run.ray) as cluster:
+    # Ray sets handlers of its own when it starts, which end the process without a drain.
+    with connected(job.run.ray) as cluster, report.signals.installed(_forced):
         _check_keys(cluster, job, environ)
+        report.signals.finishing()
         setting = Setting(
             quota=job.quota,
             output=str(Path(job.output.path).absolute()),
