@@ -1,4 +1,4 @@
-"""The captioner of each endpoint, and what those of one run have in common: shape and size of requests."""
+"""The captioner of each endpoint, and what those of one run have in common: the size of requests."""
 
 from __future__ import annotations
 
@@ -46,12 +46,11 @@ class OfAllEndpoints:
     packing: Packing
     progress: Progress
     sources: Sources
-    shape: RequestShape
     #: Records of earlier runs that wait for a second answer.
     pending: Mapping[str, Record]
 
 
-def captioner_of(opened: OpenedEndpoint, of_all: OfAllEndpoints) -> Captioner:
+def captioner_of(opened: OpenedEndpoint, of_all: OfAllEndpoints, shape: RequestShape) -> Captioner:
     """An endpoint's captioner: what is known of a service's health and of whose fault a refusal is
     holds for that service alone."""
     from pipeline.service import preflight
@@ -82,7 +81,7 @@ def captioner_of(opened: OpenedEndpoint, of_all: OfAllEndpoints) -> Captioner:
         progress=of_all.progress,
         sources=of_all.sources,
         doubts=Doubts(opened.client, of_all.images, of_all.checkpoint),
-        shape=of_all.shape,
+        shape=shape,
         attribution=Attribution(),
         fields=fields,
         second=SecondQuestions(
@@ -98,25 +97,24 @@ def captioner_of(opened: OpenedEndpoint, of_all: OfAllEndpoints) -> Captioner:
 def shape_of(
     job: JobConfig,
     output: Path,
-    opened: Sequence[OpenedEndpoint],
+    opened: OpenedEndpoint,
     clock: Clock,
     *,
     say: Callable[[str], None],
 ) -> RequestShape:
-    """The form of requests that every one of these endpoints takes."""
+    """The form of requests that this endpoint takes."""
     from pipeline.service import preflight
 
-    schema = not job.endpoint.asks_form and all(
-        preflight.capabilities_of(each.endpoint, each.service.model).json_schema for each in opened
-    )
-    return RequestShape(output, opened[0].endpoint, clock, schema=schema, say=say)
+    able = preflight.capabilities_of(opened.endpoint, opened.service.model)
+    schema = not job.endpoint.asks_form and able.json_schema
+    return RequestShape(output, opened.endpoint, clock, schema=schema, say=say)
 
 
 def packing_of(
     job: JobConfig,
     output: Path,
     opened: Sequence[OpenedEndpoint],
-    shape: RequestShape,
+    shapes: Sequence[RequestShape],
     *,
     size: int,
     asked: int,
@@ -135,12 +133,14 @@ def packing_of(
         max_output=min((model.max_output for model in models if model.max_output), default=None),
         caption_tokens=caption_tokens(job.endpoint.params.get("max_tokens")) + fields.tokens,
     )
-    limits = common_limits(shape.limited(limits), [each.endpoint for each in opened])
+    for shape in shapes:
+        limits = shape.limited(limits)
+    limits = common_limits(limits, [each.endpoint for each in opened])
     measured = measured_of(output, job.endpoint.model)
     sizes = pilot_sizes(asked, auto.room(limits, measured), pilot) if pilot else ()
     form: Form = "fields" if fields else "plain"
     return Packing(
-        Pool(limits, form=form, sizes=sizes, proven=0, on_limit=shape.learned),
+        Pool(limits, form=form, sizes=sizes, proven=0, on_limit=shapes[0].learned),
         limits,
         automatic=job.packing.images_per_request == "auto" and not pilot,
         audit=max(job.packing.audit, PILOT_AUDIT) if pilot else job.packing.audit,

@@ -16,6 +16,7 @@ from pipeline.captioning.own_service import open_service
 from pipeline.captioning.second import other_models
 from pipeline.errors import Exit, KeyTrouble, ServiceError, StopReason
 from pipeline.packsize.limits import within
+from pipeline.ratelimit.rules.cost import Cost, cap_of
 from pipeline.store.snapshot import spent
 from pipeline.values import dataclass
 
@@ -68,10 +69,13 @@ async def open_endpoints(
             await _open(stack, job, inputs, environment, "", inputs.endpoint, job.quota, worked)
         ]
     opened, troubles = [], list[ServiceError | KeyTrouble]()
+    cost = None
+    if (most := job.quota.max_cost_usd) is not None:
+        cost = cap_of(most, await asyncio.to_thread(spent, inputs.output))
     quotas = [each.quota for each in job.endpoints]
     for (name, endpoint), quota in zip(inputs.pool.items(), quotas, strict=True):
         try:
-            lane = await _open(stack, job, inputs, environment, name, endpoint, quota, False)
+            lane = await _open(stack, job, inputs, environment, name, endpoint, quota, False, cost)
             opened.append(lane)
         except (ServiceError, KeyTrouble) as error:
             troubles.append(error)
@@ -90,6 +94,7 @@ async def _open(
     wanted: Endpoint,
     quota: QuotaSettings,
     worked: bool,
+    cost: Cost | None = None,
 ) -> OpenedEndpoint:
     from pipeline.service import preflight
     from pipeline.service.client import open_client
@@ -109,7 +114,7 @@ async def _open(
     service = await preflight.look(client, endpoint, patience=patience, others=others)
     limits = preflight.limits_of(endpoint, service)
     quota = quota.model_copy(update={"concurrency": concurrency})
-    gate_of = await _gate_opener(inputs, environment, endpoint, quota)
+    gate_of = await _gate_opener(inputs, environment, endpoint, quota, cost)
     gate = await stack.enter_async_context(gate_of(limits, model=endpoint.settings.model))
     models = {other: service.others.get(other, Model(id=other)) for other in others}
     gates = {}
@@ -134,7 +139,11 @@ async def _open(
 
 
 async def _gate_opener(
-    inputs: JobInputs, environment: Environment, endpoint: Endpoint, quota: QuotaSettings
+    inputs: JobInputs,
+    environment: Environment,
+    endpoint: Endpoint,
+    quota: QuotaSettings,
+    cost: Cost | None,
 ) -> Callable[..., AbstractAsyncContextManager[RequestGate]]:
     """Opens the gate of one of the endpoint's models, in the ledger of its account."""
     from pipeline.ratelimit.gate import open_gate
@@ -143,7 +152,8 @@ async def _gate_opener(
     state, account = state_folder(environment.environ), endpoint.account
     await asyncio.to_thread(rename_account, state, former=endpoint.former_account, account=account)
     return partial(
-        environment.open_gate or open_gate,
+        # Shards, whose gates are others, have one endpoint.
+        environment.open_gate or (partial(open_gate, cost=cost) if cost else open_gate),
         quota,
         account=None if endpoint.profile.own else account,
         output=str(inputs.output.absolute()),

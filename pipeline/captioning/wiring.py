@@ -118,10 +118,10 @@ async def open_run(
         stack.callback(thumbnails.close)
         for warning in (*said, *(w for each in opened for w in each.service.warnings)):
             progress.event(warning)
-        shape = shape_of(job, inputs.output, opened, clock, say=progress.event)
+        shapes = [shape_of(job, inputs.output, each, clock, say=progress.event) for each in opened]
         rng = environment.rng if pilot else None
         packing = packing_of(
-            job, inputs.output, opened, shape, size=size, asked=selection.counts.asked, pilot=rng
+            job, inputs.output, opened, shapes, size=size, asked=selection.counts.asked, pilot=rng
         )
         sources = Sources(
             images,
@@ -140,10 +140,11 @@ async def open_run(
             packing=packing,
             progress=progress,
             sources=sources,
-            shape=shape,
             pending=pending or {},
         )
-        captioners = [captioner_of(each, of_all) for each in opened]
+        captioners = [
+            captioner_of(each, of_all, shape) for each, shape in zip(opened, shapes, strict=True)
+        ]
         for captioner in captioners:
             stack.push_async_callback(captioner.doubts.close)
         if endpoint_pool is not None:

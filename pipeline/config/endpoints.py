@@ -47,7 +47,7 @@ def merged(values: Any) -> Any:
         return values
     endpoint, quota = values.get("endpoint"), values.get("quota")
     shared = {k: v for k, v in endpoint.items() if k not in _OWN} if _is(endpoint) else {}
-    # A cap of money is one sum: it is not multiplied by the number of endpoints.
+    # A cap of money is one sum, which all endpoints share: each one's own is another.
     limits = {k: v for k, v in quota.items() if k != "max_cost_usd"} if _is(quota) else {}
     entries = [
         {**shared, **entry, "quota": _over(limits, entry.get("quota"))} if _is(entry) else entry
@@ -93,8 +93,9 @@ def endpoints_trouble(job: Job) -> str | None:
         )
     if len(families) > 1 and "model" not in job.endpoint.model_fields_set:
         return "with different models write endpoint.model: the name that captions of this mix have"
-    if job.quota.max_cost_usd is not None and len(job.endpoints) > 1:
-        return "quota.max_cost_usd: with several endpoints write it in each one's quota"
+    own = [each.quota.max_cost_usd for each in job.endpoints]
+    if job.quota.max_cost_usd is not None and any(cap is not None for cap in own):
+        return "quota.max_cost_usd: write it once for all endpoints, or in each one's quota"
     return _several_keys(job)
 
 

@@ -17,6 +17,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.clock import Clock
@@ -46,23 +47,23 @@ SLOW_COMMIT = 0.25
 DENIED = 3
 
 
-class _Shared:
-    """What the gates of an endpoint have in common in one run."""
+#: Of permits: no two have the same, as one cap of money may hold for several endpoints.
+_NUMBERS = itertools.count(1)
 
-    def __init__(self) -> None:
-        self.gates: list[Gate] = []  # the end of the first one is the run's
-        self.numbers = itertools.count(1)  # of permits
-        self.rules: Mapping[str, Rule] = {}
+
+@dataclass(slots=True)
+class _Shared:
+    """What the gates of an endpoint have in common in one run; the end of the first one is the run's."""
+
+    rules: Mapping[str, Rule]
+    gates: list[Gate] = field(default_factory=list)
 
 
 class Gate:
     """Made by `open_gate`; one a run, and one beside it for each other model with its own limits."""
 
-    def __init__(
-        self, setup: Setup, times: Times, kept: Kept | None, beside: Gate | None = None
-    ) -> None:
-        self._times, self._kept = times, kept
-        self.shared: _Shared = beside.shared if beside else _Shared()
+    def __init__(self, setup: Setup, times: Times, kept: Kept | None, shared: _Shared) -> None:
+        self._times, self._kept, self.shared = times, kept, shared
         self.shared.gates.append(self)
         self._rules = Rulebook(setup, self.shared.rules)
         self.shared.rules = self._rules.common
@@ -216,7 +217,7 @@ class Gate:
         return 0.0
 
     def _take(self, ask: Ask, now: Now, days: tuple[str, ...], row: Row | None) -> Permit:
-        permit = Permit(next(self.shared.numbers), now.mono, now.uptime, *ask, days, row)
+        permit = Permit(next(_NUMBERS), now.mono, now.uptime, *ask, days, row)
         self._rules.take(permit, now)
         self._flying[permit.number] = permit
         return permit
@@ -360,16 +361,16 @@ async def open_gate(
     uptime: Uptime | None = None,
     beside: RequestGate | None = None,
     lease: float = 0.0,
+    cost: Rule | None = None,
 ) -> AsyncIterator[Gate]:
     """The gate of one endpoint. `account`: hash of base URL and key; None: no ledger at all.
 
     spent_usd: what this job has spent before; state: folder of the ledger; beside: the run's first
     gate, where this is one of another model; lease: seconds that a permit may be on its way to
-    another process. Raises OutputError.
+    another process; cost: the cap of money that several endpoints share. Raises OutputError.
     """
-    if uptime is None:
-        uptime = uptime_of(clock)
-    first = beside if isinstance(beside, Gate) else None
+    uptime = uptime or uptime_of(clock)
+    shared = beside.shared if isinstance(beside, Gate) else _Shared({"cost": cost} if cost else {})
     quota_limits = quota_limits_of(settings, limits)
     setup = Setup(
         quota_limits=quota_limits,
@@ -381,7 +382,7 @@ async def open_gate(
     )
     if account is None or not quota_limits.shared:
         server = ServerTime.trusting(clock.now(), uptime.seconds())
-        gate = Gate(setup, Times(clock=clock, uptime=uptime, server=server), None, first)
+        gate = Gate(setup, Times(clock=clock, uptime=uptime, server=server), None, shared)
         await gate.begin(limits)
         yield gate
         return
@@ -391,9 +392,8 @@ async def open_gate(
         ledger = await loop.run_in_executor(thread, Ledger, state, names, uptime, clock.now())
         kept = LedgerThread(ledger, thread)
         try:
-            server = await kept.clock()
-            times = Times(clock=clock, uptime=uptime, server=server)
-            gate = Gate(setup, times, Kept(ledger=kept, names=names), first)
+            times = Times(clock=clock, uptime=uptime, server=await kept.clock())
+            gate = Gate(setup, times, Kept(ledger=kept, names=names), shared)
             await gate.begin(limits)
             yield gate
         finally:

@@ -59,10 +59,12 @@ class Kept:
             self.ledger.pending.unfilled += interval
 
     def remember(self, learned: Mapping[str, float], empty_at: float | None) -> None:
-        """What was learnt of limits, when that is news; when a bucket is empty."""
+        """What was learnt of limits, when that is news: at once, as there may be no later request to be
+        written with; when a bucket is empty."""
         pending = self.ledger.pending
         if learned != self.learned:
             self.learned = dict(learned)
             pending.learned.update(learned)
+            self.ledger.write_soon()
         if empty_at is not None:
             pending.learned["empty_at"] = empty_at

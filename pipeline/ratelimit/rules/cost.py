@@ -9,9 +9,11 @@ taken to ask the dearest request so far.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 
 from pipeline.errors import Exit, StopReason
+from pipeline.ratelimit.limits import QuotaLimits
 from pipeline.ratelimit.rules.base import NEVER, SUCCESS, Ask, Now, Outcome, Permit, Setup
 from pipeline.verdict import Kind
 
@@ -76,3 +78,19 @@ class Cost:
 
     def facts(self, now: Now) -> Mapping[str, object]:
         return {"cost_usd": None if self.idle else self.spent, "max_cost_usd": self.limit}
+
+
+def cap_of(limit: float, spent_usd: float) -> Cost:
+    """One cap for the gates of several endpoints."""
+    return Cost(
+        Setup(
+            quota_limits=QuotaLimits(max_cost_usd=limit),
+            patience=0.0,
+            wait_when_spent=False,
+            spent_usd=spent_usd,
+            rng=random.Random(0),
+        )
+    )
+
+
+__all__ = ["Cost", "cap_of"]
