@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import pytest
 
 from pipeline.captioning.prompt_format import pack_instruction
 from pipeline.checks.checks import Checks
 from pipeline.checks.settings import ChecksSettings, LanguageSettings
-from tests.checks import holdout, languages
+from tests.checks import holdout, languages, unseen
 from tests.checks.examples import FALSE, GOOD, TRUE
 
 PROMPT = "Describe this image in one or two sentences."
@@ -43,9 +45,17 @@ def test_precision_and_recall(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CHECKS.table)
-def test_a_second_set_of_captions(name: str) -> None:
+@pytest.mark.parametrize("captions", [holdout, unseen], ids=["holdout", "unseen"])
+def test_other_sets_of_captions(name: str, captions: ModuleType) -> None:
     """The same for words that the patterns were not made with."""
-    measure(name, holdout.TRUE[name], [*holdout.FALSE[name], *holdout.GOOD])
+    good = [c for c in captions.GOOD if name != "language" or not c.startswith("Ein ")]
+    measure(name, captions.TRUE[name], [*captions.FALSE[name], *good])
+
+
+@pytest.mark.parametrize("name", unseen.LATER_TRUE)
+def test_captions_written_after_the_last_mend(name: str) -> None:
+    """The same for three checks whose patterns were mended by the set before."""
+    measure(name, unseen.LATER_TRUE[name], [*unseen.LATER_FALSE[name], *holdout.GOOD])
 
 
 @pytest.mark.parametrize("name", languages.TRUE)
