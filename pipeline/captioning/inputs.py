@@ -142,6 +142,19 @@ def settings_flag(job: JobConfig, manifest: Manifest) -> str:
     return SETTINGS + job.images.digest(manifest.folder)
 
 
+def prompt_recipes(job: JobConfig) -> dict[str | None, str]:
+    """The recipes of the prompts by their names."""
+    recipe_with = partial(
+        identity.recipe,
+        model=job.endpoint.model,
+        system=job.prompt.system,
+        params=job.endpoint.params,
+        extra_body=job.endpoint.extra_body,
+        fields=Fields(job.reply.fields).recipe,
+    )
+    return {name: recipe_with(prompt=text) for name, text in job.prompt.texts.items()}
+
+
 def naming_of(job: JobConfig, manifest: Manifest) -> Naming:
     """What rows are called under this job and its model."""
     contents = versions = None
@@ -153,24 +166,17 @@ def naming_of(job: JobConfig, manifest: Manifest) -> Naming:
         contents = known
     elif job.images.identity == "auto":
         versions = FileVersions(known)
-    recipe_with = partial(
-        identity.recipe,
-        model=job.endpoint.model,
-        system=job.prompt.system,
-        params=job.endpoint.params,
-        extra_body=job.endpoint.extra_body,
-        fields=Fields(job.reply.fields).recipe,
-    )
+    recipes = prompt_recipes(job)
     templates, named = compiled(job.prompt), job.prompt.prompts
     return Naming(
         prompts=tuple(
             NamedPrompt(
                 name=name,
-                recipe=recipe_with(prompt=text),
+                recipe=recipes[name],
                 template=templates[name],
                 weight=1.0 if name is None else named[name].weight,
             )
-            for name, text in job.prompt.texts.items()
+            for name in job.prompt.texts
         ),
         mode=job.prompt.mode,
         system=job.prompt.system,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -119,7 +118,8 @@ async def _open(
     models = {other: service.others.get(other, Model(id=other)) for other in others}
     gates = {}
     for model in models.values():
-        if (own_limits := _limits_beside(limits, endpoint, service, model)) is not None:
+        own_limits = preflight.own_limits_of(endpoint, service, model)
+        if own_limits is not None:
             opener = gate_of(own_limits, model=model.id, beside=gate)
             gates[model.id] = await stack.enter_async_context(opener)
     if (server := service_opened.server) is not None:
@@ -163,16 +163,6 @@ async def _gate_opener(
         state=state,
         spent_usd=await asyncio.to_thread(spent, inputs.output),
     )
-
-
-def _limits_beside(
-    limits: Limits, endpoint: Endpoint, service: Service, model: Model
-) -> Limits | None:
-    """Limits of another model at the same endpoint; None where it counts in those of the job's."""
-    from pipeline.service import preflight
-
-    others = preflight.limits_of(endpoint, replace(service, model=model))
-    return others if others != limits or others.day_scope == "model" else None
 
 
 def common_limits(limits: PackLimits, endpoints: Sequence[Endpoint]) -> PackLimits:

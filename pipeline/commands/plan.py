@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.captioning.checked import ASKS
 from pipeline.captioning.fields import Fields
 from pipeline.captioning.inputs import Environment, inspect_job, one_by_one, settings_flag, under
-from pipeline.captioning.interpret import checks_of
 from pipeline.captioning.options import RunOptions
 from pipeline.captioning.output_location import ours
 from pipeline.captioning.pack_sizes import measured_of
@@ -21,7 +19,8 @@ from pipeline.clock import iso
 from pipeline.commands import model_selection as choice
 from pipeline.commands.forecast import LATENCY, Pace, forecast, pace_of
 from pipeline.commands.plan_endpoints import endpoint_lines, endpoints_of, limits_of, today_of
-from pipeline.commands.rates import Rates, asked_again, rates_of
+from pipeline.commands.plan_second import models_at, second_lines, second_plan
+from pipeline.commands.rates import Rates, rates_of
 from pipeline.commands.recipes import check_recipe
 from pipeline.commands.service_status import ServiceStatus, every_status
 from pipeline.distributed.plan import MOST_ROWS, NOT_LOOKED_FOR
@@ -32,6 +31,7 @@ from pipeline.service.profiles import PROFILES
 from pipeline.store.parts import part_files
 from pipeline.store.publish_plan import CAPTIONS
 from pipeline.store.shards import unjoined
+from pipeline.values import dataclass
 
 if TYPE_CHECKING:
     from pipeline.captioning.inputs import JobInputs
@@ -109,24 +109,20 @@ def _top(job: JobConfig, services: Mapping[str, ServiceStatus]) -> PackLimits:
     return top
 
 
-def _money(
-    services: Mapping[str, ServiceStatus],
-    shares: Mapping[str, float],
-    counts: Mapping[str, int],
-    *,
-    usual: bool = False,
-) -> float | None:
+def _money(bills: Sequence[_Bill], *, usual: bool = False) -> float | None:
     """Dollars, each endpoint's share at its own prices; None where one does not tell them.
 
-    counts: `prompt`, `completion` (tokens), `image`, `request`. usual: not at the tier of half the price.
+    usual: not at the tier of half the price.
     """
     money = 0.0
-    for name, status in services.items():
-        model = status.service.model
-        prices = (model.usual_prices if usual else None) or model.prices
-        if prices is None:
-            return None
-        money += shares[name] * sum(n * prices.get(what, 0) for what, n in counts.items())
+    for bill in bills:
+        for name, status in bill.services.items():
+            model = status.service.model
+            prices = (model.usual_prices if usual else None) or model.prices
+            if prices is None:
+                return None
+            whole = sum(n * prices.get(what, 0) for what, n in bill.counts.items())
+            money += bill.shares[name] * whole
     return round(money, 6) if money < math.inf else None
 
 
@@ -140,14 +136,19 @@ def facts(
     fits = auto.room(top, measured)
     size = min(asked_for, fits) if isinstance(asked_for, int) else auto.choose(top, measured)
     rates = rates_of(Path(job.output.path), job.endpoint.model, size)
-    second = _second_questions(job, counts.asked)
-    asked = counts.asked + (second["images"] or 0)
-    requests = math.ceil(asked / ((rates.each or size * rates.answered) if rates else size))
-    each, paces = one_by_one(job), dict[str, Pace]()
-    for name, status in services.items():
-        concurrency = each[name].quota.concurrency
-        paces[name] = pace_of(size, status, now=now, concurrency=concurrency, rates=rates)
+    second = second_plan(job, counts.asked)
+    first = counts.asked + second.packed
+    packs = math.ceil(first / ((rates.each or size * rates.answered) if rates else size))
+    apart = second.apart(services)
+    requests = packs + sum(n for name, n in second.alone.items() if name not in apart)
+    paces = _paces(job, services, size, rates, now)
     seen = forecast(requests, paces, now=now)
+    beside = second.forecasts(apart, now=now, concurrency=job.quota.concurrency)
+    bills = [_bill(job, services, seen.shares, (first, packs), rates)]
+    for name, times in second.alone.items():
+        shares = beside.get(name, seen).shares
+        bills.append(_bill(job, models_at(services, name), shares, (times, times), rates))
+    last = max([seen, *beside.values()], key=lambda it: (it.nights, it.ends_at))
 
     def a_day(daily: int) -> dict[str, int | None]:
         """Captions by the share of images that are refused."""
@@ -159,7 +160,6 @@ def facts(
         )
         return {f"{case.refused:g}": case.captions_per_day for case in expected}
 
-    tokens = _tokens(job, asked, requests, rates)
     return {
         "job": job.name,
         "model": job.endpoint.model,
@@ -169,21 +169,35 @@ def facts(
         "captioned": counts.captioned,
         "failed": sum(counts.failed.values()),
         "to_ask": counts.asked,
-        "second_questions": second,
+        "second_questions": second.shown(beside),
         "images_per_request": size,
         "measured": _measured(rates),
-        "requests": requests,
+        "requests": packs + sum(second.alone.values()),
         "limits": limits_of(services),
         "today": today_of(services),
         "binding_limit": seen.binding,
         "requests_per_day": seen.daily,
         "captions_per_day": a_day(seen.daily),
         **endpoints_of(services, paces, a_day),
-        "nights": seen.nights,
-        "ends_at": iso(seen.ends_at),
-        "tokens": tokens,
-        **_costs(job, services, seen.shares, {**tokens, "image": asked, "request": requests}),
+        "nights": last.nights,
+        "ends_at": iso(last.ends_at),
+        **_costs(job, bills),
     }
+
+
+def _paces(
+    job: JobConfig,
+    services: Mapping[str, ServiceStatus],
+    size: int,
+    rates: Rates | None,
+    now: float,
+) -> dict[str, Pace]:
+    """How fast each endpoint takes packs of so many."""
+    each, paces = one_by_one(job), dict[str, Pace]()
+    for name, status in services.items():
+        concurrency = each[name].quota.concurrency
+        paces[name] = pace_of(size, status, now=now, concurrency=concurrency, rates=rates)
+    return paces
 
 
 def _measured(rates: Rates | None) -> dict[str, Any] | None:
@@ -211,16 +225,36 @@ def _tokens(job: JobConfig, asked: int, requests: int, rates: Rates | None) -> d
     }
 
 
-def _costs(
+@dataclass(frozen=True, slots=True)
+class _Bill:
+    """What images cost that are asked of one model."""
+
+    services: Mapping[str, ServiceStatus]
+    #: Each endpoint's share.
+    shares: Mapping[str, float]
+    #: `prompt` and `completion` (tokens), `image`, `request`.
+    counts: Mapping[str, int]
+
+
+def _bill(
     job: JobConfig,
     services: Mapping[str, ServiceStatus],
     shares: Mapping[str, float],
-    counts: Mapping[str, int],
-) -> dict[str, float | None]:
-    """Dollars; where a tier at half the price is asked for also without it."""
-    costs = {"cost_usd": _money(services, shares, counts)}
+    asked: tuple[int, int],
+    rates: Rates | None,
+) -> _Bill:
+    """asked: images and requests."""
+    images, requests = asked
+    tokens = _tokens(job, images, requests, rates)
+    return _Bill(services, shares, {**tokens, "image": images, "request": requests})
+
+
+def _costs(job: JobConfig, bills: Sequence[_Bill]) -> dict[str, Any]:
+    """Tokens and dollars; where a tier at half the price is asked for also without it."""
+    tokens = {what: sum(bill.counts[what] for bill in bills) for what in ("prompt", "completion")}
+    costs: dict[str, Any] = {"tokens": tokens, "cost_usd": _money(bills)}
     if any(own.endpoint.service_tier for own in one_by_one(job).values()):
-        costs["usual_cost_usd"] = _money(services, shares, counts, usual=True)
+        costs["usual_cost_usd"] = _money(bills, usual=True)
     return costs
 
 
@@ -231,15 +265,6 @@ def _prompts(prompts: Mapping[str, Any]) -> str:
         "sample": ", each asked with one of {} prompts",
     }
     return several[prompts["mode"]].format(prompts["count"]) if prompts["count"] > 1 else ""
-
-
-def _second_questions(job: JobConfig, asked: int) -> dict[str, Any]:
-    """Images that will be asked twice, by the share of those that were; null: not known yet."""
-    asks = bool(job.reply.fields) or not ASKS.isdisjoint(checks_of(job).actions.values())
-    share = asked_again(Path(job.output.path)) if asks else 0.0
-    if share is None:
-        return {"share": None, "images": None}
-    return {"share": round(share, 4), "images": math.ceil(asked * share)}
 
 
 def lines(figures: dict[str, Any]) -> list[str]:
@@ -268,14 +293,7 @@ def lines(figures: dict[str, Any]) -> list[str]:
         ),
         "limits: " + ("; ".join(text) or "none known"),
     ]
-    second = figures["second_questions"]
-    if second["images"] is None:
-        said.append("second questions (typed fields, retry): not measured yet; a pilot tells")
-    elif second["images"]:
-        said.append(
-            f"about {second['images']:,} images asked a second time ({second['share'] * 100:.1f} %, "
-            "as before), counted in"
-        )
+    said += second_lines(figures["second_questions"])
     if day is not None and day["left"] is not None:
         said.append(f"today: {day['used']} used, {day['left']} left, new at {day['resets_at']}")
     rates = ", ".join(

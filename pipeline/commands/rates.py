@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -69,16 +72,20 @@ def rates_of(output: Path, model: str, size: int) -> Rates | None:
     )
 
 
-def asked_again(output: Path) -> float | None:
-    """Share of the images that were asked a second question, over the latest records; None where
-    there are too few."""
+def asked_again(
+    output: Path, whom: Callable[[Mapping[str, Any]], str | None]
+) -> dict[str | None, float] | None:
+    """Shares of the images that were asked a second question, by whom it went to, over the latest
+    records; None where there are too few. whom: of a record with `flags`, `model` and `status`."""
     parts = [path for folder in ("captions", "failures") for path in part_files(output, folder)]
-    tables = relisted(output, lambda: [read_part(part, ["flags"]) for part in parts[-PARTS:]])
+    names = ["flags", "model", "status"]
+    tables = relisted(output, lambda: [read_part(part, names) for part in parts[-PARTS:]])
     count = sum(map(len, tables))
     if count < ENOUGH:
         return None
-    flags = (pc.list_flatten(table["flags"]) for table in tables)
-    return sum(pc.sum(pc.equal(column, ASKED_AGAIN)).as_py() or 0 for column in flags) / count
+    rows = (row for table in tables for row in table.to_pylist())
+    asked = Counter(whom(row) for row in rows if ASKED_AGAIN in (row["flags"] or ()))
+    return {name: times / count for name, times in asked.items()}
 
 
 def _filled(book: pa.Table, size: int) -> float | None:

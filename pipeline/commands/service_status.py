@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline.captioning.inputs import Environment, one_by_one
@@ -36,6 +37,8 @@ class ServiceStatus:
     quota_limits: QuotaLimits
     #: None where no limit is shared with other runs.
     today: Today | None
+    #: Models of second questions that count in a quota of their own.
+    others: Mapping[str, ServiceStatus] = field(default_factory=dict)
 
 
 async def service_status(
@@ -76,11 +79,30 @@ async def _reach(
     ) as client:
         others = other_models(job, checks_of(job).actions.values())
         service = await preflight.look(client, endpoint, only_plan=only_plan, others=others)
-    limits = preflight.limits_of(endpoint, service)
+    status_of = partial(_status_of, job, endpoint, environment)
+    own = {
+        name: status_of(replace(service, model=model), limits, name)
+        for name, model in service.others.items()
+        if (limits := preflight.own_limits_of(endpoint, service, model)) is not None
+    }
+    status = status_of(service, preflight.limits_of(endpoint, service), job.endpoint.model)
+    return replace(status, others=own)
+
+
+def _status_of(
+    job: JobConfig,
+    endpoint: Endpoint,
+    environment: Environment,
+    service: preflight.Service,
+    limits: Limits,
+    model: str,
+) -> ServiceStatus:
     quota_limits = quota_limits_of(job.quota, limits)
     day = None
     if not endpoint.profile.own and quota_limits.shared:
-        day = spent_today(job, endpoint, limits, environment.environ, environment.clock)
+        at = job.endpoint.model_copy(update={"model": model})
+        asked = job.model_copy(update={"endpoint": at})
+        day = spent_today(asked, endpoint, limits, environment.environ, environment.clock)
         quota_limits = day.quota_limits
     return ServiceStatus(service=service, limits=limits, quota_limits=quota_limits, today=day)
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.captioning.inputs import prompt_recipes
 from pipeline.captioning.output_location import ours
 from pipeline.captioning.pack_sizes import audits_of
 from pipeline.captioning.progress import LIVE
@@ -23,7 +24,7 @@ from pipeline.errors import CODES
 from pipeline.store.lock import holder_of
 from pipeline.store.runs import read_runs
 from pipeline.store.shards import shard_folders, unjoined
-from pipeline.store.snapshot import prompts_of, read_state
+from pipeline.store.snapshot import counts_by_recipe, read_state
 
 if TYPE_CHECKING:
     from pipeline.config.job import JobConfig
@@ -47,16 +48,17 @@ def status_of(job: JobConfig) -> dict[str, Any]:
     output = Path(job.output.path)
     running, live, last = _of_shards(output) if unjoined(output) else _of_run(output)
     state = read_state(output)
+    asked = pinned(job)
     crashed = running is None and live is not None and not live.get("closed")
     return {
         "job": job.name,
         "output": job.output.shown,
-        "model": pinned(job).endpoint.model,
+        "model": asked.endpoint.model,
         "running": running,
         "crashed": crashed,
         "captions": state.captions,
         "failures": state.failures,
-        "by_prompt": _by_prompt(job, output),
+        "by_prompt": _by_prompt(asked, output),
         "by_code": state.by_code,
         "requests": state.requests,
         "cost_usd": state.cost_usd,
@@ -71,13 +73,14 @@ def status_of(job: JobConfig) -> dict[str, Any]:
 
 
 def _by_prompt(job: JobConfig, output: Path) -> dict[str, dict[str, int]]:
-    """What each of several prompts has so far."""
+    """Captions and failures of each named prompt."""
     if not job.prompt.prompts:
         return {}
-    counts = prompts_of(output)
+    recipes = prompt_recipes(job)
+    counts = counts_by_recipe(output)
     return {
-        name: {"captions": counts[name]["ok"], "failures": counts[name]["failed"]}
-        for name in job.prompt.prompts
+        str(name): {"captions": counts[recipe, "ok"], "failures": counts[recipe, "failed"]}
+        for name, recipe in recipes.items()
     }
 
 
@@ -182,8 +185,8 @@ def lines(facts: dict[str, Any]) -> list[str]:
     )
     texts = [first, f"model: {facts['model']}"]
     texts += [
-        f"  prompt {name}: {count['captions']:,} captions, {count['failures']:,} failures"
-        for name, count in facts["by_prompt"].items()
+        f"  prompt {name}: {of['captions']:,} captions, {of['failures']:,} failures"
+        for name, of in facts["by_prompt"].items()
     ]
     if facts["unpublished"]:
         texts.append(f"{facts['unpublished']:,} answers in the journal, not yet in a part")

@@ -298,6 +298,13 @@ def limits_of(endpoint: Endpoint, service: Service) -> Limits:
     return replace(limits, day_scope="account") if endpoint.settings.quota_group else limits
 
 
+def own_limits_of(endpoint: Endpoint, service: Service, model: Model) -> Limits | None:
+    """The limits of another model than the service's own, where it does not count in the same quota."""
+    limits = limits_of(endpoint, replace(service, model=model))
+    same = limits == limits_of(endpoint, service) and limits.day_scope != "model"
+    return None if same else limits
+
+
 def _limits_of(endpoint: Endpoint, service: Service) -> Limits:
     model, profile = service.model, endpoint.profile
     if not profile.openrouter_fields:

@@ -8,7 +8,7 @@ in this order no key is met twice, however long the look takes.
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import field
@@ -78,20 +78,6 @@ def _read_state(output: Path) -> State:
     )
 
 
-def prompts_of(output: Path) -> dict[str, Counter[str]]:
-    """`prompt_id` -> how many published records of each status it has."""
-
-    def read() -> dict[str, Counter[str]]:
-        counts = defaultdict[str, Counter[str]](Counter)
-        for batch in record_batches(output, ["prompt_id", "status"]):
-            both = pa.Table.from_batches([batch]).group_by(batch.schema.names, use_threads=False)
-            for row in both.aggregate([([], "count_all")]).to_pylist():
-                counts[row["prompt_id"]][row["status"]] += row["count_all"]
-        return counts
-
-    return relisted(output, read)
-
-
 def failures_of(output: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
     """The published failures, some of their columns at a time."""
     if not unjoined(output):
@@ -101,6 +87,23 @@ def failures_of(output: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
     for batch in record_batches(output, [*columns, "status"]):
         failed = batch.filter(pc.equal(batch["status"], "failed"))
         yield pa.Table.from_batches([failed]).select(columns)
+
+
+def counts_by_recipe(output: Path) -> Counter[tuple[str, str]]:
+    """Published records by recipe and status; also while a run puts parts together."""
+
+    def counted() -> Counter[tuple[str, str]]:
+        counts: Counter[tuple[str, str]] = Counter()
+        for batch in record_batches(output, ["recipe", "status"]):
+            groups = (
+                pa.Table.from_batches([batch])
+                .group_by(["recipe", "status"])
+                .aggregate([([], "count_all")])
+            )
+            counts.update({(g["recipe"], g["status"]): g["count_all"] for g in groups.to_pylist()})
+        return counts
+
+    return relisted(output, counted)
 
 
 def spent(output: Path) -> float:

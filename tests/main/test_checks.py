@@ -12,10 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from pipeline.captioning.inputs import inspect_job
 from pipeline.captioning.options import RunOptions
 from pipeline.captioning.view import View
 from pipeline.commands import recheck
+from pipeline.commands.plan import counted, facts, lines
 from pipeline.commands.run import run as run_story
+from pipeline.commands.service_status import service_status
 from pipeline.config.job import load_job
 from pipeline.errors import JobError
 from pipeline.simulator.core import Simulator
@@ -361,6 +364,34 @@ def test_second_questions_are_reserved_at_their_own_models_price(tmp_path: Path)
     more, rest = capped(2.0)
     assert (more["captioned"], more["reason"]) == (40, None)
     assert asked.count("sim/dear") + rest.count("sim/dear") == 40
+
+
+def test_a_plan_counts_second_questions_in_their_own_models_quota_and_price(tmp_path: Path) -> None:
+    """10 of 10 were asked twice: of 170 more, 170 alone by another model with 80 a day of its own are
+    three nights, while 22 packs of the job's model are one; at the prices of each."""
+    models = (Model(id=ONE), Model(id=OTHER))
+    clock = VirtualClock()
+    run(asked_of_other(tmp_path, 10, models)(clock))
+    asked_of_other(tmp_path, 180, models)
+
+    async def planned(*models: Model) -> dict[str, Any]:
+        simulator = Simulator(replace(FREE, models=models, **PER_MODEL), seed=1, clock=clock)
+        environment = world_of(simulator, clock, state=tmp_path / "state")
+        job = load_job(tmp_path / "job.yaml")
+        inputs = inspect_job(job, environment.environ)
+        status = await service_status(job, inputs.endpoint, environment, only_plan=True)
+        return facts(job, counted(job, inputs), {"": status}, now=clock.now())
+
+    plan = run(planned(*models))
+    own = {"requests": 170, "requests_per_day": 80, "nights": 3}
+    assert plan["second_questions"] == {"share": 1.0, "images": 170, "models": {OTHER: own}}
+    assert (plan["requests"], plan["nights"], plan["cost_usd"]) == (22 + 170, 3, 0)
+    assert any("170 by sim/other-exp, 80 a day" in line for line in lines({**plan, "warnings": []}))
+
+    dear = run(planned(models[0], replace(models[1], completion=1e-3)))
+    dearer = run(planned(replace(models[0], completion=1e-3), replace(models[1], completion=1e-3)))
+    assert dearer["cost_usd"] == pytest.approx(2 * dear["cost_usd"], rel=0.01)
+    assert dear["second_questions"]["images"] == 170
 
 
 def test_second_questions_count_in_the_quota_of_their_own_model(tmp_path: Path) -> None:

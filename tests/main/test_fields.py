@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.captioning.options import RunOptions
 from pipeline.commands.pilot import lines
-from pipeline.commands.plan import _second_questions
+from pipeline.commands.plan_second import SecondPlan, second_plan
 from pipeline.config.job import load_job
 from pipeline.errors import JobError
 from pipeline.simulator.core import Simulator
@@ -160,14 +160,14 @@ def test_what_a_spent_day_leaves_over_is_asked_the_next_day(tmp_path: Path) -> N
 def test_plan_counts_second_questions_and_the_pilot_shows_flags(tmp_path: Path) -> None:
     """The share that was asked twice is reckoned with for the rest; unknown before that."""
     job = job_of(tmp_path, 200, endpoint=UNLIMITED, reply={"fields": FIELDS})
-    before = _second_questions(load_job(job), 200)
+    before = second_plan(load_job(job), 200)
     lies = {"lying": 0.5, "lies": ("types",)}
     summary, _ = typed_run(tmp_path, 200, knobs=lies, options=RunOptions(pilot=100))
-    after = _second_questions(load_job(job), 100)
+    after = second_plan(load_job(job), 100)
     shares = summary["pilot"]["flags"]
 
-    assert before == {"share": None, "images": None}
-    assert 0.1 < after["share"] == shares["asked_again"][0] < 0.9
-    assert after["images"] == round(100 * after["share"])
-    assert shares["asked_again"][1] < after["share"] < shares["asked_again"][2]
+    assert before == SecondPlan(share=None, images=None)
+    assert 0.1 < after.share == shares["asked_again"][0] < 0.9
+    assert after.images == after.packed == round(100 * after.share)
+    assert shares["asked_again"][1] < after.share < shares["asked_again"][2]
     assert any("asked_again: " in line for line in lines(summary["pilot"]))

@@ -255,6 +255,23 @@ def test_exports_hold_each_prompt_or_the_one_that_is_named(tmp_path: Path) -> No
         exported("x.jsonl", prompt="shrot")
 
 
+def test_status_counts_each_prompt_by_itself(tmp_path: Path) -> None:
+    """By recipe: what one prompt alone was asked before counts as that prompt's."""
+    asked(prompted(tmp_path, 6, SHORT), tmp_path / "state")
+    alone = status_of(load_job(tmp_path / "job.yaml"))
+    job = load_job(prompted(tmp_path, 6, TWO))
+    before = status_of(job)
+    asked(tmp_path / "job.yaml", tmp_path / "state")
+    after = status_of(job)
+
+    assert alone["by_prompt"] == {}
+    whole, none = {"captions": 6, "failures": 0}, {"captions": 0, "failures": 0}
+    assert before["by_prompt"] == {"short": whole, "long": none}
+    assert after["by_prompt"] == {"short": whole, "long": whole}
+    assert "  prompt long: 6 captions, 0 failures" in lines(after)
+    assert not [line for line in lines(alone) if "prompt " in line]
+
+
 def test_decisions_reach_the_caption_of_their_prompt(tmp_path: Path) -> None:
     job = prompted(tmp_path, 3, TWO)
     asked(job, tmp_path / "state")
