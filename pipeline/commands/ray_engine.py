@@ -101,6 +101,8 @@ def _run(
     if reason is None:
         return _joined(job, options, environ, report, driver.summaries)
     own = report.summary(reason.exit, reason)
+    if not options.quiet:
+        print(f"caption-pipeline: {reason.message}", file=sys.stderr)  # noqa: T201
     shards = last_of(driver.summaries) or {}
     kept = ("run_id", "job", "exit_code", "reason", "resume_after", "output", "dataset", "seconds")
     return {**own, **{name: shards[name] for name in own if name in shards and name not in kept}}
