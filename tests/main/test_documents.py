@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import shlex
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import jsonschema
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -54,6 +58,32 @@ def test_a_recipe_is_a_job(tmp_path: Path, text: str, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("text", CAPTIONS, ids=lambda text: text.split()[0])
 def test_sections_of_the_page_on_captions_load(tmp_path: Path, text: str) -> None:
     merged(tmp_path, yaml.safe_load(text))
+
+
+def test_the_query_for_conversations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As LLaVA's trainer reads it: a list of objects with `id`, `image` and turns of `from` and `value`,
+    the picture's place in the first of them."""
+    monkeypatch.chdir(tmp_path)
+    captions = ['A "red" kite,\nhigh up.', "风筝", None]
+    table = pa.table(
+        {
+            "image": ["10_kite/1.jpg", "10_kite/2.jpg", "10_kite/3.jpg"],
+            "caption": captions,
+            "status": ["ok", "ok", "failed"],
+            "key": ["a", "b", "c"],
+        }
+    )
+    Path("out/photos").mkdir(parents=True)
+    pq.write_table(table, "out/photos/dataset.parquet")
+
+    for query in re.findall(r"```sql\n(.*?)```", (ROOT / "docs/exports.md").read_text(), re.DOTALL):
+        duckdb.sql(query)
+
+    question = {"from": "human", "value": "<image>\nDescribe the picture."}
+    assert json.loads(Path("llava.json").read_text()) == [
+        {"id": key, "image": image, "conversations": [question, {"from": "gpt", "value": caption}]}
+        for key, image, caption in zip("ab", table["image"].to_pylist(), captions, strict=False)
+    ]
 
 
 def merged(folder: Path, sections: dict[str, Any]) -> None:
