@@ -19,6 +19,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,7 +31,6 @@ from pipeline.commands.run import announced, loop_factory
 from pipeline.commands.run_report import RunReport
 from pipeline.config.job import JobConfig, environment, load_job
 from pipeline.errors import JobError
-from pipeline.values import dataclass
 
 T = TypeVar("T")
 

@@ -22,10 +22,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-
-from pipeline.values import dataclass
 
 
 class Exit(IntEnum):

@@ -18,7 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, NoReturn
 from pipeline import __version__, fs
 from pipeline.errors import Exit, PipelineError, deciding
 from pipeline.redact import fit_to_print, hidden, one_line, spellings
-from pipeline.values import dataclass
 
 if TYPE_CHECKING:
     import typer

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from pipeline.captioning.interpret import ReplyOutcome
@@ -21,7 +22,6 @@ from pipeline.model import Item, Record, Request, Sent
 from pipeline.ratelimit.rules.base import LIMITED, SUCCESS
 from pipeline.ratelimit.rules.circuit_breaker import PROBE_FIRST
 from pipeline.service.preflight import confirms
-from pipeline.values import dataclass
 from pipeline.verdict import Kind, Verdict
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ asked with."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -13,7 +14,6 @@ from pipeline.captioning.naming import Naming
 from pipeline.captioning.reviewed import REVIEW, reviewed
 from pipeline.export.features import read_features, with_features
 from pipeline.store.reviews import Decision
-from pipeline.values import dataclass
 
 #: Record columns that stand in the dataset, in this order.
 COLUMNS = (

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline.model import ASKED_AGAIN, DOUBTED, Record, RequestRow
-from pipeline.values import dataclass
 
 if TYPE_CHECKING:
     from pipeline.captioning.select import Counts

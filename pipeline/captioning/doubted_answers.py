@@ -8,13 +8,12 @@ Images are loaded anew for that: what was sent is not kept.
 from __future__ import annotations
 
 import logging
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pipeline.clock import micros
 from pipeline.errors import ImageError
 from pipeline.model import DOUBTED, Image, Item, Record, Sent
-from pipeline.values import dataclass
 
 if TYPE_CHECKING:
     from pipeline.images.load import Images

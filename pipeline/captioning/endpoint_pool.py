@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
@@ -21,7 +21,6 @@ from pipeline.errors import Exit, Stopped, StopReason
 from pipeline.model import Item, Request
 from pipeline.ratelimit.rules.base import NEVER, Ask, Permit
 from pipeline.ratelimit.wait_queue import WaitQueue
-from pipeline.values import dataclass
 
 if TYPE_CHECKING:
     from pipeline.ratelimit.gate import Gate

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from pipeline.model import Item
 from pipeline.packsize import cost
 from pipeline.packsize.limits import PackLimits
-from pipeline.values import dataclass
 
 
 @dataclass(slots=True)

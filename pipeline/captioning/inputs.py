@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -24,7 +24,6 @@ from pipeline.clock import Clock, SystemClock, utc
 from pipeline.local_files import Boundary
 from pipeline.manifest.settings import ManifestRange
 from pipeline.model import SETTINGS
-from pipeline.values import dataclass
 
 if TYPE_CHECKING:
     from pipeline.config.captioning import PromptSettings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,6 @@ from pipeline.captioning.request_shape import RequestShape
 from pipeline.captioning.second import SecondQuestions, second_forms
 from pipeline.packsize import auto
 from pipeline.packsize.sample import pilot_sizes
-from pipeline.values import dataclass
 
 if TYPE_CHECKING:
     from pipeline.captioning.progress import Progress

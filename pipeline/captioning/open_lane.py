@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,6 @@ from pipeline.errors import Exit, KeyTrouble, ServiceError, StopReason
 from pipeline.packsize.limits import within
 from pipeline.ratelimit.rules.cost import Cost, cap_of
 from pipeline.store.snapshot import spent
-from pipeline.values import dataclass
 
 if TYPE_CHECKING:
     from pipeline.config.job import JobConfig

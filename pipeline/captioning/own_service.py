@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline.captioning.inputs import Environment
-from pipeline.values import dataclass
 
 if TYPE_CHECKING:
     from pipeline.service.endpoint import Endpoint

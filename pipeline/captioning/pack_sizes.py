@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,6 @@ from pipeline.model import Image, Item, Request, Sent
 from pipeline.packsize import auto, cost
 from pipeline.packsize.audit import Agreement, Compared, agreement, chosen, compare, misplaced
 from pipeline.packsize.auto import Measured
-from pipeline.values import dataclass
 from pipeline.verdict import Kind
 
 if TYPE_CHECKING:

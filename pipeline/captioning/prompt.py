@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, time
 from decimal import Decimal
 
 from pipeline.errors import JobError
-from pipeline.values import dataclass
 
 #: Characters of a value that are sent.
 MAX_VALUE = 2_000

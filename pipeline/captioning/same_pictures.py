@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from sys import getsizeof
 
 from pipeline.model import DOUBTED, Image, Item, Record
-from pipeline.values import dataclass
 
 #: Pictures that are remembered: the last ones, and those that others wait for.
 MOST_PICTURES = 4_096

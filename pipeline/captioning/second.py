@@ -7,7 +7,7 @@ and carries it until that is answered: what a run leaves over, the next one asks
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,6 @@ from pipeline.schema import table_records
 from pipeline.service.wire import Wire
 from pipeline.store.parts import part_files, read_part
 from pipeline.store.publish_plan import CAPTIONS, FAILURES
-from pipeline.values import dataclass
 
 if TYPE_CHECKING:
     from pipeline.config.job import JobConfig

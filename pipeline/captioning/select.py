@@ -15,7 +15,7 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable, Container, Iterator
 from contextlib import aclosing
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline.aio import from_thread
@@ -24,7 +24,6 @@ from pipeline.errors import CODES
 from pipeline.model import Row
 from pipeline.packsize.sample import spread_places
 from pipeline.store.keys import KeyMap
-from pipeline.values import dataclass
 
 if TYPE_CHECKING:
     from pipeline.captioning.inputs import JobInputs

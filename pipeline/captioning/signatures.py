@@ -8,7 +8,7 @@ SAS", CloudFront "signed URLs using a canned / custom policy". Names are case-se
 
 from __future__ import annotations
 
-from pipeline.values import dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import hashlib
 import json
 from array import array
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,6 @@ from pipeline.captioning.fields import NO_FIELDS, Fields
 from pipeline.checks.polish import PolishSettings, polished
 from pipeline.model import CHECK
 from pipeline.store.snapshot import record_batches
-from pipeline.values import dataclass
 
 if TYPE_CHECKING:
     from pipeline.config.job import JobConfig

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.captioning import metrics
@@ -28,7 +29,6 @@ from pipeline.captioning.sources import Sources
 from pipeline.packsize.auto import LARGEST
 from pipeline.store.thumbnails import BYTES as THUMBNAIL_BYTES
 from pipeline.store.thumbnails import Thumbnails
-from pipeline.values import dataclass
 
 if TYPE_CHECKING:
     from pipeline.captioning.open_lane import OpenedEndpoint

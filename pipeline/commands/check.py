@@ -9,7 +9,7 @@ import re
 import secrets
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,6 @@ from pipeline.errors import Exit, Held, OutputError, PipelineError
 from pipeline.ratelimit.limits import REMEMBERED
 from pipeline.store.lock import holder_of
 from pipeline.store.remote.filesystem import put_whole
-from pipeline.values import dataclass
 
 if TYPE_CHECKING:
     from pipeline.config.job import JobConfig

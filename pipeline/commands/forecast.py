@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from pipeline.commands.rates import Rates
 from pipeline.commands.service_status import ServiceStatus
 from pipeline.packsize import cost
-from pipeline.values import dataclass
 
 DAY, MINUTES_A_DAY = 86_400.0, 1_440
 #: Seconds an answer takes where nothing was measured yet: a free vision model's usual latency.

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,6 @@ from pipeline import fs
 from pipeline.errors import JobError, OutputError, ServiceError, UsageError
 from pipeline.nightly import cron, systemd
 from pipeline.nightly.scheduled_job import ScheduledJob, shares, unit_name
-from pipeline.values import dataclass
 
 if TYPE_CHECKING:
     from pipeline.captioning.inputs import Environment

@@ -13,6 +13,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from pipeline.model import Image
 from pipeline.packsize import auto, interval
 from pipeline.packsize.auto import Measured
 from pipeline.packsize.limits import PackLimits
-from pipeline.values import dataclass
 
 #: Pictures on the page are no wider or higher.
 THUMB = 240

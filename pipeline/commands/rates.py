@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import pyarrow.compute as pc
 
 from pipeline.model import ASKED_AGAIN
 from pipeline.store.parts import part_files, read_part, relisted
-from pipeline.values import dataclass
 
 #: The latest parts that are read: at most 50,000 attempts.
 PARTS = 5

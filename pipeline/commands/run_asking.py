@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.captioning.run import run_job
@@ -12,7 +13,6 @@ from pipeline.captioning.wiring import open_run
 from pipeline.commands import outcome
 from pipeline.commands.run_selection import OpenedJob, count_exactly
 from pipeline.errors import Exit, PipelineError, StopReason, stop_reason_of
-from pipeline.values import dataclass
 
 if TYPE_CHECKING:
     from pipeline.captioning.pack_sizes import Packing

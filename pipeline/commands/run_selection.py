@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.captioning.checked import ASKS
@@ -25,7 +26,6 @@ from pipeline.commands.recipes import check_identity, check_recipe
 from pipeline.errors import Exit, ManifestError, StopReason
 from pipeline.model import Record
 from pipeline.store.redo import failed_under_others
-from pipeline.values import dataclass
 
 if TYPE_CHECKING:
     from pipeline.captioning.inputs import Environment, JobInputs

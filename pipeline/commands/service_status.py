@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,6 @@ from pipeline.ratelimit.rename import rename_account
 from pipeline.ratelimit.today import Today, today
 from pipeline.service import preflight
 from pipeline.service.client import open_client
-from pipeline.values import dataclass
 
 if TYPE_CHECKING:
     from pipeline.captioning.inputs import JobInputs

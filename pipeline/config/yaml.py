@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ import yaml
 
 from pipeline.errors import JobError, PipelineError, UsageError
 from pipeline.redact import looks_like_key, one_line
-from pipeline.values import dataclass
 
 MAX_BYTES, MAX_DEPTH = 1_000_000, 32
 #: Position of a value: the keys that lead to it.

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,6 @@ from pipeline.errors import JobError, OutputError
 from pipeline.store.parts import own_parts
 from pipeline.store.publish_plan import CAPTIONS, FAILURES
 from pipeline.store.shards import SHARDS, unjoined
-from pipeline.values import dataclass
 
 if TYPE_CHECKING:
     from pipeline.captioning.naming import Naming

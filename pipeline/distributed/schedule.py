@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from pipeline.errors import Exit, StopReason
-from pipeline.values import dataclass
 
 #: Seconds before a shard is started again, doubled each time up to the longest.
 FIRST, LONGEST = 1.0, 60.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,6 @@ from pipeline.store.keys import KeyMap
 from pipeline.store.lock import holder_of
 from pipeline.store.settings import Elsewhere
 from pipeline.store.shards import shard_name
-from pipeline.values import dataclass
 
 if TYPE_CHECKING:
     from pipeline.captioning.inputs import Environment

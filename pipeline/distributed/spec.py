@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from pipeline.errors import UsageError
-from pipeline.values import dataclass
 
 #: More shards than this are a mistake.
 MOST = 100_000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from pipeline.export.options import ExportOptions
 from pipeline.export.pictures import Pictures
-from pipeline.values import dataclass
 
 #: Lines of one kind that are shown; the rest is a number.
 SHOWN = 20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +13,6 @@ from pipeline.celltext import rows_json
 from pipeline.export.base import Rows
 from pipeline.export.slices import slices
 from pipeline.picture_cell import NotOnePicture, picture_of
-from pipeline.values import dataclass
 
 _BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
 

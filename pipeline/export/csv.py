@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,7 +19,6 @@ import pyarrow.csv
 from pipeline.celltext import as_text
 from pipeline.export.base import Rows, Written
 from pipeline.export.slices import slices
-from pipeline.values import dataclass
 
 _RUNS = r"^[ \x{a0}\x{3000}]*[=+\-@\t\r\n＝＋－＠]"
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.export.base import Rows, Written
 from pipeline.export.captioned import captioned
 from pipeline.export.pictures import ending
-from pipeline.values import dataclass
 
 #: Files in one folder; more of them make some file systems and most people slow.
 FOLDER_FILES = 10_000

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.celltext import rows_json
 from pipeline.export.base import Rows, Written
 from pipeline.export.slices import slices
-from pipeline.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import posixpath
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.export.base import Notes, Rows, Written
 from pipeline.export.captioned import captioned, one_line
 from pipeline.export.names import Refused, relative_path, text_of
-from pipeline.values import dataclass
 
 Entries = dict[str, dict[str, str]]
 

@@ -8,7 +8,7 @@ cannot be read is null where its row has no caption either.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from pipeline.export.features import read_features, with_features
 from pipeline.export.names import text_of
 from pipeline.export.parquet_file import PagedWriter
 from pipeline.export.pictures import NO_PICTURE, ending
-from pipeline.values import dataclass
 
 #: Rows are gathered to row groups of about this size, whatever size the batches have.
 GROUP_ROWS, GROUP_BYTES = 100_000, 64 << 20

@@ -10,13 +10,13 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import OutputError, UsageError
 from pipeline.local_files import ANY, Boundary, is_file_url, of_file_url, respelled
 from pipeline.picture_cell import bytes_of_data_uri
-from pipeline.values import dataclass
 
 #: The ending of what is none.
 NO_PICTURE = ".bin"

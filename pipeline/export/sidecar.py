@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Generic, TypeVar
 
@@ -18,7 +19,6 @@ from pipeline.export.base import Notes, Rows, Written
 from pipeline.export.captioned import Captioned, captioned, one_line
 from pipeline.export.names import LONGEST, Refused, relative_path, text_of
 from pipeline.export.ownership import Owned
-from pipeline.values import dataclass
 
 P = TypeVar("P", bound=PurePath)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from pipeline.export.base import Rows, Written
 from pipeline.export.captioned import captioned
 from pipeline.export.pictures import ending
 from pipeline.fs import read_object, write_all
-from pipeline.values import dataclass
 
 _MARK = "Written by caption-pipeline."
 SHARD_BYTES = 10**9

@@ -15,7 +15,7 @@ import urllib.request
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -36,7 +36,6 @@ from pipeline.images.outage import MACHINE, place_of_errno
 from pipeline.images.settings import ImageSettings
 from pipeline.images.urls import authority_of, check_place, parse
 from pipeline.memory_budget import Lease
-from pipeline.values import dataclass
 
 MAX_HOPS = 10
 PER_HOST = 16

@@ -12,11 +12,10 @@ import ipaddress
 import socket
 from collections.abc import Sequence
 from contextvars import ContextVar
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.errors import ImageError
-from pipeline.values import dataclass
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network

@@ -11,11 +11,10 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from pipeline.errors import CODES, ImageError, SourceUnavailable
-from pipeline.values import dataclass
 
 T = TypeVar("T")
 

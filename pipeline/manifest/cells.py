@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -28,7 +29,6 @@ from pipeline.manifest.image_column import stored_type
 from pipeline.media import MAX_DATA_URI
 from pipeline.model import Row
 from pipeline.picture_cell import MAY_WRAP, NotOnePicture, picture_of
-from pipeline.values import dataclass
 
 MAX_URL = 8_192
 #: Bytes of the id.

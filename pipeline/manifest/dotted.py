@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -13,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.manifest.columns import is_list, is_text, listed
-from pipeline.values import dataclass
 
 #: Cells that are looked into when the image column is looked for, and how far.
 _LOOKED_AT, _DEEPEST = 20, 8

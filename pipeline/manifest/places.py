@@ -13,13 +13,12 @@ import re
 import stat
 import tempfile
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from pipeline.errors import ManifestError
 from pipeline.manifest.file_names import is_image, left_out
-from pipeline.values import dataclass
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _GLOB = re.compile(r"[*?\[]")

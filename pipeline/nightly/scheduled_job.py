@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import JobError
-from pipeline.values import dataclass
 
 #: Seconds after the reset at which a run starts: the quota counts no request before that.
 MARGIN = 5

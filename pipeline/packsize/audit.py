@@ -13,8 +13,7 @@ import math
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-
-from pipeline.values import dataclass
+from dataclasses import dataclass
 
 #: A neighbour's caption must agree better by so much before an image's own is called misplaced.
 CLEARLY = 0.15

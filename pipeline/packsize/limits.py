@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from pipeline.packsize import cost
-from pipeline.values import dataclass
 
 #: Raw image bytes in one request: 20 MB of body at the strictest upstream, base64 is 4/3 of it.
 MAX_RAW_BYTES = 14_000_000

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 
 from pipeline.ratelimit.ledger_thread import LedgerThread
 from pipeline.ratelimit.ledger_view import Names
 from pipeline.ratelimit.rules.base import DAY, LIMITED, Now, Outcome, Permit
 from pipeline.ratelimit.rules.daily import DayView
 from pipeline.ratelimit.server_time import ServerTime
-from pipeline.values import dataclass
 from pipeline.verdict import Scope
 
 #: The service's clock is written down again when it moved by so much (seconds).

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -15,7 +16,6 @@ from pipeline.ratelimit.days import day_of
 from pipeline.ratelimit.learned import learned_of
 from pipeline.ratelimit.limits import window_of
 from pipeline.ratelimit.rules.daily import DayView
-from pipeline.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

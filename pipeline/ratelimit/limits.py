@@ -7,12 +7,11 @@ is a cap of the job's own, and the account's limit holds beside it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pipeline.model import Limits
 from pipeline.ratelimit.settings import QuotaSettings
-from pipeline.values import dataclass
 
 #: Where a number comes from that the job file names.
 JOB_FILE = "job file"

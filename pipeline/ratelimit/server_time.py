@@ -14,13 +14,13 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from weakref import WeakKeyDictionary, ref
 
 from pipeline.clock import Clock, SystemClock
 from pipeline.ratelimit.rules.base import Now
-from pipeline.values import dataclass
 
 #: A wall clock that moves by more than this against the boot clock was set, not slewed.
 JUMP = 1.0

@@ -7,6 +7,7 @@ disturbed. A ledger that is missing or unreadable is the same as one that holds 
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.model import Limits
@@ -17,7 +18,6 @@ from pipeline.ratelimit.limits import QuotaLimits, quota_limits_of, remembered
 from pipeline.ratelimit.rules.bucket import left_of
 from pipeline.ratelimit.rules.daily import DayView, refusals_allowed
 from pipeline.ratelimit.settings import QuotaSettings
-from pipeline.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.report.sample import BottomK
-from pipeline.values import dataclass
 
 #: Columns of records and of requests that a report reads.
 RECORD_COLUMNS = (

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,6 @@ from markupsafe import Markup
 from pipeline.redact import one_line, without_controls
 from pipeline.report import charts
 from pipeline.report.facts import KEPT, LATENCIES, LENGTHS, Facts, asked_with
-from pipeline.values import dataclass
 
 #: Longest text of a card; what is longer is cut and says so.
 LONGEST = 1_200

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
-
-from pipeline.values import dataclass
 
 #: A model that is announced to end sooner is not chosen.
 LASTS_DAYS = 30

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from pipeline.clock import http_date
@@ -29,7 +29,6 @@ from pipeline.service.models import (
     wildcard,
 )
 from pipeline.service.wire import Capabilities
-from pipeline.values import dataclass
 from pipeline.verdict import Kind, Verdict
 
 _NONE: Mapping[str, str] = MappingProxyType({})

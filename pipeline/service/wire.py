@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import orjson
 
 from pipeline.model import Image, Item, Request
 from pipeline.service.endpoint import Endpoint
-from pipeline.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

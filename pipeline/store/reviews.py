@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +26,6 @@ from pipeline.errors import Held, OutputError
 from pipeline.store import parts, tables
 from pipeline.store.lock import locked
 from pipeline.store.publish_plan import PART_ROWS, REVIEWS, Step, number_of
-from pipeline.values import dataclass
 
 FOLDER, JOURNAL, LOCK = REVIEWS, "reviews.db", "reviews.lock"
 #: Kind of a journal entry that holds a decision.

@@ -11,7 +11,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,7 +23,6 @@ from pipeline.store import codec, tables
 from pipeline.store.parts import part_files, read_part, readable, relisted, size_of
 from pipeline.store.publish_plan import CAPTIONS, FAILURES, REQUESTS
 from pipeline.store.shards import FirstOnly, outputs_of, unjoined
-from pipeline.values import dataclass
 
 _BATCH_ROWS = 10_000
 #: Entries of the journal read at once from outside.

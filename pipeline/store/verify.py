@@ -11,6 +11,7 @@ import hashlib
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,7 +27,6 @@ from pipeline.store.publish_plan import CAPTIONS, FAILURES, REQUESTS, REVIEWS, P
 from pipeline.store.reviews import JOURNAL, VERBS
 from pipeline.store.shards import shard_folders
 from pipeline.store.tables import Part
-from pipeline.values import dataclass
 from pipeline.verdict import Kind
 
 

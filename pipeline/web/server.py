@@ -16,13 +16,12 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 
 from pipeline.errors import UsageError
-from pipeline.values import dataclass
 
 #: Largest body of a POST.
 BODY_BYTES = 1 << 20

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from pipeline.errors import ImageError
 from pipeline.images.limits import MAX_BYTES
 from pipeline.local_files import ANY, Boundary, is_file_url
-from pipeline.values import dataclass
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 

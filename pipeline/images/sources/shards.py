@@ -18,6 +18,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,7 +27,6 @@ from pipeline.images.outage import machine_trouble
 from pipeline.images.sources.base import Places, brief, check_size, scheme_of
 from pipeline.images.sources.file import not_read, open_plain, remember
 from pipeline.images.sources.remote import open_remote, remote_trouble, shown
-from pipeline.values import dataclass
 
 #: Shards open at once.
 OPEN = 4

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import pyarrow as pa
 
 from pipeline.manifest.places import ManifestFile
-from pipeline.values import dataclass
 
 #: More columns than this are a mistake, or an attack.
 MAX_COLUMNS = 10_000

@@ -16,7 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.csv
@@ -28,7 +28,6 @@ from pipeline.manifest.places import ManifestFile
 from pipeline.manifest.readers.base import MAX_COLUMNS, FileInfo, Want, skip
 from pipeline.manifest.readers.quotes import IMAGE_CELL, Quoting, quoting
 from pipeline.picture_cell import bare_base64
-from pipeline.values import dataclass
 
 #: A spreadsheet's first line that names the delimiter.
 _SEP = re.compile(r'"?sep=(.)"?(\r\n|\r|\n)', re.IGNORECASE)

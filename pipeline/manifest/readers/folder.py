@@ -10,6 +10,7 @@ import glob
 import hashlib
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,7 +21,6 @@ from pipeline.manifest.file_names import is_image, left_out
 from pipeline.manifest.places import ManifestFile, unreadable
 from pipeline.manifest.readers.base import FileInfo, Want, skip
 from pipeline.media import ENDINGS
-from pipeline.values import dataclass
 
 SCHEMA = pa.schema([pa.field("image", pa.string()), pa.field("file_name", pa.string())])
 _ROWS = 16_384

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -23,7 +24,6 @@ from pipeline.manifest.file_names import is_image
 from pipeline.manifest.places import ManifestFile
 from pipeline.manifest.readers.base import MAX_COLUMNS, FileInfo, Want, skip
 from pipeline.manifest.readers.quotes import IMAGE_CELL
-from pipeline.values import dataclass
 
 _LOOK_BYTES = 4 << 20
 #: Bytes of an object that wraps its rows.

@@ -14,6 +14,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -25,7 +26,6 @@ from pipeline.errors import ManifestError
 from pipeline.manifest.columns import is_bytes
 from pipeline.manifest.places import ManifestFile
 from pipeline.manifest.readers.base import MAX_COLUMNS, FileInfo, Want
-from pipeline.values import dataclass
 
 _BATCH_ROWS, _BATCH_BYTES = 4_096, 16 << 20
 #: Rows longer than this make small batches by themselves; their dictionaries may be large.

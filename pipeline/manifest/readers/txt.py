@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -20,7 +21,6 @@ from pipeline.manifest.readers.base import FileInfo, Reader, Want, skip
 from pipeline.manifest.readers.csv import CSV, TSV
 from pipeline.manifest.readers.jsonl import JSONL
 from pipeline.manifest.readers.quotes import IMAGE_CELL
-from pipeline.values import dataclass
 
 SCHEMA = pa.schema([pa.field("image", pa.string())])
 _ROWS = 16_384

@@ -14,7 +14,7 @@ import logging
 import tarfile
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import BinaryIO
 
@@ -25,7 +25,6 @@ from pipeline.manifest.file_names import is_image, left_out
 from pipeline.manifest.places import ManifestFile
 from pipeline.manifest.readers.base import FileInfo, Want, skip
 from pipeline.media import ENDINGS
-from pipeline.values import dataclass
 
 SIDECARS = ("txt", "json", "cls")
 SCHEMA = pa.schema([pa.field(name, pa.string()) for name in ("image", "__key__", *SIDECARS)])

@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from pipeline.errors import StopReason
 from pipeline.ratelimit.limits import QuotaLimits
-from pipeline.values import dataclass
 from pipeline.verdict import Kind, Verdict
 
 #: Not until something is reported.

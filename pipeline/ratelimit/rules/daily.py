@@ -10,7 +10,7 @@ the day for nothing. As long as that is possible, no more are in flight than may
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from pipeline.clock import utc
 from pipeline.errors import Exit, StopReason
@@ -26,7 +26,6 @@ from pipeline.ratelimit.rules.base import (
     Permit,
     Setup,
 )
-from pipeline.values import dataclass
 from pipeline.verdict import Verdict
 
 #: Share of a day that refusals may spend, and so many always.

@@ -13,13 +13,12 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.service.llamacpp.fit import Fit, TooLittle, fit, free_memory
 from pipeline.service.llamacpp.header import Header, NotGguf, read_header
-from pipeline.values import dataclass
 
 _PR_SET_PDEATHSIG = 1
 _LONG = 2**31 - 1

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.service.llamacpp.header import Header
-from pipeline.values import dataclass
 
 #: Requests that are worked on at once, at most, and tokens of context each has, at most and at
 #: least: a picture of 768 px takes some 800 in most models.

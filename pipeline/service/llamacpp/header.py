@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
-
-from pipeline.values import dataclass
 
 _MAGIC = b"GGUF"
 #: Type number of a value -> its struct code; 8 is a string, 9 a list.

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.model import Limits
-from pipeline.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

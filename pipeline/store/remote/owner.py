@@ -16,7 +16,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline import fs
@@ -25,7 +25,6 @@ from pipeline.errors import Held, OutputError
 from pipeline.store.lock import Lock, lives, locked
 from pipeline.store.publish_plan import FOLDERS
 from pipeline.store.remote.filesystem import FolderStore, Store, put_whole, steadily
-from pipeline.values import dataclass
 
 OWNER, LOCK = "_state/owner.json", "_state/lock"
 #: The same, in the state folder.
