@@ -29,6 +29,10 @@ CAPTION = "A {} bicycle leans on a brick wall beside a narrow street in the {} s
 MODEL = "bench/fixed"
 
 
+#: What stands in the prepared answer for its id.
+ANSWER_ID = b"gen-1730000000-AbCdEf0123456789wxyz"
+
+
 def caption(number: int) -> str:
     """What a model would write: a whole sentence, another one for each image of a pack."""
     return CAPTION.format(
@@ -46,7 +50,7 @@ def completion(images: int) -> bytes:
         )
     body = json.dumps(
         {
-            "id": "gen-1730000000-AbCdEf0123456789wxyz",
+            "id": ANSWER_ID.decode(),
             "provider": "Bench",
             "model": MODEL,
             "object": "chat.completion",
@@ -127,7 +131,9 @@ class Server(asyncio.Protocol):
             images = max(1, body.count(b'"image_url":{') or body.count(b'"image_url": {'))
             if images not in self.answers:
                 self.answers[images] = completion(images)
-            self.transport.write(self.answers[images])
+            # Each answer has its own id: one that comes twice on a connection is told by it.
+            answer = self.answers[images].replace(ANSWER_ID, b"gen-%031d" % Server.count, 1)
+            self.transport.write(answer)
             if FIRST is not None and not Server.count:
                 FIRST.write_text(repr(time.time()))
             Server.count += 1
