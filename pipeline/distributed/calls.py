@@ -52,7 +52,7 @@ class Dated(NamedTuple):
     date: float
 
 
-class Told(NamedTuple):
+class LimitsHeard(NamedTuple):
     """Limits by an answer's headers."""
 
     limits: tuple[LimitTold, ...]
@@ -71,7 +71,7 @@ class Ended(NamedTuple):
     reason: StopReason
 
 
-Event = Written | Reported | Returned | Dated | Told | Tripped | Ended
+Event = Written | Reported | Returned | Dated | LimitsHeard | Tripped | Ended
 
 
 class Opening(NamedTuple):

@@ -12,12 +12,11 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from pipeline.clock import SystemClock
+from pipeline.clock import Clock, SystemClock
 from pipeline.distributed.calls import (
     LEASE,
     LONGEST_WAIT,
@@ -25,13 +24,13 @@ from pipeline.distributed.calls import (
     Dated,
     Ended,
     Event,
+    LimitsHeard,
     Opening,
     Reply,
     Reported,
     Returned,
     Setting,
     State,
-    Told,
     Tripped,
     Written,
 )
@@ -65,8 +64,12 @@ class _Model:
 class QuotaActor:
     """All methods run in one event loop."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(
+        self, setting: Setting, clock: Clock | None = None, rng: random.Random | None = None
+    ) -> None:
+        """clock, rng: of the machine that it is started on, where they are left out."""
         self._setting = setting
+        self._clock, self._rng = clock or SystemClock(), rng or random.Random()
         self._epoch = secrets.token_hex(8)
         self._models: dict[str, _Model] = {}
         self._opening = asyncio.Lock()
@@ -83,7 +86,7 @@ class QuotaActor:
             model = self._models.get(opening.model) or await self._open(opening)
         if self._reason is not None:
             model.gate.stop(self._reason)
-        now = time.monotonic()
+        now = self._clock.monotonic()
         permits = []
         for permit in opening.flying if opening.worker not in self._given_up else ():
             permits.append(model.gate.attach(permit))
@@ -100,8 +103,8 @@ class QuotaActor:
                 model=opening.model,
                 output=self._setting.output,
                 patience=opening.patience,
-                clock=SystemClock(),
-                rng=random.Random(),
+                clock=self._clock,
+                rng=self._rng,
                 state=Path(self._setting.state),
                 spent_usd=self._setting.spent_usd,
                 beside=first.gate if first else None,
@@ -113,7 +116,7 @@ class QuotaActor:
 
     async def call(self, call: Call) -> Reply:
         """See `Quota`."""
-        began = time.monotonic()
+        began = self._clock.monotonic()
         self._heard[call.worker] = began
         model = self._models.get(call.model)
         if model is None:
@@ -129,7 +132,7 @@ class QuotaActor:
         if call.asks and call.worker not in self._given_up:
             permits = await self._permits(model, call)
         return Reply(
-            self._state(call.worker, model), tuple(permits), waited=time.monotonic() - began
+            self._state(call.worker, model), tuple(permits), waited=self._clock.monotonic() - began
         )
 
     async def _permits(self, model: _Model, call: Call) -> list[Permit]:
@@ -143,14 +146,14 @@ class QuotaActor:
             for permit in permits:
                 model.gate.give_back(permit)
             return []
-        now = time.monotonic()
+        now = self._clock.monotonic()
         model.given.update({permit.number: (call.worker, now, permit) for permit in permits})
         return permits
 
     def _take_in(self, model: _Model, event: Event) -> None:
         gate = model.gate
         match event:
-            case Told(limits):
+            case LimitsHeard(limits):
                 gate.heard_limits(limits)
             case Tripped(message, wait):
                 gate.trip(message, wait)
@@ -213,7 +216,7 @@ class QuotaActor:
 
     async def facts(self) -> dict[str, Any]:
         """For the driver: ages of the workers' last words, and the state of the limits."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         gates = [model.gate.snapshot() for model in self._models.values()]
         return {
             "epoch": self._epoch,
@@ -223,7 +226,7 @@ class QuotaActor:
         }
 
     def _state(self, worker: str, model: _Model) -> State:
-        now, circuit = time.monotonic(), model.gate.circuit
+        now, circuit = self._clock.monotonic(), model.gate.circuit
         return State(
             epoch=self._epoch,
             reason=self._gone() if worker in self._given_up else model.gate.reason,

@@ -23,13 +23,13 @@ from pipeline.distributed.calls import (
     Dated,
     Ended,
     Event,
+    LimitsHeard,
     Opening,
     Quota,
     Reply,
     Reported,
     Returned,
     State,
-    Told,
     Tripped,
     Written,
 )
@@ -147,7 +147,7 @@ class RemoteGate:
 
     def heard_limits(self, limits: Sequence[LimitTold]) -> None:
         if limits:
-            self._tell(Told(tuple(limits)))
+            self._tell(LimitsHeard(tuple(limits)))
 
     def trip(self, message: str, wait: float) -> None:
         self._circuit.is_open = True
@@ -381,4 +381,4 @@ async def _ended_by(remote: RemoteGate, gate: RequestGate) -> None:
 
 def _without_permits(events: Sequence[Event]) -> list[Event]:
     """What is left to tell an actor that has never heard of the permits: they stay spent."""
-    return [event for event in events if isinstance(event, Told | Tripped | Ended)]
+    return [event for event in events if isinstance(event, LimitsHeard | Tripped | Ended)]
