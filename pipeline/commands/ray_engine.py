@@ -33,8 +33,7 @@ from pipeline.distributed.plan import Plan, plan_shards
 from pipeline.distributed.ray_cluster import Cluster, RemoteQuota, WorkerGone, connected
 from pipeline.distributed.schedule import AGAIN, OVER, Schedule
 from pipeline.errors import Exit, JobError, KeyTrouble, OutputError, StopReason
-from pipeline.store.shards import outputs_of, shard_name
-from pipeline.store.snapshot import spent
+from pipeline.store.shards import shard_name
 
 if TYPE_CHECKING:
     from pipeline.config.job import JobConfig
@@ -91,7 +90,6 @@ def _run(
             quota=job.quota,
             output=str(Path(job.output.path).absolute()),
             state=str(state_folder(environ).absolute()),
-            spent_usd=sum(spent(output) for output in outputs_of(Path(job.output.path))),
         )
         driver = Driver(cluster, job, options, plan, report.signals)
         driver.run(cluster.start_quota(setting, job.run.shards))

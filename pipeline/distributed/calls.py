@@ -140,4 +140,3 @@ class Setting(NamedTuple):
     #: The job's own name in the ledger, and the ledger's folder on the actor's machine.
     output: str
     state: str
-    spent_usd: float

@@ -37,6 +37,7 @@ from pipeline.distributed.calls import (
 from pipeline.errors import Exit, Stopped, StopReason
 from pipeline.ratelimit.gate import Gate, open_gate
 from pipeline.ratelimit.rules.base import Ask, Permit
+from pipeline.store.snapshot import spent
 
 #: A permit that nobody has reported for so much longer than a request may take is taken for lost.
 LOST = 120.0
@@ -106,7 +107,8 @@ class QuotaActor:
                 clock=self._clock,
                 rng=self._rng,
                 state=Path(self._setting.state),
-                spent_usd=self._setting.spent_usd,
+                # Of all shards, so far: an actor that is begun anew knows of this run's too.
+                spent_usd=await asyncio.to_thread(spent, Path(self._setting.output)),
                 beside=first.gate if first else None,
                 lease=LEASE,
             )

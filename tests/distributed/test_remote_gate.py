@@ -29,7 +29,7 @@ class Line:
     """The way to an actor, which may be cut, and the actor, which may begin anew."""
 
     def __init__(self, folder: Path, quota: QuotaSettings) -> None:
-        self.setting = Setting(quota=quota, output="out", state=str(folder), spent_usd=0.0)
+        self.setting = Setting(quota=quota, output="out", state=str(folder))
         self.clock = virtual.VirtualClock()
         self.cut = False
         #: Seconds that an answer is under way, at most.
