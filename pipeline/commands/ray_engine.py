@@ -219,6 +219,7 @@ class Driver:
                 worker,
                 quota,
                 os.getcwd(),  # noqa: PTH109 - as text
+                self._plan.mark,
             )
             self._running[ref] = (shard, worker)
 

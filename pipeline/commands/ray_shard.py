@@ -10,13 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline import fs
 from pipeline.captioning.inputs import this_environment
 from pipeline.commands.run import loop_factory, run
 from pipeline.commands.run_report import RunReport
 from pipeline.config.job import environment
+from pipeline.distributed.plan import NAME
 from pipeline.distributed.ray_cluster import RemoteQuota
 from pipeline.distributed.remote_gate import RemoteOpener
-from pipeline.errors import Exit, StopReason
+from pipeline.errors import Exit, OutputError, StopReason
+from pipeline.store.shards import SHARDS
 
 if TYPE_CHECKING:
     from pipeline.captioning.options import RunOptions
@@ -24,10 +27,10 @@ if TYPE_CHECKING:
 
 
 def run_shard(
-    job: JobConfig, options: RunOptions, worker: str, quota: RemoteQuota, folder: str
+    job: JobConfig, options: RunOptions, worker: str, quota: RemoteQuota, folder: str, mark: str
 ) -> dict[str, Any]:
     """The summary, whatever ended it; only what ends the process gives none. folder: where the driver
-    runs; its `.env` and relative paths are this machine's."""
+    runs; its `.env` and relative paths are this machine's; mark: of the driver's plan."""
     os.chdir(folder)
     opener = RemoteOpener(
         quota,
@@ -40,6 +43,7 @@ def run_shard(
     surroundings = replace(this_environment(environment(os.environ, Path.cwd())), open_gate=opener)
     report = RunReport(job.name, job.output.shown, surroundings.clock)
     try:
+        _see_plan(job, mark)
         with (
             report.signals.installed(partial(_forced, report)),
             asyncio.Runner(loop_factory=loop_factory()) as runner,
@@ -51,6 +55,16 @@ def run_shard(
         if summary["exit_code"] == Exit.BUG:
             raise decisive from None
         return summary
+
+
+def _see_plan(job: JobConfig, mark: str) -> None:
+    """OutputError unless the driver's output is seen here: what is asked into another one is never joined."""
+    folder = Path(job.output.path) / SHARDS
+    if fs.read_object(folder / NAME).get("mark") != mark:
+        raise OutputError(
+            f"{folder}: Ray's node {os.uname().nodename} does not see the driver's plan there: all nodes have to "
+            "write into one output folder; without one, use --shard and --join"
+        )
 
 
 def _forced(report: RunReport, reason: StopReason) -> None:
