@@ -245,7 +245,7 @@ class Record(NamedTuple):
 class RequestRow:
     """One line of the account book: an HTTP attempt. Columns of `requests/`.
 
-    `class_` is the column `class`: a `retry.Kind` value, or `unknown` for an attempt whose
+    `class_` is the column `class`: a `verdict.Kind` value, or `unknown` for an attempt whose
     answer never came back (it stays counted as spent).
     """
 

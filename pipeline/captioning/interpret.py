@@ -1,4 +1,7 @@
-"""What an answer comes to: its reading, why it may end the run, the record of a failed image."""
+"""What an answer comes to: its reading, why it may end the run, the record of a failed image.
+
+reply -> derive -> finalize.records_of -> parse_reply (which caption is which image's) -> shares (records)
+"""
 
 from __future__ import annotations
 

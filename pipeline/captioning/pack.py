@@ -15,7 +15,7 @@ Images settled in one request, at 1 % refused images: 8.9 by packs of 16, 10.9 b
 when both halves are asked whole it is 7.6 and 7.8. (`auto.images_per_request` is the formula.)
 
 Rows whose prompts differ may share a pack: each prompt then stands at its image
-(`reply.pack_label`).
+(`prompt_format.pack_label`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What to do after an answer: one pure table, decided here, acted on by `captioning/ask.py`.
 
 `Kind` is the closed list of what a response can be; the service's words are mapped to it by
-`service/classify.py`. Limits are waits, never attempts: the gate (`ratelimit/`) holds the scope back.
+`service/classify.py`. Limits are waits, never attempts: the gate holds the scope back, for as long as
+`ratelimit/rules/backoff.py` says where the service does not. `backoff` here is for the other errors.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     rows -> fresh -> items -> requests -> settled
 
-Everything these stages need is opened by the caller (`start.py`), so that tests pass their own
+Everything these stages need is opened by the caller (`wiring.py`), so that tests pass their own
 clock, network and files. Trouble with a row is a value and settles that row; trouble with the
 job stops the gate; an exception that reaches this page is a bug.
 """
