@@ -21,7 +21,7 @@ from pipeline.captioning.finalize import unanswered
 from pipeline.captioning.interpret import ReplyOutcome, date_of, failure, no_caption, stop_reason
 from pipeline.captioning.pack import ALONE_AFTER
 from pipeline.captioning.parse_reply import caption_of
-from pipeline.captioning.request_result import RequestResult, without_record
+from pipeline.captioning.request_result import RequestResult, with_next_attempt, without_record
 from pipeline.captioning.retry import Action, RetryDecision, decide
 from pipeline.captioning.second import SecondQuestions
 from pipeline.clock import Clock, micros
@@ -90,7 +90,7 @@ class Captioner:
         """Take one request to its end. Images stay unsettled when the run is ending, as the gate's
         reason tells. permit: for its first attempt, if there is one; attempt: how many there were."""
         if request.form in ("audit", "again", "second"):
-            return await self._beside(request, permit)
+            return await self._follow_up(request, permit)
         ready = request
         if self.images.any_inline:
             ready = replace(request, items=await self._as_bytes(request.items))
@@ -106,11 +106,11 @@ class Captioner:
         """Ask, and ask again what is left of it, as `retry` decides. first: the request as it came."""
         body = self.body(request)
         audits: tuple[Item, ...] = ()
-        before = began = self.clock.monotonic()
+        since = began = self.clock.monotonic()
         errors: set[str] = set()
         while True:
             attempt += 1
-            before, began = began, self.clock.monotonic()
+            since, began = began, self.clock.monotonic()
             items = request.items
             try:
                 sent, outcome = await self.ask(request, body, attempt, permit)
@@ -133,21 +133,23 @@ class Captioner:
             if not rest:
                 return RequestResult(request=first, verdict=verdict, audits=audits)
             attempts = attempt if verdict.busy else min(item.asked.attempts for item in rest)
-            decision = self._decide(verdict, request, rest, attempts, before)
+            decision = self._decide(verdict, request, rest, attempts, since)
             if decision.action is Action.STOP:
-                if await self.attribution.passes(self, verdict, sent):
+                if await self.attribution.may_recover(self, verdict, sent):
                     continue
                 self.gate.stop(stop_reason(verdict))
                 return RequestResult(request=first, undone=rest, audits=audits)
             if decision.action in _GIVES_UP:
-                ended = await self._give_up(request, rest, decision, sent, outcome, before, errors)
+                ended = await self._give_up(request, rest, decision, sent, outcome, since, errors)
                 if ended is not None:
                     return replace(ended, request=first, audits=audits)
             if decision.spends:
                 rest = await self._spend(rest, sent, outcome)
             if decision.action is Action.RELOAD:
                 rest = await self._reload(rest)
-            elif len(items) > 1 and (decision.action is Action.SPLIT or verdict.kind not in _WHOLE):
+            elif len(items) > 1 and (
+                decision.action is Action.SPLIT or verdict.kind not in _ASKED_WHOLE
+            ):
                 return RequestResult(
                     request=first, left=rest, decision=decision, verdict=verdict, audits=audits
                 )
@@ -164,13 +166,13 @@ class Captioner:
         decision: RetryDecision,
         sent: Sent,
         outcome: ReplyOutcome,
-        before: float,
+        since: float,
         errors: Collection[str],
     ) -> RequestResult | None:
         """No attempt is left: whose fault it is, the images' or the service's. None: a pack is to be
-        searched. before: when its attempt before this one began; errors: those of all attempts."""
+        searched. since: when the attempt before this one began; errors: those of all attempts."""
         verdict = outcome.verdict
-        if await self.attribution.blames_service(self, verdict, request, before):
+        if await self.attribution.blames_service(self, verdict, request, since):
             decision = replace(decision, action=Action.FAIL)
             return RequestResult(request=request, left=rest, decision=decision, verdict=verdict)
         if decision.action is not Action.FAIL:
@@ -181,10 +183,10 @@ class Captioner:
         else:
             await self._fail(rest, sent, outcome)
             if outcome.row.status == _EACH_TIME and len(errors) == 1:
-                self.attribution.lasting(self, len(rest), before)
+                self.attribution.lasting(self, len(rest), since)
         return RequestResult(request=request, verdict=verdict)
 
-    async def _beside(self, request: Request, permit: Permit | None) -> RequestResult:
+    async def _follow_up(self, request: Request, permit: Permit | None) -> RequestResult:
         """Ask about images that have their captions: to compare an answer with them, or for typed
         fields. Without an answer they stay as they are."""
         body, attempt = self.body(request), 0
@@ -355,7 +357,9 @@ class Captioner:
         over = [item for item in items if item.asked.attempts >= self.attempts]
         if over:
             await self._fail(over, sent, outcome)
-        return tuple(_again(item) for item in items if item.asked.attempts < self.attempts)
+        return tuple(
+            with_next_attempt(item) for item in items if item.asked.attempts < self.attempts
+        )
 
     async def _reload(self, items: Sequence[Item]) -> tuple[Item, ...]:
         """Load images that the service cannot fetch, to send their bytes instead."""
@@ -390,11 +394,5 @@ class Captioner:
 _EACH_TIME = 500
 #: The attempts are used up.
 _GIVES_UP = frozenset({Action.FAIL, Action.SPLIT})
-
-
-def _again(item: Item) -> Item:
-    return replace(item, asked=replace(item.asked, attempts=item.asked.attempts + 1))
-
-
 #: Nothing is known about the pack's images: the same pack may simply go again.
-_WHOLE = LIMITED | {Kind.TRANSIENT}
+_ASKED_WHOLE = LIMITED | {Kind.TRANSIENT}

@@ -172,7 +172,7 @@ class Attribution:
         if max(self.proven_at, captioner.gate.circuit.last_success) >= before:
             captioner.progress.counters.lasting += images
 
-    async def passes(self, captioner: Captioner, verdict: Verdict, sent: Sent) -> bool:
+    async def may_recover(self, captioner: Captioner, verdict: Verdict, sent: Sent) -> bool:
         """May a fatal answer pass? With the same key and model others were answered: `/key` or
         `/models`, which are free, are asked, then after a pause the service, once or twice."""
         if verdict.final or not captioner.gate.circuit.answered:

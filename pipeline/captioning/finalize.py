@@ -21,8 +21,15 @@ from pipeline.captioning.parse_reply import (
     parse_pack,
     suspect_of,
 )
+from pipeline.captioning.record_builder import (
+    MAX_REPLY,
+    PLAIN,
+    Reading,
+    RecordBuilder,
+    answered_by,
+    longer,
+)
 from pipeline.captioning.retry import TABLE, Action
-from pipeline.captioning.shares import MAX_REPLY, PLAIN, Reading, Shares, answered_by, longer
 from pipeline.model import (
     ASKED_AGAIN,
     Completion,
@@ -89,8 +96,8 @@ def records_of(
         wait_ms=sent.wait_ms,
         service_tier=completion.service_tier if completion else None,
     )
-    shares = Shares(sent, reply, completion, max_reply, reading)
-    return Derived(records=tuple(_records(shares, sent, verdict, completion)), row=row)
+    builder = RecordBuilder(sent, reply, completion, max_reply, reading)
+    return Derived(records=tuple(_records(builder, sent, verdict, completion)), row=row)
 
 
 def unanswered(sent: Sent) -> RequestRow:
@@ -142,43 +149,43 @@ def refined(sent: Sent, verdict: Verdict, completion: Completion | None) -> Verd
 
 
 def _records(
-    shares: Shares, sent: Sent, verdict: Verdict, completion: Completion | None
+    builder: RecordBuilder, sent: Sent, verdict: Verdict, completion: Completion | None
 ) -> list[Record]:
     if sent.form == "audit":
         return []  # the image has its caption; this answer is only compared with it
     if sent.form == "again":
-        return _again(shares, sent, verdict, completion)
+        return _again(builder, sent, verdict, completion)
     if sent.form == "second":
-        return _second(shares, sent, verdict, completion)
+        return _second(builder, sent, verdict, completion)
     if len(sent.items) > 1:
-        return _of_pack(shares, sent, verdict, completion)
+        return _of_pack(builder, sent, verdict, completion)
     if completion is not None and verdict.kind in _WRITTEN:
         raw = completion.content
-        if longer(raw, shares.max_reply):
-            return [shares.record(0, raw=raw)]
-        if (record := _captioned(shares, sent, raw, verdict)) is not None:
+        if longer(raw, builder.max_reply):
+            return [builder.record(0, raw=raw)]
+        if (record := _captioned(builder, sent, raw, verdict)) is not None:
             return [record]
         if verdict.kind is Kind.TRUNCATED:
-            return [shares.record(0, code="truncated", error="cut before the first word")]
+            return [builder.record(0, code="truncated", error="cut before the first word")]
         return []
     if TABLE[verdict.kind][0] is Action.FAIL and verdict.kind not in OPEN:
         code = verdict.code or _CODES.get(verdict.kind, "refused")
-        flags = (*sent.items[0].flags, *shares.refusal_asks(code))
+        flags = (*sent.items[0].flags, *builder.refusal_asks(code))
         message = verdict.message or verdict.kind.value
-        return [shares.record(0, code=code, error=message, flags=flags)]
+        return [builder.record(0, code=code, error=message, flags=flags)]
     return []
 
 
 def _captioned(
-    shares: Shares, sent: Sent, raw: str, verdict: Verdict, *flags: str
+    builder: RecordBuilder, sent: Sent, raw: str, verdict: Verdict, *flags: str
 ) -> Record | None:
     """The record of a request's one image, if its answer holds a caption."""
-    pack = _one_image(sent, raw, shares.names)
+    pack = _one_image(sent, raw, builder.names)
     if not (caption := pack.captions.get(1)):
         return None
     cut = ("truncated",) if verdict.kind is Kind.TRUNCATED else ()
     flags = (*sent.items[0].flags, *cut, *verdict.flags, *flags)
-    return shares.typed(1, pack, caption=caption, flags=flags)
+    return builder.typed(1, pack, caption=caption, flags=flags)
 
 
 def _one_image(sent: Sent, raw: str, fields: Collection[str]) -> ParsedPack:
@@ -191,15 +198,15 @@ def _one_image(sent: Sent, raw: str, fields: Collection[str]) -> ParsedPack:
 
 
 def _of_pack(
-    shares: Shares, sent: Sent, verdict: Verdict, completion: Completion | None
+    builder: RecordBuilder, sent: Sent, verdict: Verdict, completion: Completion | None
 ) -> list[Record]:
     """Records for the complete entries of a packed reply."""
     if completion is None or verdict.kind not in _ENTRIES or sent.form != "pack":
         return []
     cut = verdict.kind is not Kind.OK
-    pack = parse_pack(completion.content, len(sent.items), cut=cut, fields=shares.names)
+    pack = parse_pack(completion.content, len(sent.items), cut=cut, fields=builder.names)
     return [
-        shares.typed(
+        builder.typed(
             number,
             pack,
             caption=caption,
@@ -210,15 +217,15 @@ def _of_pack(
 
 
 def _again(
-    shares: Shares, sent: Sent, verdict: Verdict, completion: Completion | None
+    builder: RecordBuilder, sent: Sent, verdict: Verdict, completion: Completion | None
 ) -> list[Record]:
     """The records of images whose ill-typed fields were asked again: once, whatever was answered."""
     if not _closes(verdict):
         return []
     content = "" if completion is None else completion.content
-    pack = parse_pack(content, len(sent.items), caption=False, fields=shares.names)
+    pack = parse_pack(content, len(sent.items), caption=False, fields=builder.names)
     return [
-        shares.mended(number, pack.fields.get(number, {}))
+        builder.mended(number, pack.fields.get(number, {}))
         for number in range(1, len(sent.items) + 1)
     ]
 
@@ -230,7 +237,7 @@ def _closes(verdict: Verdict) -> bool:
 
 
 def _second(
-    shares: Shares, sent: Sent, verdict: Verdict, completion: Completion | None
+    builder: RecordBuilder, sent: Sent, verdict: Verdict, completion: Completion | None
 ) -> list[Record]:
     """The record of an image whose caption was asked again: the second one where it passes."""
     earlier = sent.items[0].earlier
@@ -238,7 +245,7 @@ def _second(
         return []
     record = None
     if completion is not None and verdict.kind in _WRITTEN:
-        record = _captioned(shares, sent, completion.content, verdict, ASKED_AGAIN)
-    if record is None or shares.checks is None or not passes(shares.checks, record):
+        record = _captioned(builder, sent, completion.content, verdict, ASKED_AGAIN)
+    if record is None or builder.checks is None or not passes(builder.checks, record):
         record = earlier
-    return [shares.closed(record, earlier)]
+    return [builder.closed(record, earlier)]

@@ -14,7 +14,14 @@ from pipeline.captioning.caption_text import safe_text
 from pipeline.captioning.fields import Fields
 from pipeline.captioning.finalize import records_of, refined
 from pipeline.captioning.prompt_format import pack_instruction
-from pipeline.captioning.shares import ERROR_CHARS, MAX_REPLY, PLAIN, Reading, answered_by, longer
+from pipeline.captioning.record_builder import (
+    ERROR_CHARS,
+    MAX_REPLY,
+    PLAIN,
+    Reading,
+    answered_by,
+    longer,
+)
 from pipeline.checks.checks import Checks
 from pipeline.clock import Clock, http_date, micros
 from pipeline.errors import Exit, StopReason

@@ -61,7 +61,7 @@ def joined(
     own = columns.schema.get_field_index(columns.names[0][CAPTION])
     wanted = [*RECORD_COLUMNS, *(["fields"] if fields else [])]
     wanted += ["recipe"] if columns.prompt is not None else []
-    a_row, waiting = naming.a_row, deque[pa.RecordBatch]()
+    prompts_per_row, waiting = naming.prompts_per_row, deque[pa.RecordBatch]()
     of_recipe = {prompt.recipe: prompt.name for prompt in naming.prompts}
 
     def keys() -> Iterator[bytes]:
@@ -83,38 +83,45 @@ def joined(
         return (values[column] for column in columns.names[number])
 
     made = ahead(keys()) if threaded else keys()
-    for records in _whole_rows(RecordLookup(output, wanted).records(made), a_row):
+    for records in _whole_rows(RecordLookup(output, wanted).records(made), prompts_per_row):
         start = 0
         while start < records.num_rows:
             rows = waiting.popleft()
-            if (taken := min(rows.num_rows, (records.num_rows - start) // a_row)) < rows.num_rows:
+            if (
+                taken := min(rows.num_rows, (records.num_rows - start) // prompts_per_row)
+            ) < rows.num_rows:
                 waiting.appendleft(rows.slice(taken))
-            piece = records.slice(start, taken * a_row)
+            piece = records.slice(start, taken * prompts_per_row)
             arrays = [*rows.slice(0, taken).columns[:own]]
-            for number in range(a_row):
-                arrays += shown(piece if a_row == 1 else _every(piece, number, a_row), number)
+            for number in range(prompts_per_row):
+                arrays += shown(
+                    piece if prompts_per_row == 1 else _every(piece, number, prompts_per_row),
+                    number,
+                )
             if columns.copy is not None:
                 arrays.append(pa.nulls(taken, pa.string()))  # `decided` fills it in
             if columns.prompt is not None:
                 recipes = map(of_recipe.get, piece.column("recipe").to_pylist())
                 arrays.append(pa.array(recipes, pa.string()))
             yield pa.RecordBatch.from_arrays(arrays, schema=columns.schema)
-            start += taken * a_row
+            start += taken * prompts_per_row
 
 
 def _every(records: pa.RecordBatch, first: int, step: int) -> pa.RecordBatch:
     return records.take(pa.array(range(first, len(records), step), pa.int64()))
 
 
-def _whole_rows(batches: Iterator[pa.RecordBatch], a_row: int) -> Iterator[pa.RecordBatch]:
+def _whole_rows(
+    batches: Iterator[pa.RecordBatch], prompts_per_row: int
+) -> Iterator[pa.RecordBatch]:
     """Records in batches that hold all those of a row."""
     rest: list[pa.RecordBatch] = []
     for batch in batches:
-        if not rest and not len(batch) % a_row:
+        if not rest and not len(batch) % prompts_per_row:
             yield batch
             continue
         table = pa.Table.from_batches([*rest, batch]).combine_chunks()
-        whole = len(table) // a_row * a_row
+        whole = len(table) // prompts_per_row * prompts_per_row
         rest = table.slice(whole).to_batches()
         yield from table.slice(0, whole).to_batches()
 

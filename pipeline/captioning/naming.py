@@ -36,7 +36,7 @@ class NamedPrompt:
 
     #: None: the only one.
     name: str | None = None
-    #: How is asked with it.
+    #: Digest of model, system prompt, template and params (`identity.py`).
     recipe: str
     template: Prompt
     #: Its share of the images under `sample`, beside the others' weights.
@@ -45,7 +45,7 @@ class NamedPrompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Naming:
-    """Gives rows their names; one a run."""
+    """Gives rows their keys; one a run."""
 
     prompts: tuple[NamedPrompt, ...]
     #: `prompt.mode`: each image with each prompt, or with one of them.
@@ -60,7 +60,7 @@ class Naming:
 
     @property
     def recipe(self) -> str:
-        """How is asked: the prompts' recipes, and under `sample` their weights."""
+        """The prompts' recipes as one text, under `sample` with their weights."""
         if len(self.prompts) == 1:
             return self.prompts[0].recipe
         sampled = self.mode == "sample"
@@ -75,7 +75,7 @@ class Naming:
         return {prompt.recipe: prompt for prompt in self.prompts}
 
     @property
-    def a_row(self) -> int:
+    def prompts_per_row(self) -> int:
         """How often a row is asked: with how many prompts."""
         return len(self.prompts) if self.mode == "each" else 1
 
@@ -112,12 +112,12 @@ class Naming:
         return self._key(row, self._image(row))
 
     def raw_of_all(self, rows: BatchRows) -> bytes:
-        """The keys of a batch of rows, one after the other; `a_row` of each."""
+        """The keys of a batch of rows, one after the other; `prompts_per_row` of each."""
         plain = type(self) is Naming and self.identity == "auto"
         plain = plain and not any(prompt.template.places for prompt in self.prompts)
         if (
             plain
-            and self.a_row == len(self.prompts)
+            and self.prompts_per_row == len(self.prompts)
             and (images := rows.plain_images()) is not None
         ):
             prompts = ((prompt.recipe, prompt.template.render({})) for prompt in self.prompts)

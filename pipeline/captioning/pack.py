@@ -85,10 +85,10 @@ class Pool:
         #: Images in a pack now; smaller than `limits.images` while packs go unanswered.
         self._most = next(self._sizes, limits.images)
         #: Packs in a row that settled nothing, and images answered in packs of the size of now.
-        self._barren = self._streak = 0
+        self._fruitless_packs = self._streak = 0
         self._proven, self._on_limit = proven, on_limit
         #: First key of the pack under way that is larger than any that was answered.
-        self._trial: str | None = None
+        self._trial_key: str | None = None
         self._single: Form = "plain" if form == "pack" else form
         self._fresh = FreshImages()
         #: Groups that must hold a culprit: never asked whole.
@@ -102,14 +102,14 @@ class Pool:
         self._seconds: deque[Item] = deque()
         #: Asked half (its first key) -> the other half, which is guilty if this one is not; empty
         #: when the last suspect was asked alone.
-        self._others: dict[str, _Group] = {}
+        self._other_halves: dict[str, _Group] = {}
         #: Groups whose attempts an outage may have used up: asked when nothing else is left.
         self._parked: deque[tuple[Item, ...]] = deque()
         #: Keys of the images that were parked and are asked again.
         self._unparked: set[str] = set()
 
     def __len__(self) -> int:
-        searched = (group.items for group in (*self._suspects, *self._others.values()))
+        searched = (group.items for group in (*self._suspects, *self._other_halves.values()))
         groups = (*searched, *self._ready, *self._parked)
         queues = (self._fresh, self._audits, self._again, self._seconds)
         return sum(len(queue) for queue in queues) + sum(len(group) for group in groups)
@@ -138,14 +138,14 @@ class Pool:
 
     def _untried(self, images: int) -> bool:
         """Is a pack under way that tries a size, and this one would be another?"""
-        return self._trial is not None and images > max(1, self._proven or 0)
+        return self._trial_key is not None and images > max(1, self._proven or 0)
 
     def _waits(self, images: int) -> bool:
         """Must a pack of so many images wait, also until a search has told why one was refused?"""
         if self._proven is None or images <= max(1, self._proven):
             return False
-        return self._trial is not None or any(
-            group.refused for group in (*self._suspects, *self._others.values())
+        return self._trial_key is not None or any(
+            group.refused for group in (*self._suspects, *self._other_halves.values())
         )
 
     def take(self, *, ended: bool, idle: bool) -> Request | None:
@@ -156,7 +156,7 @@ class Pool:
         if self._suspects and not self._untried(len(self._suspects[0].items) // 2):
             items, refused = self._suspects.popleft()
             half = max(1, len(items) // 2)
-            self._others[items[0].asked.key] = _Group(items[half:], refused)
+            self._other_halves[items[0].asked.key] = _Group(items[half:], refused)
             return self._request(items[:half])
         if self._ready and not self._waits(len(self._ready[0])):
             return self._request(self._ready.popleft())
@@ -201,11 +201,11 @@ class Pool:
         kind = verdict.kind if verdict is not None else None
         progress = len(left) < len(request.items)
         key = request.items[0].asked.key
-        self._trial = None if self._trial == key else self._trial
+        self._trial_key = None if self._trial_key == key else self._trial_key
         if self._proven is not None and kind in _ANSWERED and progress:
             self._proven = max(self._proven, len(request.items))
         searched = kind in _REFUSALS or (kind in _BROKEN and _splits(decision))
-        other, refused = self._others.pop(key, ((), 0))
+        other, refused = self._other_halves.pop(key, ((), 0))
         if other and kind in _ANSWERED:
             self._suspects.append(_Group(other, refused))
         elif other and left and not searched and kind not in _TOO_MUCH and not _gives_up(decision):
@@ -292,17 +292,17 @@ class Pool:
         if len(request.items) == 1 < self._most:
             return
         if not progress:
-            self._streak, self._barren = 0, self._barren + 1
+            self._streak, self._fruitless_packs = 0, self._fruitless_packs + 1
             unread = written and self._proven == 0
-            if unread or self._barren >= BARREN:
-                self._barren = 0
+            if unread or self._fruitless_packs >= BARREN:
+                self._fruitless_packs = 0
                 smaller = self._most < self._limits.images
                 quarter = 1 if smaller or self._most < 3 else max(2, self._most // 4)
                 self._resize(quarter if unread else self._most // 2)
                 if self._most == 1 and self._proven == 0:
                     self._limit_images(1, "unread")
             return
-        self._barren = 0
+        self._fruitless_packs = 0
         if len(request.items) >= self._most < self._limits.images:
             self._streak += len(request.items)
             if self._streak >= GROW_AFTER:
@@ -327,7 +327,7 @@ class Pool:
     def _request(self, items: tuple[Item, ...], *, form: Form | None = None) -> Request:
         form = form or ("pack" if len(items) > 1 else self._single)
         if self._proven is not None and len(items) > max(1, self._proven):
-            self._trial = items[0].asked.key
+            self._trial_key = items[0].asked.key
         tokens_in, tokens_out = cost.request_tokens(
             items, form, caption=self._limits.caption_tokens
         )

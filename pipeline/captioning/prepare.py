@@ -22,7 +22,7 @@ _NOTHING = Image()
 MAX_SHOWN = 200
 
 
-def at_hand(run: RunContext, row: Row, raw: bytes) -> Item | None:
+def item_of_url(run: RunContext, row: Row, raw: bytes) -> Item | None:
     """The item of a row whose image has not to be loaded, else None: a URL that is passed on.
 
     raw: the row's key.
@@ -32,7 +32,7 @@ def at_hand(run: RunContext, row: Row, raw: bytes) -> Item | None:
     try:
         image = run.captioner.images.pass_on(row.image)
     except ImageError:
-        return None  # `present` settles it
+        return None  # `load_items` settles it
     return _item(run, row, image, raw) if image is not None else None
 
 
@@ -55,7 +55,7 @@ async def captioned_before(run: RunContext) -> Item | None:
     return _item(run, row, image, raw)
 
 
-async def present(run: RunContext, candidates: Sequence[Candidate]) -> list[Item]:
+async def load_items(run: RunContext, candidates: Sequence[Candidate]) -> list[Item]:
     """The items of one image, asked with one prompt or with several; it is loaded once. Without
     those that settled without a request, or wait for the place that the image comes from."""
     items = list[Item]()

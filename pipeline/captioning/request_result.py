@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pipeline.captioning.retry import RetryDecision
 from pipeline.model import Item, Record, Request
@@ -30,3 +31,8 @@ def without_record(items: tuple[Item, ...], records: Sequence[Record]) -> tuple[
         return ()
     settled = {record.key for record in records}
     return tuple(item for item in items if item.asked.key not in settled)
+
+
+def with_next_attempt(item: Item) -> Item:
+    """The item, about to be asked once more."""
+    return replace(item, asked=replace(item.asked, attempts=item.asked.attempts + 1))

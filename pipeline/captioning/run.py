@@ -17,7 +17,7 @@ from itertools import groupby
 
 from pipeline.aio import amap, each, first
 from pipeline.captioning.endpoint_pool import OneEndpoint
-from pipeline.captioning.prepare import at_hand, captioned_before, present
+from pipeline.captioning.prepare import captioned_before, item_of_url, load_items
 from pipeline.captioning.request_source import RequestSource
 from pipeline.captioning.select import Candidate
 from pipeline.captioning.wiring import RunContext
@@ -31,8 +31,8 @@ TOGETHER = 16
 
 async def run_job(run: RunContext) -> None:
     """Caption the rows that the selection gives; returns when all is settled or the run was stopped."""
-    rows = sorted_out(run, run.sources.candidates(run.selection))
-    items = amap(partial(made_ready, run), rows, limit=run.ahead)
+    rows = split_ready_from_loadable(run, run.sources.candidates(run.selection))
+    items = amap(partial(load_if_needed, run), rows, limit=run.ahead)
     captioner = run.captioner
     asked = run.endpoint_pool or OneEndpoint(captioner)
     asked.remember(partial(captioned_before, run))
@@ -64,7 +64,7 @@ async def run_job(run: RunContext) -> None:
             run.gate.stop(reason)
 
 
-async def sorted_out(
+async def split_ready_from_loadable(
     run: RunContext, batches: AsyncGenerator[list[Candidate], None]
 ) -> AsyncGenerator[tuple[Candidate, ...] | list[Item], None]:
     """Rows of an image to load, with their keys, one for each prompt, and, several at a time, items
@@ -77,7 +77,9 @@ async def sorted_out(
                 for _, of_one_image in groupby(
                     candidates, lambda candidate: id(candidate[0].image)
                 ):
-                    items = [(candidate, at_hand(run, *candidate)) for candidate in of_one_image]
+                    items = [
+                        (candidate, item_of_url(run, *candidate)) for candidate in of_one_image
+                    ]
                     ready += [item for _, item in items if item is not None]
                     to_load = tuple([candidate for candidate, item in items if item is None])
                     if ready and (to_load or len(ready) >= TOGETHER):
@@ -94,12 +96,14 @@ async def sorted_out(
         run.gate.stop(StopReason(exit=Exit.MANIFEST, message=str(error)))
 
 
-async def made_ready(run: RunContext, candidates: tuple[Candidate, ...] | list[Item]) -> list[Item]:
+async def load_if_needed(
+    run: RunContext, candidates: tuple[Candidate, ...] | list[Item]
+) -> list[Item]:
     """Items to ask: those at hand, or those of one image, unless they settled."""
     if isinstance(candidates, list):
         return candidates
     try:
-        return await present(run, candidates)
+        return await load_items(run, candidates)
     finally:
         run.sources.ends()
 

@@ -64,12 +64,12 @@ class Selector:
         state: State,
         again: Again,
         *,
-        places: Container[int] | None = None,
+        positions: Container[int] | None = None,
         elsewhere: KeyMap | None = None,
     ) -> None:
-        """places: of all candidates, those to choose, by number; None: all. elsewhere: see
-        `JobInputs`."""
-        self._naming, self._state, self._again, self._places = naming, state, again, places
+        """positions: of all candidates, those to choose, by number; None: all. elsewhere: keys that
+        another shard asks."""
+        self._naming, self._state, self._again, self._positions = naming, state, again, positions
         self._elsewhere = elsewhere
         self._seen = KeyMap()
         self._candidates = 0
@@ -91,7 +91,7 @@ class Selector:
     def choose(self, rows: list[Candidate], limit: int | None = None) -> list[Candidate]:
         """The rows to ask among these, at most `limit` over all calls."""
         counts, chosen = self.counts, []
-        counts.rows += len(rows) // self._naming.a_row
+        counts.rows += len(rows) // self._naming.prompts_per_row
         for row, raw in rows:
             key = raw.hex()
             if self._naming.contents is not None and isinstance(row.image, str) and not row.bad:
@@ -116,7 +116,7 @@ class Selector:
             ):
                 continue
             number, self._candidates = self._candidates, self._candidates + 1
-            if self._places is not None and number not in self._places:
+            if self._positions is not None and number not in self._positions:
                 continue
             if limit is None or counts.asked < limit:
                 counts.asked += 1
@@ -251,10 +251,12 @@ async def open_selection(
     """Count what is left, where that is quick or a pilot needs it, and be ready to read it."""
     manifest, naming = inputs.manifest, inputs.naming
 
-    def selector(places: Container[int] | None = None) -> Selector:
-        return Selector(naming, checkpoint.state, again, places=places, elsewhere=inputs.elsewhere)
+    def selector(positions: Container[int] | None = None) -> Selector:
+        return Selector(
+            naming, checkpoint.state, again, positions=positions, elsewhere=inputs.elsewhere
+        )
 
-    counts, places = None, None
+    counts, positions = None, None
     most = COUNTED_ROWS if options.pilot is None else None
     if most is None or (manifest.rows or 0) <= most:
         counts = await asyncio.to_thread(
@@ -262,24 +264,28 @@ async def open_selection(
         )
     if counts is None:
         rows = manifest.rows or COUNTED_ROWS
-        counts = estimate(rows, checkpoint.counts(), options.limit, a_row=naming.a_row)
+        counts = estimate(
+            rows, checkpoint.counts(), options.limit, prompts_per_row=naming.prompts_per_row
+        )
     elif options.pilot is not None:
-        each = naming.a_row  # an image with all its prompts: those of one stand together
+        each = naming.prompts_per_row  # an image with all its prompts: those of one stand together
         images = spread_places(-(-counts.asked // each), -(-options.pilot // each), rng)
-        asked = (place * each + prompt for place in images for prompt in range(each))
-        places = frozenset(place for place in asked if place < counts.asked)
-        counts.asked = len(places)
+        asked = (position * each + prompt for position in images for prompt in range(each))
+        positions = frozenset(position for position in asked if position < counts.asked)
+        counts.asked = len(positions)
     if naming.contents is not None and counts.asked:
         counts.exact = False  # pictures to be read may have a caption, or be copies
-    selection = Selection(counts, selector(places), manifest)
+    selection = Selection(counts, selector(positions), manifest)
     selection.limit_to(counts.asked if counts.exact else options.limit)
     return selection
 
 
-def estimate(rows: int, states: dict[str, int], limit: int | None, *, a_row: int = 1) -> Counts:
+def estimate(
+    rows: int, states: dict[str, int], limit: int | None, *, prompts_per_row: int = 1
+) -> Counts:
     """The counts of a long manifest before it was read: each row an image of its own, each record of
-    the output one of them. a_row: prompts that each is asked with. Pure."""
-    failed, images = dict(states), rows * a_row
+    the output one of them. prompts_per_row: prompts that each is asked with. Pure."""
+    failed, images = dict(states), rows * prompts_per_row
     captioned = min(images, failed.pop("ok", 0))
     left = max(1, images - captioned - sum(failed.values()))
     return Counts(

@@ -17,7 +17,7 @@ from pipeline.captioning.finalize import records_of
 from pipeline.captioning.join import COLUMNS
 from pipeline.captioning.parse_reply import parse_fields, parse_pack
 from pipeline.captioning.prompt_format import reply_schema
-from pipeline.captioning.shares import Reading
+from pipeline.captioning.record_builder import Reading
 from pipeline.config.captioning import TAKEN, FieldSettings
 from pipeline.model import Completion, Form, Record, Request
 from pipeline.service.endpoint import endpoint_of

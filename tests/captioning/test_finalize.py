@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.captioning.finalize import records_of, refined, unanswered
+from pipeline.captioning.record_builder import ERROR_CHARS
 from pipeline.captioning.retry import TABLE, Action
-from pipeline.captioning.shares import ERROR_CHARS
 from pipeline.errors import CODES
 from pipeline.model import Completion, Derived, Form, Record
 from pipeline.verdict import OPEN, Kind, Verdict

@@ -54,7 +54,7 @@ def longer(text: str, size: int) -> bool:
     return len(text) > size or len(text.encode("utf-8", "surrogatepass")) > size
 
 
-class Shares:
+class RecordBuilder:
     """Each image's share of one request's tokens, money and facts."""
 
     def __init__(
