@@ -61,7 +61,7 @@ def joined(
     own = columns.schema.get_field_index(columns.names[0][CAPTION])
     wanted = [*RECORD_COLUMNS, *(["fields"] if fields else [])]
     wanted += ["recipe"] if columns.prompt is not None else []
-    prompts_per_row, waiting = naming.prompts_per_row, deque[pa.RecordBatch]()
+    each, waiting = naming.prompts_per_row, deque[pa.RecordBatch]()
     of_recipe = {prompt.recipe: prompt.name for prompt in naming.prompts}
 
     def keys() -> Iterator[bytes]:
@@ -83,28 +83,23 @@ def joined(
         return (values[column] for column in columns.names[number])
 
     made = ahead(keys()) if threaded else keys()
-    for records in _whole_rows(RecordLookup(output, wanted).records(made), prompts_per_row):
+    for records in _whole_rows(RecordLookup(output, wanted).records(made), each):
         start = 0
         while start < records.num_rows:
             rows = waiting.popleft()
-            if (
-                taken := min(rows.num_rows, (records.num_rows - start) // prompts_per_row)
-            ) < rows.num_rows:
+            if (taken := min(rows.num_rows, (records.num_rows - start) // each)) < rows.num_rows:
                 waiting.appendleft(rows.slice(taken))
-            piece = records.slice(start, taken * prompts_per_row)
+            piece = records.slice(start, taken * each)
             arrays = [*rows.slice(0, taken).columns[:own]]
-            for number in range(prompts_per_row):
-                arrays += shown(
-                    piece if prompts_per_row == 1 else _every(piece, number, prompts_per_row),
-                    number,
-                )
+            for number in range(each):
+                arrays += shown(piece if each == 1 else _every(piece, number, each), number)
             if columns.copy is not None:
                 arrays.append(pa.nulls(taken, pa.string()))  # `decided` fills it in
             if columns.prompt is not None:
                 recipes = map(of_recipe.get, piece.column("recipe").to_pylist())
                 arrays.append(pa.array(recipes, pa.string()))
             yield pa.RecordBatch.from_arrays(arrays, schema=columns.schema)
-            start += taken * prompts_per_row
+            start += taken * each
 
 
 def _every(records: pa.RecordBatch, first: int, step: int) -> pa.RecordBatch:

@@ -31,8 +31,8 @@ TOGETHER = 16
 
 async def run_job(run: RunContext) -> None:
     """Caption the rows that the selection gives; returns when all is settled or the run was stopped."""
-    rows = split_ready_from_loadable(run, run.sources.candidates(run.selection))
-    items = amap(partial(load_if_needed, run), rows, limit=run.ahead)
+    rows = split_loadable(run, run.sources.candidates(run.selection))
+    items = amap(partial(loaded, run), rows, limit=run.ahead)
     captioner = run.captioner
     asked = run.endpoint_pool or OneEndpoint(captioner)
     asked.remember(partial(captioned_before, run))
@@ -64,7 +64,7 @@ async def run_job(run: RunContext) -> None:
             run.gate.stop(reason)
 
 
-async def split_ready_from_loadable(
+async def split_loadable(
     run: RunContext, batches: AsyncGenerator[list[Candidate], None]
 ) -> AsyncGenerator[tuple[Candidate, ...] | list[Item], None]:
     """Rows of an image to load, with their keys, one for each prompt, and, several at a time, items
@@ -96,9 +96,7 @@ async def split_ready_from_loadable(
         run.gate.stop(StopReason(exit=Exit.MANIFEST, message=str(error)))
 
 
-async def load_if_needed(
-    run: RunContext, candidates: tuple[Candidate, ...] | list[Item]
-) -> list[Item]:
+async def loaded(run: RunContext, candidates: tuple[Candidate, ...] | list[Item]) -> list[Item]:
     """Items to ask: those at hand, or those of one image, unless they settled."""
     if isinstance(candidates, list):
         return candidates
