@@ -85,9 +85,13 @@ async def host(answer: Answer, bind: str = "127.0.0.1", port: int = 0) -> AsyncI
     try:
         yield made
     finally:
-        server.close()
+        # A closed server attaches no connection (asyncio 3.11 leaves its socket open): first none is
+        # accepted any more, and those that were get their tasks, after four turns.
+        for listening in server.sockets:
+            asyncio.get_running_loop().remove_reader(listening.fileno())
         for _ in range(10):
-            await asyncio.sleep(0)  # a connection that has just come gets its task after four turns
+            await asyncio.sleep(0)
+        server.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
