@@ -62,7 +62,9 @@ class View:
         captions = columns["caption"].to_pylist() if repeated or self.polish != _OFF else []
         if repeated and any(hash(caption) in repeated for caption in captions):
             flags = [
-                [*(old or ()), SAME_CAPTION] if caption and hash(caption) in repeated else old
+                [*dict.fromkeys((*(old or ()), SAME_CAPTION))]
+                if caption and hash(caption) in repeated
+                else old
                 for caption, old in zip(captions, columns["flags"].to_pylist(), strict=True)
             ]
             shown["flags"] = pa.array(flags, columns["flags"].type)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field
 
 from pipeline.settings import Settings, section
 
@@ -51,19 +51,9 @@ class LanguageSettings(CheckSettings):
     """The languages that captions may have, as ISO 639-1 codes; empty: any."""
 
 
-def _kept(action: object) -> object:
-    """Only after the last answer is it known, so no action can be taken while a run goes on."""
-    if action in ("retry", "fallback", "fail"):
-        raise ValueError(
-            f"{action} is not possible here, as one caption for many images is seen when all were "
-            "asked; keep flags it, and run --redo \"caption = '…'\" asks such images again"
-        )
-    return action
-
-
 class SameCaptionSettings(Settings):
-    action: Annotated[Literal["keep"] | None, BeforeValidator(_kept)] = "keep"
-    """keep: a flag in dataset.parquet and exports; null: off."""
+    action: Action | None = "keep"
+    """keep: a flag in dataset.parquet and exports; the others act when the next run begins."""
     images: int = Field(default=10, ge=2)
     """So many different images with one caption."""
 

@@ -1,4 +1,6 @@
-"""Checks that were changed between two runs: the records are derived again, and nothing is asked.
+"""What checks say of records that are there: of all captions together, and after checks were changed.
+
+After a change the records are derived again, and nothing is asked.
 
 What a check says follows from the caption, its raw text and how its answer ended, which records
 hold. So flags are made anew, a caption that now fails becomes a failure, and one that failed by a
@@ -18,10 +20,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from pipeline import fs
-from pipeline.captioning.checked import checked
+from pipeline.captioning.checked import ASKS, checked
 from pipeline.captioning.interpret import checks_of
+from pipeline.captioning.view import SAME_CAPTION, view_of
 from pipeline.checks.settings import ChecksSettings
-from pipeline.model import RECHECKED, Record
+from pipeline.model import ASK_CAPTION, ASKED_AGAIN, CHECK_FAILED, RECHECKED, Record
 from pipeline.schema import table_records
 from pipeline.store.snapshot import record_batches
 
@@ -46,20 +49,41 @@ async def recheck(
     if not checkpoint or noted == mark:
         await asyncio.to_thread(_note, path, mark)
         return 0
-    count, changed = 0, _changed(job, output, recipes)
+    count = await _settled(checkpoint, _changed(job, output, recipes))
+    await asyncio.to_thread(_note, path, mark)
+    return count
+
+
+async def act_on_same(
+    job: JobConfig, output: Path, recipes: Container[str], checkpoint: Checkpoint
+) -> int:
+    """Fail, or mark to be asked again, captions that too many different images have, where
+    `checks.same_caption.action` says so; how many records changed. Parts are published.
+
+    It is seen when all were asked, so it is done by the next run, once for each image.
+    """
+    if job.checks.same_caption.action not in (*ASKS, "fail") or not checkpoint:
+        return 0
+    return await _settled(checkpoint, _same(job, output, recipes))
+
+
+async def _settled(checkpoint: Checkpoint, changed: Iterator[Record]) -> int:
+    """Store records as they are made; how many there were."""
+    count = 0
     while records := await asyncio.to_thread(lambda: list(islice(changed, _AT_ONCE))):
         await checkpoint.settle(records)
         count += len(records)
         if checkpoint.crowded:
             await checkpoint.room()
     await checkpoint.finish()
-    await asyncio.to_thread(_note, path, mark)
     return count
 
 
 def _mark(checks: ChecksSettings) -> str:
     """What records were checked with; how they are asked again is no part of it."""
-    settings = checks.model_dump(mode="json", exclude={"retry", "same_caption"})
+    # What one caption for many images has failed are captions again without it.
+    others = {"retry"} if checks.same_caption.action == "fail" else {"retry", "same_caption"}
+    settings = checks.model_dump(mode="json", exclude=others)
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
@@ -81,3 +105,23 @@ def _changed(job: JobConfig, output: Path, recipes: Container[str]) -> Iterator[
                 again = again._replace(flags=kept)
             if again != record:
                 yield again
+
+
+def _same(job: JobConfig, output: Path, recipes: Container[str]) -> Iterator[Record]:
+    repeated = view_of(job).repeated(output)
+    for batch in record_batches(output) if repeated else ():
+        for record in table_records(pa.Table.from_batches([batch])):
+            text, flags = record.caption, dict.fromkeys((*record.flags, SAME_CAPTION))
+            if text is None or hash(text) not in repeated or record.recipe not in recipes:
+                continue
+            if job.checks.same_caption.action == "fail":
+                yield record._replace(
+                    caption=None,
+                    status="failed",
+                    error_code=CHECK_FAILED,
+                    error="checks: same_caption",
+                    flags=(*flags, RECHECKED),
+                    caption_raw=record.caption_raw or text,
+                )
+            elif flags.keys().isdisjoint((ASK_CAPTION, ASKED_AGAIN)):
+                yield record._replace(flags=(*flags, ASK_CAPTION))

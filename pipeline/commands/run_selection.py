@@ -21,7 +21,7 @@ from pipeline.captioning.select import (
     open_selection,
 )
 from pipeline.commands.finished import files_may_change, mark_of, read_finished, write_finished
-from pipeline.commands.recheck import recheck
+from pipeline.commands.recheck import act_on_same, recheck
 from pipeline.commands.recipes import check_identity, check_recipe
 from pipeline.errors import Exit, ManifestError, StopReason
 from pipeline.model import Record
@@ -61,6 +61,9 @@ async def select(opened: OpenedJob) -> tuple[Selection, Mapping[str, Record]]:
     await checkpoint.finish()  # what follows looks at published parts
     if rechecked := await recheck(job, inputs.output, inputs.naming.recipes, checkpoint):
         _log.info("checks have changed: %s records derived again, none asked", f"{rechecked:,}")
+    if same := await act_on_same(job, inputs.output, inputs.naming.recipes, checkpoint):
+        what = "failed" if job.checks.same_caption.action == "fail" else "to be asked again"
+        _log.info("one caption for many images: %s of them are %s", f"{same:,}", what)
     pending = dict[str, Record]()
     if job.reply.fields or not ASKS.isdisjoint(checks_of(job).actions.values()):
         waiting = await asyncio.to_thread(read_pending, inputs.output, inputs.naming.recipes)

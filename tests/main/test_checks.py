@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from dataclasses import replace
@@ -20,7 +21,6 @@ from pipeline.commands.plan import counted, facts, lines
 from pipeline.commands.run import run as run_story
 from pipeline.commands.service_status import service_status
 from pipeline.config.job import load_job
-from pipeline.errors import JobError
 from pipeline.simulator.core import Simulator
 from pipeline.simulator.knobs import Knobs
 from pipeline.simulator.models import Model
@@ -61,7 +61,9 @@ class Scripted:
         return 200, {}, json.dumps(chat(self.answer(asked))).encode()
 
 
-def scripted(folder: Path, answer: Any, *, rows: int = 3, **sections: Any) -> tuple[Any, list[Any]]:
+def scripted(
+    folder: Path, answer: Any, *, rows: int = 3, seed: int = 0, **sections: Any
+) -> tuple[Any, list[Any]]:
     """One run against scripted answers; the summary and the bodies that were sent."""
     endpoint = sections.pop("endpoint", UNLIMITED)
     job = job_of(folder, rows, endpoint=endpoint, **sections)
@@ -69,7 +71,7 @@ def scripted(folder: Path, answer: Any, *, rows: int = 3, **sections: Any) -> tu
 
     async def go() -> Any:
         simulator = Simulator(Knobs(models=(Model(id=MODEL),)), seed=1, clock=clock)
-        world = world_of(simulator, clock, state=folder / "state")
+        world = world_of(simulator, clock, state=folder / "state", seed=seed)
         world = replace(world, transport=service)
         return await run_story(load_job(job, (), world.environ), RunOptions(), world)
 
@@ -311,12 +313,62 @@ def test_one_caption_for_many_images_and_for_few(tmp_path: Path) -> None:
     assert caught.isdisjoint(map(hash, [*few, *alike]))
 
 
-@pytest.mark.parametrize("action", ["retry", "fallback", "fail"])
-def test_no_action_follows_on_what_is_seen_at_the_end(tmp_path: Path, action: str) -> None:
-    job = job_of(tmp_path, 1, checks={"same_caption": {"action": action}})
+def test_one_caption_for_many_images_fails_them_at_the_next_run(tmp_path: Path) -> None:
+    """`fail`: no request, the text is kept; without the action they are captions again."""
+    fail = {"same_caption": {"action": "fail"}}
+    first, _ = scripted(tmp_path, lambda _: GOOD, rows=12, checks=fail)
+    second, bodies = scripted(tmp_path, lambda _: GOOD, rows=12, checks=fail)
 
-    with pytest.raises(JobError, match=rf"same_caption\.action: .*{action} is not possible"):
-        load_job(job)
+    assert (first["captioned"], second["captioned"], second["failed"], bodies) == (12, 0, 12, [])
+    records = check_whole(tmp_path / "out").values()
+    assert {(record["error_code"], record["caption_raw"]) for record in records} == {
+        ("check_failed", GOOD)
+    }
+    kept, bodies = scripted(tmp_path, lambda _: GOOD, rows=12)
+    assert (kept["captioned"], kept["failed"], bodies) == (12, 0, [])
+
+
+@pytest.mark.parametrize("action", ["retry", "fallback"])
+def test_one_caption_for_many_images_is_asked_once_more_by_the_next_run(
+    tmp_path: Path, action: str
+) -> None:
+    """Half of the second answers are the same again: those images are left as they are."""
+    checks = {"same_caption": {"action": action}, "retry": {"params": {"temperature": 0.9}}}
+    more: dict[str, Any] = {"rows": 12, "checks": checks}
+    if action == "fallback":
+        more["endpoint"] = {
+            "profile": "openrouter",
+            "base_url": "https://sim.example/api/v1",
+            "key_host": "sim.example",
+            "model": MODEL,
+            "fallback_models": ["b"],
+        }
+    number = itertools.count()
+
+    def better(_: Any) -> str:
+        at = next(number)
+        return f"{GOOD[:-1]}, number {at}." if at % 2 else GOOD
+
+    scripted(tmp_path, lambda _: GOOD, **more)
+    again, bodies = scripted(tmp_path, better, seed=1, **more)
+    captions = Counter(row["caption"] for row in rows_of(tmp_path))
+
+    assert (again["captioned"], again["failed"], len(bodies)) == (12, 0, 12)
+    if action == "retry":
+        assert {body["temperature"] for body in bodies} == {0.9}
+    else:
+        assert {body["model"] for body in bodies} == {"b"}
+    assert captions[GOOD] == 6
+    assert len(captions) == 7
+    assert scripted(tmp_path, lambda _: GOOD, seed=2, **more)[1] == []
+
+
+def test_one_caption_for_few_images_is_left_alone(tmp_path: Path) -> None:
+    """Nine of ten: nothing fails, nothing is asked."""
+    checks = {"same_caption": {"action": "fail"}}
+    for _ in range(2):
+        summary, _ = scripted(tmp_path, lambda _: GOOD, rows=9, checks=checks)
+    assert (summary["captioned"], summary["failed"]) == (9, 0)
 
 
 #: The first model of a job, and the one that second questions go to: each with limits of its own.
