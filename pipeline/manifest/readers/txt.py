@@ -59,8 +59,9 @@ class TxtReader:
                         f"manifest {place.shown}: line {number} holds a tab and the first line none; "
                         "a list has one image a line, a table as many cells in each"
                     )
-                if cell and not _is_comment(cell):
-                    cells.append(cell)
+                if not cell or (cell[0] == "#" and _is_comment(cell)):
+                    continue
+                cells.append(cell)
                 if len(cells) >= _ROWS:
                     yield _batch(cells)
                     cells = []
