@@ -69,10 +69,10 @@ def damaged(data: bytes, column: str) -> bytes:
     chunk = next(chunk for chunk in chunks if chunk.path_in_schema == column)
     end = chunk.data_page_offset + chunk.total_compressed_size
     for at in range(end - 1, chunk.data_page_offset, -1):
-        held = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        changed = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
         with suppress(pa.ArrowException, OSError, ValueError):
-            if pq.read_table(pa.BufferReader(held)) != whole:
-                return held
+            if pq.read_table(pa.BufferReader(changed)) != whole:
+                return changed
     raise AssertionError(column)
 
 

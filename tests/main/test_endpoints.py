@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import shutil
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,8 +30,9 @@ from pipeline.simulator.core import Simulator
 from pipeline.simulator.knobs import PROFILES, Knobs
 from pipeline.simulator.models import Model
 from tests.support.checker import check_whole
+from tests.support.environment import killed
 from tests.support.transport import Answer, Exchange, FakeTransport, simulated
-from tests.support.virtual import VirtualClock, VirtualLoop, run
+from tests.support.virtual import VirtualClock, run
 
 DAY = 86_400.0
 #: One model under the names that four services have for it.
@@ -136,20 +135,7 @@ class World:
         """A run that ends as by `kill -9`: the files stand as they stood at that instant."""
         task = asyncio.ensure_future(self.run(job, seed))
         await self.clock.sleep(after)
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, VirtualLoop)
-        while loop.pending_jobs:  # noqa: ASYNC110 - the loop counts them, no event tells
-            await asyncio.sleep(0)
-        for name in ("out", "state"):
-            shutil.copytree(self.folder / name, self.folder / f"{name}.then")
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-        for name in ("out", "state"):
-            shutil.rmtree(self.folder / name)
-            (self.folder / f"{name}.then").rename(self.folder / name)
-        # It names this process, which lives on: that of the run would be gone.
-        (self.folder / "out/_state/lock").write_text("")
+        await killed(task, self.folder)
 
     def chats(self, name: str) -> list[Any]:
         return [one for one in self.services[name].log if one.path == "/chat/completions"]
@@ -210,14 +196,14 @@ def test_the_sum_of_four_days_is_used_and_no_window_is_exceeded(
     }
     # Google's day is Pacific, so two of them begin on one UTC day; Groq's bucket is full at first and
     # fills once more.
-    held = {
+    most_of = {
         "openrouter": knobs["openrouter"].rpd or 0,
         "google": 2 * (knobs["google"].endpoint_rpd or 0),
         "cerebras": knobs["cerebras"].endpoint_rpd or 0,
         "groq": 2 * (knobs["groq"].endpoint_rpd or 0),
     }
-    assert all(first[name] <= most for name, most in held.items()), first
-    assert sum(first.values()) >= 0.98 * min(rows, sum(held.values())), first
+    assert all(first[name] <= most for name, most in most_of.items()), first
+    assert sum(first.values()) >= 0.98 * min(rows, sum(most_of.values())), first
     # What a day or a minute holds that nobody tells beforehand is learnt from a refusal.
     assert world.statuses()[429] <= 4
     assert set(world.statuses()) <= {200, 429}

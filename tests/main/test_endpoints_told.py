@@ -70,12 +70,12 @@ def test_a_plan_shows_each_day_and_the_sum(tmp_path: Path) -> None:
 
     figures = plan_of(load_job(job, (), environment.environ), environment.environ, environment)
 
-    told = figures["endpoints"]
-    assert {name: row["requests_per_day"] for name, row in told.items()} == days
-    assert {name: row["model"] for name, row in told.items()} == NAMES
+    endpoints = figures["endpoints"]
+    assert {name: row["requests_per_day"] for name, row in endpoints.items()} == days
+    assert {name: row["model"] for name, row in endpoints.items()} == NAMES
     for share, captions in figures["captions_per_day"].items():
         assert captions == pytest.approx(
-            sum(row["captions_per_day"][share] for row in told.values()), abs=len(told)
+            sum(row["captions_per_day"][share] for row in endpoints.values()), abs=len(endpoints)
         )
     assert figures["requests_per_day"] == figures["limits"]["requests_per_day"] == 120
     assert (figures["today"]["left"], figures["nights"]) == (120, 3)
@@ -123,11 +123,11 @@ def test_a_key_that_is_not_set_is_named_before_the_run(tmp_path: Path) -> None:
     out = io.StringIO()
     with redirect_stdout(out):
         code = check_command(load_job(job, (), environ), environ, environment, as_json=True)
-    told = {line["what"]: line for line in json.loads(out.getvalue())["lines"]}
+    lines_by_name = {line["what"]: line for line in json.loads(out.getvalue())["lines"]}
 
     assert code == 77
-    assert "GROQ_API_KEY" in told["key of groq"]["words"]
-    assert told["key of google"]["ok"]
+    assert "GROQ_API_KEY" in lines_by_name["key of groq"]["words"]
+    assert lines_by_name["key of google"]["ok"]
     with pytest.raises(KeyTrouble, match="GROQ_API_KEY"):
         plan_of(load_job(job, (), environ), environ, environment)
 
@@ -175,9 +175,9 @@ def test_status_tells_each_day(tmp_path: Path) -> None:
         "google": (10, 0),
     }
     assert (facts["quota"]["limit"], facts["quota"]["left"]) == (30, 0)
-    words = pace_words(facts)
-    assert any(w.startswith("quota of openrouter: 20 of 20 requests used") for w in words), words
-    assert any(w.startswith("quota of google: 10 of 10 ") and "08:00" in w for w in words), words
+    lines = pace_words(facts)
+    assert any(w.startswith("quota of openrouter: 20 of 20 requests used") for w in lines), lines
+    assert any(w.startswith("quota of google: 10 of 10 ") and "08:00" in w for w in lines), lines
 
 
 def test_a_timer_at_each_midnight(tmp_path: Path) -> None:
@@ -195,8 +195,8 @@ def test_a_timer_at_each_midnight(tmp_path: Path) -> None:
     table = "\n".join(printed(nights, by_cron=True))
     tests = [f'[ "$(TZ={z} date +\\%H\\%M)" = 0000 ] || ' for z in ("UTC", "America/Los_Angeles")]
     assert tests[0] + tests[1] + "exit 0; " in table
-    told = warnings(loaded, nights[0], {})
-    assert [line.split()[0] for line in told] == list(KEYS)
+    missing = warnings(loaded, nights[0], {})
+    assert [line.split()[0] for line in missing] == list(KEYS)
 
 
 def test_a_day_of_several_endpoints_is_shared_with_no_other_job(tmp_path: Path) -> None:

@@ -4,9 +4,7 @@ a clock that is set. The service keeps its own clock and its own log, which is t
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -25,8 +23,8 @@ from pipeline.config.job import load_job
 from pipeline.simulator.core import Simulator
 from tests.main.test_nights import FREE, chats, job_of
 from tests.support.checker import check_whole, published
-from tests.support.environment import run_job, world_of
-from tests.support.virtual import VirtualClock, VirtualLoop, run
+from tests.support.environment import killed, run_job, world_of
+from tests.support.virtual import VirtualClock, run
 
 DAY, QUOTA, PACK, FLIGHT = 86_400.0, 50, 10, 4
 OUTAGE, KILL, DISK, CLOCK = 1, 2, 3, 4
@@ -60,28 +58,10 @@ class Machine:
         return len(urls)
 
     async def killed(self, after: float) -> None:
-        """A night that ends as by `kill -9`: the files stand as they stood at that instant.
-
-        They are copied while no writer is at work, the run is thrown away with all it does on
-        its way out, and the copies take its place: process memory is gone, the disk is not.
-        """
+        """A night that ends as by `kill -9`: the files stand as they stood at that instant."""
         task = asyncio.ensure_future(self.night())
         await self.clock.sleep(after)
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, VirtualLoop)
-        while loop.pending_jobs:  # noqa: ASYNC110 - the loop counts them, no event tells
-            await asyncio.sleep(0)
-        assert not task.done()
-        for name in ("out", "state"):
-            shutil.copytree(self.folder / name, self.folder / f"{name}.then")
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-        for name in ("out", "state"):
-            shutil.rmtree(self.folder / name)
-            (self.folder / f"{name}.then").rename(self.folder / name)
-        # It names this process, which lives on: that of the night would be gone.
-        (self.folder / "out/_state/lock").write_text("")
+        assert await killed(task, self.folder)
 
     async def plan(self) -> dict[str, Any]:
         environment = world_of(self.service, self.clock, state=self.folder / "state")

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.distributed.test_shards import PICTURES, dataset, manifest
-from tests.peers.peers import bin_of
-from tests.support.command import ROOT, Server, pipeline, simulator, write_job
+from tests.peers.ray_env import ray_env
+from tests.support.command import Server, pipeline, simulator, write_job
 
 pytestmark = pytest.mark.peers
 
@@ -23,25 +21,9 @@ RPM = 300
 
 
 @pytest.fixture
-def sessions() -> Iterator[Path]:
-    """Ray's folder: the paths of its sockets must be short."""
-    folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-def env(tmp_path: Path, sessions: Path) -> dict[str, str]:
-    """Ray from its own environment, behind our packages."""
-    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    packages = bin_of("ray").parent / "lib" / version / "site-packages"
-    return {
-        "CAPTION_PIPELINE_STATE": str(tmp_path / "state"),
-        "PYTHONPATH": f"{ROOT}:{packages}",
-        "RAY_TMPDIR": str(sessions),
-        "HOME": str(sessions),
-        "OPENROUTER_API_KEY": KEY,
-    }
+def env(tmp_path: Path) -> Iterator[dict[str, str]]:
+    with ray_env(tmp_path, OPENROUTER_API_KEY=KEY) as env:
+        yield env
 
 
 def files_with(folder: Path, text: str) -> list[Path]:
@@ -59,10 +41,10 @@ def asked_once(server: Server) -> bool:
     return len(asked) == PICTURES and {one["status"] for one in asked} == {200}
 
 
-def test_two_shards_are_one_run(tmp_path: Path, env: dict[str, str], sessions: Path) -> None:
+def test_two_shards_are_one_run(tmp_path: Path, env: dict[str, str]) -> None:
     """Equal in key, image, caption, status, code and order to one process; nothing is refused, no
     secret is in Ray's files, and a rerun asks nothing."""
-    table = manifest(tmp_path)
+    table, sessions = manifest(tmp_path), Path(env["RAY_TMPDIR"])
     endpoint = {"api_key_env": "OPENROUTER_API_KEY"}
     run = {"shards": 2, "ray": {"worker_cpus": 0.5}}
     quota = {"requests_per_minute": RPM, "concurrency": 8}

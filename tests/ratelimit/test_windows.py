@@ -136,7 +136,7 @@ def test_told_limits_are_remembered(tmp_path: Path) -> None:
     """A service that tells its limits with its answers: the next start knows them before its first one,
     but for those that the job file has; a bucket that nobody had said was one stays one."""
     clock = VirtualClock()
-    told = [
+    announced = [
         LimitTold("requests", 60.0, 10, 9, 50.0),
         LimitTold("tokens", 60.0, 60_000, 59_000, 50.0),
         LimitTold("requests", DAY, 100, 98, 2 * DAY / 100),
@@ -149,9 +149,9 @@ def test_told_limits_are_remembered(tmp_path: Path) -> None:
         ) as gate:  # fmt: skip
             if answered:
                 for limits in (
-                    told[:2],
-                    [*told[:2], LimitTold("requests", DAY, 100, 99, DAY / 100)],
-                    told,
+                    announced[:2],
+                    [*announced[:2], LimitTold("requests", DAY, 100, 99, DAY / 100)],
+                    announced,
                 ):
                     permit = await gate.permit(tokens=1)
                     gate.heard_limits(limits)

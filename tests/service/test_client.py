@@ -390,9 +390,12 @@ def test_the_answers_of_a_connection_are_doubted_when_more_comes_on_it() -> None
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("status", ["200 OK", "413 Payload Too Large"])
-def test_an_answer_before_the_request_has_left(status: str, loop: str) -> None:
+def test_an_answer_before_the_request_has_left(
+    status: str, loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A caption of a picture that is still here is another one's, and so may be the one before it
     on that connection; a refusal is ours."""
+    monkeypatch.setattr(exchange, "QUIET_SECONDS", 0.0)
     over = asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -411,7 +414,6 @@ def test_an_answer_before_the_request_has_left(status: str, loop: str) -> None:
         base = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
         async with server, client_of(base, concurrency=1) as client:
             await client.send(b"{}", first)
-            await asyncio.sleep(2 * exchange.QUIET_SECONDS)
             (answer,) = await asyncio.gather(client.send(b"x" * 2**25), return_exceptions=True)
             assert isinstance(answer, Reply | NoReply)
             over.set()
