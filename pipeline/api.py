@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 from pipeline.captioning.inputs import this_environment
 from pipeline.captioning.options import RunOptions
 from pipeline.captioning.output_location import placed
+from pipeline.commands.engine import goes_to_ray
 from pipeline.commands.plan import plan_of
 from pipeline.commands.run import announced, loop_factory
 from pipeline.commands.run_report import RunReport
@@ -102,7 +103,7 @@ def run_job(
     """
     loaded, environ = _loaded(job, set)
     chosen = RunOptions(**options)
-    if loaded.run.engine == "ray" and chosen.shard is None and not chosen.join:
+    if goes_to_ray(loaded, chosen):
         raise JobError("run.engine: ray starts processes of its own: use the command run for it")
     surroundings = this_environment(environ)
     report = RunReport(loaded.name, loaded.output.shown, surroundings.clock)
@@ -112,8 +113,7 @@ def run_job(
             try:
                 return runner.run(announced(loaded, chosen, surroundings, report))
             except BaseException as error:  # noqa: BLE001 - each ending has its summary
-                decisive = report.decisive(error)
-                report.failed(decisive)
+                decisive, _ = report.failed(error)
                 raise decisive from None
 
     return JobRun(report, _in_thread(work))

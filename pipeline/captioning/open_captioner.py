@@ -12,7 +12,6 @@ from pipeline.captioning.ask import Captioner
 from pipeline.captioning.attribution import Attribution
 from pipeline.captioning.doubted_answers import Doubts
 from pipeline.captioning.fields import Fields
-from pipeline.captioning.interpret import checks_of
 from pipeline.captioning.open_lane import OpenedEndpoint, common_limits
 from pipeline.captioning.pack_sizes import Packing, measured_of
 from pipeline.captioning.request_shape import RequestShape
@@ -86,7 +85,7 @@ def captioner_of(opened: OpenedEndpoint, of_all: OfAllEndpoints, shape: RequestS
         fields=fields,
         second=SecondQuestions(
             forms=second_forms(own, wire.asking, opened.models, opened.gates),
-            actions=checks_of(job).actions,
+            actions=job.checks.actions,
             pending=of_all.pending,
         ),
         job_model=job.endpoint.model if opened.name else None,

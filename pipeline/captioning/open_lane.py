@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline.captioning.inputs import Environment, JobInputs
-from pipeline.captioning.interpret import checks_of
 from pipeline.captioning.output_location import state_folder
 from pipeline.captioning.own_service import open_service
 from pipeline.captioning.second import other_models
@@ -109,7 +108,7 @@ async def _open(
     )
     patience = endpoint.settings.patience if worked or endpoint.profile.own else 0.0
     own = job.model_copy(update={"endpoint": endpoint.settings})
-    others = other_models(own, checks_of(own).actions.values())
+    others = other_models(own)
     service = await preflight.look(client, endpoint, patience=patience, others=others)
     limits = preflight.limits_of(endpoint, service)
     quota = quota.model_copy(update={"concurrency": concurrency})

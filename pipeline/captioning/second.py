@@ -6,7 +6,7 @@ and carries it until that is answered: what a run leaves over, the next one asks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,10 +68,9 @@ def second_forms(
     return forms
 
 
-def other_models(job: JobConfig, actions: Collection[str]) -> dict[str, str]:
-    """Models that second questions go to, other than the job's own -> the key that names each.
-    actions: of its checks."""
-    retry, endpoint = job.checks.retry.model, job.endpoint
+def other_models(job: JobConfig) -> dict[str, str]:
+    """Models that second questions go to, other than the job's own -> the key that names each."""
+    retry, endpoint, actions = job.checks.retry.model, job.endpoint, job.checks.actions.values()
     models = {retry: "checks.retry.model"} if retry is not None and "retry" in actions else {}
     if "fallback" in actions:
         models[endpoint.fallback_models[0]] = "endpoint.fallback_models"

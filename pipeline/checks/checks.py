@@ -192,15 +192,9 @@ class Checks:
             "instructions": instructions,
             "markdown": markdown,
         }
-        if not languages:
-            del table["language"]
-        self.actions = {
-            name: action for name in table if (action := getattr(settings, name).action) is not None
-        }
+        self.actions = settings.actions
+        #: Without `same_caption`, which `commands/recheck.py` looks for over all captions.
         self.table = {name: check for name, check in table.items() if name in self.actions}
-        # Seen over all captions, not in one: `commands/recheck.py` looks for it.
-        if (action := settings.same_caption.action) is not None:
-            self.actions["same_caption"] = action
 
     def of(self, caption: str, *, cut: bool = False) -> tuple[str, ...]:
         """The names of the checks that a caption does not pass. Of a very long one its beginning and

@@ -93,6 +93,16 @@ class ChecksSettings(Settings):
     retry: SecondFormSettings = section()
     """How the action retry asks, once: the same again, unless something stands here."""
 
+    @property
+    def actions(self) -> dict[str, Action]:
+        """Check -> what follows, of those that are on."""
+        every = {
+            name: getattr(getattr(self, name), "action", None) for name in type(self).model_fields
+        }
+        if not self.language.languages:
+            del every["language"]
+        return {name: action for name, action in every.items() if action is not None}
+
 
 def checks_trouble(checks: ChecksSettings, fallbacks: list[str]) -> tuple[tuple[str, ...], str]:
     """(place, what is wrong) with the checks; nothing is where the words are empty."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import secrets
 import tempfile
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from pipeline.commands import model_selection as choice
 from pipeline.commands.check_images import images_words
 from pipeline.commands.service_status import ServiceStatus, service_status
 from pipeline.errors import Exit, Held, OutputError, PipelineError
+from pipeline.ratelimit.days import describe
 from pipeline.ratelimit.limits import REMEMBERED
 from pipeline.store.lock import holder_of
 from pipeline.store.remote.filesystem import put_whole
@@ -169,13 +169,7 @@ def window_words(quota_limits: QuotaLimits) -> str:
         return f"a bucket that refills all the time ({REMEMBERED if learnt else 'its profile'})"
     if quota_limits.daily is None and not quota_limits.announced:
         return ""
-    window = quota_limits.zone
-    shapes = {"month": "a calendar month", "credit": "a credit that ends once"}
-    if re.fullmatch(r"\d+h", window):
-        return f"hours aligned to the epoch, {window.removesuffix('h')} at a time"
-    if window in shapes:
-        return shapes[window]
-    return f"a day begins at midnight {window}"
+    return describe(quota_limits.zone)
 
 
 def clock_lines(status: ServiceStatus) -> list[CheckLine]:

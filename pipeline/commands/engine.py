@@ -10,9 +10,14 @@ if TYPE_CHECKING:
     from pipeline.config.job import JobConfig
 
 
+def goes_to_ray(job: JobConfig, options: RunOptions) -> bool:
+    """A shard of a job on Ray, and the join, are one process's work."""
+    return job.run.engine == "ray" and options.shard is None and not options.join
+
+
 def run_with_engine(job: JobConfig, options: RunOptions, environ: Mapping[str, str]) -> int:
-    """Run a job; returns the exit code. A shard of it, and the join, are one process's work."""
-    if job.run.engine == "ray" and options.shard is None and not options.join:
+    """Run a job; returns the exit code."""
+    if goes_to_ray(job, options):
         from pipeline.commands.ray_engine import run_on_ray
 
         return run_on_ray(job, options, environ)

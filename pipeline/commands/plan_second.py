@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.captioning.checked import ASKS
-from pipeline.captioning.interpret import checks_of
 from pipeline.captioning.second import other_models
 from pipeline.commands.forecast import Forecast, forecast, pace_of
 from pipeline.commands.rates import asked_again
@@ -85,10 +84,10 @@ def models_at(services: Mapping[str, ServiceStatus], model: str) -> dict[str, Se
 
 def second_plan(job: JobConfig, asked: int) -> SecondPlan:
     """Of so many images to ask, by the share of those that were asked twice so far."""
-    actions = checks_of(job).actions
+    actions = job.checks.actions
     if not job.reply.fields and ASKS.isdisjoint(actions.values()):
         return SecondPlan(share=0.0, images=0)
-    others = other_models(job, actions.values())
+    others = other_models(job)
     retried = job.checks.retry.model or job.endpoint.model
 
     def whom(record: Mapping[str, Any]) -> str | None:

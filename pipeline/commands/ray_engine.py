@@ -56,8 +56,7 @@ def run_on_ray(job: JobConfig, options: RunOptions, environ: Mapping[str, str]) 
     try:
         summary = _run(job, options, environ, report)
     except BaseException as error:  # noqa: BLE001 - each ending has its summary
-        decisive = report.decisive(error)
-        summary = report.failed(decisive)
+        decisive, summary = report.failed(error)
         asyncio.run(notify.ping(job.notify.url, "fail", str(summary.get("reason"))))
         if options.json:
             print(json.dumps(summary))  # noqa: T201 - the command's result
@@ -107,9 +106,12 @@ def _run(
 
 
 def _joined(
-    job: JobConfig, options: RunOptions, environ: Mapping[str, str], report: RunReport,
+    job: JobConfig,
+    options: RunOptions,
+    environ: Mapping[str, str],
+    report: RunReport,
     summaries: list[dict[str, Any]],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """The shards' parts in the main output, and what all of them came to."""
     join = RunOptions(join=True, quiet=options.quiet, take_over=options.take_over)
     surroundings = this_environment(environ, None if options.quiet else sys.stderr)
@@ -162,14 +164,14 @@ class Driver:
         self._done = Path(job.output.path) / DONE
         #: Why the job ends before its work does.
         self.reason: StopReason | None = None
-        #: Of the shards that have ended, in this run and before.
+        #: Of the shards that have ended in this run.
         self.summaries: list[dict[str, Any]] = []
         #: Reference -> shard, worker.
         self._running: dict[Any, tuple[int, str]] = {}
         self._schedule = Schedule(self._left())
 
     def _left(self) -> list[int]:
-        """Shards without a marker of this plan; what was done before counts with what it came to."""
+        """Shards whose marker does not say that this plan is done with them."""
         left, again = [], self._options.retry_failed or bool(self._options.retry)
         noted = {path.name for path in self._done.glob("*")} if self._done.is_dir() else set()
         for shard in range(self._plan.shards):

@@ -50,8 +50,7 @@ def run_shard(
         ):
             return runner.run(run(job, options, surroundings, report))
     except BaseException as error:  # noqa: BLE001 - each ending has its summary
-        decisive = report.decisive(error)
-        summary = report.failed(decisive)
+        decisive, summary = report.failed(error)
         if summary["exit_code"] == Exit.BUG:
             raise decisive from None
         return summary

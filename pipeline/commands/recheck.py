@@ -1,6 +1,6 @@
-"""What checks say of records that are there: of all captions together, and after checks were changed.
+"""Checks of stored records: derived again after checks were changed, and one caption for many images.
 
-After a change the records are derived again, and nothing is asked.
+Nothing is asked for a change.
 
 What a check says follows from the caption, its raw text and how its answer ended, which records
 hold. So flags are made anew, a caption that now fails becomes a failure, and one that failed by a

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from pipeline.captioning.options import RunOptions
     from pipeline.config.job import JobConfig
 
-#: Above so many rows dataset.parquet is written only when nothing is left.
-DATASET_ROWS = 1_000_000
 _log = logging.getLogger("pipeline")
 
 
@@ -53,8 +51,7 @@ def run_command(job: JobConfig, options: RunOptions, environ: Mapping[str, str])
         ):
             summary = runner.run(announced(job, options, environment, report))
     except BaseException as error:  # noqa: BLE001 - each ending has its summary
-        decisive = report.decisive(error)
-        summary = report.failed(decisive)
+        decisive, summary = report.failed(error)
         if options.json:
             print(json.dumps(summary))  # noqa: T201 - the command's result
         raise decisive from None

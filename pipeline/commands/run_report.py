@@ -59,16 +59,18 @@ class RunReport:
             append_run(self.folder, summary)
             self._appended = True
 
-    def decisive(self, error: BaseException) -> BaseException:
+    def _decisive(self, error: BaseException) -> BaseException:
         """Of what ended the asking and what came after it, the error that tells most."""
         if self.cause is None or self.cause is error:
             return deciding(error, self.folder)
         return heaviest(BaseExceptionGroup("run", [self.cause, error]), self.folder)
 
-    def failed(self, error: BaseException) -> dict[str, Any]:
-        """The summary of a run that an error ended, in runs.jsonl where that can be written."""
-        reason = stop_reason_of(error, self.folder)
+    def failed(self, error: BaseException) -> tuple[BaseException, dict[str, Any]]:
+        """The error that tells most of why a run ended, and its summary, which goes into runs.jsonl
+        where that can be written."""
+        decisive = self._decisive(error)
+        reason = stop_reason_of(decisive, self.folder)
         summary = self.summary(reason.exit, reason)
         with suppress(OSError):
             self.append(summary)
-        return summary
+        return decisive, summary

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from pipeline.captioning.checked import ASKS
 from pipeline.captioning.inputs import settings_flag
-from pipeline.captioning.interpret import checks_of
 from pipeline.captioning.second import read_pending
 from pipeline.captioning.select import (
     Counts,
@@ -65,7 +64,7 @@ async def select(opened: OpenedJob) -> tuple[Selection, Mapping[str, Record]]:
         what = "failed" if job.checks.same_caption.action == "fail" else "to be asked again"
         _log.info("one caption for many images: %s of them are %s", f"{same:,}", what)
     pending = dict[str, Record]()
-    if job.reply.fields or not ASKS.isdisjoint(checks_of(job).actions.values()):
+    if job.reply.fields or not ASKS.isdisjoint(job.checks.actions.values()):
         waiting = await asyncio.to_thread(read_pending, inputs.output, inputs.naming.recipes)
         pending = {key: record for key, record in waiting.items() if key not in redo}
     flag = settings_flag(job, inputs.manifest)

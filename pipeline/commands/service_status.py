@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline.captioning.inputs import Environment, one_by_one
-from pipeline.captioning.interpret import checks_of
 from pipeline.captioning.output_location import state_folder
 from pipeline.captioning.own_service import open_service
 from pipeline.captioning.second import other_models
@@ -76,7 +75,7 @@ async def _reach(
     async with open_client(
         endpoint, concurrency=1, clock=environment.clock, transport=environment.transport
     ) as client:
-        others = other_models(job, checks_of(job).actions.values())
+        others = other_models(job)
         service = await preflight.look(client, endpoint, only_plan=only_plan, others=others)
     status_of = partial(_status_of, job, endpoint, environment)
     own = {

@@ -1,4 +1,4 @@
-"""What a worker and the quota actor say to each other. Plain values: they are pickled, and no instant of
+"""Messages between a worker and the quota actor. Plain values: they are pickled, and no instant of
 one machine's clock is among them, only ages and durations, as the clocks of two machines differ.
 """
 

@@ -64,7 +64,7 @@ class Cluster:
         ]
 
     def on_each(self, call: Callable[..., Any], *arguments: Any) -> Iterator[tuple[str, Any]]:
-        """What a function says on each node: (address, result)."""
+        """The result of a function on each node: (address, result)."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         refs = []

@@ -220,7 +220,8 @@ class RemoteGate:
             self._told.clear()
 
     async def _say(self, asks: tuple[Ask, ...] = ()) -> Reply:
-        """One call with all that has happened; again until it is answered, or for nothing."""
+        """A call of the actor, with the events since the last one; repeated until it is answered, as
+        long as somebody waits for permits."""
         events, self._events = self._events, []
         while True:
             epoch = self._epoch
@@ -301,9 +302,15 @@ class RemoteOpener:
     """Opens the gate of a shard: at the actor where a limit is shared, else its own part of what is not."""
 
     def __init__(
-        self, quota: Quota, worker: str, whole: QuotaSettings, *, output: str, shards: int,
+        self,
+        quota: Quota,
+        worker: str,
+        whole: QuotaSettings,
+        *,
+        output: str,
+        shards: int,
         timeout: float,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """whole: `quota:` of the job, not of the shard; output: the job's; timeout: of a request."""
         self._quota, self._worker, self._whole = quota, worker, whole
         self._output, self._shards, self._timeout = output, shards, timeout

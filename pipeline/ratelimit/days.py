@@ -54,6 +54,14 @@ def end_of(day: str, window: str) -> float:
     return datetime(after.year, after.month, after.day, tzinfo=ZoneInfo(window)).timestamp()
 
 
+def describe(window: str) -> str:
+    """A window for people."""
+    if match := _HOURS.fullmatch(window):
+        return f"hours aligned to the epoch, {match[1]} at a time"
+    shapes = {"month": "a calendar month", "credit": "a credit that ends once"}
+    return shapes.get(window) or f"a day begins at midnight {window}"
+
+
 def days_touched(low: float, high: float, window: str) -> tuple[str, ...]:
     """Every window that a request sent now may be counted on.
 

@@ -168,14 +168,10 @@ def read_stream(text: bytes) -> dict[str, Any] | None:
     whole: dict[str, Any] = {}
     finish: dict[str, Any] = {}
     done = False
-    for is_error, piece in _events(text):
-        if piece == b"[DONE]":
+    for is_error, chunk in _events(text):
+        if chunk == _DONE:
             done = True
             break
-        try:
-            chunk = loads(piece)
-        except ValueError:
-            return None
         if not isinstance(chunk, dict):
             return None
         if is_error and not chunk.get("error"):
@@ -194,14 +190,17 @@ def read_stream(text: bytes) -> dict[str, Any] | None:
     return {**whole, "choices": [{"index": 0, "message": message, **finish}]}
 
 
+#: The data of the last event.
+_DONE = b"[DONE]"
 #: Lines of one event that are read together.
 _JOINED = 64
 #: What is told piece by piece beside the answer.
 _TEXTS = ("refusal", "reasoning", "reasoning_content")
 
 
-def _events(text: bytes) -> Iterator[tuple[bool, bytes]]:
-    """(is it called an error, data) of each event; data over several lines are joined."""
+def _events(text: bytes) -> Iterator[tuple[bool, Any]]:
+    """(is it called an error, value) of each event; data over several lines are joined. The value is
+    `_DONE` at the end of the stream, None for what is no JSON."""
     is_error, pending, joined = False, b"", 0
     for line in re.split(rb"\r\n|\r|\n", text):
         if line.startswith(b"event:"):
@@ -211,23 +210,24 @@ def _events(text: bytes) -> Iterator[tuple[bool, bytes]]:
             pending, joined = (pending + b"\n" + piece, joined + 1) if pending else (piece, 0)
             if joined > _JOINED:
                 break
-            if pending and (pending == b"[DONE]" or _is_value(pending)):
-                yield is_error, pending
+            if pending and (value := _value_of(pending)) is not None:
+                yield is_error, value
                 pending = b""
         elif not line.strip():
             if pending:
-                yield is_error, pending
+                yield is_error, None
             is_error, pending = False, b""
     if pending:
-        yield is_error, pending
+        yield is_error, None
 
 
-def _is_value(text: bytes) -> bool:
+def _value_of(data: bytes) -> Any:
+    if data == _DONE:
+        return data
     try:
-        loads(text)
+        return loads(data)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _add(
