@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
@@ -18,7 +19,8 @@ from pipeline.service.client import open_client
 from pipeline.service.endpoint import Endpoint, Secret, endpoint_of
 from pipeline.service.models import Model
 from pipeline.service.preflight import Service
-from pipeline.service.profiles import PROFILES, ImageLimits
+from pipeline.service.profiles import PROFILES
+from pipeline.service.profiles.base import ImageLimits
 from pipeline.service.settings import ProfileName
 from pipeline.service.wire import Capabilities, Wire
 from pipeline.simulator.core import Simulator
@@ -95,8 +97,13 @@ def bytes_of(count: int) -> Request:
 
 
 def test_every_profile_of_the_job_file_is_there() -> None:
-    """The literal of the settings and the table are one list."""
-    assert set(get_args(ProfileName)) == set(PROFILES) == set(SERVICES)
+    """The literal of the settings, the dict and the files are one list."""
+    folder = Path(preflight.__file__).parent / "profiles"
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "base"}
+    files = {stem.replace("_", "-") for stem in files}
+
+    assert set(get_args(ProfileName)) == set(PROFILES) == files == set(SERVICES)
+    assert all(profile.name == name for name, profile in PROFILES.items())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -227,9 +234,10 @@ def test_a_number_that_nobody_documents_says_so(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_facts_have_their_source(name: str) -> None:
-    """Limits of images or windows without a source are none."""
+def test_jpeg_is_taken_and_facts_have_their_source(name: str) -> None:
+    """Pictures go as JPEG; limits of images or windows without a source are none."""
     profile = PROFILES[name]
+    assert "jpeg" in profile.images.formats
     assert profile.source or (not profile.windows and profile.images == ImageLimits())
 
 
