@@ -187,9 +187,10 @@ class Selection:
         self._limit = limit
 
     async def begin(self) -> bool:
-        """Read up to the first row to ask; False when there is none."""
-        self._stream = self._choose()
-        self._head = await anext(self._stream, [])
+        """Read up to the first row to ask, once; False when there is none."""
+        if self._stream is None:
+            self._stream = self._choose()
+            self._head = await anext(self._stream, [])
         return bool(self._head)
 
     async def candidates(self) -> AsyncGenerator[list[Candidate], None]:

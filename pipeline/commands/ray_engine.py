@@ -13,7 +13,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from pipeline.captioning.options import RunOptions
 from pipeline.captioning.output_location import state_folder
 from pipeline.commands import notify, outcome
 from pipeline.commands.ray_shard import key_digest, run_shard
-from pipeline.commands.run import loop_factory, run
+from pipeline.commands.run import loop_factory, run, run_if_settled
 from pipeline.commands.run_report import RunReport
 from pipeline.commands.shards_status import last_of
 from pipeline.commands.signals import StopSignals
@@ -32,8 +32,11 @@ from pipeline.distributed.calls import Setting
 from pipeline.distributed.plan import Plan, plan_shards
 from pipeline.distributed.ray_cluster import Cluster, RemoteQuota, WorkerGone, connected
 from pipeline.distributed.schedule import AGAIN, OVER, Schedule
+from pipeline.distributed.shard import refuse_shards
 from pipeline.errors import Exit, JobError, KeyTrouble, OutputError, StopReason
-from pipeline.store.shards import shard_name
+from pipeline.store.parts import own_parts
+from pipeline.store.publish_plan import CAPTIONS, FAILURES
+from pipeline.store.shards import shard_name, unjoined
 
 if TYPE_CHECKING:
     from pipeline.config.job import JobConfig
@@ -75,34 +78,57 @@ def refuse(job: JobConfig, options: RunOptions) -> None:
         raise JobError("run.engine: ray goes without --limit: set run.engine=local for a part")
     if job.endpoints:
         raise JobError("run.engine: ray takes one endpoint: set run.engine=local for endpoints")
+    refuse_shards(job)
 
 
 def _run(
     job: JobConfig, options: RunOptions, environ: Mapping[str, str], report: RunReport
 ) -> dict[str, Any]:
+    """Ray starts only where something is left: neither for an output that is done nor for shards that
+    have ended and are not joined yet."""
+    if (summary := _if_settled(job, options, environ, report)) is not None:
+        return summary
     plan = plan_shards(job, job.run.shards)
-    # Ray sets handlers of its own when it starts, which end the process without a drain.
-    with connected(job.run.ray) as cluster, report.signals.installed(_forced):
-        _check_keys(cluster, job, environ)
-        report.signals.finishing()
-        setting = Setting(
-            quota=job.quota,
-            output=str(Path(job.output.path).absolute()),
-            state=str(state_folder(environ).absolute()),
-        )
-        driver = Driver(cluster, job, options, plan, report.signals)
-        driver.run(cluster.start_quota(setting, job.run.shards))
-    reason = report.signals.reason or driver.reason
-    if reason is None and not options.quiet:
-        print(f"caption-pipeline: {plan.shards} shards have ended", file=sys.stderr)  # noqa: T201
+    left = left_shards(job, options, plan)
+    reason, summaries = None, list[dict[str, Any]]()
+    if left:
+        # Ray sets handlers of its own when it starts, which end the process without a drain.
+        with connected(job.run.ray) as cluster, report.signals.installed(_forced):
+            _check_keys(cluster, job, environ)
+            report.signals.finishing()
+            setting = Setting(
+                quota=job.quota,
+                output=str(Path(job.output.path).absolute()),
+                state=str(state_folder(environ).absolute()),
+            )
+            driver = Driver(cluster, job, options, plan, left, report.signals)
+            driver.run(cluster.start_quota(setting, job.run.shards))
+        reason, summaries = report.signals.reason or driver.reason, driver.summaries
     if reason is None:
-        return _joined(job, options, environ, report, driver.summaries)
+        if not options.quiet:
+            print(f"caption-pipeline: {plan.shards} shards have ended", file=sys.stderr)  # noqa: T201
+        return _joined(job, options, environ, report, summaries)
     own = report.summary(reason.exit, reason)
     if not options.quiet:
         print(f"caption-pipeline: {reason.message}", file=sys.stderr)  # noqa: T201
-    shards = last_of(driver.summaries) or {}
+    shards = last_of(summaries) or {}
     kept = ("run_id", "job", "exit_code", "reason", "resume_after", "output", "dataset", "seconds")
     return {**own, **{name: shards[name] for name in own if name in shards and name not in kept}}
+
+
+def _if_settled(
+    job: JobConfig, options: RunOptions, environ: Mapping[str, str], report: RunReport
+) -> dict[str, Any] | None:
+    """What one machine says of an output that holds everything already."""
+    output = Path(job.output.path)
+    if unjoined(output) or not (own_parts(output, CAPTIONS) or own_parts(output, FAILURES)):
+        return None
+    surroundings = this_environment(environ, None if options.quiet else sys.stderr)
+    with (
+        report.signals.installed(_forced),
+        asyncio.Runner(loop_factory=loop_factory()) as runner,
+    ):
+        return runner.run(run_if_settled(job, options, surroundings, report))
 
 
 def _joined(
@@ -148,6 +174,23 @@ def _check_keys(cluster: Cluster, job: JobConfig, environ: Mapping[str, str]) ->
             )
 
 
+def left_shards(job: JobConfig, options: RunOptions, plan: Plan) -> list[int]:
+    """Those whose marker does not say that this plan is done with them."""
+    done = Path(job.output.path) / DONE
+    left, again = [], options.retry_failed or bool(options.retry)
+    noted = {path.name for path in done.glob("*")} if done.is_dir() else set()
+    for shard in range(plan.shards):
+        name = shard_name(shard)
+        marker = fs.read_object(done / name) if name in noted else {}
+        good = marker.get("mark") == plan.mark
+        if good and (
+            marker["code"] == Exit.DONE or (marker["code"] == Exit.SOME_FAILED and not again)
+        ):
+            continue
+        left.append(shard)
+    return left
+
+
 class Driver:
     """Shards, started and watched until all have ended or the job has."""
 
@@ -157,6 +200,7 @@ class Driver:
         job: JobConfig,
         options: RunOptions,
         plan: Plan,
+        left: Sequence[int],
         signals: StopSignals,
     ) -> None:
         self._cluster, self._job, self._options, self._plan = cluster, job, options, plan
@@ -168,22 +212,7 @@ class Driver:
         self.summaries: list[dict[str, Any]] = []
         #: Reference -> shard, worker.
         self._running: dict[Any, tuple[int, str]] = {}
-        self._schedule = Schedule(self._left())
-
-    def _left(self) -> list[int]:
-        """Shards whose marker does not say that this plan is done with them."""
-        left, again = [], self._options.retry_failed or bool(self._options.retry)
-        noted = {path.name for path in self._done.glob("*")} if self._done.is_dir() else set()
-        for shard in range(self._plan.shards):
-            name = shard_name(shard)
-            marker = fs.read_object(self._done / name) if name in noted else {}
-            good = marker.get("mark") == self._plan.mark
-            if good and (
-                marker["code"] == Exit.DONE or (marker["code"] == Exit.SOME_FAILED and not again)
-            ):
-                continue
-            left.append(shard)
-        return left
+        self._schedule = Schedule(left)
 
     def run(self, quota: RemoteQuota) -> None:
         """Until every shard has ended, or the job has to."""

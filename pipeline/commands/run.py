@@ -6,8 +6,8 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -101,11 +101,33 @@ async def run(
     job: JobConfig, options: RunOptions, environment: Environment, report: RunReport | None = None
 ) -> dict[str, Any]:
     """One run in a world that is given; returns the summary."""
+    report = report or RunReport(job.name, job.output.shown, environment.clock)
+    async with _opened(job, options, environment, report) as opened:
+        asked = await ask(opened, *await select(opened))
+        return await write_results(opened, asked)
+
+
+async def run_if_settled(
+    job: JobConfig, options: RunOptions, environment: Environment, report: RunReport
+) -> dict[str, Any] | None:
+    """`run` where it has nothing to ask; None where it has, and then it is left to others."""
+    async with _opened(job, options, environment, report) as opened:
+        selection, pending = await select(opened)
+        if selection.counts.asked and await selection.begin():
+            await selection.close()
+            return None
+        return await write_results(opened, await ask(opened, selection, pending))
+
+
+@asynccontextmanager
+async def _opened(
+    job: JobConfig, options: RunOptions, environment: Environment, report: RunReport
+) -> AsyncIterator[OpenedJob]:
+    """The job, or the shard of it that the options name, with its output locked and recovered."""
     shard = None
     if options.shard is not None:
         shard = await asyncio.to_thread(as_shard, job, options.shard, environment)
         job, environment = shard.job, shard.environment
-    report = report or RunReport(job.name, job.output.shown, environment.clock)
     inputs = await asyncio.to_thread(inspect_job, job, environment.environ)
     if shard is not None:
         inputs = replace(inputs, elsewhere=shard.elsewhere)
@@ -134,7 +156,7 @@ async def run(
                     _log.warning("%s", shard.warning)
             if options.join:
                 await join_shards(job, checkpoint, environment.clock, take_over=options.take_over)
-            opened = OpenedJob(
+            yield OpenedJob(
                 job=job,
                 options=options,
                 environment=environment,
@@ -142,8 +164,6 @@ async def run(
                 checkpoint=checkpoint,
                 report=report,
             )
-            asked = await ask(opened, *await select(opened))
-            return await write_results(opened, asked)
 
 
-__all__ = ["run", "run_command"]
+__all__ = ["run", "run_command", "run_if_settled"]

@@ -49,18 +49,7 @@ def as_shard(job: JobConfig, text: str, environment: Environment) -> Shard:
     job runs.
     """
     shard = read_shard(text, environment.environ)
-    if job.endpoint.model.startswith("auto:"):
-        raise JobError(
-            f"endpoint.model: {job.endpoint.model} may be another model in each shard: name one, "
-            "see the command models"
-        )
-    if job.endpoints:
-        raise JobError("endpoints: several of them are not available with --shard in this version")
-    if isinstance(job.output, Elsewhere):
-        raise JobError(
-            f"output.path: {job.output.shown} is on an object store or a network file system, where shards are not "
-            "available in this version: name a folder on a disk of this machine"
-        )
+    refuse_shards(job)
     output = Path(job.output.path)
     if holder := holder_of(output / "_state" / "lock"):
         raise Held(f"{job.output.shown}: a run without --shard holds this output ({holder})")
@@ -81,6 +70,22 @@ def as_shard(job: JobConfig, text: str, environment: Environment) -> Shard:
         recorded=recorded,
         warning=NOT_LOOKED_FOR if plan.known is None else None,
     )
+
+
+def refuse_shards(job: JobConfig) -> None:
+    """JobError (78) for a job that cannot be cut into shards."""
+    if job.endpoint.model.startswith("auto:"):
+        raise JobError(
+            f"endpoint.model: {job.endpoint.model} may be another model in each shard: name one, "
+            "see the command models"
+        )
+    if job.endpoints:
+        raise JobError("endpoints: several of them are not available with --shard in this version")
+    if isinstance(job.output, Elsewhere):
+        raise JobError(
+            f"output.path: {job.output.shown} is on an object store or a network file system, where shards are not "
+            "available in this version: name a folder on a disk of this machine"
+        )
 
 
 def _on_hosts(job: JobConfig, shard: ShardNumber) -> bool:

@@ -43,7 +43,7 @@ def asked_once(server: Server) -> bool:
 
 def test_two_shards_are_one_run(tmp_path: Path, env: dict[str, str]) -> None:
     """Equal in key, image, caption, status, code and order to one process; nothing is refused, no
-    secret is in Ray's files, and a rerun asks nothing."""
+    secret is in Ray's files, and a rerun asks nothing and starts no Ray."""
     table, sessions = manifest(tmp_path), Path(env["RAY_TMPDIR"])
     endpoint = {"api_key_env": "OPENROUTER_API_KEY"}
     run = {"shards": 2, "ray": {"worker_cpus": 0.5}}
@@ -61,7 +61,12 @@ def test_two_shards_are_one_run(tmp_path: Path, env: dict[str, str]) -> None:
         assert result.code == 1, result.err
         assert asked_once(server)
         verified = pipeline("verify", job, env=env)
+        before = set(sessions.glob("ray/session_2*"))
+        rerun = pipeline("run", job, "--set", "run.engine=ray", "--json", env=env)
+        assert len(server.asked()) == PICTURES
 
+    assert (rerun.code, rerun.summary["requests"], rerun.summary["left"]) == (1, 0, 0), rerun.err
+    assert set(sessions.glob("ray/session_2*")) == before != set()
     assert dataset(tmp_path / "out") == expected
     assert (result.summary["captioned"], result.summary["failed"]) == (PICTURES, 1)
     assert result.summary["requests"] == PICTURES
