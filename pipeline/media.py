@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from pipeline.patterns import lazy
 
 #: How the names of pictures end, in small letters.
 ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif")  # fmt: skip
@@ -11,7 +11,7 @@ ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".
 MAX_DATA_URI = 28_000_000
 
 #: A URL without its scheme, as pages write it. A host has a dot or a port: `//data/1.jpg` is a path.
-_NETWORK_PATH = re.compile(r"//[^/?#\s]*[.:][^/?#\s]*[/?]")
+_NETWORK_PATH = lazy(r"//[^/?#\s]*[.:][^/?#\s]*[/?]")
 
 
 def web_url(text: str) -> str | None:

@@ -16,20 +16,22 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
+from pipeline.patterns import lazy
+
 #: First letters of a text that may wrap a picture, as a regular expression for Arrow too. Base64
 #: of JPEG, PNG, WebP, GIF, HEIC and AVIF, TIFF, also as Python prints bytes; JSON.
 MAY_WRAP = r"^\s*(\s(?i:data:)|(?:b['\"])?(?:/9j/|_9j_|iVBORw0KGgo|UklGR|R0lGOD|AAAA..Z0eX|SUkqA|TU0AK)|\[\s*[\]\[{\"']|[<'\"]\s*(?i:https?://)|\{\s*\"(bytes|path)\")"
-_MAY_WRAP = re.compile(MAY_WRAP)
-_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+_MAY_WRAP = lazy(MAY_WRAP)
+_BASE64 = lazy(r"[A-Za-z0-9+/]+={0,2}")
 #: `str(base64.b64encode(…))`.
-_PRINTED = re.compile(r"\s*b['\"]([^'\"]*)['\"]\s*")
+_PRINTED = lazy(r"\s*b['\"]([^'\"]*)['\"]\s*")
 #: A URL as mails and Markdown mark it, or in quotes.
-_AROUND = re.compile(r"\s*[<'\"]\s*((?i:https?)://[^\s<>'\"]+)\s*[>'\"]\s*")
-_BASE64_HEAD = re.compile(r";\s*base64\s*\Z", re.IGNORECASE)
-_PYTHON_LIST = re.compile(r"\s*\[\s*'")
+_AROUND = lazy(r"\s*[<'\"]\s*((?i:https?)://[^\s<>'\"]+)\s*[>'\"]\s*")
+_BASE64_HEAD = lazy(r";\s*base64\s*\Z", re.IGNORECASE)
+_PYTHON_LIST = lazy(r"\s*\[\s*'")
 _URL_SAFE = str.maketrans("-_", "+/")
 #: How pictures begin, up to where their size is told.
-_PICTURE = re.compile(
+_PICTURE = lazy(
     rb"\xff\xd8\xff[\xc0-\xfe].*?\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]\0[\x0b\x0e\x11\x14][\x08\x0c]"
     rb"|\x89PNG\r\n\x1a\n\0\0\0\rIHDR.{13}"
     rb"|GIF8[79]a.{16}|RIFF.{4}WEBPVP8.{14}"

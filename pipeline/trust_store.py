@@ -1,7 +1,7 @@
 """The machine's trust store, read when a TLS context meets its first peer.
 
-aiohttp makes a context as it is imported, and with it the whole store is read: a tenth of the CPU
-of a small job, also where nobody is asked over https.
+aiohttp makes two contexts as it is imported, one that verifies and one that does not, and with each
+the whole store is read: a tenth of the CPU of a small job, also where nobody is asked over https.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from typing import Any
 class _TrustLater(ssl.SSLContext):
     """A context that reads the machine's trust store when it meets its first peer; then it is plain."""
 
-    purpose: ssl.Purpose
-
     def _read(self) -> ssl.SSLContext:
-        _load_default_certs(self, self.purpose)
+        _set_default_verify_paths(self)
         self.__class__ = ssl.SSLContext  # type: ignore[assignment]  # only now: another thread may wait
         return self
 
@@ -33,18 +31,18 @@ class _TrustLater(ssl.SSLContext):
         return self._read().cert_store_stats()
 
 
-_load_default_certs = ssl.SSLContext.load_default_certs
+_set_default_verify_paths = ssl.SSLContext.set_default_verify_paths
 
 
-def _trust_later(context: ssl.SSLContext, purpose: ssl.Purpose = ssl.Purpose.SERVER_AUTH) -> None:
-    """`SSLContext.load_default_certs`, put off until the context is used."""
+def _trust_later(context: ssl.SSLContext) -> None:
+    """`SSLContext.set_default_verify_paths`, which `load_default_certs` calls too, put off until the
+    context is used."""
     if type(context) is ssl.SSLContext:
         context.__class__ = _TrustLater
-        context.purpose = purpose  # type: ignore[attr-defined]  # it is one now
     else:
-        _load_default_certs(context, purpose)
+        _set_default_verify_paths(context)
 
 
 def put_off() -> None:
     """Call once in a process of our own, before aiohttp is loaded."""
-    ssl.SSLContext.load_default_certs = _trust_later  # type: ignore[assignment, method-assign]  # same signature
+    ssl.SSLContext.set_default_verify_paths = _trust_later  # type: ignore[assignment, method-assign]  # same signature

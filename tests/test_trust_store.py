@@ -22,7 +22,8 @@ FIRST_USES: dict[str, Callable[[ssl.SSLContext], object]] = {
 @pytest.fixture
 def put_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process of our own; undone afterwards."""
-    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", ssl.SSLContext.load_default_certs)
+    name = "set_default_verify_paths"
+    monkeypatch.setattr(ssl.SSLContext, name, ssl.SSLContext.set_default_verify_paths)
     trust_store.put_off()
 
 
@@ -36,11 +37,19 @@ def test_a_used_context_is_the_plain_one(
     use(context)
 
     plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    trust_store._load_default_certs(plain, ssl.Purpose.SERVER_AUTH)
+    trust_store._set_default_verify_paths(plain)
     assert type(context) is ssl.SSLContext
     assert context.cert_store_stats() == plain.cert_store_stats()
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
+
+
+def test_a_context_that_does_not_verify_is_put_off_too(put_off: None) -> None:
+    """aiohttp's second one asks for the store by name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_default_verify_paths()
+
+    assert type(context) is not ssl.SSLContext
 
 
 def test_contexts_of_others_are_left_alone(put_off: None) -> None:
@@ -51,5 +60,6 @@ def test_contexts_of_others_are_left_alone(put_off: None) -> None:
 
     theirs = Theirs(ssl.PROTOCOL_TLS_CLIENT)
     theirs.load_default_certs()
+    theirs.set_default_verify_paths()
 
     assert type(theirs) is Theirs

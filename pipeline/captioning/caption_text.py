@@ -15,17 +15,20 @@ from pipeline.patterns import lazy
 
 _FENCE = "```"
 #: After an opening fence: its language, and the rest of its line where that is blank.
-_LANGUAGE = re.compile(r"[\w-]*[^\S\n]*\n?")
+_LANGUAGE = lazy(r"[\w-]*[^\S\n]*\n?")
 #: C0 and C1 controls but tab, newline and carriage return; and lone surrogates, which neither
 #: UTF-8, SQLite nor Arrow can hold.
-_UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+_UNSAFE = lazy("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 #: Of these, those that stand for a space.
 _SPACES = str.maketrans(dict.fromkeys("\x0b\x0c\x1c\x1d\x1e\x1f\x85", " "))
 _INVISIBLE = "\u00ad\u115f\u1160\u180e\u2800\u3164\ufeff\uffa0" + "".join(
     map(chr, [*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070)])
 )
+#: What `str.isspace` says of any character.
+_BLANK = string.whitespace + "\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000"
+_BLANK += "".join(map(chr, range(0x2000, 0x200B)))
 #: What is not seen at either end of a caption.
-_EDGES = "".join(chr(code) for code in range(0x3001) if chr(code).isspace()) + _INVISIBLE
+_EDGES = _BLANK + _INVISIBLE
 _QUOTES = {'"': '"', "“": "”", "«": "»", "'": "'", "„": "“", "‘": "’", "「": "」"}
 _QUOTES |= {"『": "』", "《": "》", "【": "】"}
 #: Letters, digits and stops that a caption may end with as it is.
@@ -95,7 +98,7 @@ _AROUND = lazy(
 #: Rules before and behind a text, and fences of another kind.
 _RULES = lazy(r"\A[-*_=~]{3,}[ \t]*\n|\n[ \t]*[-*_=~]{3,}[ \t]*\Z")
 #: All of the text is emphasized.
-_EMPHASIS = re.compile(r"(\*{1,3}|_{1,3}|`|\"{3}|'{2,3})(?=\S)(.+)(?<=\S)\1", re.DOTALL)
+_EMPHASIS = lazy(r"(\*{1,3}|_{1,3}|`|\"{3}|'{2,3})(?=\S)(.+)(?<=\S)\1", re.DOTALL)
 #: The one fenced block of a text that says something around it.
 _FENCED = lazy(r"(?:\A|\n)```[\w-]*[^\S\n]*\n(.*?)\n[^\S\n]*```", re.DOTALL)
 #: Several captions to choose from: the first one is taken.
@@ -136,10 +139,10 @@ _CAPTION_KEYS = frozenset(
     }
 )
 #: The key of an entry of which there is but one, and of a call what it is given.
-_ENTRY = re.compile(r"(?:image|img|picture|photo)?[ _-]?\d{1,3}", re.IGNORECASE)
+_ENTRY = lazy(r"(?:image|img|picture|photo)?[ _-]?\d{1,3}", re.IGNORECASE)
 _GIVEN = ("arguments", "parameters", "input")
 #: JSON of a caption that was cut, or lacks its last brace.
-_CUT = re.compile(r'\{\s*"(?:caption|description)"\s*:\s*"((?:[^"\\]|\\.)*+)"?\s*', re.DOTALL)
+_CUT = lazy(r'\{\s*"(?:caption|description)"\s*:\s*"((?:[^"\\]|\\.)*+)"?\s*', re.DOTALL)
 
 
 def safe_text(text: str) -> str:

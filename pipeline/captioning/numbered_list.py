@@ -29,10 +29,10 @@ _MARK = lazy(
     r"|^[ \t]{0,12}<[a-z_]{1,20}[^<>\d\n]{0,20}(?P<element>\d{1,4})[^<>\d\n]{0,3}>",
     re.IGNORECASE | re.MULTILINE,
 )
-_PARAGRAPH = re.compile(r"\n[ \t]*\n")
+_PARAGRAPH = lazy(r"\n[ \t]*\n")
 #: What stands around a table's cell or a rule between entries.
 _AROUND = " \t\n|"
-_RULE = re.compile(r"\n[ \t]*[-*_]{3,}[ \t]*\Z")
+_RULE = lazy(r"\n[ \t]*[-*_]{3,}[ \t]*\Z")
 
 
 def numbered(text: str) -> tuple[int, str] | None:
@@ -46,7 +46,7 @@ _INLINE = lazy(
     rf"(?:\A|(?<=[.!?;\"”)] ))(?:{IMAGE_WORDS} ?)?#?(?P<number>\d{{1,3}})[.:)] (?=[\"“]?(?-i:[^\W\da-z]))",
     re.IGNORECASE,
 )
-_IMAGES = re.compile(IMAGE_WORDS, re.IGNORECASE)
+_IMAGES = lazy(IMAGE_WORDS, re.IGNORECASE)
 #: Letters and Roman numbers, which count as well.
 _LETTERED = lazy(
     r"^[ \t]{0,12}[-*•#(\[]{0,3}[ \t]?(?:(?:image|picture|photo|caption) )?(?P<letters>[A-Z]|[IVX]{1,5})[*_]{0,2}[.:)\]]+[*_]{0,2}[ \t]+",
@@ -54,7 +54,7 @@ _LETTERED = lazy(
 )
 _ROMAN = "i ii iii iv v vi vii viii ix x xi xii xiii xiv xv xvi xvii xviii xix xx".split()  # noqa: SIM905 - a list
 #: Elements around a caption.
-_TAGS = re.compile(r"\A(?:\s*<[a-z_]{1,20}>)+|(?:</[a-z_]{1,20}\d{0,4}>\s*)+\Z", re.IGNORECASE)
+_TAGS = lazy(r"\A(?:\s*<[a-z_]{1,20}>)+|(?:</[a-z_]{1,20}\d{0,4}>\s*)+\Z", re.IGNORECASE)
 
 
 def numbered_list(text: str, count: int) -> list[str] | None:

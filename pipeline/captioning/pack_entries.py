@@ -16,15 +16,16 @@ import orjson
 from pipeline.captioning.caption_text import value_of
 from pipeline.captioning.number_words import IMAGE_WORDS, number_of
 from pipeline.captioning.numbered_list import numbered
+from pipeline.patterns import lazy
 from pipeline.values import dataclass
 
 #: Places where JSON may begin that are tried in vain before the rest is given up.
 MAX_FALSE_STARTS = 1_000
 
-START = re.compile(r"[{\[]")
+START = lazy(r"[{\[]")
 #: A JSON string (perhaps cut), or a comma before a closing bracket.
-_TRAILING_COMMA = re.compile(r'("(?:[^"\\]++|\\.)*+(?:"|\\?\Z))|,(?=\s*[}\]])', re.DOTALL)
-_NUMBER = re.compile(
+_TRAILING_COMMA = lazy(r'("(?:[^"\\]++|\\.)*+(?:"|\\?\Z))|,(?=\s*[}\]])', re.DOTALL)
+_NUMBER = lazy(
     rf"\s*(?:{IMAGE_WORDS}(?: ?(?:no|number|nr|num))?\.?)?[\s_-]*#?\s*(\d{{1,6}})\s*(?:(?:/|of)\s*\d{{1,4}})?\s*[:.)]?\s*",
     re.IGNORECASE,
 )

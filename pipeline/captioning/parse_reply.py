@@ -19,6 +19,7 @@ from pipeline.captioning.number_words import with_digits
 from pipeline.captioning.numbered_list import numbered_list
 from pipeline.captioning.pack_entries import NO_FIELDS, START, EntriesRead, Wanted, read_entries
 from pipeline.captioning.prompt_format import pack_instruction, response_schema
+from pipeline.patterns import lazy
 from pipeline.values import dataclass
 
 #: Longest reply that is read; 8,192 tokens are some 40,000 characters.
@@ -26,18 +27,18 @@ MAX_CHARS = 1_000_000
 #: The form's own example, echoed.
 _PLACEHOLDERS = frozenset({"…", "..."})
 
-_LABEL = re.compile(
+_LABEL = lazy(
     r"[\s\"“*_#(\[]{0,9}(?:image|picture|photo)\s?#?(\d{1,6})\s?[*_\])]{0,3}\s?(?:(?<=[\])])|[:：–—-])\**\s?",
     re.IGNORECASE,
 )
 #: No label is longer.
 _LABEL_CHARS = 40
 #: A number alone before a caption, which may be another image's; and the label of another one inside.
-_COUNTED = re.compile(r"[\s\"“*_]{0,5}[(\[#]?(\d{1,3})[)\].:]{1,2}\s(?=[\"“*_]{0,3}[^\W\da-z])")
-_LABEL_INSIDE = re.compile(r"(?<=[.!?\"”])\s{1,4}\**image #?(\d{1,6})\**:", re.IGNORECASE)
+_COUNTED = lazy(r"[\s\"“*_]{0,5}[(\[#]?(\d{1,3})[)\].:]{1,2}\s(?=[\"“*_]{0,3}[^\W\da-z])")
+_LABEL_INSIDE = lazy(r"(?<=[.!?\"”])\s{1,4}\**image #?(\d{1,6})\**:", re.IGNORECASE)
 #: The caption in JSON that may be cut anywhere after its opening quote.
-_CAPTION_BEGUN = re.compile(r'"caption"\s*:\s*"((?:[^"\\]++|\\.)*+)', re.DOTALL)
-_ENTRY_BEGUN = re.compile(r'"image"\s*:\s*"?(\d{1,6})')
+_CAPTION_BEGUN = lazy(r'"caption"\s*:\s*"((?:[^"\\]++|\\.)*+)', re.DOTALL)
+_ENTRY_BEGUN = lazy(r'"image"\s*:\s*"?(\d{1,6})')
 
 
 def parse_fields(content: str, fields: Collection[str]) -> ParsedPack:

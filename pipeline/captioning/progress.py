@@ -12,9 +12,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pipeline import fs
 from pipeline.captioning.counters import RunCounters
@@ -22,6 +20,9 @@ from pipeline.captioning.progress_line import events, fitted, progress_parts
 from pipeline.clock import Clock
 from pipeline.model import Record, RequestRow
 from pipeline.redact import one_line
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 LIVE = "live.json"
 #: Captions of a run that are shown as they come, and their longest line: one sees that it works.
@@ -61,6 +62,8 @@ class Progress:
         self._bar: tqdm[Any] | None = None
         self._plain = stream is not None and not terminal
         if terminal:
+            from tqdm import tqdm
+
             # Our own words alone: what does not fit is left out whole, not cut in the middle.
             self._bar = tqdm(total=total, file=stream, bar_format="{desc}", mininterval=0.5)
             self._draw()

@@ -13,6 +13,8 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING
 
+from pipeline.patterns import lazy
+
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
 
@@ -55,7 +57,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
 FOREIGN = 0.3
 #: Fewest words of which the detector is asked, and how sure of another language it must be.
 FEWEST_WORDS, SURE = 6, 0.9
-_LETTER = re.compile(r"[^\W\d_]")
+_LETTER = lazy(r"[^\W\d_]")
 
 
 def wrong_language(caption: str, languages: frozenset[str]) -> bool:

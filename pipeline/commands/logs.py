@@ -15,8 +15,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from tqdm import tqdm
-
 from pipeline import fs
 from pipeline.redact import hidden, spellings, without_controls
 
@@ -50,16 +48,23 @@ class JsonFormatter(Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-class _Terminal(logging.Handler):
-    """Through tqdm, which moves the progress line out of the way."""
+class _Stream(logging.Handler):
+    """To the environment's stream; on a terminal through tqdm, which moves the progress line out of
+    the way."""
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(logging.INFO)
         self._stream = environment.stream
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self._stream is not None:
-            tqdm.write(self.format(record), file=self._stream)
+        if self._stream is None:
+            return
+        if not self._stream.isatty():
+            self._stream.write(self.format(record) + "\n")
+            return
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=self._stream)
 
 
 class _File(logging.StreamHandler[TextIO]):
@@ -88,7 +93,7 @@ def logging_to(
         file = _File(stream)
         formatter = JsonFormatter("%(message)s", secrets) if as_json else None
         file.setFormatter(formatter or Formatter("%(asctime)s %(levelname)s %(message)s", secrets))
-        terminal = _Terminal(environment)
+        terminal = _Stream(environment)
         terminal.setFormatter(formatter or Formatter("%(message)s", secrets))
         log.setLevel(logging.INFO)
         log.propagate = False

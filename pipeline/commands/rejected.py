@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.captioning.options import RunOptions, in_parentheses
+from pipeline.patterns import lazy
 from pipeline.store.reviews import read_decisions
 from pipeline.store.snapshot import record_batches
 
-_KEY = re.compile(r"[0-9a-f]{32}")
+_KEY = lazy(r"[0-9a-f]{32}")
 
 
 def with_rejected(options: RunOptions, output: Path) -> RunOptions:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Protocol, TypeGuard
 
+from pipeline.patterns import lazy
 from pipeline.ratelimit.settings import QuotaSettings
 from pipeline.service.profiles import PROFILES
 from pipeline.service.settings import AUTO, EndpointSettings
@@ -15,8 +15,8 @@ _OWN = frozenset(
     {"profile", "base_url", "model", "mmproj", "api_key_env", "key_host", "quota_group"}
 )
 #: Of a model's name: what says how it is served or tuned, not which it is.
-_SERVED = re.compile(r"(?::(?:free|nitro|floor|extended|thinking|exacto|latest))+$")
-_TUNED = re.compile(r"-(?:it|instruct|preview)$")
+_SERVED = lazy(r"(?::(?:free|nitro|floor|extended|thinking|exacto|latest))+$")
+_TUNED = lazy(r"-(?:it|instruct|preview)$")
 
 
 class Job(Protocol):

@@ -14,11 +14,12 @@ from typing import Any
 
 from pipeline.config.yaml import Document, Place, fit
 from pipeline.errors import JobError
+from pipeline.patterns import lazy
 from pipeline.redact import looks_like_key
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
+_VARIABLE = lazy(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
 #: What somebody meant as a variable. `${\alpha}` and `${ 1 }` are text.
-_MEANT = re.compile(r"\$\{[A-Za-z_$][^}\n]{0,40}\}?")
+_MEANT = lazy(r"\$\{[A-Za-z_$][^}\n]{0,40}\}?")
 #: Words of a variable's name that say that it holds a secret.
 _SECRET_WORDS = frozenset(
     [
@@ -136,7 +137,7 @@ def read_env_file(path: Path) -> dict[str, str]:
     return dict(pair for line in text.splitlines() if (pair := _pair(line)) is not None)
 
 
-_PAIR = re.compile(
+_PAIR = lazy(
     r"""\s*(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=\s*
     (?:'(?P<plain>[^']*)'|"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>.*?))
     \s*(?:(?:(?<=\s)|(?<=['"]))\#.*)?""",

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.errors import UsageError
+from pipeline.patterns import lazy
 
 #: More shards than this are a mistake.
 MOST = 100_000
-_WRITTEN = re.compile(r"(?P<number>\d{1,9}|auto)(?:/(?P<count>\d{1,9}))?")
+_WRITTEN = lazy(r"(?P<number>\d{1,9}|auto)(?:/(?P<count>\d{1,9}))?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

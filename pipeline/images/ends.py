@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable
 from typing import Literal
 
 from pipeline.images.limits import MAX_BYTES
+from pipeline.patterns import lazy
 
 _EOI = b"\xff\xd9"
 #: A marker that ends entropy-coded data: no stuffed 0xFF, no restart.
-_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
-_RESTART = re.compile(rb"\xff([\xd0-\xd7])")
+_MARKER = lazy(rb"\xff+([^\x00\xff\xd0-\xd7])")
+_RESTART = lazy(rb"\xff([\xd0-\xd7])")
 _START_OF_SCAN = 0xDA
 #: Start of frame: baseline, extended, progressive, and so on.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}

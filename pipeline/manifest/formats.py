@@ -8,7 +8,6 @@ image anywhere and data files further down; then those are the manifest.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from pipeline.manifest import places
 from pipeline.manifest.file_names import is_image, left_out
 from pipeline.manifest.places import ManifestFile
 from pipeline.manifest.readers.folder import pictures
+from pipeline.patterns import lazy
 
 _ENDINGS = {
     "parquet": "parquet", "pq": "parquet", "csv": "csv", "tsv": "tsv", "tab": "tsv",
@@ -47,7 +47,7 @@ _OTHERS = {
     b"%PDF-": "a PDF; write the pictures into files and name their folder",
 }
 #: Endings of tables that were cut into numbered files (`photos.tsv000`).
-_NUMBERED = re.compile(r"(csv|tsv|jsonl)\d{1,5}")
+_NUMBERED = lazy(r"(csv|tsv|jsonl)\d{1,5}")
 _SQUEEZED = {"gz", "gzip", "zst", "bz2", "xz"}
 
 

@@ -34,6 +34,7 @@ from pipeline.manifest.columns import (
     listed,
     nearest,
 )
+from pipeline.patterns import lazy
 from pipeline.picture_cell import MAY_WRAP, NotOnePicture, picture_of
 
 NAMES: tuple[str, ...] = (
@@ -47,20 +48,18 @@ KNOWN = frozenset(re.sub(r"[^a-z0-9]", "", name) for name in NAMES)
 #: First cells that are looked at, and paths of which a file is looked for.
 SAMPLE = 100
 _FILES = 8
-_ENDING = re.compile(r"(?i)\.(jpe?g|jpe|jfif|png|webp|gif|bmp|tiff?|hei[cf]|avif)([?#].*)?$")
-_URL = re.compile(r"(?i)^([a-z][a-z0-9+.-]*://|data:image/)")
-_WEB = re.compile(r"(?i)^https?://")
+_ENDING = lazy(r"(?i)\.(jpe?g|jpe|jfif|png|webp|gif|bmp|tiff?|hei[cf]|avif)([?#].*)?$")
+_URL = lazy(r"(?i)^([a-z][a-z0-9+.-]*://|data:image/)")
+_WEB = lazy(r"(?i)^https?://")
 #: Names that say nothing about what a URL leads to.
 _VAGUE = frozenset(("url", "uri", "link", "src", "file", "photourl", "pictureurl"))
 #: Names of columns with pictures, and of those that stand for another picture.
-_PICTURE = re.compile(r"image|img|photo|picture|pic(url|link|src)?$")
-_LESSER = re.compile(
-    r"thumb|preview|icon|mask|depth|logo|avatar|licen[cs]e|label|segment|blur|tiny"
-)
-_SURE = re.compile(r"(?i)^(data:image/|package://|tar://)")
+_PICTURE = lazy(r"image|img|photo|picture|pic(url|link|src)?$")
+_LESSER = lazy(r"thumb|preview|icon|mask|depth|logo|avatar|licen[cs]e|label|segment|blur|tiny")
+_SURE = lazy(r"(?i)^(data:image/|package://|tar://)")
 #: Bytes that are a text: a URL, a data URI or base64 of a picture; a name.
-_TEXT = re.compile(MAY_WRAP.encode() + rb"|(?i:\s*(https?://|data:image/))")
-_FILE = re.compile(rb"(?i)^[ -~\x80-\xff]+\.(jpe?g|png|webp|gif|bmp|tiff?|hei[cf]|avif)$")
+_TEXT = lazy(MAY_WRAP.encode() + rb"|(?i:\s*(https?://|data:image/))")
+_FILE = lazy(rb"(?i)^[ -~\x80-\xff]+\.(jpe?g|png|webp|gif|bmp|tiff?|hei[cf]|avif)$")
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 
 

@@ -19,9 +19,10 @@ from typing import Any, BinaryIO, cast
 
 from pipeline.errors import ManifestError
 from pipeline.manifest.file_names import is_image, left_out
+from pipeline.patterns import lazy
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_GLOB = re.compile(r"[*?\[]")
+_URL = lazy(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_GLOB = lazy(r"[*?\[]")
 #: URL scheme -> extra of this package that reads it.
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "hf": "hf"}
 _SPOOL = 1 << 20

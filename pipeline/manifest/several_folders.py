@@ -19,14 +19,15 @@ import pyarrow.compute as pc
 
 from pipeline.manifest.columns import is_bytes, is_list, listed
 from pipeline.manifest.places import ManifestFile
+from pipeline.patterns import lazy
 from pipeline.picture_cell import NotOnePicture, picture_of
 
 #: What is no relative path: blank, a URL, an absolute path, somebody's home.
-_ANCHORED = re.compile(r"\s*(?:$|[A-Za-z][A-Za-z0-9+.-]*://|data:|file:/|[/~])", re.IGNORECASE)
+_ANCHORED = lazy(r"\s*(?:$|[A-Za-z][A-Za-z0-9+.-]*://|data:|file:/|[/~])", re.IGNORECASE)
 #: A longer text is no path.
 _LONGEST = 4_096
 #: `split=train`, a folder of a partitioned table.
-_PARTITION = re.compile(r"([^=/]+)=([^/]*)")
+_PARTITION = lazy(r"([^=/]+)=([^/]*)")
 #: What Hive writes for a value that is not there.
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 

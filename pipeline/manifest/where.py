@@ -14,13 +14,14 @@ import pyarrow as pa
 
 from pipeline.celltext import as_text
 from pipeline.errors import JobError, ManifestError
+from pipeline.patterns import lazy
 
-_CHANCE = re.compile(
+_CHANCE = lazy(
     r"(?i)\b(random|uuid|gen_random_uuid|uuidv4|uuidv7|now|get_current_timestamp|"
     r"current_timestamp|current_date|nextval)\b"
 )
 #: DuckDB's words for a column that is not there.
-_MISSING = re.compile(r'column (?:named )?"([^"]+)"')
+_MISSING = lazy(r'column (?:named )?"([^"]+)"')
 
 
 def mentioned(predicate: str, names: Sequence[str]) -> list[str]:

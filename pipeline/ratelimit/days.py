@@ -7,11 +7,11 @@ instant of the jump, or the first of the two, and the date of an instant agrees 
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from pipeline.clock import local, utc
+from pipeline.patterns import lazy
 
 #: Seconds around a midnight in which a request may count for either day: a new day starts so
 #: long after it, and requests that near to it are counted in both.
@@ -20,7 +20,7 @@ MARGIN = 5.0
 
 #: A credit that never comes again "ends" here: 2200, as far as any clock is believed.
 NEVER_ENDS = 7_258_118_400.0
-_HOURS = re.compile(r"(\d+)h")
+_HOURS = lazy(r"(\d+)h")
 
 
 def day_of(instant: float, window: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from pipeline.errors import NoReply
+from pipeline.patterns import lazy
 from pipeline.service.completion import text_of
 from pipeline.service.settings import MAX_BODY
 
@@ -150,7 +151,7 @@ def _mended(value: Any) -> Any:
 
 
 #: JSON as a script calls it.
-_CALL = re.compile(rb"[\w.$]{1,60}\((\{.*\})\);?", re.DOTALL)
+_CALL = lazy(rb"[\w.$]{1,60}\((\{.*\})\);?", re.DOTALL)
 #: How the lines of an event stream begin.
 _EVENTS = (b"data:", b":", b"event:", b"id:", b"retry:")
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from sys import intern
 from typing import Any
 
 from pipeline.model import Completion
+from pipeline.patterns import lazy
 
-_CAPTIONS = re.compile(r'\s*\{\s*"(?:captions?|image|description)"\s*:')
+_CAPTIONS = lazy(r'\s*\{\s*"(?:captions?|image|description)"\s*:')
 #: What gateways put an answer into.
 _WRAPPERS = ("provider", "data", "output", "result")
 

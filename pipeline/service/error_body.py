@@ -17,14 +17,15 @@ from typing import Any
 import orjson
 
 from pipeline.model import Reply
+from pipeline.patterns import lazy
 from pipeline.service.wording import REQUESTS_LIMIT
 from pipeline.values import dataclass
 
-_SPENT_DAY = re.compile(r"perday|per_day|per day", re.IGNORECASE)
+_SPENT_DAY = lazy(r"perday|per_day|per day", re.IGNORECASE)
 #: Pages of a server that say what is wrong with the address.
-_TOLD_BY_SERVER = re.compile(r"plain HTTP request was sent|No required SSL certificate")
-_NONE = re.compile(r"\blimit: 0\b(?![.,]?\d)")
-_SPENT_MINUTE = re.compile(r"perminute|per_minute|per minute", re.IGNORECASE)
+_TOLD_BY_SERVER = lazy(r"plain HTTP request was sent|No required SSL certificate")
+_NONE = lazy(r"\blimit: 0\b(?![.,]?\d)")
+_SPENT_MINUTE = lazy(r"perminute|per_minute|per minute", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,23 +13,24 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.clock import http_date
+from pipeline.patterns import lazy
 from pipeline.service.error_body import Evidence
 
 #: Longest wait in seconds that is believed, of a day's limit too, and the farthest reset instant.
 LONGEST_WAIT, LONGEST_DAY, FARTHEST_RESET = 3600.0, 48 * 3600.0, 40 * 86400.0
 #: A reset that is past by no more is told: the answer, or its clock, was a little late.
 JUST_PASSED = 5.0
-_DELAY = re.compile(r"^(\d+(?:\.\d+)?)s$")
+_DELAY = lazy(r"^(\d+(?:\.\d+)?)s$")
 #: `retry in 57.2s` (Google), `try again in 7m12s`, `retry after 350ms` (OpenAI).
-_RETRY_IN = re.compile(
+_RETRY_IN = lazy(
     r"(?:retry|try again|available|wait)(?: (?:in|after|for))? (?:about |at least )?"
     r"(?:(\d+)\s?h(?:ours?)?\s?)?(?:(\d+)\s?m(?:in(?:ute)?s?)?(?![a-z])\s?)?(?:(\d+(?:\.\d+)?)\s?(m?)s)?",
     re.IGNORECASE,
 )
 #: `Quota will be replenished in 1.12:01:22` (Azure API Management).
-_REPLENISHED = re.compile(r"replenished in (?:(\d{1,3})\.)?(\d{1,2}):(\d{2}):(\d{2})")
+_REPLENISHED = lazy(r"replenished in (?:(\d{1,3})\.)?(\d{1,2}):(\d{2}):(\d{2})")
 #: `1m0s`, `6.5s`, `350ms`, `6`.
-_SPAN = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)(m?)s?)?")
+_SPAN = lazy(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)(m?)s?)?")
 #: Seconds or an instant: more is no number of seconds.
 _SECONDS_MOST = 86_400.0
 

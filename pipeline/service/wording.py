@@ -213,7 +213,7 @@ def status_class(status: int) -> Class:
 
 
 #: In an answer without choices: Gemini's reason, Azure's filter.
-BLOCKED = re.compile(
+BLOCKED = lazy(
     rb'"block_?reason"\s*:\s*"(?!BLOCK_REASON_UNSPECIFIED)|"filtered"\s*:\s*true', re.IGNORECASE
 )
 #: Finish words, lower-case with `_`. A filter stopped the answer (Gemini's own words included,

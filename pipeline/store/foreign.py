@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import CODES, ManifestError, OutputError
 from pipeline.model import Record
+from pipeline.patterns import lazy
 from pipeline.schema import RECORDS, table_records
 from pipeline.store.parts import part_files, readable
 from pipeline.store.publish_plan import CAPTIONS, FAILURES
@@ -18,7 +18,7 @@ from pipeline.store.store import Checkpoint
 
 #: Records handed on together: one entry of the journal.
 TOGETHER = 500
-_KEY, _RECIPE = re.compile(r"[0-9a-f]{32}"), re.compile(r"[0-9a-f]{16}")
+_KEY, _RECIPE = lazy(r"[0-9a-f]{32}"), lazy(r"[0-9a-f]{16}")
 _NEEDED = {field.name for field in RECORDS if not field.nullable}
 
 

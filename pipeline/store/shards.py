@@ -10,7 +10,6 @@ captions before failures, as the join has it.
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -21,13 +20,14 @@ import pyarrow.parquet as pq
 
 from pipeline import fs
 from pipeline.errors import OutputError
+from pipeline.patterns import lazy
 from pipeline.store import tables
 from pipeline.store.keys import KeyMap
 from pipeline.store.lock import holder_of
 from pipeline.store.tables import Part
 
 SHARDS = "shards"
-_NUMBER = re.compile(r"\d{5,}")
+_NUMBER = lazy(r"\d{5,}")
 
 
 def shard_name(number: int) -> str:

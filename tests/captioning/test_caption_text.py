@@ -226,3 +226,10 @@ def test_the_caption_is_what_remains(content: str) -> None:
 def test_what_holds_more_is_left_alone(content: str) -> None:
     """Labels for several things, objects with other keys: the prompt asked for them."""
     assert caption_of(content) == content
+
+
+def test_every_blank_is_taken_off_either_end() -> None:
+    """What Python calls a space, wherever in Unicode it stands."""
+    blanks = "".join(chr(code) for code in range(0x110000) if chr(code).isspace())
+
+    assert caption_of(f"{blanks}A red door.{blanks}") == "A red door."

@@ -27,10 +27,11 @@ from pipeline.manifest.image_column import KNOWN, plain_name
 from pipeline.manifest.places import ManifestFile
 from pipeline.manifest.readers.base import MAX_COLUMNS, FileInfo, Want, skip
 from pipeline.manifest.readers.quotes import IMAGE_CELL, Quoting, quoting
+from pipeline.patterns import lazy
 from pipeline.picture_cell import bare_base64
 
 #: A spreadsheet's first line that names the delimiter.
-_SEP = re.compile(r'"?sep=(.)"?(\r\n|\r|\n)', re.IGNORECASE)
+_SEP = lazy(r'"?sep=(.)"?(\r\n|\r|\n)', re.IGNORECASE)
 
 #: Bytes read at once, until a row is longer.
 _PIECES = (1 << 16, 1 << 20, 8 << 20, text.MAX_LINE)

@@ -15,10 +15,11 @@ from functools import lru_cache
 from pipeline.errors import ManifestError
 from pipeline.manifest import text
 from pipeline.manifest.places import ManifestFile
+from pipeline.patterns import lazy
 
 _PIECE = 1 << 18
 #: A cell that is an image or names one.
-IMAGE_CELL = re.compile(
+IMAGE_CELL = lazy(
     rb"(?i)^[a-z][a-z0-9+.-]*://\S|^data:image/"
     rb"|\.(jpe?g|jpe|jfif|png|webp|gif|bmp|tiff?|hei[cf]|avif)([?#].*)?$"
 )

@@ -21,11 +21,12 @@ from pipeline.manifest.readers.base import FileInfo, Reader, Want, skip
 from pipeline.manifest.readers.csv import CSV, TSV
 from pipeline.manifest.readers.jsonl import JSONL
 from pipeline.manifest.readers.quotes import IMAGE_CELL
+from pipeline.patterns import lazy
 
 SCHEMA = pa.schema([pa.field("image", pa.string())])
 _ROWS = 16_384
 #: A path and, behind a blank, a class or a number.
-_WITH_MORE = re.compile(
+_WITH_MORE = lazy(
     r"(?i)\S+\.(?:jpe?g|png|webp|gif|bmp|tiff?|hei[cf]|avif)[ ,;]+((?!.*\.[a-z]{3,4}\Z)[\w.,; -]+)"
 )
 
