@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from pipeline import fs
-from pipeline.captioning.columns import CAPTION, COLUMNS, RECORD_COLUMNS, columns_of, decided
+from pipeline.captioning.columns import CAPTION, RECORD_COLUMNS, columns_of, decided
 from pipeline.captioning.dataset_edits import keep_edited, note_written
 from pipeline.captioning.naming import Naming
 from pipeline.captioning.view import PLAIN_VIEW, View
@@ -23,7 +23,7 @@ from pipeline.export.ahead import ahead
 from pipeline.export.card import write_card
 from pipeline.export.parquet_file import PagedWriter
 from pipeline.memory import give_back
-from pipeline.store.parts import REPEATED, metadata_of
+from pipeline.store.parts import metadata_of
 from pipeline.store.record_index import FLUSH, RecordLookup
 from pipeline.store.reviews import read_decisions
 
@@ -172,25 +172,20 @@ def write_dataset(
         b"caption_pipeline.manifest": dataset_mark(output, manifest, prefix, view),
         _RECIPE: naming.recipe.encode(),
     }
-    # Of the records' columns only some have values that repeat.
-    unique = {
-        names.get(name) for names in columns.names for name in COLUMNS if name not in REPEATED
-    }
-    repeated = [name for name in whole.names if name not in {*unique, columns.copy}]
     marked_schema = whole.with_metadata(marked)
     with ExitStack() as stack:
         writer = None
         batches = joined(manifest, naming, output, prefix=prefix, view=view)
         for group in _groups(decided(batches, columns, read_decisions(output))):
             if writer is None:
-                opened = PagedWriter(tmp, marked_schema, group, use_dictionary=repeated)
+                opened = PagedWriter(tmp, marked_schema, group)
                 writer = stack.enter_context(opened)
             writer.write_table(group)
             del group
             give_back()
         if writer is None:
             empty = whole.empty_table()
-            stack.enter_context(PagedWriter(tmp, marked_schema, empty, use_dictionary=[]))
+            stack.enter_context(PagedWriter(tmp, marked_schema, empty))
     manifest.check_unchanged()
     fs.sync_file(tmp)
     keep_edited(final)

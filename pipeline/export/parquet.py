@@ -47,10 +47,10 @@ class ParquetExporter:
         written, writer = Written(), None
         try:
             for group in groups(rows):
-                writer = writer or _writer(dest, rows, group)
+                writer = writer or PagedWriter(dest, rows.schema, group)
                 writer.write_table(group)
                 written.rows += group.num_rows
-            writer = writer or _writer(dest, rows, rows.schema.empty_table())
+            writer = writer or PagedWriter(dest, rows.schema, rows.schema.empty_table())
         finally:
             if writer is not None:
                 writer.close()
@@ -79,13 +79,13 @@ class HubExporter:
                     writer = None
                 if writer is None:
                     paths.append(dest / f"train-{len(paths):05d}")
-                    writer, count = _writer(paths[-1], rows, group), 0
+                    writer, count = PagedWriter(paths[-1], rows.schema, group), 0
                 writer.write_table(group)
                 count += group.num_rows
                 written.rows += group.num_rows
             if writer is None:
                 paths.append(dest / "train-00000")
-                writer = _writer(paths[-1], rows, rows.schema.empty_table())
+                writer = PagedWriter(paths[-1], rows.schema, rows.schema.empty_table())
         finally:
             if writer is not None:
                 writer.close()
@@ -127,13 +127,6 @@ def groups(rows: Rows, *, most: int = 1 << 62, size: int = 1 << 62) -> Iterator[
                 kept, count, kept_bytes = [], 0, 0
     if kept:
         yield pa.Table.from_batches(kept, rows.schema)
-
-
-def _writer(dest: Path, rows: Rows, first: pa.Table) -> PagedWriter:
-    # No two pictures, captions or keys are the same, to speak of.
-    unique = (rows.caption, rows.key)
-    plain = [f.name for f in rows.schema if f.type != _PICTURE and f.name not in unique]
-    return PagedWriter(dest, rows.schema, first, use_dictionary=plain)
 
 
 def with_pictures(rows: Rows) -> Rows:

@@ -17,10 +17,15 @@ import pyarrow.parquet as pq
 
 #: A page ends at this size …
 PAGE_BYTES = 256 << 10
-#: … which the writer looks at every so many cells: often enough for captions, at no cost.
-_CELLS = 16
-#: Cells longer than this could make pages larger, so many at once.
-_LONG = PAGE_BYTES // _CELLS
+#: … which the writer looks at after so many cells at most: each look takes as long as writing ten
+#: short cells. Where cells are longer it looks more often, as often as a page has cells.
+_CELLS = 128
+#: Cells longer than this are looked at one by one, where the first rows have such ones.
+_LONG = PAGE_BYTES // 16
+#: Bytes that a page may get between two looks, by longer cells that come later.
+_MOST_BYTES = 8 << 20
+#: Rows by which a column's values are judged to repeat or not.
+_SAMPLE = 10_000
 
 
 class PagedWriter:
@@ -28,22 +33,25 @@ class PagedWriter:
 
     How often the writer looks at a page's size is fixed for a file, by its first rows. Where those
     are short, each longer cell that comes later gets a row group of its own, and so its page.
+    Columns whose values repeat in the first rows get a dictionary.
     """
 
-    def __init__(
-        self, dest: Path, schema: pa.Schema, first: pa.Table, *, use_dictionary: list[str]
-    ) -> None:
-        long = {name for name in first.schema.names if _longest(first.select([name])) > _LONG}
-        #: Is the size looked at after each cell?
-        self._each = bool(long)
+    def __init__(self, dest: Path, schema: pa.Schema, first: pa.Table) -> None:
+        sizes = {name: _longest_of(first[name]) for name in first.schema.names}
+        longest = max(1, *sizes.values())
+        #: Cells after which the size is looked at.
+        cells = 1 if longest > _LONG else min(_CELLS, PAGE_BYTES // longest)
+        #: Cells longer than this are put apart; None: each has its page anyway.
+        self._apart = min(PAGE_BYTES, _MOST_BYTES // cells) if cells > 1 else None
+        repeated = [name for name in sizes if _repeats(first[name].slice(0, _SAMPLE))]
         self._writer = pq.ParquetWriter(
             dest,
             schema,
             compression="zstd",
             # A dictionary is a page, too.
-            use_dictionary=[name for name in use_dictionary if name not in long],
+            use_dictionary=[name for name in repeated if sizes[name] <= _LONG],
             data_page_size=PAGE_BYTES,
-            write_batch_size=1 if self._each else _CELLS,
+            write_batch_size=cells,
         )
 
     def __enter__(self) -> Self:
@@ -59,7 +67,7 @@ class PagedWriter:
 
     def write_table(self, table: pa.Table) -> None:
         """Write rows as a row group, or as several where cells are long."""
-        for group in [table] if self._each else _apart(table):
+        for group in [table] if self._apart is None else _apart(table, self._apart):
             self._writer.write_table(group)
 
     def close(self) -> None:
@@ -67,19 +75,28 @@ class PagedWriter:
         self._writer.close()
 
 
-def _apart(table: pa.Table) -> Iterator[pa.Table]:
-    """Rows in order: each that holds a long cell by itself, what stands between in pieces."""
-    if len(table) <= 1 or _longest(table) <= PAGE_BYTES:
+def _apart(table: pa.Table, limit: int) -> Iterator[pa.Table]:
+    """Rows in order: each with a cell above the limit by itself, what stands between in pieces."""
+    if len(table) <= 1 or max(map(_longest_of, table.columns), default=0) <= limit:
         yield table
         return
     middle = len(table) // 2
-    yield from _apart(table.slice(0, middle))
-    yield from _apart(table.slice(middle))
+    yield from _apart(table.slice(0, middle), limit)
+    yield from _apart(table.slice(middle), limit)
 
 
-def _longest(table: pa.Table) -> int:
-    """Bytes of the longest cell of text or bytes."""
-    return max((_longest_of(column) for column in table.columns), default=0)
+def _repeats(column: pa.ChunkedArray) -> bool:
+    """Is each value there twice on average? Then a dictionary makes the file smaller; else it only
+    takes its time. The writer makes none for what is nested."""
+    kind, types = column.type, pa.types
+    if isinstance(kind, pa.BaseExtensionType):
+        return all(_repeats(pa.chunked_array([chunk.storage])) for chunk in column.chunks)
+    if types.is_nested(kind):
+        return False
+    if types.is_dictionary(kind) or types.is_string_view(kind) or types.is_binary_view(kind):
+        return True  # nothing counts these
+    different = int(pc.count_distinct(column).as_py())
+    return bool(2 * different <= len(column) - column.null_count)
 
 
 def _longest_of(column: pa.ChunkedArray) -> int:

@@ -55,7 +55,7 @@ def test_a_long_cell_has_a_page_of_its_own(kind: str, first: int, tmp_path: Path
     ]  # fmt: skip
     path = tmp_path / "x.parquet"
 
-    with PagedWriter(path, schema, groups[0], use_dictionary=["n", kind]) as writer:
+    with PagedWriter(path, schema, groups[0]) as writer:
         for group in groups:
             writer.write_table(group)
 
@@ -63,3 +63,41 @@ def test_a_long_cell_has_a_page_of_its_own(kind: str, first: int, tmp_path: Path
     # In hex digits, of which zstd leaves half.
     assert largest_page(path, kind) < 1.2 * LONG / 2 + 4_000
     assert pq.read_metadata(path).num_row_groups < 20
+
+
+@pytest.mark.parametrize(("first", "later"), [(8, 60_000), (3_000, 3_000)])
+def test_no_page_is_far_above_its_size(first: int, later: int, tmp_path: Path) -> None:
+    """The writer looks at a page's size from time to time: often enough, also where longer cells come later."""
+    rng = random.Random(2)
+    groups = [pa.table({"text": [cell("text", size, rng) for _ in range(300)]}) for size in (first, later)]  # fmt: skip
+    path = tmp_path / "x.parquet"
+
+    with PagedWriter(path, groups[0].schema, groups[0]) as writer:
+        for group in groups:
+            writer.write_table(group)
+
+    # In hex digits, of which zstd leaves half.
+    assert PAGE_BYTES < 2 * largest_page(path, "text") < 2.2 * PAGE_BYTES + 128 * (later - 3_000)
+    assert pq.read_table(path) == pa.concat_tables(groups)
+
+
+def test_values_that_repeat_have_a_dictionary(tmp_path: Path) -> None:
+    count = 1_000
+    columns = {
+        "number": list(range(count)),
+        "url": [f"https://images.example/{at}.jpg" for at in range(count)],
+        "few": [f"status {at % 5}" for at in range(count)],
+        "none": pa.nulls(count, pa.string()),
+        "lists": [["a", "b"]] * count,
+        "uuid": pa.array([at.to_bytes(16) for at in range(count)], pa.uuid()),
+    }
+    table = pa.table(columns)
+    path = tmp_path / "x.parquet"
+
+    with PagedWriter(path, table.schema, table) as writer:
+        writer.write_table(table)
+
+    group = pq.read_metadata(path).row_group(0)
+    chunks = {group.column(at).path_in_schema.split(".")[0]: group.column(at) for at in range(len(columns))}  # fmt: skip
+    assert [name for name, chunk in chunks.items() if chunk.has_dictionary_page] == ["few", "none"]  # fmt: skip
+    assert pq.read_table(path) == table
