@@ -249,7 +249,7 @@ async def open_selection(
     again: Again,
     rng: random.Random,
 ) -> Selection:
-    """Count what is left, where that is quick or a pilot needs it, and be ready to read it."""
+    """Count what is left, where that is quick or a pilot or a join needs it, and be ready to read it."""
     manifest, naming = inputs.manifest, inputs.naming
 
     def selector(positions: Container[int] | None = None) -> Selector:
@@ -258,7 +258,8 @@ async def open_selection(
         )
 
     counts, positions = None, None
-    most = COUNTED_ROWS if options.pilot is None else None
+    # Whoever asks nothing reads no row otherwise.
+    most = COUNTED_ROWS if options.pilot is None and not options.join else None
     if most is None or (manifest.rows or 0) <= most:
         counts = await asyncio.to_thread(
             count, manifest.batches(), selector(), limit=options.limit, most=most

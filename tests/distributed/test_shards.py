@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.captioning.select import COUNTED_ROWS
 from tests.support.command import RequestResult, pipeline, simulator, start, until, write_job
 from tests.support.pictures import picture
 
@@ -182,3 +183,18 @@ def test_what_cannot_be_a_shard(
     result = pipeline("run", job, *options, env=env)
 
     assert (result.code, word in result.err) == (code, True), result.err
+
+
+def test_a_join_counts_a_long_manifest(tmp_path: Path, env: dict[str, str]) -> None:
+    """Above so many rows a run counts while it asks, and a join asks nothing."""
+    rows = COUNTED_ROWS + 100
+    with simulator(tmp_path) as server:
+        job = write_job(tmp_path, server.base, manifest(tmp_path, rows))
+        for number in range(2):
+            pipeline("run", job, "--shard", f"{number}/2", env=env)
+        results = [joined(job, env), pipeline("run", job, "--json", env=env)]
+
+    for result in results:
+        assert result.code == 1, result.err
+        counts = {name: result.summary[name] for name in ("rows", "captioned", "failed", "left")}
+        assert counts == {"rows": rows, "captioned": PICTURES, "failed": 1, "left": 0}
