@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 PRIVATE_DIR, PRIVATE_FILE = 0o700, 0o600
 
@@ -76,6 +76,12 @@ def write_tmp(path: Path, data: bytes | memoryview, *, private: bool = False) ->
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def append_private(path: Path) -> IO[bytes]:
+    """Open a file that only its owner may read, to add to its end; it is made where there is none."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags, PRIVATE_FILE), "ab")
 
 
 def publish(tmp: Path, final: Path) -> None:

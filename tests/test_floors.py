@@ -24,6 +24,7 @@ TOOLS = {
         "media",
         "patterns",
         "celltext",
+        "plural",
         "picture_cell",
         "local_files",
     ),

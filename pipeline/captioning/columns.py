@@ -3,7 +3,7 @@ asked with."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -59,6 +59,12 @@ class Columns:
     #: Under `sample`: which prompt it was.
     prompt: str | None = None
 
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """What the columns with captions are called, the first prompt's first."""
+        copy = () if self.copy is None else (self.copy,)
+        return (*(names[CAPTION] for names in self.names), *copy)
+
 
 def columns_of(
     manifest: pa.Schema, naming: Naming, *, prefix: str = "", fields: Fields = NO_FIELDS
@@ -90,6 +96,11 @@ def columns_of(
     whole = pa.schema(columns, metadata=schema.METADATA)
     whole = with_features(whole, read_features(manifest.metadata))
     return Columns(schema=whole, names=tuple(names), copy=copy, prompt=prompt)
+
+
+def caption_words(names: Sequence[str]) -> str:
+    """In which columns the captions are, for the last line of a command."""
+    return f"captions are in column{'s' * (len(names) > 1)} {', '.join(names)}"
 
 
 def decided(

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.captioning.counters import RunCounters
 from pipeline.clock import utc
+from pipeline.plural import counted
 
 
 def progress_parts(
@@ -24,12 +25,12 @@ def progress_parts(
     left = max(0, total - counters.settled)
     nights, rest = eta(counters.settled, counters.requests, left, quota, minutes)
     if nights is not None:
-        parts.append(f"{nights:,} more night{'s' * (nights != 1)}")
+        parts.append(counted(nights, "more night"))
     elif rest is not None:
         parts.append(ends_at(now, rest))
     parts.append(f"{counters.new_captions / max(minutes, 1e-9):.0f} captions/min")
     if quota.get("limit") and quota.get("left") is not None:
-        parts.append(f"{quota['left']:,} requests left today")
+        parts.append(f"{counted(quota['left'], 'request')} left today")
     if counters.failures:
         parts.append(f"{counters.failures:,} failed")
     if counters.refused:

@@ -15,6 +15,7 @@ from pipeline.captioning.interpret import deriving
 from pipeline.captioning.output_location import refuse_strangers, shared
 from pipeline.distributed.join import refuse_unjoined
 from pipeline.errors import UsageError
+from pipeline.plural import counted
 from pipeline.store.foreign import adopt, foreign_parts
 from pipeline.store.store import open_checkpoint
 
@@ -32,11 +33,11 @@ def adopt_command(job: JobConfig, folder: Path, environment: Environment) -> int
     refuse_strangers(output)
     refuse_unjoined(job)
     new, known, odd = asyncio.run(_adopt(job, parts, environment))
-    message = f"{folder}: {new:,} images taken over"
+    message = f"{folder}: {counted(new, 'image')} taken over"
     if known:
         message += f", {known:,} known here"
     if odd:
-        message += f", {odd:,} rows are no records and were left"
+        message += f", {counted(odd, 'row')} left out: no record"
     print(f"{message}; the next run writes dataset.parquet")  # noqa: T201 - the result
     return 0
 

@@ -20,6 +20,7 @@ from pipeline.commands import model_selection as choice
 from pipeline.commands.check_images import images_words
 from pipeline.commands.service_status import ServiceStatus, service_status
 from pipeline.errors import Exit, Held, OutputError, PipelineError
+from pipeline.plural import counted
 from pipeline.ratelimit.days import describe
 from pipeline.ratelimit.limits import REMEMBERED
 from pipeline.store.lock import holder_of
@@ -199,7 +200,7 @@ def manifest_lines(job: JobConfig, environment: Environment) -> list[CheckLine]:
 
 
 def manifest_words(manifest: Manifest) -> str:
-    rows = "rows not counted yet" if manifest.rows is None else f"{manifest.rows:,} rows"
+    rows = "rows not counted yet" if manifest.rows is None else counted(manifest.rows, "row")
     return f"{manifest.path}: {manifest.format}, {rows}, images in column {manifest.image!r}"
 
 

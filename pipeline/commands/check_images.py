@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
@@ -35,7 +34,7 @@ async def _opened(job: JobConfig, manifest: Manifest, environment: Environment) 
     )
     if not rows:
         return "the manifest is empty"
-    failed, first = Counter[str](), ""
+    failed = dict[str, list[str]]()
     async with open_images(
         job.images,
         folder=manifest.folder,
@@ -53,14 +52,15 @@ async def _opened(job: JobConfig, manifest: Manifest, environment: Environment) 
 
         for row, error in zip(rows, await asyncio.gather(*map(trouble, rows)), strict=True):
             if error is not None:
-                failed[error.code] += 1
                 name = "bytes" if isinstance(row.image, bytes) else str(row.image)[:NAME_CHARS]
-                first = first or f"{error.code}: {name}: {error.message}"
-    count = sum(failed.values())
-    if not count:
+                failed.setdefault(error.code, []).append(f"{name}: {error.message}")
+    if not failed:
         return f"the first {len(rows)} can be opened"
-    message = f"{count} of the first {len(rows)} cannot be opened ({first})"
+    code, examples = max(failed.items(), key=lambda each: len(each[1]))
+    count = sum(map(len, failed.values()))
+    message = f"{count} of the first {len(rows)} cannot be opened ({code}: {examples[0]})"
+    if (remedy := REMEDIES.get(code)) is not None:
+        message += f"; {remedy}"
     if count < len(rows):
         return message
-    remedy = REMEDIES.get(next(iter(failed))) if len(failed) == 1 else None
-    raise ManifestError("; ".join(filter(None, [message, remedy])))
+    raise ManifestError(message)

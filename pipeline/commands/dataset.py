@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.captioning.columns import CAPTION, columns_of
+from pipeline.captioning.columns import caption_words, columns_of
 from pipeline.captioning.join import dataset_mark, is_stale, recipe_of, write_dataset
 from pipeline.captioning.view import view_of
 from pipeline.store.snapshot import record_batches
@@ -60,8 +60,7 @@ async def update_dataset(
             write_dataset, inputs.output, inputs.manifest, inputs.naming, prefix=prefix, view=view
         )
     columns = columns_of(inputs.manifest.arrow(), inputs.naming, prefix=prefix)
-    captions = [*(names[CAPTION] for names in columns.names), *filter(None, [columns.copy])]
-    text = f"{shown}: captions are in column{'s' * (len(captions) > 1)} {', '.join(captions)}"
+    text = f"{shown}: {caption_words(columns.captions)}"
     if other is not None:
         first = other.partition("+")[0].partition("*")[0]
         text += f"; those of recipe {other} stay in the output: export JOB DEST --recipe {first}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.captioning.columns import CAPTION, columns_of, decided
+from pipeline.captioning.columns import caption_words, columns_of, decided
 from pipeline.captioning.inputs import boundary_of, inspect_manifest
 from pipeline.captioning.interpret import deriving
 from pipeline.captioning.join import joined
@@ -39,19 +39,23 @@ if TYPE_CHECKING:
 def export_command(job: JobConfig, request: ExportRequest) -> int:
     """Write DEST; 0, or 1 where captions could not be written. UsageError for an unknown format,
     OutputError when nothing is there yet."""
-    written, counts, column = write_export(job, request)
+    written, counts, captions = write_export(job, request)
     where = request.dest if request.dest is not None and not request.beside else job.output.shown
+    if request.reviewed_only and request.prompt is None and len(job.prompt.texts) > 1:
+        written.notes.append(
+            "--reviewed-only: rows whose caption of every prompt was accepted or edited; --prompt NAME looks at one"
+        )
     for note in written.notes:
         print(note)  # noqa: T201 - the command's result
     print(  # noqa: T201
-        f"{where}: {written.rows:,} {written.unit}, {counts.captioned:,} of {counts.rows:,} "
-        f"captioned; captions are in column {column}"
+        f"{where}: {written.rows:,} {written.unit}, {counts.captioned:,} of {counts.rows:,} captioned"
+        + (f"; {captions}" if captions else "")
     )
     return Exit.SOME_FAILED if written.refused else Exit.DONE
 
 
 def write_export(job: JobConfig, request: ExportRequest) -> tuple[Written, Counts, str]:
-    """Write what is asked for; also what went by, and the column of the captions."""
+    """Write what is asked for; also what went by, and where the captions are."""
     chosen = _format(request)
     ours(job)
     output = Path(job.output.path)
@@ -69,7 +73,16 @@ def write_export(job: JobConfig, request: ExportRequest) -> tuple[Written, Count
         else:
             assert request.dest is not None
             written = export(rows, request.dest, chosen)
-    return written, counts, rows.caption
+    if chosen in ("sidecar", "kohya"):
+        return written, counts, _texts_of(job, request)
+    return written, counts, caption_words((rows.caption, *rows.more_captions))
+
+
+def _texts_of(job: JobConfig, request: ExportRequest) -> str:
+    """Whose captions stand in files that hold one text an image."""
+    if job.prompt.mode != "each" or len(names := list(job.prompt.prompts)) < 2:
+        return ""
+    return f"those of prompt {request.prompt or names[0]} (--prompt chooses)"
 
 
 def _format(request: ExportRequest) -> str:
@@ -119,7 +132,8 @@ def rows_of(job: JobConfig, request: ExportRequest, format: str) -> Iterator[Row
             schema=columns.schema,
             batches=decided(batches, columns, decisions, only=request.reviewed_only),
             pictures=replace(_pictures(job, manifest), elsewhere=elsewhere),
-            caption=columns.names[0][CAPTION],
+            caption=columns.captions[0],
+            more_captions=columns.captions[1:],
             key=columns.names[0]["key"],
             title=job.name,
             options=request.options,
@@ -178,12 +192,14 @@ def _with_words(rows: Rows, request: ExportRequest) -> Rows:
     """Trigger words around each caption."""
     if not (request.prefix or request.suffix):
         return rows
-    at = rows.schema.get_field_index(rows.caption)
 
     def worded(batch: pa.RecordBatch) -> pa.RecordBatch:
-        texts = pc.binary_join_element_wise(
-            request.prefix or "", batch.column(at), request.suffix or "", ""
-        )
-        return batch.set_column(at, batch.schema.field(at), texts)
+        for name in (rows.caption, *rows.more_captions):
+            at = batch.schema.get_field_index(name)
+            texts = pc.binary_join_element_wise(
+                request.prefix or "", batch.column(at), request.suffix or "", ""
+            )
+            batch = batch.set_column(at, batch.schema.field(at), texts)
+        return batch
 
     return replace(rows, batches=map(worded, rows.batches))

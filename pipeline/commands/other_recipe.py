@@ -17,6 +17,7 @@ from pipeline.captioning.identity import shown_image
 from pipeline.captioning.naming import NamedPrompt, Naming
 from pipeline.errors import UsageError
 from pipeline.model import Row
+from pipeline.plural import counted
 from pipeline.store.snapshot import record_batches
 from pipeline.values import dataclass
 
@@ -50,7 +51,9 @@ def naming_by_recipe(output: Path, naming: Naming, recipe: str) -> Naming:
         )
     matching = [name for name in count if name.startswith(recipe)]
     if len(matching) != 1:
-        recipes = ", ".join(f"{name} ({number:,} images)" for name, number in count.most_common(10))
+        recipes = ", ".join(
+            f"{name} ({counted(number, 'image')})" for name, number in count.most_common(10)
+        )
         raise UsageError(f"--recipe {recipe}: the output holds {recipes or 'no records'}; name one")
     keys: dict[str, bytes] = {}
     for batch in record_batches(output, ["recipe", "image", "key"]):

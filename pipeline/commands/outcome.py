@@ -11,6 +11,7 @@ from pipeline.captioning.progress import RunCounters
 from pipeline.captioning.select import Counts
 from pipeline.errors import CODES, Exit, StopReason
 from pipeline.packsize.auto import FIRST
+from pipeline.plural import counted
 
 if TYPE_CHECKING:
     from pipeline.config.job import JobConfig
@@ -63,7 +64,7 @@ def unfinished(counters: RunCounters, *, max_failed: int, limited: bool) -> Stop
     """Why a run that nothing stopped has work left for the next run, if it has. limited: the
     user asked for a part of the images."""
     if counters.left and not limited and counters.images - counters.captioned > max_failed:
-        message = f"{counters.left:,} images could not be asked; run again"
+        message = f"{counted(counters.left, 'image')} could not be asked; run again"
         return StopReason(exit=Exit.LATER, message=message)
     passing = sum(count for code, count in counters.failed.items() if not CODES.get(code, True))
     passing = max(0, passing - counters.lasting)
@@ -78,9 +79,7 @@ def opening(job: JobConfig, counts: Counts, column: str) -> str:
     if not counts.images:
         return f"{job.name}: the manifest is empty, there is nothing to do"
     about = "" if counts.exact else "about "
-    message = (
-        f"{job.name}: {about}{counts.images:,} images in {counts.rows:,} rows, column {column!r}"
-    )
+    message = f"{job.name}: {about}{counted(counts.images, 'image')} in {counted(counts.rows, 'row')}, column {column!r}"
     if (prompts := len(job.prompt.prompts)) > 1:
         all_of = job.prompt.mode == "each"
         message += (
@@ -99,7 +98,7 @@ def opening(job: JobConfig, counts: Counts, column: str) -> str:
     if size == "auto":
         model = job.endpoint.model
         return f"{message}; asking {counts.asked:,} in packs of what suits {model}, {each} at first"
-    message += f"; asking {about}{counts.asked:,} in {requests:,} requests"
+    message += f"; asking {about}{counts.asked:,} in {counted(requests, 'request')}"
     services = ", ".join(settings.profile for settings in job.endpoints) or job.endpoint.profile
     return f"{message} of {each} to {job.endpoint.model} ({services})"
 
@@ -128,7 +127,7 @@ def headline(
         parts.append(f"{counters.left:,} left")
     if asked:
         refused = f" ({counters.refused:,} refused)" if counters.refused else ""
-        parts.append(f"{counters.requests:,} requests{refused}, ${counters.cost_usd:.4g}")
+        parts.append(f"{counted(counters.requests, 'request')}{refused}, ${counters.cost_usd:.4g}")
     else:
         parts.append("no request sent")
     if dataset is not None:
@@ -138,7 +137,7 @@ def headline(
     # A service that refuses says nothing about the nights to come.
     goes_on = reason is not None and reason.exit not in (Exit.SERVICE, Exit.KEY)
     if goes_on and (more := nights(counters, quota, each)):
-        parts.append(f"about {more:,} more night{'s' * (more != 1)}")
+        parts.append(f"about {counted(more, 'more night')}")
     if not counters.captioned and not counters.left and len(counters.failed) == 1:
         parts += [remedy] if (remedy := REMEDIES.get(next(iter(counters.failed)))) else []
     if reason is None and (again := _again(counters.failed)):

@@ -23,6 +23,7 @@ from pipeline.model import Image
 from pipeline.packsize import auto, interval
 from pipeline.packsize.auto import Measured
 from pipeline.packsize.limits import PackLimits
+from pipeline.plural import counted
 
 #: Pictures on the page are no wider or higher.
 THUMB = 240
@@ -124,11 +125,13 @@ def _rounded(values: Sequence[float]) -> list[float]:
 
 def lines(facts: Mapping[str, Any]) -> list[str]:
     """The forecast for people."""
-    said = [f"pilot: {facts['images']:,} images settled in {facts['requests']:,} requests"]
+    said = [
+        f"pilot: {counted(facts['images'], 'image')} settled in {counted(facts['requests'], 'request')}"
+    ]
     said.append(f"refused: {_percent(facts['refused'])}")
     said += [f"  {flag}: {_percent(share)}" for flag, share in facts["flags"].items()]
     for size, counts in facts["by_size"].items():
-        line = f"  by {size}: {counts['images']:,} images"
+        line = f"  by {size}: {counted(counts['images'], 'image')}"
         if size > 1:
             line += (
                 f" in {counts['packs']:,} packs, cut {_percent(counts['cut'])}, "
@@ -146,10 +149,12 @@ def lines(facts: Mapping[str, Any]) -> list[str]:
         day, nights = facts["captions_per_day"], facts["nights"]
         said.append(f"captions a day: {day[0]:,} ({day[1]:,} to {day[2]:,})")
         said.append(
-            f"{facts['left']:,} images left: {nights[0]:,} nights ({nights[2]:,} to {nights[1]:,})"
+            f"{counted(facts['left'], 'image')} left: {counted(nights[0], 'night')} ({nights[2]:,} to {nights[1]:,})"
         )
     elif facts["hours"] is not None:
-        said.append(f"{facts['left']:,} images left: about {facts['hours']:g} hours at this pace")
+        said.append(
+            f"{counted(facts['left'], 'image')} left: about {facts['hours']:g} hours at this pace"
+        )
     if facts["cost_usd"]:
         cost = facts["cost_usd"]
         said.append(f"cost of the rest: ${cost[0]:.4g} (${cost[1]:.4g} to ${cost[2]:.4g})")

@@ -27,6 +27,7 @@ from pipeline.distributed.plan import MOST_ROWS, NOT_LOOKED_FOR
 from pipeline.errors import JobError
 from pipeline.packsize import auto, cost
 from pipeline.packsize.limits import limits_for, within
+from pipeline.plural import counted
 from pipeline.service.profiles import PROFILES
 from pipeline.store.parts import part_files
 from pipeline.store.publish_plan import CAPTIONS
@@ -55,7 +56,7 @@ def plan_of(job: JobConfig, environ: Mapping[str, str], environment: Environment
     if choice.is_auto(job):
         job = asyncio.run(choice.settled(job, environment))
         inputs = under(job, inputs, chosen=True)
-    counts = counted(job, inputs)
+    counts = counts_of(job, inputs)
     services, troubles = asyncio.run(every_status(job, inputs, environment))
     figures = facts(job, counts, services, now=environment.clock.now())
     figures["warnings"] = [
@@ -79,7 +80,7 @@ def _stops(job: JobConfig, inputs: JobInputs, counts: Counts) -> list[str]:
     return []
 
 
-def counted(job: JobConfig, inputs: JobInputs) -> Counts:
+def counts_of(job: JobConfig, inputs: JobInputs) -> Counts:
     """One pass over the manifest against the published parts; takes no lock, writes nothing."""
     from pipeline.store.record_states import states, states_with_shards
     from pipeline.store.redo import failed_under_others
@@ -284,11 +285,11 @@ def lines(figures: dict[str, Any]) -> list[str]:
         money += f" at the tier flex, ${usual:.4g} at the usual one"
     said = [
         (
-            f"{figures['job']}: {figures['images']:,} images in {figures['rows']:,} rows"
+            f"{figures['job']}: {counted(figures['images'], 'image')} in {counted(figures['rows'], 'row')}"
             f"{_prompts(figures['prompts'])}; {figures['captioned']:,} captioned, {figures['failed']:,} failed, {figures['to_ask']:,} to ask"
         ),
         (
-            f"{figures['requests']:,} requests of {figures['images_per_request']} images; about "
+            f"{counted(figures['requests'], 'request')} of {counted(figures['images_per_request'], 'image')}; about "
             f"{figures['tokens']['prompt'] + figures['tokens']['completion']:,} tokens; cost {money}"
         ),
         "limits: " + ("; ".join(text) or "none known"),
@@ -304,7 +305,7 @@ def lines(figures: dict[str, Any]) -> list[str]:
     said += endpoint_lines(figures)
     if rates := figures["measured"]:
         said.append(
-            f"measured over {rates['requests']:,} requests: {rates['latency_seconds']:g} s an answer, "
+            f"measured over {counted(rates['requests'], 'request')}: {rates['latency_seconds']:g} s an answer, "
             f"{rates['answered'] * 100:.1f} % of the images asked were answered"
         )
     else:

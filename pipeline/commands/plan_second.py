@@ -19,6 +19,7 @@ from pipeline.commands.forecast import Forecast, forecast, pace_of
 from pipeline.commands.rates import asked_again
 from pipeline.commands.service_status import ServiceStatus
 from pipeline.model import CHECK
+from pipeline.plural import counted
 from pipeline.values import dataclass
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def second_lines(second: Mapping[str, Any]) -> list[str]:
         return []
     return [
         (
-            f"about {second['images']:,} images asked a second time ({second['share'] * 100:.1f} %, "
+            f"about {counted(second['images'], 'image')} asked a second time ({second['share'] * 100:.1f} %, "
             "as before), counted in"
         ),
         *(

@@ -20,6 +20,7 @@ from pipeline.captioning.output_location import state_folder
 from pipeline.commands.export import write_export
 from pipeline.errors import Exit, KeyTrouble, ServiceError, UsageError
 from pipeline.export.options import ExportRequest
+from pipeline.plural import counted
 
 if TYPE_CHECKING:
     from pipeline.config.job import JobConfig
@@ -44,14 +45,14 @@ def push_command(
         raise UsageError(f"push {name}: name the dataset as USER/NAME")
     folder = state_folder(environ) / "push" / _digest(f"{job.output.shown} {name}")
     options = replace(request.options, overwrite=True)
-    written, counts, column = write_export(
+    written, counts, captions = write_export(
         job, replace(request, dest=folder, format="hf", options=options)
     )
     url = _asked(name, lambda: _upload(hub, name, folder, private=not public))
     shutil.rmtree(folder)
     print(  # noqa: T201 - the command's result
-        f"{url}: {written.rows:,} rows, {counts.captioned:,} of {counts.rows:,} captioned; "
-        f"captions are in column {column}"
+        f"{url}: {counted(written.rows, 'row')}, {counts.captioned:,} of {counts.rows:,} captioned; "
+        f"{captions}"
     )
     return Exit.DONE
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline.captioning.identity import prompt_id
 from pipeline.errors import JobError
+from pipeline.plural import counted
 from pipeline.store.parts import part_files, read_part, readable
 from pipeline.store.publish_plan import CAPTIONS, FAILURES
 from pipeline.store.snapshot import record_batches
@@ -37,7 +38,7 @@ def check_recipe(job: JobConfig, inputs: JobInputs, counts: Counts) -> None:
     prompts = inputs.naming.prompts
     new = [p for p in prompts if not any(_holds(path, p.recipe) for path in reversed(paths))]
     if len(new) == len(prompts):
-        what, images, prompt = "this job", f"all {counts.images:,} images", prompts[0]
+        what, images, prompt = "this job", f"all {counted(counts.images, 'image')}", prompts[0]
         batches = record_batches(inputs.output, _TELLING)
         record = next((batch.slice(0, 1).to_pylist()[0] for batch in batches if len(batch)), None)
     elif (changed := _asked_otherwise(inputs, new)) is not None:

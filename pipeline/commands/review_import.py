@@ -20,6 +20,7 @@ from pipeline.clock import SystemClock
 from pipeline.commands.review import follow, output_of, reviewer
 from pipeline.errors import Exit, UsageError
 from pipeline.export.base import Notes
+from pipeline.plural import counted
 from pipeline.redact import one_line
 from pipeline.store.reviews import VERBS, Decision, Reviews, new_decision
 from pipeline.store.snapshot import record_batches
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 _CUT = 60_000_000
 #: What a CSV export puts before a cell that a spreadsheet would run.
 _GUARD = "'"
+#: What is said of decisions, by their verb.
+_DONE = {"accept": "accepted", "edit": "edited", "reject": "rejected", "flag": "flagged"}
 _NAMES = ("key", "caption", "review", "finished_at")
 
 
@@ -54,9 +57,8 @@ def import_command(job: JobConfig, file: Path, name: str | None) -> int:
         reviews.close()
         follow(job)
     counts = {verb: sum(decision.decision == verb for decision in decisions) for verb in VERBS}
-    said = (
-        ", ".join(f"{count:,} {verb}" for verb, count in counts.items() if count) or "nothing new"
-    )
+    made = ", ".join(f"{count:,} {_DONE[verb]}" for verb, count in counts.items() if count)
+    said = f"{made}; dataset.parquet and exports follow" if made else "nothing new"
     unknown = len(rows) - known
     for line in older.lines():
         print(line)  # noqa: T201
@@ -65,7 +67,7 @@ def import_command(job: JobConfig, file: Path, name: str | None) -> int:
             "decide on what is there now in `review` or a new export; without the column "
             "`finished_at` the file is taken as it is"
         )
-    print(f"{file}: {said}" + (f"; {unknown:,} keys are not of this output" if unknown else ""))  # noqa: T201
+    print(f"{file}: {said}" + (f"; {counted(unknown, 'key')} of other outputs" if unknown else ""))  # noqa: T201
     return Exit.SOME_FAILED if older.count else Exit.DONE
 
 
@@ -85,7 +87,12 @@ def decide(
     for record in records:
         key, known = record["key"], known + 1
         shown, review = apply(last, record)
-        changes = {change_of(row, shown, review) for row in rows[key]} - {None}
+        own = (record["caption"] or "").strip()
+        changes = {
+            change_of(row, shown, review)
+            for row in rows[key]
+            if not (review == "edit" and _before_review(row, own))
+        } - {None}
         if len(changes) > 1:
             raise UsageError(f"--import: rows of key {key} disagree: they share one caption")
         if changes and any(
@@ -98,6 +105,12 @@ def decide(
         for verb, text in (change for change in changes if change is not None):
             decisions.append(new_decision(key, verb, shown, text, by, now))
     return decisions, known
+
+
+def _before_review(row: Mapping[str, Any], own: str) -> bool:
+    """Was a row exported before somebody edited its caption, and left as it was? Its cell of `review`
+    is there and empty, and its text is the model's own: it takes nobody's edit back."""
+    return row["review"] == "" and row["caption"] in (own, f"{_GUARD}{own}")
 
 
 def _is_older(row: int | None, record: int | None) -> bool:
@@ -185,7 +198,8 @@ def _rows(table: pa.Table, names: Mapping[str, str | None]) -> Iterator[dict[str
     for key, caption, review, at in zip(*columns.values(), times, strict=True):
         if key:
             text = (caption or "").strip()
-            yield {"key": key, "caption": text, "review": review or None, "finished_at": at}
+            decision = (review or "") if names["review"] else None
+            yield {"key": key, "caption": text, "review": decision, "finished_at": at}
 
 
 def _times(column: pa.ChunkedArray) -> list[int | None]:

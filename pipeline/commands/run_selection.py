@@ -56,7 +56,7 @@ async def select(opened: OpenedJob) -> tuple[Selection, Mapping[str, Record]]:
     checkpoint = opened.checkpoint
     redo = await checkpoint.redo_keys(options.chosen)
     if options.chosen is not None:
-        _log.info("%s records match and are asked again", f"{len(redo):,}")
+        _log.info("records that match and are asked again: %s", f"{len(redo):,}")
     await checkpoint.finish()  # what follows looks at published parts
     if rechecked := await recheck(job, inputs.output, inputs.naming.recipes, checkpoint):
         _log.info("checks have changed: %s records derived again, none asked", f"{rechecked:,}")

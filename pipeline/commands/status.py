@@ -21,6 +21,7 @@ from pipeline.commands.model_selection import pinned
 from pipeline.commands.outcome import quota_of
 from pipeline.commands.shards_status import last_of, live_of
 from pipeline.errors import CODES
+from pipeline.plural import counted
 from pipeline.store.lock import holder_of
 from pipeline.store.runs import read_runs
 from pipeline.store.shards import shard_folders, unjoined
@@ -128,9 +129,9 @@ def pace_words(facts: Mapping[str, Any]) -> list[str]:
     for name, own in facts["quota"].get("endpoints", {}).items():
         parts += quota_words(f"quota of {name}", own)
     if (nights := facts["eta_nights"]) is not None:
-        parts.append(f"about {nights:,} more night{'s' * (nights != 1)}")
+        parts.append(f"about {counted(nights, 'more night')}")
     elif (minutes := facts["eta_minutes"]) is not None:
-        parts.append(f"about {minutes:,} minutes to go")
+        parts.append(f"about {counted(minutes, 'minute')} to go")
     if (live := facts["live"]) and (until := live["quota"].get("paused_until")):
         parts.append(f"paused until {utc(until)}: the service asks to wait")
     if live and live["quota"].get("weather") == "closed":
@@ -158,10 +159,10 @@ def crash_words(live: dict[str, Any]) -> list[str]:
         (
             f"the last run (pid {live['pid']}) did not end by itself; last seen {utc(live['at'])} with "
             f"{live['settled_this_run']:,} of {live['to_settle']:,} settled by "
-            f"{live['requests']:,} requests, {flight} in flight"
+            f"{counted(live['requests'], 'request')}, {flight} in flight"
         ),
         (
-            f"running again keeps every answer that came and asks the rest, at most {left:,} images; "
+            f"running again keeps every answer that came and asks the rest, at most {counted(left, 'image')}; "
             "what was in flight stays counted as spent"
         ),
     ]
@@ -180,23 +181,23 @@ def _live(output: Path) -> dict[str, Any] | None:
 def lines(facts: dict[str, Any]) -> list[str]:
     """The status for people."""
     first = (
-        f"{facts['job']}: {facts['captions']:,} captions, {facts['failures']:,} failures, "
-        f"{facts['requests']:,} requests, ${facts['cost_usd']:.4g} in {facts['output']}"
+        f"{facts['job']}: {counted(facts['captions'], 'caption')}, {counted(facts['failures'], 'failure')}, "
+        f"{counted(facts['requests'], 'request')}, ${facts['cost_usd']:.4g} in {facts['output']}"
     )
     texts = [first, f"model: {facts['model']}"]
     texts += [
-        f"  prompt {name}: {of['captions']:,} captions, {of['failures']:,} failures"
+        f"  prompt {name}: {counted(of['captions'], 'caption')}, {counted(of['failures'], 'failure')}"
         for name, of in facts["by_prompt"].items()
     ]
     if facts["unpublished"]:
-        texts.append(f"{facts['unpublished']:,} answers in the journal, not yet in a part")
+        texts.append(f"{counted(facts['unpublished'], 'answer')} in the journal, not yet in a part")
     live = facts["live"]
     if facts["running"]:
         texts.append(f"running: {facts['running']}")
         if live:
             texts.append(
                 f"  {live['settled_this_run']:,} of {live['to_settle']:,} settled, {facts['per_minute']:,.0f} a minute, "
-                f"{live['requests']:,} requests, {live['refused']:,} refused"
+                f"{counted(live['requests'], 'request')}, {live['refused']:,} refused"
             )
             texts += [f"  {text}" for text in pace_words(facts)]
     elif facts["crashed"]:

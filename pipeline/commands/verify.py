@@ -11,6 +11,7 @@ from pipeline.captioning.output_location import ours, shards_of, shared
 from pipeline.clock import SystemClock
 from pipeline.commands.verify_keys import check_keys
 from pipeline.errors import Exit, Held, OutputError, UsageError
+from pipeline.plural import counted
 from pipeline.store.lock import holder_of, locked
 from pipeline.store.remote.verify import check_shared, repair_shared
 from pipeline.store.repair import make_state, mend
@@ -55,7 +56,7 @@ def verify_command(
         for finding in findings:
             hint = " (--repair mends this)" if finding.mendable else ""
             print(f"{finding.path}: {finding.problem}{hint}")  # noqa: T201
-        text = f"{len(findings)} problems" if findings else "all promises hold"
+        text = counted(len(findings), "problem") if findings else "all promises hold"
         print(f"{job.output.shown}: {text}")  # noqa: T201
     return int(Exit.OUTPUT) if findings else 0
 

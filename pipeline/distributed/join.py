@@ -22,6 +22,7 @@ from pipeline.captioning.interpret import deriving
 from pipeline.captioning.output_location import shards_of, shared
 from pipeline.clock import Clock
 from pipeline.errors import JobError
+from pipeline.plural import counted
 from pipeline.store.foreign import adopt
 from pipeline.store.publish_plan import REQUESTS
 from pipeline.store.shards import unjoined
@@ -69,5 +70,5 @@ async def join_shards(
                     apart += (await adopt(checkpoint, folder / part.folder / part.name))[0]
             await checkpoint.publish()
             await opened.give_up()
-    joined = f"{len(shards):,} shards joined: {taken + apart:,} records"
+    joined = f"{counted(len(shards), 'shard')} joined: {counted(taken + apart, 'record')}"
     _log.info("%s", f"{joined}, {apart:,} of them one by one" if apart else joined)

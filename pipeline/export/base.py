@@ -27,6 +27,8 @@ class Rows:
     #: The columns of caption and key.
     caption: str = "caption"
     key: str = "key"
+    #: Further columns with captions, those of several prompts.
+    more_captions: tuple[str, ...] = ()
     #: What a card calls the dataset.
     title: str = "Captions"
     options: ExportOptions = field(default_factory=ExportOptions)

@@ -31,6 +31,10 @@ class Owned:
                     continue  # cut by a crash: that file was not written yet
                 self._known.add((path, digest))
 
+    def knows(self, path: Path) -> bool:
+        """Has this job written a file of this name before?"""
+        return any(name == str(path) for name, _ in self._known)
+
     def write(self, path: Path, content: bytes, *, overwrite: bool) -> bool:
         """Write a whole file under its name, or nothing; True when it is there.
 
@@ -62,7 +66,7 @@ class Owned:
     def _note(self, path: str, digest: str) -> None:
         if self._file is None:
             fs.make_private_dir(self._ledger.parent)
-            self._file = self._ledger.open("ab")
+            self._file = fs.append_private(self._ledger)
         if (path, digest) not in self._known:
             self._known.add((path, digest))
             self._file.write(json.dumps([path, digest]).encode() + b"\n")

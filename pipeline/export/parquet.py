@@ -22,6 +22,7 @@ from pipeline.export.features import read_features, with_features
 from pipeline.export.names import text_of
 from pipeline.export.parquet_file import PagedWriter
 from pipeline.export.pictures import NO_PICTURE, ending
+from pipeline.plural import counted
 
 #: Rows are gathered to row groups of about this size, whatever size the batches have.
 GROUP_ROWS, GROUP_BYTES = 100_000, 64 << 20
@@ -91,7 +92,9 @@ class HubExporter:
                 writer.close()
         for path in paths:
             path.rename(path.with_name(f"{path.name}-of-{len(paths):05d}.parquet"))
-        about = f"{written.rows:,} pictures; the captions are in the column `{rows.caption}`."
+        about = (
+            f"{counted(written.rows, 'picture')}; the captions are in the column `{rows.caption}`."
+        )
         write_card(dest, title=rows.title, data="train-*.parquet", text=about)
         written.notes.append(f"{len(paths):,} shard{'s' * (len(paths) != 1)}")
         return written

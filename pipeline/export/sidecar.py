@@ -81,10 +81,17 @@ def write_beside(rows: Rows, owned: Owned) -> Written:
         if done:
             written.rows += 1
         else:
-            kept.add(f"{path}: kept, this job did not write it; --overwrite replaces it")
+            kept.add(f"{path}: kept, {_whose(owned, path)}; --overwrite replaces it")
     names.tell(written)
     written.notes += kept.lines()
     return written
+
+
+def _whose(owned: Owned, path: Path) -> str:
+    """Why a file is not ours to replace."""
+    if owned.knows(path):
+        return "edited since this job wrote it (`review JOB` takes such words into every export)"
+    return "this job did not write it"
 
 
 def text(rows: Rows, row: Captioned) -> str:

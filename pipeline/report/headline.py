@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.clock import utc
+from pipeline.plural import counted
 from pipeline.report.facts import Facts
 from pipeline.report.page import Headline
 
@@ -58,11 +59,11 @@ def _from_last_run(
 
 def _to_go(nights: int | None, minutes: int | None) -> str | None:
     if nights is not None:
-        return f"{nights:,} night{'s' * (nights != 1)}"
+        return counted(nights, "night")
     if minutes is None:
         return None
     if minutes < 120:
-        return f"{minutes:,} minute{'s' * (minutes != 1)}"
+        return counted(minutes, "minute")
     return f"{minutes / 60:,.0f} hours"
 
 

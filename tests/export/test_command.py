@@ -54,6 +54,11 @@ def test_a_training_folder(tmp_path: Path) -> None:
     for image, caption in table:
         stem = "20_dog/twin.png" if image == "20_dog/twin.png" else image.rpartition(".")[0]
         assert (tmp_path / "train" / f"{stem}.txt").read_text() == caption + "\n"
+    assert pipeline("verify", "job.yaml", cwd=tmp_path).code == 0
+    (tmp_path / "train/20_dog/1.txt").write_text("by hand, again")
+    edited = pipeline("export", "job.yaml", "--beside", cwd=tmp_path)
+    assert "20_dog/1.txt: kept, edited since this job wrote it (`review JOB`" in edited.out
+    assert (tmp_path / "train/20_dog/1.txt").read_text() == "by hand, again"
     assert "sks" not in "".join(p.read_text() for p in (tmp_path / "train").rglob("*.txt"))
     refused = pipeline("export", "job.yaml", "--beside", "--format", "csv", cwd=tmp_path)
     assert (refused.code, "--beside writes sidecars" in refused.err) == (64, True)

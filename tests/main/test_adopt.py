@@ -99,7 +99,7 @@ def test_what_is_no_record_is_left(tmp_path: Path, capsys: pytest.CaptureFixture
     pq.write_table(pa.Table.from_pylist([*rows, good], schema=RECORDS), tmp_path / "rows/a.parquet")
     adopted(job_in(tmp_path), tmp_path / "rows")
 
-    assert "1 images taken over, 3 rows are no records" in capsys.readouterr().out
+    assert "1 image taken over, 3 rows left out: no record" in capsys.readouterr().out
 
 
 def test_nothing_to_adopt(tmp_path: Path) -> None:

@@ -219,6 +219,13 @@ def test_pictures_that_cannot_be_opened(tmp_path: Path) -> None:
     code, lines = checked(job)
     assert (code, lines["images"]["ok"]) == (0, True)
     assert "2 of the first 3 cannot be opened" in lines["images"]["words"]
+    assert "images.packages" in lines["images"]["words"]
+
+    pq.write_table(pa.table({"url": ["gone.jpg", *names]}), tmp_path / "urls.parquet")
+    code, lines = checked(job)
+    assert code == 65
+    assert "cannot be opened (blocked_address: package" in lines["images"]["words"]
+    assert "images.packages" in lines["images"]["words"], "the commonest code's remedy"
 
 
 def test_a_plan_tells_the_price_that_nobody_agreed_to(tmp_path: Path) -> None:

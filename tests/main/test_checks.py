@@ -17,7 +17,7 @@ from pipeline.captioning.inputs import inspect_job
 from pipeline.captioning.options import RunOptions
 from pipeline.captioning.view import View
 from pipeline.commands import recheck
-from pipeline.commands.plan import counted, facts, lines
+from pipeline.commands.plan import counts_of, facts, lines
 from pipeline.commands.run import run as run_story
 from pipeline.commands.service_status import service_status
 from pipeline.config.job import load_job
@@ -432,7 +432,7 @@ def test_a_plan_counts_second_questions_in_their_own_models_quota_and_price(tmp_
         job = load_job(tmp_path / "job.yaml")
         inputs = inspect_job(job, environment.environ)
         status = await service_status(job, inputs.endpoint, environment, only_plan=True)
-        return facts(job, counted(job, inputs), {"": status}, now=clock.now())
+        return facts(job, counts_of(job, inputs), {"": status}, now=clock.now())
 
     plan = run(planned(*models))
     own = {"requests": 170, "requests_per_day": 80, "nights": 3}

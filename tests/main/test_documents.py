@@ -39,7 +39,7 @@ def test_the_tutorial_from_top_to_bottom(tmp_path: Path) -> None:
         ended = pipeline(*shlex.split(command), cwd=tmp_path)
         assert ended.code == 0, (command, ended.err)
 
-    assert len(commands) == 10
+    assert len(commands) == 11
     assert (tmp_path / "photos/cat.txt").read_text().startswith("sks, ")
     assert (tmp_path / "out/pets/report.html").stat().st_size > 1000
     assert len((tmp_path / "captions.csv").read_text().splitlines()) == 4

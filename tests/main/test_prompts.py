@@ -15,7 +15,7 @@ import pytest
 from pipeline.captioning.inputs import inspect_manifest
 from pipeline.captioning.options import RunOptions
 from pipeline.commands.export import export_command
-from pipeline.commands.plan import counted
+from pipeline.commands.plan import counts_of
 from pipeline.commands.report import cards_of, gather, report_command
 from pipeline.commands.review import item_of, sampled
 from pipeline.commands.review_import import import_command
@@ -255,6 +255,25 @@ def test_exports_hold_each_prompt_or_the_one_that_is_named(tmp_path: Path) -> No
         exported("x.jsonl", prompt="shrot")
 
 
+def test_an_export_says_where_the_captions_of_each_prompt_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A trigger word stands in all of them; files of one text name the prompt whose it is."""
+    asked(prompted(tmp_path, 3, TWO), tmp_path / "state")
+    job = load_job(tmp_path / "job.yaml")
+
+    def exported(name: str, **more: Any) -> str:
+        export_command(job, ExportRequest(dest=tmp_path / name, **more))
+        return capsys.readouterr().out
+
+    assert "columns caption, caption_long, caption_short" in exported("a.jsonl", prefix="sks, ")
+    (row, *_) = map(json.loads, (tmp_path / "a.jsonl").read_text().splitlines())
+    assert all(row[name].startswith("sks, ") for name in ("caption", "caption_long"))
+    assert "those of prompt short (--prompt chooses)" in exported("texts", format="sidecar")
+    assert "--prompt NAME looks at one" in exported("b.jsonl", reviewed_only=True)
+    assert "--prompt NAME" not in exported("c.jsonl", reviewed_only=True, prompt="long")
+
+
 def test_status_counts_each_prompt_by_itself(tmp_path: Path) -> None:
     """By recipe: what one prompt alone was asked before counts as that prompt's."""
     asked(prompted(tmp_path, 6, SHORT), tmp_path / "state")
@@ -292,7 +311,7 @@ def test_decisions_reach_the_caption_of_their_prompt(tmp_path: Path) -> None:
 def test_counts_before_a_run_are_those_of_images_and_prompts(tmp_path: Path) -> None:
     job = load_job(prompted(tmp_path, 9, TWO))
     manifest, naming = inspect_manifest(job)
-    counts = counted(
+    counts = counts_of(
         job,
         type("Inputs", (), {"manifest": manifest, "naming": naming, "output": tmp_path / "out"})(),
     )

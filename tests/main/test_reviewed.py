@@ -97,7 +97,7 @@ def test_an_edited_export_comes_back(tmp_path: Path) -> None:
     done = pipeline("review", job, "--import", table)
 
     assert done.code == 0, done.err
-    assert ": 2 edit\n" in done.out
+    assert ": 2 edited; dataset.parquet and exports follow\n" in done.out
     made = rows_of(tmp_path)
     assert made["row-1"]["caption"] == "Better, and\nin two lines."
     assert (made["row-4"]["caption"], made["row-4"]["status"]) == ("A caption by hand.", "ok")
@@ -124,7 +124,7 @@ def test_an_edited_dataset_is_kept(keeps_metadata: bool, tmp_path: Path) -> None
     assert f"dataset.parquet was edited: kept as {kept.name}; `review JOB --import" in again.err
     assert pq.read_table(dataset)["caption"] == table["caption"]
     done = pipeline("review", job, "--import", kept)
-    assert ": 1 edit, 1 reject\n" in done.out
+    assert ": 1 edited, 1 rejected; " in done.out
     assert rows_of(tmp_path)["row-0"]["caption"] == "By hand."
     assert len(list((tmp_path / "out").glob("dataset.edited-*"))) == 1
     assert pipeline("verify", job).code == 0

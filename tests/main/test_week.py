@@ -16,7 +16,7 @@ import pytest
 
 from pipeline import fs
 from pipeline.captioning.inputs import inspect_job
-from pipeline.commands.plan import counted, facts
+from pipeline.commands.plan import counts_of, facts
 from pipeline.commands.service_status import service_status
 from pipeline.commands.status import lines, status_of
 from pipeline.config.job import load_job
@@ -67,7 +67,7 @@ class Machine:
         environment = world_of(self.service, self.clock, state=self.folder / "state")
         job = load_job(self.job, (), environment.environ)
         inputs = inspect_job(job, environment.environ)
-        found = counted(job, inputs)
+        found = counts_of(job, inputs)
         return facts(
             job,
             found,

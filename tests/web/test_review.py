@@ -166,7 +166,10 @@ def test_import(tmp_path: Path) -> None:
     done = pipeline("review", job, "--import", tmp_path / "edited.csv", "--as", "Ann")
 
     assert done.code == 0, done.err
-    assert "1 accept, 1 edit, 1 reject; 1 keys are not of this output" in done.out
+    assert (
+        "1 accepted, 1 edited, 1 rejected; dataset.parquet and exports follow; 1 key of other outputs"
+        in done.out
+    )
     made = read_decisions(tmp_path / "out")
     assert {key: one.decision for key, one in made.items()} == {
         key_of(0): "edit",
@@ -175,6 +178,29 @@ def test_import(tmp_path: Path) -> None:
     }
     again = pipeline("review", job, "--import", tmp_path / "edited.csv", "--as", "Ann")
     assert "nothing new" in again.out
+
+
+def test_a_file_from_before_an_edit_takes_it_not_back(tmp_path: Path) -> None:
+    """Two people edit one export: the second file's untouched rows leave the first one's edits. A
+    file without the column `review` is taken as it is."""
+    job = write_output(tmp_path, [record(1), record(2)])
+    first, second, plain = (tmp_path / f"{name}.csv" for name in ("first", "second", "plain"))
+    rest = f'{key_of(2)},"A picture, number 2.",'
+    first.write_text(f"key,caption,review\n{key_of(1)},Ann's.,\n{rest}\n")
+    second.write_text(
+        f'key,caption,review\n{key_of(1)},"A picture, number 1.",\n{key_of(2)},Bob\'s.,\n'
+    )
+    plain.write_text(f'key,caption\n{key_of(1)},"A picture, number 1."\n')
+
+    for file, name in ((first, "Ann"), (second, "Bob")):
+        assert pipeline("review", job, "--import", file, "--as", name).code == 0
+
+    made = read_decisions(tmp_path / "out")
+    assert {key: (one.by, one.after) for key, one in made.items()} == {
+        key_of(1): ("Ann", "Ann's."),
+        key_of(2): ("Bob", "Bob's."),
+    }
+    assert "1 edited" in pipeline("review", job, "--import", plain).out
 
 
 @pytest.mark.parametrize("cut", [False, True], ids=["whole times", "seconds cut off"])
@@ -192,7 +218,7 @@ def test_an_edit_of_an_older_answer_is_named(tmp_path: Path, cut: bool) -> None:
 
     assert done.code == 1, done.err
     assert "https://a.example/3.jpg: asked again since" in done.out
-    assert "1 edit" in done.out
+    assert "1 edited" in done.out
     assert {key: one.after for key, one in read_decisions(tmp_path / "out").items()} == {
         key_of(1): "Mine."
     }
