@@ -96,12 +96,17 @@ class Sources:
         try:
             image = await self._images.load(row.image, inline=inline, arrived=arrived)
         except SourceUnavailable as trouble:
-            out = self._outages.open_place(trouble.place)
+            place = trouble.place
+            out, overloaded = self._outages.open_place(place), self._outages.overloaded(place)
             error = self._outages.failed(trouble, candidate, key, now())
-            if out is None and self._outages.open_place(trouble.place):
+            if out is None and self._outages.open_place(place):
                 self._event(
-                    f"circuit open: {trouble.place}: {trouble.message}; its images wait until it "
-                    "is back"
+                    f"circuit open: {place}: {trouble.message}; its images wait until it is back"
+                )
+            elif not overloaded and self._outages.overloaded(place):
+                self._event(
+                    f"overloaded: {place}: {trouble.message}; it gives other images, so these are "
+                    "tried again"
                 )
             if error is not None:
                 raise error from None

@@ -2,8 +2,9 @@
 
 What a place does to many images at once is an outage of the place and fails none of them. While
 its circuit is open its images wait, one at a time probes, and what still waits when patience ends
-is left for the next run. Other places go on meanwhile. Only states and decisions here, no I/O:
-time comes in by argument, `run.py` does the waiting.
+is left for the next run. Other places go on meanwhile. An overloaded place fails many images and
+gives others: its circuit stays closed, and its images are tried until it is well or patience ends.
+Only states and decisions here, no I/O: time comes in by argument, `run.py` does the waiting.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ PATIENCE_NEW = 60.0
 TRIES = 3
 #: Tries of one image after which it is to blame, whatever it met, if others came in between.
 MOST_TRIES = 10
+#: Last tries of a place: it is overloaded when `FAILURES_ALIVE` different images failed among them.
+RECENT = 50
 #: Seconds before the first probe or second try; doubled each time up to the ceiling.
 WAIT_FIRST, WAIT_CEILING = 1.0, 60.0
 #: Places that are remembered as having delivered, and as having failed.
@@ -74,9 +77,13 @@ def no_thread(error: RuntimeError) -> bool:
 class _Circuit(Generic[T]):
     """One place."""
 
-    #: Since the last success: attempts that failed, and the images that they were for.
+    #: Since the last success: attempts that failed, and the images that failed for the first time.
     failures: int = 0
     images: set[bytes] = field(default_factory=set)
+    #: Of its last tries: the image of one that failed for a reason that passes, None of a success.
+    recent: deque[bytes | None] = field(default_factory=lambda: deque(maxlen=RECENT))
+    #: Since when it is overloaded; None: it is not.
+    overloaded: float | None = None
     #: Of the first failure since the last success.
     since: float = 0.0
     last: str = ""
@@ -129,7 +136,7 @@ class Outages(Generic[T]):
         circuit = self._failure(trouble, key, now)
         if not circuit.open and self._opens(trouble, circuit):
             self._open(circuit, trouble, now)
-        return circuit.open
+        return circuit.open or self._overloaded(circuit, trouble.place, now)
 
     def failed(
         self, trouble: SourceUnavailable, image: T, key: bytes, now: float
@@ -143,12 +150,12 @@ class Outages(Generic[T]):
             probed.probing = False
             probed.wait = min(WAIT_CEILING, 2 * probed.wait)
             probed.probe_at = now + probed.wait
-        if tries >= MOST_TRIES and circuit.failures < tries:
-            del self._tries[key]  # others came meanwhile, this one never
-            return ImageError(trouble.code, trouble.message)
         if not circuit.open and self._opens(trouble, circuit):
             self._open(circuit, trouble, now)
-        elif not circuit.open and tries >= TRIES:
+        if not self._overloaded(circuit, trouble.place, now) and (
+            (not circuit.open and tries >= TRIES)
+            or (tries >= MOST_TRIES and circuit.failures < tries)  # others came meanwhile
+        ):
             del self._tries[key]
             return ImageError(trouble.code, trouble.message)
         self._wait(circuit, now + min(WAIT_CEILING, WAIT_FIRST * 2 ** (tries - 1)), image)
@@ -165,10 +172,27 @@ class Outages(Generic[T]):
         if not circuit.failures:
             circuit.since = now
         circuit.failures += 1
-        if len(circuit.images) < FAILURES_NEW:
+        if len(circuit.images) < FAILURES_NEW and key not in self._tries:
             circuit.images.add(key)
+        if not CODES[trouble.code]:
+            circuit.recent.append(key)
         circuit.last = trouble.message
         return circuit
+
+    def overloaded(self, place: str) -> bool:
+        """Does a place fail many images, and give others?"""
+        circuit = self._circuits.get(place)
+        return circuit is not None and circuit.overloaded is not None
+
+    def _overloaded(self, circuit: _Circuit[T], place: str, now: float) -> bool:
+        """Is an image that failed just now tried again, as its place is overloaded? Beyond
+        patience it is to blame itself."""
+        if place not in self._alive or len(set(circuit.recent) - {None}) < FAILURES_ALIVE:
+            circuit.overloaded = None
+            return False
+        if circuit.overloaded is None:
+            circuit.overloaded = now
+        return now - circuit.overloaded < self._patience
 
     def _opens(self, trouble: SourceUnavailable, circuit: _Circuit[T]) -> bool:
         few = trouble.place in self._alive or (CODES[trouble.code] and not self._alive)
@@ -186,6 +210,7 @@ class Outages(Generic[T]):
         back = []
         for place in {*places, *fresh} & self._circuits.keys():
             circuit = self._circuits[place]
+            circuit.recent.append(None)
             if circuit.open and circuit.certain and place not in fresh:
                 continue  # it may have been read before the outage began
             circuit.failures = 0
@@ -224,7 +249,7 @@ class Outages(Generic[T]):
             elif circuit.open:
                 if not circuit.probing and circuit.probe_at <= now:
                     circuit.probing = True
-                    image = circuit.waiting.popleft()[1]
+                    image = self._probe(circuit, key_of)
                     self._probes[key_of(image)] = place
                     images.append(image)
             else:
@@ -236,6 +261,17 @@ class Outages(Generic[T]):
                         circuit.waiting.append((at, image))
         self.waiting -= len(images)
         return images
+
+    def _probe(self, circuit: _Circuit[T], key_of: Callable[[T], bytes]) -> T:
+        """Take the first image that was not tried yet, else the first: of one that has failed
+        nobody knows whether it is to blame itself."""
+        untried = (
+            n for n, (_, image) in enumerate(circuit.waiting) if key_of(image) not in self._tries
+        )
+        number = next(untried, 0)
+        image = circuit.waiting[number][1]
+        del circuit.waiting[number]
+        return image
 
     def next_due(self) -> float | None:
         """When the next image may be tried (monotonic seconds); None: none waits, or all that wait

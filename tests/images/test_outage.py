@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import random
 import tempfile
 import unicodedata
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -69,20 +70,21 @@ def test_an_errno_tells_whose_fault_it_is(number: int, place: str | None) -> Non
 
 
 def test_one_certain_failure_opens_and_one_probe_closes() -> None:
-    """All wait, one at a time is tried, later and later; its success frees the others."""
+    """All wait, one at a time is tried, one that did not fail first, later and later; its success
+    frees the others."""
     outages: Outages[int] = Outages(PATIENCE)
     assert outages.failed(away(), 0, key_of(0), 10.0) is None
     assert outages.open_place("/photos") == "/photos"
     for image in (1, 2):
         outages.put_off("/photos", image, 10.0)
     assert outages.due(10.5, key_of) == []
-    assert outages.due(11.0, key_of) == [0]
+    assert outages.due(11.0, key_of) == [1]
     assert outages.due(500.0, key_of) == []  # the probe is under way
-    assert outages.failed(away(), 0, key_of(0), 12.0) is None
+    assert outages.failed(away(), 1, key_of(1), 12.0) is None
     assert outages.due(13.9, key_of) == []
-    assert outages.due(14.0, key_of) == [1]
-    assert outages.succeeded((), key_of(1)) == ["/photos"]
-    assert sorted(outages.due(14.0, key_of)) == [0, 2]
+    assert outages.due(14.0, key_of) == [2]
+    assert outages.succeeded((), key_of(2)) == ["/photos"]
+    assert sorted(outages.due(14.0, key_of)) == [0, 1]
     assert outages.waiting == 0
     assert not outages.left
 
@@ -147,6 +149,52 @@ def test_a_picture_that_always_breaks_a_machine_that_is_well_is_to_blame() -> No
         now += 100.0
     assert error is not None
     assert not CODES[error.code], "the next run has to ask it again"
+
+
+def tried(
+    outages: Outages[int], refuses: Callable[[int, float], bool], images: int, until: float
+) -> dict[int, float]:
+    """Try images of one host a tenth of a second apart; image -> when it failed for good."""
+    fresh, failed, now = iter(range(images)), dict[int, float](), 0.0
+    while now < until:
+        now += 0.1
+        due = outages.due(now, key_of)
+        image = next(fresh, None)
+        if image is not None and outages.any_open:
+            outages.put_off("h.example", image, now)
+        elif image is not None:
+            due.append(image)
+        for due_image in due:
+            if not refuses(due_image, now):
+                outages.succeeded(["h.example"], key_of(due_image))
+            elif outages.failed(refused(), due_image, key_of(due_image), now) is not None:
+                failed[due_image] = now
+    assert outages.waiting == 0
+    return failed
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.9, 1.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_an_overloaded_host_fails_no_image(share: float, seed: int) -> None:
+    """It refuses a share of all tries for two minutes, answers the others, and is well again."""
+    rng = random.Random(seed)
+
+    def refuses(image: int, now: float) -> bool:
+        return 2.0 < now < 120.0 and rng.random() < share
+
+    outages: Outages[int] = Outages(PATIENCE)
+    assert tried(outages, refuses, 500, 600.0) == {}
+    assert not outages.left
+
+
+@pytest.mark.parametrize(("each", "late"), [(50, False), (3, True)])
+def test_images_that_a_host_never_gives_fail_by_themselves(each: int, late: bool) -> None:
+    """A few at once; many, which look like an overload, when patience is over."""
+    outages: Outages[int] = Outages(PATIENCE)
+    failed = tried(outages, lambda image, _: image % each == 0, 500, 2 * PATIENCE)
+    assert failed.keys() == set(range(0, 500, each))
+    assert (max(failed.values()) > PATIENCE) == late
+    assert not outages.left
 
 
 def test_a_missing_file_is_its_own_fault_only_while_its_folder_is_there(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from tests.images.hosts import host, reply
+from tests.store.remote.buckets import BUCKET, ask, login, proxy, s3
 from tests.support.checker import published
 from tests.support.command import pipeline, simulator, start, until, write_job
 from tests.support.pictures import folder_of, picture
@@ -230,3 +231,37 @@ def test_a_random_outage_fails_no_picture(seed: int, tmp_path: Path) -> None:
             "descriptors": descriptors_lowered,
         }
         struck(tmp_path, Struck(folder_of(tmp_path, ROWS)), strike[outage], seconds, after)
+
+
+@pytest.mark.parametrize(
+    "seed", [3, *(pytest.param(n, marks=pytest.mark.weekly) for n in range(4, 14))]
+)
+def test_an_overloaded_bucket_fails_no_picture(seed: int, tmp_path: Path) -> None:
+    """It says 503 or closes the connection for a share of all requests, and gives the others."""
+    rng = random.Random(seed)
+    share, faults = rng.uniform(0.4, 0.8), rng.choice([["503"], ["503", "500", "cut", "lost"]])
+    after, seconds = rng.randrange(40), rng.uniform(6.0, 12.0)
+    began: list[float] = []
+
+    def storm(*_: str) -> str | None:
+        raging = began and time.monotonic() - began[0] < seconds
+        return rng.choice(faults) if raging and rng.random() < share else None
+
+    table = tmp_path / "m.csv"
+    table.write_text("url\n" + "".join(f"s3://{BUCKET}/{n}.jpg\n" for n in range(ROWS)))
+    with (
+        s3() as port,
+        proxy(port, storm) as (through, happened),
+        simulator(tmp_path, "rpm=null", "latency=[0.02, 0.05]") as server,
+    ):
+        for number in range(ROWS):
+            assert ask(port, "PUT", f"/{BUCKET}/{number}.jpg", picture(number)) == 200
+        quota = {"requests_per_minute": None, "concurrency": 4}
+        job = write_job(tmp_path, server.base, table, quota=quota)
+        run = start("run", job, env=login(through))
+        until(lambda: len(server.asked()) > after or run.poll() is not None)
+        began.append(time.monotonic())
+        assert run.wait() == 0
+    print(f"seed {seed}: {share:.0%} of all for {seconds:.0f} s: {dict(Counter(happened))}")
+    assert sum(Counter(happened).values()) > 10, "there was no storm"
+    assert counts(tmp_path) == {"ok": ROWS}
