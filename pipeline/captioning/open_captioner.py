@@ -20,6 +20,7 @@ from pipeline.packsize import auto
 from pipeline.packsize.sample import pilot_sizes
 
 if TYPE_CHECKING:
+    from pipeline.captioning.culprits import Culprits
     from pipeline.captioning.progress import Progress
     from pipeline.captioning.sources import Sources
     from pipeline.clock import Clock
@@ -118,6 +119,7 @@ def packing_of(
     size: int,
     asked: int,
     pilot: random.Random | None,
+    culprits: Culprits,
 ) -> Packing:
     """The packs of a run. size: images wanted in each; asked: images; pilot: chance for its sizes."""
     from pipeline.captioning.pack import Pool
@@ -139,7 +141,14 @@ def packing_of(
     sizes = pilot_sizes(asked, auto.room(limits, measured), pilot) if pilot else ()
     form: Form = "fields" if fields else "plain"
     return Packing(
-        Pool(limits, form=form, sizes=sizes, proven=0, on_limit=shapes[0].learned),
+        Pool(
+            limits,
+            form=form,
+            sizes=sizes,
+            proven=0,
+            on_limit=shapes[0].learned,
+            culprits=culprits,
+        ),
         limits,
         automatic=job.packing.images_per_request == "auto" and not pilot,
         audit=max(job.packing.audit, PILOT_AUDIT) if pilot else job.packing.audit,

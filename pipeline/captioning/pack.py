@@ -3,11 +3,8 @@
 Pure and synchronous: `captioning/request_source.py` does the waiting. Order is deterministic: manifest
 order, and what comes back goes to the front.
 
-A refused pack holds at least one image that the service will not have. It is found by binary
-search: one half is asked. If it is answered, the culprit is in the other half; if it is refused,
-the culprit is in it. Either way the half that must hold the culprit is never asked whole but
-halved at once, and the half about which nothing is known goes back to the fresh images and
-travels with them. An image left over alone is still asked: its own refusal is its reason.
+A refused pack holds at least one image that the service will not have; it is searched for by halves
+(`captioning/culprits.py`). An image left over alone is still asked: its own refusal is its reason.
 When it is answered, no image was the reason but the size, and packs stay below it.
 A size that the service has not answered yet is tried by one pack at a time, so that what it
 refuses is refused once.
@@ -23,8 +20,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
+from pipeline.captioning.culprits import Culprits, Group
 from pipeline.captioning.fresh_images import FreshImages
 from pipeline.captioning.retry import Action, RetryDecision
 from pipeline.model import ASK_CAPTION, Form, Item, Request
@@ -56,15 +53,6 @@ _BROKEN = frozenset({Kind.TRANSIENT, Kind.EMPTY, Kind.MALFORMED})
 _TELLING = frozenset({Kind.OK, Kind.TRUNCATED, Kind.EMPTY, Kind.MALFORMED})
 
 
-class _Group(NamedTuple):
-    """Images of which one must be why a request was refused."""
-
-    items: tuple[Item, ...]
-    #: Images in the smallest refused request whose others are known to be good; 0 where it was
-    #: not the request that was refused but what an image shows.
-    refused: int
-
-
 class Pool:
     """Images waiting to be asked. One a run; not thread-safe."""
 
@@ -76,10 +64,12 @@ class Pool:
         sizes: Iterable[int] = (),
         proven: int | None = None,
         on_limit: Callable[[str, int], None] = lambda _name, _limit: None,
+        culprits: Culprits | None = None,
     ) -> None:
         """sizes: of the first packs, one after the other, as a pilot tries them. proven: images
         in a pack that the service is known to answer; None: any. on_limit: called with `images`,
-        `unread` or `raw_bytes` and the most that the service takes, when that is learned."""
+        `unread` or `raw_bytes` and the most that the service takes, when that is learned.
+        culprits: with what earlier runs have left of them."""
         self._limits = limits
         self._sizes = iter(sizes)
         #: Images in a pack now; smaller than `limits.images` while packs go unanswered.
@@ -91,8 +81,7 @@ class Pool:
         self._trial_key: str | None = None
         self._single: Form = "plain" if form == "pack" else form
         self._fresh = FreshImages()
-        #: Groups that must hold a culprit: never asked whole.
-        self._suspects: deque[_Group] = deque()
+        self._culprits = Culprits() if culprits is None else culprits
         #: Groups to be asked as they are.
         self._ready: deque[tuple[Item, ...]] = deque()
         self._audits: deque[Item] = deque()
@@ -100,25 +89,22 @@ class Pool:
         self._again: deque[Item] = deque()
         #: Images asked again, alone, for another caption.
         self._seconds: deque[Item] = deque()
-        #: Asked half (its first key) -> the other half, which is guilty if this one is not; empty
-        #: when the last suspect was asked alone.
-        self._other_halves: dict[str, _Group] = {}
         #: Groups whose attempts an outage may have used up: asked when nothing else is left.
         self._parked: deque[tuple[Item, ...]] = deque()
         #: Keys of the images that were parked and are asked again.
         self._unparked: set[str] = set()
 
     def __len__(self) -> int:
-        searched = (group.items for group in (*self._suspects, *self._other_halves.values()))
-        groups = (*searched, *self._ready, *self._parked)
-        queues = (self._fresh, self._audits, self._again, self._seconds)
+        groups = (*self._ready, *self._parked)
+        queues = (self._culprits, self._fresh, self._audits, self._again, self._seconds)
         return sum(len(queue) for queue in queues) + sum(len(group) for group in groups)
 
     def add(self, item: Item) -> None:
         """A fresh image, or one that is asked again about its record."""
         earlier = item.asked.earlier
         if earlier is None:
-            self._fresh.append(item)
+            if not self._culprits.take_in(item):
+                self._fresh.append(item)
         else:
             (self._seconds if ASK_CAPTION in earlier.flags else self._again).append(item)
 
@@ -144,20 +130,17 @@ class Pool:
         """Must a pack of so many images wait, also until a search has told why one was refused?"""
         if self._proven is None or images <= max(1, self._proven):
             return False
-        return self._trial_key is not None or any(
-            group.refused for group in (*self._suspects, *self._other_halves.values())
-        )
+        return self._trial_key is not None or self._culprits.size_in_doubt
 
     def take(self, *, ended: bool, idle: bool) -> Request | None:
         """The next request, or None while it is better to wait.
 
         ended: no fresh image will come. idle: nothing is in flight that might come back.
         """
-        if self._suspects and not self._untried(len(self._suspects[0].items) // 2):
-            items, refused = self._suspects.popleft()
-            half = max(1, len(items) // 2)
-            self._other_halves[items[0].asked.key] = _Group(items[half:], refused)
-            return self._request(items[:half])
+        if ended:
+            self._culprits.gathered_all()
+        if (request := self._next_half(ended=ended)) is not None:
+            return request
         if self._ready and not self._waits(len(self._ready[0])):
             return self._request(self._ready.popleft())
         if self._audits:
@@ -185,6 +168,17 @@ class Pool:
             return self._request(self._ready.popleft())
         return None
 
+    def _next_half(self, *, ended: bool) -> Request | None:
+        """The next request of a search, unless a fresh pack goes before it."""
+        images = self._culprits.next_images
+        if images is None or self._untried(images):
+            return None
+        self._fresh.measure(self._limits, self._most)
+        ready = self._fresh.full and not self._waits(self._fresh.full)
+        if (ready or not ended) and self._culprits.wait(coming=not ready):
+            return None
+        return self._request(self._culprits.halve())
+
     def done(
         self,
         request: Request,
@@ -205,12 +199,15 @@ class Pool:
         if self._proven is not None and kind in _ANSWERED and progress:
             self._proven = max(self._proven, len(request.items))
         searched = kind in _REFUSALS or (kind in _BROKEN and _splits(decision))
-        other, refused = self._other_halves.pop(key, ((), 0))
+        half = self._culprits.other_half(request.items)
+        if half is None and len(request.items) > 1 and (searched or kind in _ANSWERED):
+            self._culprits.note(answered=not searched)
+        other, refused = half or Group()
         if other and kind in _ANSWERED:
-            self._suspects.append(_Group(other, refused))
+            self._suspect(request, Group(other, refused), other)
         elif other and left and not searched and kind not in _TOO_MUCH and not _gives_up(decision):
             # Nothing was learned: the culprit may still be in either half.
-            self._suspects.append(_Group((*left, *other), refused))
+            self._suspect(request, Group((*left, *other), refused), other)
             return
         else:
             self._back(other)
@@ -223,7 +220,7 @@ class Pool:
         if _gives_up(decision):
             self._parked.append(tuple(left))
         elif searched and verdict is not None:
-            self._refused(request, tuple(left), verdict)
+            self._refused(request, tuple(left), verdict, other)
         elif verdict is not None and verdict.images is not None:
             self._back(left)
             self._limit_images(verdict.images)
@@ -251,7 +248,17 @@ class Pool:
         if self._proven is not None and self._proven < refused:
             self._limit_images(max(1, self._proven))
 
-    def _refused(self, request: Request, left: tuple[Item, ...], verdict: Verdict) -> None:
+    def _suspect(self, request: Request, group: Group, other: tuple[Item, ...]) -> None:
+        """One of a group must be why a request was refused; other: the half that did not travel."""
+        self._culprits.suspect(group, (*request.items, *other), proven=self._proven)
+
+    def _refused(
+        self,
+        request: Request,
+        left: tuple[Item, ...],
+        verdict: Verdict,
+        other: tuple[Item, ...],
+    ) -> None:
         """Look for the culprit, or for the one that the service named (by its number, from 1)."""
         named, suspect = None, verdict.suspect
         if suspect is not None and 1 <= suspect <= len(request.items):
@@ -262,7 +269,7 @@ class Pool:
             self._back(item for item in left if item.asked.key != named)
         else:
             refused = len(request.items) if verdict.kind is Kind.BAD_REQUEST else 0
-            self._suspects.append(_Group(left, refused))
+            self._suspect(request, Group(left, refused), other)
 
     def _too_much(self, request: Request, left: tuple[Item, ...], kind: Kind | None) -> None:
         """The pack was too much for the service: smaller ones from now on."""

@@ -19,6 +19,7 @@ from pipeline.model import Image, Item, Request, Sent
 from pipeline.packsize import auto, cost
 from pipeline.packsize.audit import Agreement, Compared, agreement, chosen, compare, misplaced
 from pipeline.packsize.auto import Measured
+from pipeline.packsize.order import day_binds
 from pipeline.verdict import Kind
 
 if TYPE_CHECKING:
@@ -86,6 +87,13 @@ class Packing:
         if not self._automatic:
             return self.limits.images
         return auto.choose(self.limits, self._held + self.measured)
+
+    def exceeds(self, images: int, requests: int, *, suspected: int) -> bool:
+        """Do so many images take more than so many requests, as far as is known? suspected: packs that
+        were refused and not searched to the end."""
+        culprits = Measured(settled=suspected * self.size, refused=suspected)
+        refused, _ = auto.rates(self._held + self.measured + culprits)
+        return day_binds(images, requests, size=self.size, refused=refused)
 
     def record_result(
         self, request: Request, sent: Sent, outcome: ReplyOutcome

@@ -15,6 +15,7 @@ from pipeline.aio import end
 from pipeline.captioning.endpoint_pool import EndpointPool, OneEndpoint
 from pipeline.captioning.pack import Pool
 from pipeline.captioning.request_result import RequestResult
+from pipeline.captioning.suspects import Suspects
 from pipeline.model import Item, Request
 
 #: What follows the last images.
@@ -31,11 +32,13 @@ class RequestSource:
         asked: EndpointPool | OneEndpoint,
         *,
         stopped: asyncio.Event,
+        suspects: Suspects,
     ) -> None:
         self._items = items
         self._pool = pool
         self._asked = asked
         self._stopped = stopped
+        self._suspects = suspects
         self._in_flight = 0
         self._ended = False
         #: The next images, while they are waited for.
@@ -100,6 +103,8 @@ class RequestSource:
                 for item in end.audits:
                     self._pool.audit(item)
                 self._back()
+                if self._suspects.unwritten:
+                    await asyncio.to_thread(self._suspects.write)
             finally:
                 self._in_flight -= 1
                 self._changed.set()

@@ -37,10 +37,7 @@ async def run_job(run: RunContext) -> None:
     asked = run.endpoint_pool or OneEndpoint(captioner)
     asked.remember(partial(captioned_before, run))
     request_source = RequestSource(
-        items,
-        captioner.packing.pool,
-        asked,
-        stopped=run.gate.stopped,
+        items, captioner.packing.pool, asked, stopped=run.gate.stopped, suspects=run.suspects
     )
     settle = request_source.settling(asked.settle)
     work = each(settle, request_source.requests(), limit=run.workers)

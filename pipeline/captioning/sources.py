@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 
 from pipeline.captioning.arrivals import AlreadyAsked
+from pipeline.captioning.fresh_first import FreshFirst
 from pipeline.captioning.select import Candidate, Selection
 from pipeline.clock import Clock
 from pipeline.errors import Exit, ImageError, SourceUnavailable, StopReason
@@ -32,12 +33,15 @@ class Sources:
         clock: Clock,
         stopped: asyncio.Event,
         event: Callable[[str], None],
+        fresh_first: FreshFirst,
     ) -> None:
-        """event: tells the user one line."""
+        """event: tells the user one line. fresh_first: says which rows are left until all others were
+        read."""
         self._images, self._clock, self._stopped, self._event = images, clock, stopped, event
         self._outages: Outages[Candidate] = Outages(patience)
         #: Keys of candidates that wait for their place and are not remembered themselves.
         self._more = KeyMap()
+        self._fresh_first = fresh_first
         #: Candidates handed out to be loaded and not yet done with.
         self._under_way = 0
         self._changed = asyncio.Event()
@@ -45,17 +49,20 @@ class Sources:
     async def candidates(self, selection: Selection) -> AsyncGenerator[list[Candidate], None]:
         """The rows, without those whose place is out, which come back when it is.
 
-        Of those that wait above `MOST_WAITING`, the rows are read once more at the end.
+        Of those that wait above `MOST_WAITING`, the rows are read once more at the end, and then those
+        of packs that were refused and wait for all others.
         """
         rows = selection.candidates()
         while True:
             async with aclosing(rows):
                 async for candidates in rows:
-                    yield self._ready(candidates)
+                    yield self._ready(self._fresh_first.ready(candidates))
                     async for waiting in self._back(self._holds):
                         yield waiting
             async for waiting in self._back(lambda: self._outages.waiting or self._under_way):
                 yield waiting
+            if not len(self._more):
+                self._more = self._fresh_first.later()
             if not len(self._more) or self._stopped.is_set():
                 return
             keys, self._more = self._more, KeyMap()

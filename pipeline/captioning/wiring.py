@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 from pipeline.captioning import metrics
 from pipeline.captioning.arrivals import Arrivals
 from pipeline.captioning.ask import Captioner
+from pipeline.captioning.culprits import Culprits
 from pipeline.captioning.endpoint_pool import EndpointPool, Lane, RunGate
+from pipeline.captioning.fresh_first import FreshFirst
 from pipeline.captioning.inputs import Environment, JobInputs, boundary_of
 from pipeline.captioning.naming import Naming
 from pipeline.captioning.open_captioner import OfAllEndpoints, captioner_of, packing_of, shape_of
@@ -26,6 +28,7 @@ from pipeline.captioning.progress import Progress, RunCounters
 from pipeline.captioning.same_pictures import SamePictures
 from pipeline.captioning.select import Selection
 from pipeline.captioning.sources import Sources
+from pipeline.captioning.suspects import Suspects
 from pipeline.packsize.auto import LARGEST
 from pipeline.store.thumbnails import BYTES as THUMBNAIL_BYTES
 from pipeline.store.thumbnails import Thumbnails
@@ -57,6 +60,7 @@ class RunContext:
     gate: RunGate
     endpoint_pool: EndpointPool | None
     sources: Sources
+    suspects: Suspects
     #: Keys by the pictures' bytes.
     arrivals: Arrivals
     page_links: PageLinks
@@ -120,8 +124,26 @@ async def open_run(
             progress.event(warning)
         shapes = [shape_of(job, inputs.output, each, clock, say=progress.event) for each in opened]
         rng = environment.rng if pilot else None
+        suspects = await _suspects(stack, inputs, checkpoint)
+
+        def day_binds(suspected: int) -> bool:
+            """Does the day not reach for what is left? A pilot asks its sample, whatever it is."""
+            left = gate.snapshot().get("left")
+            images = selection.counts.asked - counters.settled
+            if not isinstance(left, int) or pilot:
+                return False
+            return packing.exceeds(images, left, suspected=suspected)
+
+        fresh_first = FreshFirst(suspects, day_binds)
         packing = packing_of(
-            job, inputs.output, opened, shapes, size=size, asked=selection.counts.asked, pilot=rng
+            job,
+            inputs.output,
+            opened,
+            shapes,
+            size=size,
+            asked=selection.counts.asked,
+            pilot=rng,
+            culprits=Culprits(fresh_first),
         )
         sources = Sources(
             images,
@@ -129,6 +151,7 @@ async def open_run(
             clock=clock,
             stopped=gate.stopped,
             event=progress.event,
+            fresh_first=fresh_first,
         )
         of_all = OfAllEndpoints(
             job=job,
@@ -160,6 +183,7 @@ async def open_run(
             progress=progress,
             captioner=captioners[0],
             sources=sources,
+            suspects=suspects,
             arrivals=Arrivals(inputs.naming, selection),
             page_links=PageLinks(
                 inputs.manifest, asked=selection.counts.asked, event=progress.event
@@ -175,6 +199,14 @@ async def open_run(
             hurry=hurry,
             thumbnails=thumbnails,
         )
+
+
+async def _suspects(stack: AsyncExitStack, inputs: JobInputs, checkpoint: Checkpoint) -> Suspects:
+    """What earlier runs have left of refused packs."""
+    suspects = Suspects(inputs.output / "_state")
+    stack.callback(suspects.close)
+    await asyncio.to_thread(suspects.open, checkpoint.state)
+    return suspects
 
 
 def _images(

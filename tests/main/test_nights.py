@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import random
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from pipeline.simulator.core import Simulator
 from pipeline.simulator.knobs import PROFILES, Knobs
 from pipeline.simulator.models import Model
 from tests.support.checker import check_whole
-from tests.support.environment import run_job
+from tests.support.environment import killed, run_job
 from tests.support.virtual import VirtualClock, run
 
 MODEL = "google/gemma-4-31b-it:free"
@@ -115,6 +118,46 @@ def test_a_free_day_of_50_requests_is_1600_captions(tmp_path: Path) -> None:
     for record in check_whole(tmp_path / "out").values():
         assert record["caption"] == truth[record["image"]]
     assert pq.read_table(tmp_path / "out/dataset.parquet").num_rows == 2_000
+
+
+@pytest.mark.parametrize(
+    "seed", [1, *(pytest.param(n, marks=pytest.mark.weekly) for n in range(2, 13))]
+)
+def test_free_days_with_refused_images_and_kills(tmp_path: Path, seed: int) -> None:
+    """RPD 50, packs of 32, 1 % of 2,400 images refused: the first day is fresh packs alone, each later
+    night goes on with the search where the one before left it, also after `kill -9`."""
+    job = job_of(tmp_path, 2_400, packing={"images_per_request": 32})
+    urls = [f"https://images.example/{seed}/{n}.jpg" for n in range(2_400)]
+    pq.write_table(pa.table({"url": urls}), tmp_path / "urls.parquet")
+    clock, chance = VirtualClock(), random.Random(seed)
+
+    async def nights() -> tuple[list[dict[str, Any]], int, list[Any]]:
+        simulator = Simulator(replace(FREE, refused=0.01), seed=seed, clock=clock)
+        told, kills = list[dict[str, Any]](), 0
+        while not told or told[-1]["left"]:
+            if told:
+                task = asyncio.create_task(run_job(job, simulator, clock, state=tmp_path / "state"))
+                await clock.sleep(chance.uniform(5, 150))
+                kills += await killed(task, tmp_path)
+            told.append(await run_job(job, simulator, clock, state=tmp_path / "state"))
+            await clock.sleep(86_400 - clock.now() % 86_400 + 5)
+        return told, kills, chats(simulator)
+
+    told, kills, asked = run(nights())
+    bad = {r["image"] for r in check_whole(tmp_path / "out").values() if r["status"] == "failed"}
+    packs = [set(urls[at : at + 32]) for at in range(0, 1_600, 32)]
+    groups = Counter(tuple(image["url"] for image in one.images) for one in asked)
+    repeated = groups.total() - len(groups)
+
+    print(
+        f"seed {seed}: {[one['captioned'] for one in told]} captioned, {len(bad)} refused, "
+        f"{len(asked)} requests, {kills} kills, {repeated} requests repeated"
+    )
+    assert told[0]["captioned"] == 32 * sum(not pack & bad for pack in packs)
+    assert told[-1]["captioned"] + len(bad) == 2_400
+    assert all(groups[(url,)] for url in bad)
+    assert repeated <= 2 * kills  # what was in flight
+    assert len(asked) <= 255
 
 
 @pytest.mark.parametrize(("refused", "least"), [(0.01, 10.0), (0.005, 14.0)])
