@@ -344,7 +344,9 @@ def schema() -> int:
 @command
 def simulate(
     port: Annotated[int, Option(min=0, max=65535, help="Loopback port; 0: any.")] = 8765,
-    profile: Annotated[str, Option(help="Which service to be.")] = "openrouter-2026-free",
+    profile: Annotated[str, Option(help="Which service to be; an unknown one lists them.")] = (
+        "openrouter-2026-free"
+    ),
     seed: Annotated[int, Option(help="Same seed, same answers.")] = 0,
     knob: Annotated[
         list[str] | None,

@@ -21,6 +21,8 @@ class RunCounters:
 
     rows: int = 0
     images: int = 0
+    #: There are more than these, nobody knows how many.
+    more: bool = False
     captioned: int = 0
     #: code -> images that have a failure record.
     failed: dict[str, int] = field(default_factory=dict)
@@ -72,12 +74,12 @@ class RunCounters:
 
     def begin(self, counts: Counts) -> None:
         """Take over what stands before anything is asked."""
-        self.rows, self.images = counts.rows, counts.images
+        self.rows, self.images, self.more = counts.rows, counts.images, counts.more
         self.captioned, self.failed = counts.captioned, dict(counts.failed)
 
     def correct(self, estimated: Counts, exact: Counts) -> None:
         """Every row was read: what was estimated before is known, what this run did stays."""
-        self.rows, self.images = exact.rows, exact.images
+        self.rows, self.images, self.more = exact.rows, exact.images, exact.more
         self.captioned += exact.captioned - estimated.captioned
         for code in {*estimated.failed, *exact.failed}:
             number = self.failed.pop(code, 0) + exact.failed.get(code, 0)

@@ -53,6 +53,8 @@ class Counts:
     asked: int = 0
     #: False: an estimate, made before all rows were read.
     exact: bool = True
+    #: True: these are the rows that were looked at, and there are more, nobody knows how many.
+    more: bool = False
 
 
 class Selector:
@@ -265,10 +267,11 @@ async def open_selection(
             count, manifest.batches(), selector(), limit=options.limit, most=most
         )
     if counts is None:
-        rows = manifest.rows or COUNTED_ROWS
+        rows = max(manifest.about_rows or 0, COUNTED_ROWS)
         counts = estimate(
             rows, checkpoint.counts(), options.limit, prompts_per_row=naming.prompts_per_row
         )
+        counts.more = manifest.about_rows is None and options.limit is None
     elif options.pilot is not None:
         each = naming.prompts_per_row  # an image with all its prompts: those of one stand together
         images = spread_places(-(-counts.asked // each), -(-options.pilot // each), rng)

@@ -114,7 +114,7 @@ def _service_lines(
         CheckLine(
             what="key",
             ok=True,
-            message="not needed" if endpoint.key is None else "set in the environment",
+            message="not needed" if endpoint.key is None else "set, in the environment or in .env",
         )
     ]
     try:

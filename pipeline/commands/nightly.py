@@ -292,7 +292,11 @@ def _into_crontab(nights: Sequence[ScheduledJob]) -> list[str]:
     for night in nights:
         table = cron.added(table, night)
     _crontab(table)
-    return [f"{night.name}: in the crontab (crontab -l)" for night in nights]
+    return [
+        f"{night.name}: in the crontab (crontab -l); starts at 00:00:05 {' and '.join(night.zones)}, "
+        f"`status {night.job.name}` shows how each night went"
+        for night in nights
+    ]
 
 
 def _crontab(table: str | None = None) -> str:

@@ -78,7 +78,7 @@ def opening(job: JobConfig, counts: Counts, column: str) -> str:
     """The first line: what will happen. column: of the images."""
     if not counts.images:
         return f"{job.name}: the manifest is empty, there is nothing to do"
-    about = "" if counts.exact else "about "
+    about = "" if counts.exact else "more than " if counts.more else "about "
     message = f"{job.name}: {about}{counted(counts.images, 'image')} in {counted(counts.rows, 'row')}, column {column!r}"
     if (prompts := len(job.prompt.prompts)) > 1:
         all_of = job.prompt.mode == "each"

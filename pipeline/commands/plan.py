@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from pipeline.packsize.limits import PackLimits
 
 
+#: Images in one request that `plan` suggests, as the recipes do.
+_PACK = 16
+
+
 def plan_command(
     job: JobConfig, environ: Mapping[str, str], environment: Environment, *, as_json: bool
 ) -> int:
@@ -313,11 +317,26 @@ def lines(figures: dict[str, Any]) -> list[str]:
             f"nothing was measured yet: reckoned with {LATENCY:g} s an answer, all answered"
         )
     said += figures["warnings"]
-    if figures["to_ask"]:
-        plural = "s" * (figures["nights"] != 1)
-        said.append(f"{figures['nights']:,} night{plural}, until about {figures['ends_at']}")
-    else:
-        said.append("nothing left to ask")
+    return [*said, *_end(figures)]
+
+
+def _end(figures: Mapping[str, Any]) -> list[str]:
+    """When the last caption is there, and what would bring that nearer."""
+    daily, nights, left = (
+        figures["limits"]["requests_per_day"],
+        figures["nights"],
+        figures["to_ask"],
+    )
+    if not left:
+        return ["nothing left to ask"]
+    if daily is None and nights == 1:
+        return [f"ends about {figures['ends_at']} when it starts now"]
+    said = [f"{counted(nights, 'night')}, until about {figures['ends_at']}"]
+    if daily and nights > 1 and figures["images_per_request"] == 1:
+        fewer = math.ceil(left / _PACK / daily)
+        said.append(
+            f"packing.images_per_request: {_PACK} sends {_PACK} images in one request: about {counted(fewer, 'night')}"
+        )
     return said
 
 

@@ -25,8 +25,9 @@ from pipeline.manifest.formats import settle
 from pipeline.manifest.places import ManifestFile, resolve
 from pipeline.manifest.readers import READERS
 from pipeline.manifest.readers.base import FileInfo, Want
+from pipeline.manifest.row_counts import about_rows, known_rows
 from pipeline.manifest.row_range import RowRange
-from pipeline.manifest.settings import ManifestRange, ManifestSettings
+from pipeline.manifest.settings import ManifestSettings
 from pipeline.manifest.several_folders import moved, partitions, starts, with_values
 from pipeline.manifest.where import Predicate
 from pipeline.model import Row
@@ -96,13 +97,12 @@ class Manifest:
         self._check_columns()
         #: Columns whose pictures are bytes in a struct that has no path beside them.
         self._pathless = self._without_paths()
-        counts = [f.look.rows for f in files]
         #: The rows of its files, before `where`; None: not known without reading.
-        self.file_rows = None if None in counts else sum(n for n in counts if n is not None)
-        if isinstance(settings, ManifestRange):
-            self.file_rows = settings.stop - settings.start
+        self.file_rows = known_rows(settings, [f.look for f in files])
         #: Known without reading, else None.
         self.rows = self.file_rows if self._where is None else None
+        #: About so many, else None.
+        self.about_rows = self.file_rows or about_rows(format, [f.place for f in files])
 
     def _check_columns(self) -> None:
         for name in self.columns:

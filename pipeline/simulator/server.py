@@ -130,5 +130,9 @@ async def _run(port: int, knobs: Knobs, seed: int, log: Path | None) -> None:
         listen = stack.enter_context(LogFile(log)) if log is not None else None
         simulator = Simulator(knobs, seed=seed, clock=SystemClock(), listen=listen)
         base = await stack.enter_async_context(serve(simulator, port=port))
+        key = " and any text as its key" if knobs.needs_key and not knobs.keys else ""
         print(f"listening on {base}", flush=True)  # noqa: T201 - the command's result
+        print(  # noqa: T201 - how to use it
+            f'in a job: endpoint: {{profile: {knobs.service}, base_url: "{base}"}}{key}', flush=True
+        )
         await stop.wait()

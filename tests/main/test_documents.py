@@ -20,7 +20,7 @@ from pipeline.commands.init import schema_text
 from pipeline.commands.outcome import REMEDIES
 from pipeline.config.job import load_job
 from pipeline.errors import CODES
-from tests.support.command import ROOT, pipeline
+from tests.support.command import ROOT, pipeline, simulator
 from tests.support.pictures import picture
 
 YAML = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
@@ -90,6 +90,34 @@ def merged(folder: Path, sections: dict[str, Any]) -> None:
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump({"manifest": {"path": "a.csv"}, **sections}))
     load_job(path)
+
+
+def test_the_service_to_try_against(tmp_path: Path) -> None:
+    """The page's command and job: the quota that it names is what `check` sees and `plan` counts with."""
+    page = (ROOT / "docs/services.md").read_text().partition("## A service to try against")[2]
+    command = re.findall(r"^ {4}python -m pipeline simulate --port 8765 (.*)$", page, re.MULTILINE)[
+        0
+    ]
+    (tmp_path / "photos").mkdir()
+    for number in range(51):
+        (tmp_path / f"photos/{number}.jpg").write_bytes(picture(number))
+    knobs = [word for word in shlex.split(command) if word != "--knob"]
+    with simulator(tmp_path, *knobs, profile="openrouter-2026-free") as server:
+        job = yaml.safe_load(YAML.findall(page)[0]) | {"manifest": {"path": "photos/"}}
+        job["endpoint"]["base_url"] = server.base
+        (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+        env = {"OPENROUTER_API_KEY": "trial"}
+        checked = pipeline("check", "job.yaml", cwd=tmp_path, env=env)
+        alone = ("--set", "packing.images_per_request=1")
+        planned = pipeline("plan", "job.yaml", *alone, cwd=tmp_path, env=env)
+
+    assert checked.code == 0, checked.out
+    assert "50 a day" in checked.out
+    assert "2 nights, until" in planned.out
+    assert (
+        "packing.images_per_request: 16 sends 16 images in one request: about 1 night"
+        in planned.out
+    )
 
 
 def test_the_page_of_errors_is_current() -> None:

@@ -5,6 +5,7 @@ What counts as long is set to 10 rows here; all paths are those of ten million.
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections import Counter
 from dataclasses import replace
@@ -91,6 +92,30 @@ def test_a_long_csv_over_an_empty_output_is_asked_once(tmp_path: Path, long: Non
     assert told["exit_code"] == 0
     assert sum(seen.values()) == len(seen) == 40
     assert pq.read_metadata(tmp_path / "out" / "dataset.parquet").num_rows == 60
+
+
+@pytest.mark.parametrize(
+    ("packed", "words"),
+    [(False, "about 41 images in 41 rows"), (True, "more than 10 images in 10 rows")],
+)
+def test_the_first_line_of_a_long_csv(tmp_path: Path, long: None, packed: bool, words: str) -> None:
+    """Its size tells about how many lines it has; of a compressed one only those that were read are known."""
+    job, clock = job_of(tmp_path, 1), VirtualClock()
+    plain = json.loads(job.read_text())
+    text = ("url\n" + "".join(f"https://images.example/{n:02}.jpg\n" for n in range(40))).encode()
+    (tmp_path / "long.csv").write_bytes(gzip.compress(text) if packed else text)
+    plain["manifest"]["path"] = str(tmp_path / "long.csv")
+    job.write_text(json.dumps(plain))
+
+    async def night() -> dict[str, Any]:
+        simulator = Simulator(KNOBS, seed=1, clock=clock)
+        return await run_job(job, simulator, clock, state=tmp_path / "state")
+
+    summary = run(night())
+
+    (log,) = (tmp_path / "out/_state/logs").iterdir()
+    assert words in log.read_text()
+    assert (summary["images"], summary["captioned"]) == (40, 40)
 
 
 def test_images_that_failed_are_asked_again_when_told(tmp_path: Path, long: None) -> None:

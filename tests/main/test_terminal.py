@@ -142,6 +142,10 @@ def test_everything_is_in_the_line() -> None:
         "1,400 of 4,000 images (35%), ends 23:43"
     )
     assert progress_parts(RunCounters(images=9), 9, {}, 0.0, EVENING)[0] == "0 of 9 images (0%)"
+    unknown = RunCounters(images=10, more=True, captioned=8, settled=8, requests=8)
+    parts = progress_parts(unknown, 10, QUIET, 2.0, EVENING)
+    assert parts[0] == "8 images", "no share of a number that nobody knows"
+    assert not [part for part in parts if "ends" in part or "night" in part]
 
 
 @pytest.mark.parametrize(

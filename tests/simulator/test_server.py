@@ -138,6 +138,9 @@ def test_the_command_serves_and_stops(sent: signal.Signals, tmp_path: Path) -> N
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line.startswith("listening on http://127.0.0.1:")
+        base = line.split()[-1]
+        how = process.stdout.readline()
+        assert how.startswith(f'in a job: endpoint: {{profile: openrouter, base_url: "{base}"}}')
         assert line.endswith("/api/v1\n")
 
         async def ask() -> list[int]:
