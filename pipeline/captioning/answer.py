@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from functools import lru_cache
 
 from pipeline.patterns import lazy
 from pipeline.values import dataclass
@@ -90,9 +91,11 @@ _ANNOUNCES = lazy(
     rf"|\s*(?:{_AGREES}[!.,]*\s+)?(?:voici|hier (?:ist|sind|kommt)|aqu[ií]|ecco|вот|以下|下面|这是|次は|다음은)[^\n:：]{{0,80}}[:：]\s*",
     re.IGNORECASE,
 )
-#: Without one of these, `<` or `◁` there is nothing to take off but an opening.
-_BRACKETED = lazy(
-    r"\[/?(?:THINK|EOS|BOS|PAD|INST)\]|\[\|endofturn|\A\s*[*#/]{0,4} ?(?:no_)?(?:reasoning|think|thought|analysis\S)",
+#: Without one of these, `<` or `◁` there is nothing to take off but an opening. Two patterns: one that
+#: begins with one character is looked for in a tenth of the time of one that may begin with several.
+_BRACKETED = lazy(r"\[(?:/?(?:THINK|EOS|BOS|PAD|INST)\]|\|endofturn)", re.IGNORECASE)
+_BEGUN = lazy(
+    r"\s*[*#/]{0,4} ?(?:no_)?(?:reasoning|think|thought|analysis\S)",
     re.IGNORECASE,
 )
 _OPENING_STOPS = lazy(r"[:：!\n]")
@@ -135,14 +138,15 @@ class Answer:
     unfinished: bool = False
 
 
+@lru_cache(maxsize=1)  # asked for twice in a row: whether it is finished, and what it is
 def answer_of(content: str) -> Answer:
     """The answer in a model's text. Never raises."""
     if content.startswith(("&lt;", "&quot;", "&#34;", "&#39;", "&ldquo;", "&apos;")):
         content = html.unescape(content)
     # Two searches for a character take a hundredth of the time of one pattern for all.
-    plain = "<" not in content and "◁" not in content
+    plain = "<" not in content and "◁" not in content and _BRACKETED.search(content) is None
     begun = content[:30].lstrip(" *#\n").lower()
-    if plain and not begun.startswith(_THOUGHT_WORDS) and _BRACKETED.search(content) is None:
+    if plain and not begun.startswith(_THOUGHT_WORDS) and _BEGUN.match(content) is None:
         return Answer(text=_unannounced(content))
     if content.lstrip()[:1] in ("{", "[") and _is_json(content):
         return Answer(text=content)  # what its strings hold is for the caption to say

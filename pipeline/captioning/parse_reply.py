@@ -179,6 +179,8 @@ def _own(number: int, text: str, count: int) -> str:
 
 def _holds_another(number: int, text: str) -> bool:
     """Does the label of another image stand in the midst of a caption?"""
+    if _LABEL_INSIDE.search(text) is None:
+        return False  # most
     return any(int(label[1]) != number for label in _LABEL_INSIDE.finditer(text))
 
 

@@ -25,25 +25,31 @@ _WORD = lazy(r"\w+(?:['’-]\w+)*")
 _HALF_WORDS = lazy(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]")
 #: ASCII punctuation as blanks.
 _BLANKS = {code: " " for code in range(128) if not (chr(code).isalnum() or code == ord("_"))}
+#: ASCII in lower case, punctuation as blanks: of bytes in a third of the time that text takes.
+_PIECES = bytes(ord(_BLANKS.get(code, chr(code).lower())) for code in range(128)) + bytes(128)
 
 
 class Subject:
     """A caption as checks see it."""
 
-    __slots__ = ("_length", "_tokens", "caption", "cut", "pieces")
+    __slots__ = ("_length", "_tokens", "ascii", "caption", "cut", "pieces")
 
     def __init__(self, caption: str, *, cut: bool = False) -> None:
         """cut: at the model's limit."""
-        self.caption, self.cut = caption, cut
+        self.caption, self.cut, self.ascii = caption, cut, caption.isascii()
         #: In lower case, without ASCII punctuation, joined words apart: enough to tell that most
         #: captions pass, in a quarter of the time that `tokens` takes.
-        self.pieces = caption.lower().translate(_BLANKS).split()
+        self.pieces = (
+            caption.encode().translate(_PIECES).decode().split()
+            if self.ascii
+            else caption.lower().translate(_BLANKS).split()
+        )
         self._tokens: list[str] | None = None
         self._length: float | None = None
 
     def lacks(self, marking: frozenset[str]) -> bool:
         """Is none of these in it, for certain? Unknown where it has other than ASCII letters."""
-        return self.caption.isascii() and marking.isdisjoint(self.pieces)
+        return self.ascii and marking.isdisjoint(self.pieces)
 
     @property
     def tokens(self) -> list[str]:
@@ -56,7 +62,7 @@ class Subject:
     def length(self) -> float:
         """Its length in words; in scripts without blanks two characters are one."""
         if self._length is None:
-            dense = 0 if self.caption.isascii() else len(_HALF_WORDS.findall(self.caption))
+            dense = 0 if self.ascii else len(_HALF_WORDS.findall(self.caption))
             plain = _WORD.findall(_HALF_WORDS.sub(" ", self.caption)) if dense else ()
             self._length = dense / 2 + len(plain) if dense else len(self.caption.split())
         return self._length
@@ -75,22 +81,20 @@ def truncated(subject: Subject) -> bool:
         return True
     # Short labels have no full stop; after a whole sentence a last one without it was cut.
     return phrases.SENTENCE.search(text) is not None and subject.length > (
-        12 if text.isascii() else 8
+        12 if subject.ascii else 8
     )
 
 
 def refusal(subject: Subject) -> bool:
     """The model says that it cannot or will not, in place of a caption."""
-    if subject.caption.isascii() and phrases.REFUSAL_WORDS.isdisjoint(subject.pieces[:1]):
+    if subject.ascii and phrases.REFUSAL_WORDS.isdisjoint(subject.pieces[:1]):
         return False  # most captions
     return phrases.REFUSAL.match(subject.caption) is not None
 
 
 def boilerplate(subject: Subject) -> bool:
     """An opening that says that there is a picture, not what is in it."""
-    if subject.caption.isascii() and phrases.OPENING_WORDS.isdisjoint(
-        subject.pieces[: phrases.OPENING_LENGTH]
-    ):
+    if subject.ascii and phrases.OPENING_WORDS.isdisjoint(subject.pieces[: phrases.OPENING_LENGTH]):
         return False  # most captions
     return phrases.BOILERPLATE.match(subject.caption) is not None
 
@@ -101,7 +105,7 @@ def repetition(subject: Subject, share: float) -> bool:
     count = len(pieces) - subject.caption.count("-") - subject.caption.count("'")  # of its tokens
     if len(pieces) - len(set(pieces)) < share / 2 * count and len(pieces) < 60:
         return False  # most captions
-    if count > 6 and subject.caption.isascii():
+    if count > 6 and subject.ascii:
         # What follows finds at least so many pairs of pieces that come again.
         least = min(max(3, share * count / 2) - 1, share * (count - 3))
         if len(pieces) - 1 - len(set(pairwise(pieces))) < least:

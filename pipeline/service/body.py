@@ -79,6 +79,13 @@ def json_of(body: bytes) -> Any:
     stream, or one of JSON lines, is read as one completion; half of a surrogate pair is read as
     U+FFFD; JSON inside of a JSON text is what is meant.
     """
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        pass
+    else:
+        if isinstance(value, dict):
+            return value  # nearly every one
     text = body
     if 0 in body[:4]:  # UTF-16 or UTF-32
         text = body.decode(json.detect_encoding(body), "replace").encode("utf-8", "replace")

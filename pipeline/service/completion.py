@@ -24,10 +24,9 @@ def completion_of(value: Any, depth: int = 3) -> Completion | None:
     if choice is None:
         inner = next((value[n] for n in _WRAPPERS if isinstance(value.get(n), dict)), None)
         return completion_of(inner, depth - 1) if depth else None
-    message = next(
-        (choice[n] for n in ("message", "delta") if isinstance(choice.get(n), dict)), None
-    )
-    message = {"content": choice.get("text")} if message is None else message
+    message = choice.get("message")
+    message = message if isinstance(message, dict) else choice.get("delta")
+    message = message if isinstance(message, dict) else {"content": choice.get("text")}
     content = text_of(message.get("content")) or _called(message)
     usage = value.get("usage")
     usage = usage if isinstance(usage, dict) else {}
@@ -120,8 +119,8 @@ def _refusal(content: Any) -> str | None:
 
 def _reasoning(message: dict[str, Any]) -> int:
     """Characters of reasoning in a field of its own (vLLM and DeepSeek, OpenRouter and Ollama)."""
-    texts = (message.get(name) for name in ("reasoning_content", "reasoning"))
-    return max((len(text) for text in texts if isinstance(text, str)), default=0)
+    texts = message.get("reasoning_content"), message.get("reasoning")
+    return max([len(text) if isinstance(text, str) else 0 for text in texts])
 
 
 def text_of(content: Any) -> str:
@@ -155,6 +154,8 @@ def _word(value: Any) -> str | None:
 
 
 def _count(value: Any) -> int | None:
+    if type(value) is int and 0 <= value < 10**12:
+        return value  # most are
     number = _number(value)
     return int(number) if number is not None and 0 <= number < 1e12 else None
 

@@ -4,6 +4,7 @@ finish words. `classify.py` asks them in order."""
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from pipeline.patterns import lazy
 from pipeline.verdict import Kind, Scope
@@ -239,6 +240,7 @@ _WHOLE = frozenset(
 )
 
 
+@lru_cache(maxsize=64)  # the same ones in nearly every answer
 def finish_kind(word: str | None) -> Kind | None:
     """SAFETY, TRUNCATED, TRANSIENT or OK for a finish word; None for one that is not known."""
     plain = (word or "").strip().lower().replace("-", "_").replace(" ", "_")
