@@ -69,7 +69,7 @@ def joined(
         for table, rows in manifest.tables(pictures=pictures):
             waiting.append(table)
             size = table.nbytes + (size if len(waiting) > 1 else 0)
-            yield naming.raw_of_all(rows)
+            yield naming.keys_of_all(rows)
             if size > WAITING_BYTES:
                 yield FLUSH
                 size = 0

@@ -105,13 +105,13 @@ class Naming:
 
     def key(self, row: Row) -> str:
         """The key of one row; under `content`, that of its place while its bytes are not known."""
-        return self.raw(row).hex()
+        return self.key_bytes(row).hex()
 
-    def raw(self, row: Row) -> bytes:
+    def key_bytes(self, row: Row) -> bytes:
         """The 16 bytes of the row's key."""
         return self._key(row, self._image(row))
 
-    def raw_of_all(self, rows: BatchRows) -> bytes:
+    def keys_of_all(self, rows: BatchRows) -> bytes:
         """The keys of a batch of rows, one after the other; `prompts_per_row` of each."""
         plain = type(self) is Naming and self.identity == "auto"
         plain = plain and not any(prompt.template.places for prompt in self.prompts)
@@ -124,7 +124,7 @@ class Naming:
             of_each = [plain_keys(recipe, images, text) for recipe, text in prompts]
             if None not in of_each:
                 return _interleaved([keys for keys in of_each if keys is not None])
-        return b"".join([self.raw(asked) for row in rows for asked in self.rows(row)])
+        return b"".join([self.key_bytes(asked) for row in rows for asked in self.rows(row)])
 
     def named(self, row: Row, digest: bytes) -> tuple[Row, bytes]:
         """A row whose picture has this SHA-256, with the prompt that it is asked with, and its key."""

@@ -88,7 +88,7 @@ class Selector:
         for rows in batches:
             if len(naming.prompts) > 1:
                 rows = [asked for row in rows for asked in naming.rows(row)]
-            yield [(row, naming.raw(row)) for row in rows]
+            yield [(row, naming.key_bytes(row)) for row in rows]
 
     def choose(self, rows: list[Candidate], limit: int | None = None) -> list[Candidate]:
         """The rows to ask among these, at most `limit` over all calls."""

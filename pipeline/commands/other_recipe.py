@@ -31,7 +31,7 @@ class NamingByImage(Naming):
 
     keys: Mapping[str, bytes] = field(default_factory=dict)
 
-    def raw(self, row: Row) -> bytes:
+    def key_bytes(self, row: Row) -> bytes:
         return self.keys.get(shown_image(row.image), _NOBODY)
 
 

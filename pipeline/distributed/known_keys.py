@@ -85,7 +85,7 @@ def _keys(job: JobConfig, bounds: list[int]) -> Iterator[tuple[int, bytes]]:
             yield shard, bytes(waiting)
             waiting.clear()
         shard = piece
-        waiting += naming.raw_of_all(rows)
+        waiting += naming.keys_of_all(rows)
     if waiting:
         yield shard, bytes(waiting)
 
