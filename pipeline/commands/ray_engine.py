@@ -33,7 +33,7 @@ from pipeline.distributed.plan import Plan, plan_shards
 from pipeline.distributed.ray_cluster import Cluster, RemoteQuota, WorkerGone, connected
 from pipeline.distributed.schedule import AGAIN, OVER, Schedule
 from pipeline.distributed.shard import refuse_shards
-from pipeline.errors import Exit, JobError, KeyTrouble, OutputError, StopReason
+from pipeline.errors import Exit, JobError, KeyTrouble, OutputError, ServiceError, StopReason
 from pipeline.store.parts import own_parts
 from pipeline.store.publish_plan import CAPTIONS, FAILURES
 from pipeline.store.shards import shard_name, unjoined
@@ -46,6 +46,9 @@ LOOK = 0.5
 #: A worker that has said nothing for so long is taken for dead. Ray finds a node out after 65 s (five
 #: missed checks 13 s apart); its worker may live on meanwhile.
 SILENT = 90.0
+#: Seconds between two looks at the head's port, and how long nobody may be there: well below the minute
+#: after which Ray ends the driver with 1.
+HEAD, HEAD_GONE = 3.0, 20.0
 #: Where the summaries of ended shards lie, below the output.
 DONE = "_state/shards"
 
@@ -212,14 +215,18 @@ class Driver:
         self.summaries: list[dict[str, Any]] = []
         #: Reference -> shard, worker.
         self._running: dict[Any, tuple[int, str]] = {}
+        #: When the head was looked at, and when somebody was there.
+        self._head_looked = self._head_at = 0.0
         self._schedule = Schedule(left)
 
     def run(self, quota: RemoteQuota) -> None:
         """Until every shard has ended, or the job has to."""
         started = time.monotonic()
         places, looked, stopped_at = self._cluster.places, started, None
+        self._head_looked = self._head_at = started
         while self._running or (len(self._schedule) and self.reason is None):
             now = time.monotonic()
+            self._look_at_head(now)
             if self.reason is None and self._signals.reason is not None:
                 self._stop(self._signals.reason)
             if self.reason is None:
@@ -233,7 +240,7 @@ class Driver:
                 self._end(ref, time.monotonic())
             if not self._running and not ended:
                 time.sleep(LOOK)  # what is left waits for its time
-            if now - looked > SILENT / 10:
+            if now - looked > SILENT / 10 and self._cluster.head_answers():
                 looked, places = now, self._cluster.places
                 self._look(now)
 
@@ -282,6 +289,19 @@ class Driver:
         print(f"caption-pipeline: shard {shard}: its worker is gone ({why})", file=sys.stderr)  # noqa: T201
         if (reason := self._schedule.died(shard, why, now)) is not None:
             self._stop(reason)
+
+    def _look_at_head(self, now: float) -> None:
+        """ServiceError (69) when the cluster's head is gone, and its nodes will end."""
+        if now - self._head_looked < HEAD:
+            return
+        self._head_looked = now
+        if self._cluster.head_answers():
+            self._head_at = now
+        elif now - self._head_at > HEAD_GONE:
+            raise ServiceError(
+                f"run.ray.address: nobody is at Ray's head ({self._job.run.ray.address}) any more, its nodes end within "
+                "a minute: start a cluster, then run again to go on"
+            )
 
     def _look(self, now: float) -> None:
         """Take workers for dead that the actor has not heard for long, though Ray has not said so."""

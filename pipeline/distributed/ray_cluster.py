@@ -7,6 +7,7 @@ no secret does. `worker_cpus` places the shards; the actor stands where the ledg
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -26,6 +27,8 @@ OBJECTS = 80 * 1024 * 1024
 CALLS = 4
 #: Seconds until a cluster that does not answer is given up.
 PATIENCE = 30.0
+#: Seconds until a connection to the head's port is given up: whoever accepts it is the kernel there.
+CONNECT = 3.0
 
 
 class RemoteQuota:
@@ -54,6 +57,16 @@ class Cluster:
     def places(self) -> int:
         """Shards that run at once, at least one."""
         return max(1, int(self._ray.cluster_resources().get("CPU", 0.0) / self._cpus))
+
+    def head_answers(self) -> bool:
+        """Is anybody at the head's port? Ray's own calls wait for one that is gone, and after a minute Ray
+        ends the process with 1 (2.60, `gcs_rpc_server_reconnect_timeout_s`)."""
+        host, _, port = self._ray.get_runtime_context().gcs_address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT).close()
+        except OSError:
+            return False
+        return True
 
     def nodes(self) -> list[tuple[str, str]]:
         """(id, address) of each node that lives."""

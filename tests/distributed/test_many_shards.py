@@ -77,6 +77,9 @@ class Engine:
             self._signals.reason = StopReason(exit=Exit.SIGINT, message="stopped")
         return {"exit_code": Exit.DONE, "reason": None, "requests": 0}
 
+    def head_answers(self) -> bool:
+        return True
+
     def tell(self, _method: str, *_: Any) -> None: ...
 
     def cancel(self, _ref: str, *, force: bool = False) -> None: ...

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pipeline.captioning.options import RunOptions
+from pipeline.commands import ray_engine
+from pipeline.commands.ray_engine import Driver
+from pipeline.commands.signals import StopSignals
+from pipeline.config.job import load_job
+from pipeline.distributed.plan import plan_shards
+from pipeline.errors import ServiceError
 from pipeline.store.shards import shard_name
 from tests.distributed.test_shards import PICTURES, dataset, manifest
 from tests.support.command import RequestResult, pipeline, simulator, write_job
@@ -87,3 +95,32 @@ def test_what_has_no_shards_is_refused_before_ray_starts(
     job = write_job(tmp_path, "http://127.0.0.1:9", manifest(tmp_path))
     result = pipeline("run", job, *ON_RAY, "--set", "endpoint.model=auto:free-vision", env=env)
     assert (result.code, "another model" in result.err) == (78, True), result.err
+
+
+class Headless:
+    """A cluster whose head is gone: its tasks go on for a while, and nobody answers."""
+
+    places = 1
+
+    def submit(self, *_: Any) -> str:
+        return "task"
+
+    def head_answers(self) -> bool:
+        return False
+
+    def ended(self, _refs: Any, _seconds: float) -> list[str]:
+        return []
+
+
+def test_a_driver_without_a_head_ends_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """69 with a line, before Ray ends it with 1, which would say that images have failed."""
+    monkeypatch.setattr(ray_engine, "HEAD", 0.0)
+    monkeypatch.setattr(ray_engine, "HEAD_GONE", 0.0)
+    job = load_job(write_job(tmp_path, "http://127.0.0.1:9/v1", manifest(tmp_path)))
+    cluster: Any = Headless()
+    plan = plan_shards(job, SHARDS)
+    driver = Driver(cluster, job, RunOptions(), plan, range(SHARDS), StopSignals())
+    with pytest.raises(ServiceError, match="run again to go on"):
+        driver.run(cluster)

@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from pipeline.distributed.spec import read_shard
 from pipeline.errors import Exit
 from tests.peers.peers import bin_of, environment, run
 from tests.support.checker import check_whole
-from tests.support.command import Server, simulator, until
+from tests.support.command import ROOT, Server, simulator, until
 from tests.support.recipes import command_on_path, jobs_that_end, recipe
 
 pytestmark = pytest.mark.peers
@@ -130,6 +133,21 @@ def test_kubernetes_indexed_job(tmp_path: Path) -> None:
     shard = container["args"][container["args"].index("--shard") + 1]
     environ = {"JOB_COMPLETION_INDEX": str(spec["completions"] - 1)}
     assert read_shard(shard, environ).count == spec["completions"]
+
+
+def test_ray_job() -> None:
+    """What the RayJob calls is this program's run on the cluster that it stands in, with the Ray of the extra."""
+    spec = yaml.safe_load(recipe("Ray on Kubernetes", "cluster"))["spec"]
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    words = shlex.split(spec["entrypoint"])
+    read = dict(word.split("=") for word in words if "=" in word)
+
+    assert words[:2] == ["caption-pipeline", "run"]
+    assert read == {"run.engine": "ray", "run.ray.address": "auto"}
+    assert spec["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+    assert Requirement(wanted["ray"][0]).specifier.contains(spec["rayClusterSpec"]["rayVersion"])
 
 
 def test_kubernetes_command(tmp_path: Path) -> None:
