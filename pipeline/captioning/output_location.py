@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.errors import OutputError
+from pipeline.errors import JobError, OutputError
 from pipeline.store.remote.filesystem import scheme_of
 from pipeline.store.remote.network import network_type, read_mounts
 from pipeline.store.settings import Elsewhere
-from pipeline.store.shards import SHARDS, shard_folders
+from pipeline.store.shards import SHARDS, shard_folders, unjoined
 
 if TYPE_CHECKING:
     from pipeline.config.job import JobConfig
@@ -110,3 +110,12 @@ def ours(job: JobConfig) -> None:
         from pipeline.store.remote.owner import is_ours
 
         is_ours(store, Path(job.output.path))
+
+
+def refuse_unjoined(job: JobConfig) -> None:
+    """JobError (78) when shards of this output hold something that is not joined."""
+    if left := unjoined(Path(job.output.path)):
+        raise JobError(
+            f"{job.output.shown}: {len(left)} shards hold captions that are not joined: wait until "
+            "they have ended, then run --join"
+        )

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.captioning.inputs import Environment
 from pipeline.captioning.interpret import deriving
-from pipeline.captioning.output_location import refuse_strangers, shared
-from pipeline.distributed.join import refuse_unjoined
+from pipeline.captioning.output_location import refuse_strangers, refuse_unjoined, shared
 from pipeline.errors import UsageError
 from pipeline.plural import counted
 from pipeline.store.foreign import adopt, foreign_parts

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 
 from pipeline import fs
-from pipeline.export.csv import harmless
 from pipeline.redact import one_line
 from pipeline.schema import RECORDS
 from pipeline.store.parts import relisted
@@ -46,6 +44,10 @@ def write_failures(output: Path) -> bool:
     rows: int = sum(table.num_rows for table in tables)
     if not rows and not path.exists():
         return False
+    import pyarrow.csv
+
+    from pipeline.export.csv import harmless
+
     table = pa.concat_tables(tables) if tables else RECORDS.empty_table().select(COLUMNS)
     for place, field in enumerate(table.schema):
         if pa.types.is_string(field.type):

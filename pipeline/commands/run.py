@@ -19,17 +19,14 @@ from pipeline.captioning.inputs import (
     under,
 )
 from pipeline.captioning.interpret import deriving
-from pipeline.captioning.output_location import refuse_strangers, shared
+from pipeline.captioning.output_location import refuse_strangers, refuse_unjoined, shared
 from pipeline.commands import model_selection as choice
-from pipeline.commands import notify, outcome, pilot
+from pipeline.commands import notify, outcome
 from pipeline.commands.logs import logging_to
-from pipeline.commands.rejected import with_rejected
 from pipeline.commands.run_asking import ask
 from pipeline.commands.run_report import RunReport
 from pipeline.commands.run_results import write_results
 from pipeline.commands.run_selection import OpenedJob, select
-from pipeline.distributed.join import join_shards, refuse_unjoined
-from pipeline.distributed.shard import as_shard
 from pipeline.errors import StopReason
 from pipeline.store.store import open_checkpoint
 
@@ -58,6 +55,8 @@ def run_command(job: JobConfig, options: RunOptions, environ: Mapping[str, str])
     if options.json:
         print(json.dumps(summary))  # noqa: T201 - the command's result
     elif summary.get("pilot"):
+        from pipeline.commands import pilot
+
         print("\n".join(pilot.lines(summary["pilot"])))  # noqa: T201 - the command's result
     return int(summary["exit_code"])
 
@@ -126,6 +125,8 @@ async def _opened(
     """The job, or the shard of it that the options name, with its output locked and recovered."""
     shard = None
     if options.shard is not None:
+        from pipeline.distributed.shard import as_shard
+
         shard = await asyncio.to_thread(as_shard, job, options.shard, environment)
         job, environment = shard.job, shard.environment
     inputs = await asyncio.to_thread(inspect_job, job, environment.environ)
@@ -134,6 +135,8 @@ async def _opened(
     elif not options.join:
         await asyncio.to_thread(refuse_unjoined, job)
     if options.retry_rejected:
+        from pipeline.commands.rejected import with_rejected
+
         options = await asyncio.to_thread(with_rejected, options, inputs.output)
     await asyncio.to_thread(refuse_strangers, inputs.output)
     async with open_checkpoint(
@@ -155,6 +158,8 @@ async def _opened(
                 if shard.warning is not None:
                     _log.warning("%s", shard.warning)
             if options.join:
+                from pipeline.distributed.join import join_shards
+
                 await join_shards(job, checkpoint, environment.clock, take_over=options.take_over)
             yield OpenedJob(
                 job=job,

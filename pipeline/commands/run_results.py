@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.captioning import metrics
 from pipeline.captioning.output_location import state_folder
-from pipeline.commands import failures, outcome, pilot
+from pipeline.commands import failures, outcome
 from pipeline.commands.dataset import is_due, update_dataset
 from pipeline.commands.machine_jobs import append_job
 from pipeline.commands.rates import rates_of
@@ -73,6 +73,8 @@ def _ending(opened: OpenedJob, reason: StopReason | None) -> tuple[StopReason | 
 
 async def _pilot_page(opened: OpenedJob, asked: Asked) -> dict[str, Any]:
     """Write the page of a pilot; returns what it leads to expect."""
+    from pipeline.commands import pilot
+
     assert asked.worked is not None
     report, output = opened.report, opened.inputs.output
     sample = pilot.Sample(

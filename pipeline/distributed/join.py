@@ -21,26 +21,15 @@ from typing import TYPE_CHECKING
 from pipeline.captioning.interpret import deriving
 from pipeline.captioning.output_location import shards_of, shared
 from pipeline.clock import Clock
-from pipeline.errors import JobError
 from pipeline.plural import counted
 from pipeline.store.foreign import adopt
 from pipeline.store.publish_plan import REQUESTS
-from pipeline.store.shards import unjoined
 from pipeline.store.store import Checkpoint, open_checkpoint
 
 if TYPE_CHECKING:
     from pipeline.config.job import JobConfig
 
 _log = logging.getLogger("pipeline")
-
-
-def refuse_unjoined(job: JobConfig) -> None:
-    """JobError (78) when shards of this output hold something that is not joined."""
-    if left := unjoined(Path(job.output.path)):
-        raise JobError(
-            f"{job.output.shown}: {len(left)} shards hold captions that are not joined: wait until "
-            "they have ended, then run --join"
-        )
 
 
 async def join_shards(

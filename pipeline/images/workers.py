@@ -14,15 +14,16 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor
 from contextlib import suppress
-from multiprocessing import get_context, parent_process
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from pipeline.errors import ImageError
 from pipeline.images.limits import PICTURE_SECONDS, WORKER_BYTES
 from pipeline.images.outage import machine_trouble, no_thread
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -71,7 +72,7 @@ class Workers:
                     return await asyncio.get_running_loop().run_in_executor(
                         self._pool(slot), _limited, self._seconds, work, args
                     )
-                except BrokenProcessPool:
+                except BrokenExecutor:
                     ended = await asyncio.to_thread(self._drop, slot)
                 except (OSError, RuntimeError) as error:
                     self._drop(slot, wait=0.0)
@@ -88,6 +89,9 @@ class Workers:
     def _pool(self, slot: int) -> ProcessPoolExecutor:
         pool = self._pools[slot]
         if pool is None:
+            from concurrent.futures import ProcessPoolExecutor
+            from multiprocessing import get_context
+
             pool = ProcessPoolExecutor(
                 1, mp_context=get_context("spawn"), initializer=_start, initargs=(self._memory,)
             )
@@ -132,6 +136,8 @@ def _end_with_driver() -> None:
     It waits at a queue whose other end it holds open itself, so it would never hear of it; the
     sentinel is a pipe that the driver alone holds.
     """
+    from multiprocessing import parent_process
+
     driver = parent_process()
     assert driver is not None
     driver.join()
