@@ -55,7 +55,7 @@ bench-ci:
 	$(PYTHON) bench/startup.py --rounds 1
 	$(PYTHON) bench/export.py --rows 20000 --pictures 500 --rounds 1
 	$(PYTHON) bench/report.py --rows 20000 --promised
-	$(PYTHON) bench/overhead.py --rows 6000 --rounds 5 --limit 3.6
-	$(PYTHON) bench/overhead.py --rows 20000 --rounds 3 --packs 16 --limit 1.2 --promised
+	$(PYTHON) bench/overhead.py --rows 6000 --rounds 5 --limit 3.0
+	$(PYTHON) bench/overhead.py --rows 20000 --rounds 3 --packs 16 --limit 0.9 --promised
 	$(PYTHON) bench/images.py --images 6 --rounds 2 --downloads 40
 	$(PYTHON) bench/inlined.py --images 100 --rounds 2 --pixels 1e6 --limit 2.4
