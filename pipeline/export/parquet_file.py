@@ -6,6 +6,7 @@ small, as the loaders of `datasets` and the hub's viewer read one whole.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -44,8 +45,10 @@ class PagedWriter:
         #: Cells longer than this are put apart; None: each has its page anyway.
         self._apart = min(PAGE_BYTES, _MOST_BYTES // cells) if cells > 1 else None
         repeated = [name for name in sizes if _repeats(first[name].slice(0, _SAMPLE))]
+        # A path that is no UTF-8 is taken as bytes only.
+        self._file = pa.OSFile(os.fsencode(dest), "wb")
         self._writer = pq.ParquetWriter(
-            dest,
+            self._file,
             schema,
             compression="zstd",
             # A dictionary is a page, too.
@@ -73,6 +76,7 @@ class PagedWriter:
     def close(self) -> None:
         """Write the footer."""
         self._writer.close()
+        self._file.close()
 
 
 def _apart(table: pa.Table, limit: int) -> Iterator[pa.Table]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -75,7 +76,7 @@ class ImageSettings(Settings):
         deciding = self.model_dump_json(
             include={"root", "allow", "packages", "headers", "proxy", "max_pixels", "timeout"}
         )
-        return hashlib.sha256(f"{deciding}{folder}".encode()).hexdigest()[:8]
+        return hashlib.sha256(os.fsencode(f"{deciding}{folder}")).hexdigest()[:8]
 
     @property
     def folder(self) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ class ScheduledJob:
 def unit_name(job: Path) -> str:
     """`caption-photos-1a2b3c`, from the absolute path alone, so that it can be removed later."""
     stem = re.sub(r"[^A-Za-z0-9_]+", "-", job.stem).strip("-")[:60] or "job"
-    return f"caption-{stem}-{hashlib.sha256(str(job).encode()).hexdigest()[:6]}"
+    return f"caption-{stem}-{hashlib.sha256(os.fsencode(job)).hexdigest()[:6]}"
 
 
 def shares(daily: int, weights: Sequence[int]) -> list[int]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import unicodedata
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from tests.support.command import environment, pipeline
+from tests.support.command import environment, pipeline, simulator, write_job
 from tests.support.gateways import gateway
+from tests.support.pictures import picture
 
 #: Turns, isolates, hides, breaks, commands; the last two are characters of a tag and of C1.
 ODD = "\u202e\u2066\u200f\u061c\u200b\ufeff\u2060\u2028\x1b]0;t\x07\x9b31m\x00\U000e0041\u00ad"
@@ -63,3 +67,30 @@ def test_no_stream_lets_them_through(stream: str) -> None:
     text = getattr(done, stream).decode()
     assert odd(text.replace("\x1b[31m", "").replace("\x1b[0m", "")) == []
     assert text.endswith("\x1b[31mred\x1b[0m \u200d\r\n")
+
+
+@pytest.mark.parametrize("kind", ["folder", "parquet"])
+def test_folders_whose_names_are_no_utf8(kind: str, tmp_path: Path) -> None:
+    """Every command goes on in one, and writes into one."""
+    here = tmp_path / os.fsdecode(b"d\xe9p\xf4t")
+    (here / "images").mkdir(parents=True)
+    for number, name in enumerate([b"caf\xe9.jpg", b"\xff\xfe.jpg", b"c.jpg"]):
+        (here / "images" / os.fsdecode(name)).write_bytes(picture(number))
+    rows = {"id": ["a"], "path": ["images/c.jpg"]}
+    with (here / "m.parquet").open("wb") as file:
+        pq.write_table(pa.table(rows), file)
+    with simulator(tmp_path, "rpm=null") as server:
+        table = Path("images" if kind == "folder" else "m.parquet")
+        job = write_job(here, server.base, table, output={"path": "out"})
+        for words in (
+            *(["plan"], ["check"], ["run"], ["run", "--redo", "true"], ["status"]),
+            *(["verify"], ["verify", "--repair"], ["report"], ["models"], ["nightly", "--print"]),
+            *(["export", here / f"x.{end}"] for end in ("csv", "tsv", "jsonl", "parquet")),
+            *(
+                ["export", here / form, "--format", form]
+                for form in ("sidecar", "kohya", "imagefolder", "webdataset", "hf")
+            ),
+        ):
+            command, *more = words
+            ended = pipeline(command, job, *more, cwd=here)
+            assert ended.code == 0, (words, ended.err)
