@@ -17,11 +17,13 @@ import pytest
 
 from pipeline.aio import each
 from pipeline.captioning import sources
+from pipeline.captioning.fresh_first import FreshFirst
 from pipeline.captioning.pack import Pool
 from pipeline.captioning.request_result import RequestResult
 from pipeline.captioning.request_source import RequestSource
 from pipeline.captioning.retry import Action, RetryDecision
 from pipeline.captioning.sources import Sources
+from pipeline.captioning.suspects import Suspects
 from pipeline.clock import SystemClock
 from pipeline.errors import CODES, ImageError, SourceUnavailable
 from pipeline.images import outage
@@ -41,6 +43,9 @@ from pipeline.model import Asked, Image, Item, Request, Row
 from pipeline.packsize.limits import PackLimits
 
 PATIENCE = 900.0
+
+#: No pack was refused: nothing is read or written there.
+NO_SUSPECTS = Suspects(Path("nowhere"))
 
 
 def key_of(image: int) -> bytes:
@@ -384,7 +389,9 @@ def test_what_comes_back_goes_again_while_images_are_waited_for() -> None:
     async def run() -> int:
         stopped, tries = asyncio.Event(), 0
         nobody: Any = NothingUndecided()
-        request_source = RequestSource(none_come(), Pool(PackLimits()), nobody, stopped=stopped)
+        request_source = RequestSource(
+            none_come(), Pool(PackLimits()), nobody, stopped=stopped, suspects=NO_SUSPECTS
+        )
 
         async def settle(request: Request) -> RequestResult:
             nonlocal tries
@@ -460,6 +467,7 @@ def test_others_go_on_while_more_images_than_are_remembered_wait(
             clock=SystemClock(),
             stopped=asyncio.Event(),
             event=lambda line: None,
+            fresh_first=FreshFirst(NO_SUSPECTS, lambda _packs: False),
         )
         selection: Any = manifest
         async for batch in run.candidates(selection):
