@@ -33,7 +33,7 @@ COPY = """
 COPY (
   SELECT m.*, r.caption, r.status, r.error_code, r.error, r.flags, r.key, r.model, r.served_model,
     r.provider, r.prompt_tokens, r.completion_tokens, r.cost_usd, r.width, r.height,
-    r.image_sha256, r.finished_at
+    r.sent_width, r.sent_height, r.image_sha256, r.finished_at
   FROM 'manifest.parquet' m LEFT JOIN read_parquet('out/captions/*.parquet') r
     ON r.key = substr(sha256('v1' || chr(10) || '{recipe}' || chr(10) || 'url:' || m.url || chr(10)
       || '{prompt}'), 1, 32)

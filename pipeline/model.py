@@ -53,6 +53,8 @@ class Image:
     #: Pixels as sent, after rotation and shrinking.
     width: int | None = None
     height: int | None = None
+    #: Pixels of the source, after rotation: (width, height).
+    original: tuple[int, int] | None = None
     #: Facts worth keeping with the record, e.g. `resized`, `first_frame`.
     flags: tuple[str, ...] = ()
 
@@ -70,8 +72,12 @@ class Asked:
     #: Unused; journals of earlier versions name it.
     ordinal: int = 0
     image_sha256: str | None = None
+    #: Of the source, after rotation; None also where an earlier version asked.
     width: int | None = None
     height: int | None = None
+    #: Of the picture as it was sent.
+    sent_width: int | None = None
+    sent_height: int | None = None
     flags: tuple[str, ...] = ()
     #: Attempts that this image has had, this one included; waits for a limit do not count.
     attempts: int = 1
@@ -93,11 +99,14 @@ class Item:
 
     def with_image(self, image: Image) -> Item:
         """The item with the bytes that are sent, and what its record says of them."""
+        width, height = image.original or (None, None)
         asked = replace(
             self.asked,
             image_sha256=image.sha256,
-            width=image.width,
-            height=image.height,
+            width=width,
+            height=height,
+            sent_width=image.width,
+            sent_height=image.height,
             flags=image.flags,
         )
         return replace(self, asked=asked, image=image)
@@ -233,6 +242,8 @@ class Record(NamedTuple):
     run_id: str = ""
     #: µs since the epoch.
     finished_at: int = 0
+    sent_width: int | None = None
+    sent_height: int | None = None
 
     def replaces(self, state: str | None) -> bool:
         """May it take the place of a record in this state (`ok` or a failure's code)? A failure

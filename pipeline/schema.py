@@ -53,6 +53,8 @@ RECORDS = pa.schema(
         pa.field("height", _INT),
         pa.field("run_id", _STR),
         pa.field("finished_at", _TIME),
+        pa.field("sent_width", _INT),
+        pa.field("sent_height", _INT),
     ],
     metadata=METADATA,
 )
@@ -79,8 +81,11 @@ REQUESTS = pa.schema(
     metadata=METADATA,
 )
 
+#: Size of the picture as it was sent: record columns that outputs begun by earlier versions lack. There
+#: `width` and `height` are that size, and the original's is not known.
+SENT_SIZE = {"width": "sent_width", "height": "sent_height"}
 #: Columns that parts of earlier versions lack: read as null there. They are the last ones.
-LATER = frozenset({"service_tier"})
+LATER = frozenset({"service_tier", *SENT_SIZE.values()})
 
 #: Decisions of people on captions, oldest first; the last one of a key counts.
 REVIEWS = pa.schema(
@@ -107,10 +112,36 @@ def completed(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
         columns = REQUESTS.names
     if columns is None:
         return table
-    for name in LATER.intersection(columns).difference(table.schema.names):
-        kind = REQUESTS.field(name)
+    if set(columns) >= {*SENT_SIZE, *SENT_SIZE.values()}:
+        table = of_now(table)
+    if "service_tier" in columns and "service_tier" not in table.schema.names:
+        kind = REQUESTS.field("service_tier")
         table = table.append_column(kind, pa.nulls(len(table), kind.type))
     return table.select(list(columns))
+
+
+def of_now(records: pa.Table) -> pa.Table:
+    """Records, whichever version wrote them, with the columns `SENT_SIZE`."""
+    names = records.schema.names
+    if "sent_width" in names or not {*SENT_SIZE} & {*names}:
+        return records
+    records = records.rename_columns([SENT_SIZE.get(name, name) for name in names])
+    for name in SENT_SIZE:
+        records = records.append_column(RECORDS.field(name), pa.nulls(len(records), _INT))
+    return records
+
+
+def fitted(records: pa.Table, shape: pa.Schema) -> pa.Table:
+    """Records with the columns of the output that they go to."""
+    if records.schema.names == shape.names:
+        return records
+    if "sent_width" in shape.names:
+        records = of_now(records)
+    else:
+        records = records.drop_columns([*SENT_SIZE])
+        former = {sent: name for name, sent in SENT_SIZE.items()}
+        records = records.rename_columns([former.get(n, n) for n in records.schema.names])
+    return pa.Table.from_arrays([records[name] for name in shape.names], schema=shape)
 
 
 def _agree(cls: type, names: Sequence[str], schema: pa.Schema) -> None:
@@ -142,6 +173,7 @@ def records_table(records: Sequence[Record]) -> pa.Table:
 def table_records(table: pa.Table) -> list[Record]:
     """Rows as records, the way back of `records_table`; a column that is missing, or null, has its
     default."""
+    table = of_now(table)
     at = table.schema.get_field_index("finished_at")
     if at >= 0:
         table = table.set_column(at, "finished_at", table["finished_at"].cast(pa.int64()))

@@ -1,6 +1,6 @@
 """`dataclass` for values that are made once for every image or request.
 
-A frozen dataclass sets each field through `object.__setattr__`, which makes a record of 29 fields
+A frozen dataclass sets each field through `object.__setattr__`, which makes a record of 31 fields
 five times as slow to build (6.3 against 1.3 µs). Here `frozen=True` is kept by the type checker,
 which refuses every assignment, and left out when the program runs; equality and hash stay those
 of the values.

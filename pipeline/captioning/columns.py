@@ -31,13 +31,15 @@ COLUMNS = (
     "cost_usd",
     "width",
     "height",
+    "sent_width",
+    "sent_height",
     "image_sha256",
     "finished_at",
     "review",
 )
 CAPTION = COLUMNS[0]
 #: Those of them that are the image's, whatever it was asked.
-OF_IMAGE = ("width", "height", "image_sha256")
+OF_IMAGE = ("width", "height", "sent_width", "sent_height", "image_sha256")
 #: Those of them that records have; the last one is what people decided.
 RECORD_COLUMNS = COLUMNS[:-1]
 
@@ -67,11 +69,16 @@ class Columns:
 
 
 def columns_of(
-    manifest: pa.Schema, naming: Naming, *, prefix: str = "", fields: Fields = NO_FIELDS
+    manifest: pa.Schema,
+    naming: Naming,
+    *,
+    prefix: str = "",
+    fields: Fields = NO_FIELDS,
+    records: pa.Schema = schema.RECORDS,
 ) -> Columns:
     """The columns of a dataset. prefix: `output.prefix`. fields: `reply.fields`, which stand beside
-    the caption."""
-    kinds = {field.name: field for field in (*schema.RECORDS, *REVIEW, *fields.columns)}
+    the caption. records: the columns that the output's records have (`store/record_shape.py`)."""
+    kinds = {field.name: field for field in (*records, *REVIEW, *fields.columns)}
     taken = {name.lower() for name in manifest.names}
     columns = [field for field in manifest if not _only_bytes(manifest, field)]
 
@@ -87,7 +94,7 @@ def columns_of(
 
     several = [prompt.name for prompt in naming.prompts] if len(naming.prompts) > 1 else []
     each = several if naming.mode == "each" else []
-    own = (CAPTION, *fields.names, *COLUMNS[1:])
+    own = [name for name in (CAPTION, *fields.names, *COLUMNS[1:]) if name in kinds]
     names = [{column: add(column) for column in own}]
     for other in each[1:]:
         names.append({column: add(column, f"_{other}") for column in own if column not in OF_IMAGE})

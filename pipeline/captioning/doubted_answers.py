@@ -64,6 +64,8 @@ class Attempt:
             image_sha256=asked.image_sha256,
             width=asked.width,
             height=asked.height,
+            sent_width=asked.sent_width,
+            sent_height=asked.sent_height,
             run_id=sent.run_id,
             finished_at=at,
         )

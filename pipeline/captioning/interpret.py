@@ -169,6 +169,8 @@ def failure(
         image_sha256=asked.image_sha256,
         width=asked.width,
         height=asked.height,
+        sent_width=asked.sent_width,
+        sent_height=asked.sent_height,
         run_id=run.run_id,
         finished_at=micros(run.clock.now()),
     )

@@ -25,6 +25,7 @@ from pipeline.export.parquet_file import PagedWriter
 from pipeline.memory import give_back
 from pipeline.store.parts import metadata_of
 from pipeline.store.record_index import FLUSH, RecordLookup
+from pipeline.store.record_shape import shape_of
 from pipeline.store.reviews import read_decisions
 
 if TYPE_CHECKING:
@@ -53,14 +54,14 @@ def joined(
     """Manifest rows with their records, in manifest order; nothing that people decided.
 
     Each row's key is made from the same read as the row. ManifestError (65) when the manifest
-    changes meanwhile. pictures: columns that keep their bytes. threaded: rows are read and named in
-    a thread of their own, some batches ahead.
+    changes meanwhile. pictures: columns that keep their bytes. threaded: read rows in a thread.
     """
-    fields, repeated = view.fields, view.repeated(output)
-    columns = columns_of(manifest.arrow(pictures=pictures), naming, prefix=prefix, fields=fields)
+    fields, repeated, shape = view.fields, view.repeated(output), shape_of(output)
+    source = manifest.arrow(pictures=pictures)
+    columns = columns_of(source, naming, prefix=prefix, fields=fields, records=shape)
     own = columns.schema.get_field_index(columns.names[0][CAPTION])
-    wanted = [*RECORD_COLUMNS, *(["fields"] if fields else [])]
-    wanted += ["recipe"] if columns.prompt is not None else []
+    extra = {"fields": bool(fields), "recipe": columns.prompt is not None}
+    wanted = [n for n in (*RECORD_COLUMNS, *extra) if n in shape.names and extra.get(n, True)]
     each, waiting = naming.prompts_per_row, deque[pa.RecordBatch]()
     of_recipe = {prompt.recipe: prompt.name for prompt in naming.prompts}
 
@@ -165,7 +166,9 @@ def write_dataset(
     """
     final = output / "dataset.parquet"
     tmp = output / ".dataset.parquet.tmp"
-    columns = columns_of(manifest.arrow(), naming, prefix=prefix, fields=view.fields)
+    columns = columns_of(
+        manifest.arrow(), naming, prefix=prefix, fields=view.fields, records=shape_of(output)
+    )
     whole = columns.schema
     marked = {
         **whole.metadata,

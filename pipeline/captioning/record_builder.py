@@ -150,7 +150,7 @@ class RecordBuilder:
             flags, code, error = judged(self.checks, caption, flags, may_ask=True)
             if code is not None:
                 caption, kept_raw = None, kept_raw or caption
-        # In the order of the fields: naming 29 of them takes longer than all the rest.
+        # In the order of the fields: naming 31 of them takes longer than all the rest.
         return Record(
             asked.key,
             sent.recipe,
@@ -176,6 +176,8 @@ class RecordBuilder:
             asked.height,
             sent.run_id,
             self._reply.at,
+            asked.sent_width,
+            asked.sent_height,
         )
 
 

@@ -96,7 +96,7 @@ def _repeated(output: Path, images: int) -> frozenset[int]:
     different images of each of these. Images with the same bytes are one."""
     hashes = array("q")
     for batch in record_batches(output, ["caption"]):
-        hashes.extend(hash(text) for text in batch["caption"].to_pylist() if text)
+        hashes.extend(map(hash, filter(None, batch["caption"].to_pylist())))
     if len(hashes) < images:
         return frozenset()
     whole = pa.Array.from_buffers(pa.int64(), len(hashes), [None, pa.py_buffer(hashes)])

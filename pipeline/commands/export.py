@@ -27,6 +27,7 @@ from pipeline.export.ownership import Owned
 from pipeline.export.pictures import Pictures
 from pipeline.export.sidecar import write_beside
 from pipeline.local_files import Boundary
+from pipeline.store.record_shape import shape_of
 from pipeline.store.reviews import read_decisions
 from pipeline.store.unpublished import with_unpublished
 
@@ -117,7 +118,8 @@ def rows_of(job: JobConfig, request: ExportRequest, format: str) -> Iterator[Row
             naming = naming_by_recipe(whole, naming, request.recipe)
         elif request.prompt is not None:
             naming = _only(naming, request.prompt)
-        columns = columns_of(shape, naming, prefix=prefix, fields=view.fields)
+        records = shape_of(whole)
+        columns = columns_of(shape, naming, prefix=prefix, fields=view.fields, records=records)
         batches = joined(
             manifest,
             naming,

@@ -12,7 +12,7 @@ from pipeline.settings import Settings
 TAKEN = frozenset(
     {"image", "caption", "captions", "status", "error_code", "error", "flags", "key", "model"}
     | {"served_model", "provider", "prompt_tokens", "completion_tokens", "cost_usd", "width"}
-    | {"height", "image_sha256", "finished_at", "review"}
+    | {"height", "sent_width", "sent_height", "image_sha256", "finished_at", "review"}
 )
 
 

@@ -42,6 +42,8 @@ _TURNS = {
     7: Pil.Transpose.TRANSVERSE,
     8: Pil.Transpose.ROTATE_90,
 }
+#: Those after which the width is the height.
+_SIDEWAYS = frozenset(_TURNS[number] for number in (5, 6, 7, 8))
 _CLEAR = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
@@ -146,12 +148,15 @@ def _encode(
         turn = None if kind == "TIFF" else _turn(picture)
         if turn is not None:
             final = final.transpose(turn)
+        if turn in _SIDEWAYS:
+            width, height = height, width
         return Image(
             data=_jpeg(final, quality),
             mime="image/jpeg",
             sha256=hashlib.sha256(data).hexdigest(),
             width=final.width,
             height=final.height,
+            original=(width, height),
             flags=tuple(flags),
         )
 

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from pipeline.model import Asked, Record, Reply, RequestRow, Sent
+from pipeline.schema import SENT_SIZE
 
 
 def write(head: object) -> bytes:
@@ -58,6 +59,11 @@ def _spelled(sent: Sent) -> dict[str, object]:
                 "image_sha256": item.image_sha256,
                 "width": item.width,
                 "height": item.height,
+                **(
+                    {"sent_width": item.sent_width, "sent_height": item.sent_height}
+                    if item.sent_width is not None
+                    else {}
+                ),
                 "flags": item.flags,
                 "attempts": item.attempts,
                 **({} if item.earlier is None else {"earlier": item.earlier._asdict()}),
@@ -113,4 +119,7 @@ def _asked(fields: dict[str, Any]) -> Asked:
 
 
 def _flags(fields: dict[str, Any]) -> dict[str, Any]:
+    if "sent_width" not in fields:  # of an earlier version: what it calls `width` is the sent size
+        sizes = {sent: fields.get(name) for name, sent in SENT_SIZE.items()}
+        fields = {**fields, **dict.fromkeys(SENT_SIZE), **sizes}
     return {**fields, "flags": tuple(fields["flags"])}

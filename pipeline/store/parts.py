@@ -28,6 +28,8 @@ from pipeline import fs, schema
 from pipeline.errors import OutputError
 from pipeline.store import tables
 from pipeline.store.publish_plan import (
+    CAPTIONS,
+    FAILURES,
     FOLDERS,
     KEYS,
     PART_ROWS,
@@ -35,6 +37,7 @@ from pipeline.store.publish_plan import (
     Place,
     Step,
 )
+from pipeline.store.record_shape import shape_of
 from pipeline.store.shards import outputs_of, with_shards
 from pipeline.store.tables import Part
 
@@ -64,6 +67,9 @@ def stage(output: Path, step: Step, base: Part | None) -> Part:
     """
     final = output / step.folder / step.name
     pieces = list(step.rows)
+    if step.folder in (CAPTIONS, FAILURES):
+        shape = shape_of(output)
+        pieces = [schema.fitted(piece, shape) for piece in pieces]
     if base is not None:
         standing = _whole(final, base)
         if step.drop:
@@ -78,7 +84,7 @@ def stage(output: Path, step: Step, base: Part | None) -> Part:
 
 def stage_empty(output: Path, place: Place) -> Part:
     """Write aside a part without rows."""
-    shape = schema.REQUESTS if place[0] == REQUESTS else schema.RECORDS
+    shape = schema.REQUESTS if place[0] == REQUESTS else shape_of(output)
     return _written(output, place, shape.empty_table())
 
 

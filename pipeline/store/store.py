@@ -32,6 +32,7 @@ from pipeline.store.keys import KeyMap
 from pipeline.store.lock import Lock, locked
 from pipeline.store.publish import Publisher
 from pipeline.store.publish_plan import CAPTIONS, FAILURES, FOLDERS, REQUESTS
+from pipeline.store.record_shape import is_fit, shape_of
 from pipeline.store.record_states import load_new, states
 from pipeline.store.redo import chosen
 from pipeline.store.remote import owner
@@ -226,10 +227,12 @@ class Checkpoint:
 
     async def take_part(self, shard: Path, part: Part) -> bool:
         """Take a shard's part as it is; False, and nothing done, where a key of it has a record
-        here. OutputError when it cannot be read."""
+        here, or where it has other columns. OutputError when it cannot be read."""
         if part.folder != REQUESTS:
-            path = parts.path_of(shard, part.place)
-            if not await self._publisher.aside(load_new, path, part.folder, self._settled):
+            path, aside = parts.path_of(shard, part.place), self._publisher.aside
+            if not is_fit(path, await aside(shape_of, self._output)):
+                return False
+            if not await aside(load_new, path, part.folder, self._settled):
                 return False
         await self._publisher.take_part(shard, part)
         return True

@@ -61,7 +61,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
                                  mtime_ns INTEGER NOT NULL, goes INTEGER NOT NULL,
                                  PRIMARY KEY (folder, name)) WITHOUT ROWID""",
     ),
-    *((), ()),  # entries are packed, then with checksums: an earlier version cannot read them
+    *((),) * 3,  # packed, then with checksums, then sizes as sent: no earlier version reads these
 )
 #: A commit writes whole pages, and a packed reply has 300 bytes.
 _PAGE_BYTES = 4096

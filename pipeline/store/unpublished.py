@@ -26,6 +26,7 @@ from pipeline.store import codec, tables
 from pipeline.store.backlog import Backlog, Waiting
 from pipeline.store.parts import part_files, read_part, readable, relisted
 from pipeline.store.publish_plan import CAPTIONS, FAILURES, latest, without_withdrawn
+from pipeline.store.record_shape import shape_of
 from pipeline.store.shards import FirstOnly, joined_name, outputs_of, unjoined
 
 _AT_ONCE = 200
@@ -87,6 +88,7 @@ def _stand_in(parent: Path, output: Path, records: pa.Table, files: ExitStack) -
                 _rewrite(path, read_part(path).filter(mask))
     if not records.num_rows:
         return folder
+    shape = shape_of(folder)
     ok = pc.equal(records.column("status"), "ok")
     captions, failures = records.filter(ok), records.filter(pc.invert(ok))
     doubted = pc.equal(pc.fill_null(failures.column("error_code"), ""), DOUBTED)
@@ -100,7 +102,7 @@ def _stand_in(parent: Path, output: Path, records: pa.Table, files: ExitStack) -
             keys = read_part(path, ["key"])
             if _without(keys, gone).num_rows < keys.num_rows:
                 _rewrite(path, _without(read_part(path), gone))
-        pq.write_table(new, folder / name / "part-journal.parquet")
+        pq.write_table(schema.fitted(new, shape), folder / name / "part-journal.parquet")
     return folder
 
 

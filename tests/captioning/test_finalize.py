@@ -83,6 +83,8 @@ def test_every_fact_stands_in_its_own_column() -> None:
         image_sha256="digest",
         width=640,
         height=480,
+        sent_width=320,
+        sent_height=240,
         flags=("resized",),
         attempts=3,
     )
@@ -121,6 +123,8 @@ def test_every_fact_stands_in_its_own_column() -> None:
         "height": 480,
         "run_id": one.run_id,
         "finished_at": REPLY.at,
+        "sent_width": 320,
+        "sent_height": 240,
     }
     assert (refused.status, refused.error_code, refused.error) == ("failed", "refused", "not this")
     assert refused.caption is None

@@ -171,7 +171,7 @@ def test_pictures_come_out_upright(form: str, orientation: int) -> None:
     exif = Pil.Exif()
     exif[0x0112] = orientation
     image = encode(saved(stored, form, exif=exif), 400, 90)
-    assert (image.width, image.height) == (400, 240)
+    assert (image.width, image.height, image.original) == (400, 240, (1600, 960))
     near(quarters(image), [RED, GREEN, BLUE, WHITE], 20)
 
 
@@ -307,7 +307,7 @@ def test_the_longer_side_is_at_most_max_side(
 ) -> None:
     """Never enlarged; the proportions stay; the flag tells."""
     image = encode(saved(Pil.new("RGB", size, RED), form), 768, 85)
-    assert (image.width, image.height) == sent
+    assert (image.width, image.height, image.original) == (*sent, size)
     assert image.flags == (() if size == sent else ("resized",))
     decoded(image)
 

@@ -17,6 +17,8 @@ ASKED = Asked(
     image_sha256="2" * 64,
     width=640,
     height=480,
+    sent_width=320,
+    sent_height=240,
     flags=("resized", "first_frame"),
     attempts=2,
     earlier=Record(
@@ -63,3 +65,23 @@ def test_text_that_is_no_unicode_is_kept() -> None:
     """A lone surrogate, from a path or a header, takes the slower writer and comes back."""
     odd = Reply(status=200, headers={"date": "\udcff"}, body=b"", latency_ms=0, at=0)
     assert codec.read_reply(codec.reply_head(SENT, odd), b"") == (SENT, odd)
+
+
+def test_sizes_of_an_earlier_version_are_those_that_were_sent() -> None:
+    """It had no others; what a journal of it holds is read as what it meant."""
+    head = codec.read(codec.reply_head(SENT, REPLY))
+    for item in head["sent"]["items"]:
+        for each in (item, item["earlier"]):
+            each.update(width=9, height=8)
+            del each["sent_width"], each["sent_height"]
+
+    (asked, _) = codec.read_reply(codec.write(head), REPLY.body)[0].items
+
+    assert asked.earlier is not None
+    for sizes in (asked, asked.earlier):
+        assert (sizes.width, sizes.height, sizes.sent_width, sizes.sent_height) == (
+            None,
+            None,
+            9,
+            8,
+        )

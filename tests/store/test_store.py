@@ -20,6 +20,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline import schema
 from pipeline.captioning.interpret import derive as real_derive
 from pipeline.clock import SystemClock
 from pipeline.errors import Held, OutputError, UsageError
@@ -271,6 +272,7 @@ import asyncio, os, signal
 from pathlib import Path
 from tests.support.small_run import derive, reply, sent
 from pipeline.store.store import open_checkpoint
+from pipeline import schema
 from pipeline.clock import SystemClock
 async def main():
     async with open_checkpoint(Path({str(output)!r}), derive=derive, clock=SystemClock()) as c:
@@ -445,6 +447,7 @@ import asyncio, subprocess, sys, time
 from pathlib import Path
 from tests.support.small_run import derive
 from pipeline.store.store import open_checkpoint
+from pipeline import schema
 from pipeline.clock import SystemClock
 async def main():
     async with open_checkpoint(Path({str(tmp_path)!r}), derive=derive, clock=SystemClock()):
@@ -511,3 +514,36 @@ def test_a_full_disk_loses_nothing_and_goes_on_after_room_was_made(tmp_path: Pat
         assert {key(number) for number in acked} <= records.keys()
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+def test_a_part_with_other_columns_is_not_taken_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shard that an earlier version began, and one of now: what is taken has the columns of the
+    output; the others' records go there one by one."""
+    former, main, third = (tmp_path / name for name in ("former", "main", "third"))
+    earlier = schema.earlier(schema.RECORDS)
+
+    async def begin(output: Path, number: int) -> None:
+        async with opened(output) as checkpoint:
+            await checkpoint.reply(sent([number], 1), reply([number]))
+
+    async def takes(output: Path, other: Path) -> bool:
+        async with opened(output) as checkpoint, opened(other) as shard:
+            (part,) = [each for each in await shard.published() if each.folder == "captions"]
+            return await checkpoint.take_part(other, part)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parts, "shape_of", lambda _: earlier)
+        asyncio.run(begin(former, 1))
+    for number, output in ((2, main), (3, third)):
+        asyncio.run(begin(output, number))
+
+    pairs = ((main, former), (former, main), (main, third))
+    assert [asyncio.run(takes(*pair)) for pair in pairs] == [False, False, True]
+    asyncio.run(begin(former, 4))
+    for output, shape in ((former, earlier), (main, schema.RECORDS)):
+        names = [pq.read_schema(path).names for path in (output / "captions").iterdir()]
+        assert names == [shape.names] * len(names)
+        assert len(names) == (1 if output == former else 2)
+    assert published(former).keys() == {key(1), key(4)}
