@@ -37,7 +37,7 @@ from pipeline.model import Item, Record, Request, Sent
 from pipeline.ratelimit.rules.base import LIMITED
 from pipeline.service.models import Model
 from pipeline.service.preflight import estimate, unasked_price
-from pipeline.service.quota_headers import limits_told
+from pipeline.service.retry_after import limits_told
 from pipeline.values import dataclass
 from pipeline.verdict import OPEN, Kind, Scope, Verdict
 

@@ -6,6 +6,8 @@ held whole.
 
 from __future__ import annotations
 
+import json
+import logging
 from collections import deque
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
@@ -16,13 +18,14 @@ import pyarrow as pa
 
 from pipeline import fs
 from pipeline.captioning.columns import CAPTION, RECORD_COLUMNS, columns_of, decided
-from pipeline.captioning.dataset_edits import keep_edited, note_written
 from pipeline.captioning.naming import Naming
 from pipeline.captioning.view import PLAIN_VIEW, View
+from pipeline.clock import iso
 from pipeline.export.ahead import ahead
 from pipeline.export.card import write_card
 from pipeline.export.parquet_file import PagedWriter
 from pipeline.memory import give_back
+from pipeline.schema import METADATA
 from pipeline.store.parts import metadata_of
 from pipeline.store.record_index import FLUSH, RecordLookup
 from pipeline.store.record_shape import shape_of
@@ -198,3 +201,56 @@ def write_dataset(
     about = f"One row per image; the captions are in the column `{caption}`."
     write_card(output, title=output.name, data=final.name, text=about)
     return final
+
+
+#: Below `_state/`.
+NOTE = "dataset.json"
+_log = logging.getLogger("pipeline")
+
+
+def keep_edited(dataset: Path) -> Path | None:
+    """Rename a dataset that somebody edited by hand, and say so; its new name, None where it is ours.
+
+    One that cannot be read is damaged: it is left to be replaced. Where nothing is noted, a file
+    that bears this program's metadata is taken for ours.
+    """
+    if not dataset.is_file() or not _edited(dataset):
+        return None
+    day = iso(dataset.stat().st_mtime)[:10]
+    kept, number = dataset.with_name(f"dataset.edited-{day}.parquet"), 1
+    while kept.exists():
+        number += 1
+        kept = dataset.with_name(f"dataset.edited-{day}-{number}.parquet")
+    dataset.rename(kept)
+    _log.warning(
+        "%s was edited: kept as %s; `review JOB --import %s` takes its captions as decisions",
+        dataset.name,
+        kept.name,
+        kept,
+    )
+    return kept
+
+
+def note_written(tmp: Path, dataset: Path) -> None:
+    """Note what is about to become the dataset: its SHA-256 beside that of the file which it replaces,
+    so that a crash between the two makes no edit of either. Size and time spare reading it again."""
+    note = dataset.parent / "_state" / NOTE
+    before = fs.read_object(note).get("sha256") or []
+    look = tmp.stat()
+    content = {
+        "sha256": [fs.sha256_file(tmp), *before[:1]],
+        "size": look.st_size,
+        "mtime_ns": look.st_mtime_ns,
+    }
+    fs.make_private_dir(note.parent)
+    fs.write_atomic(note, json.dumps(content).encode(), private=True)
+
+
+def _edited(dataset: Path) -> bool:
+    noted, look = fs.read_object(dataset.parent / "_state" / NOTE), dataset.stat()
+    if (noted.get("size"), noted.get("mtime_ns")) == (look.st_size, look.st_mtime_ns):
+        return False
+    if fs.sha256_file(dataset) in noted.get("sha256", ()):
+        return False
+    metadata = metadata_of(dataset)
+    return metadata is not None and (bool(noted) or METADATA.keys().isdisjoint(metadata))

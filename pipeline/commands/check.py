@@ -9,17 +9,18 @@ import secrets
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import fs
-from pipeline.captioning.inputs import Environment, inspect_manifest, one_by_one
+from pipeline.captioning.inputs import Environment, boundary_of, inspect_manifest, one_by_one
 from pipeline.captioning.output_location import ours, shared, state_folder
 from pipeline.clock import utc
 from pipeline.commands import model_selection as choice
-from pipeline.commands.check_images import images_words
+from pipeline.commands.outcome import REMEDIES
 from pipeline.commands.service_status import ServiceStatus, service_status
-from pipeline.errors import Exit, Held, OutputError, PipelineError
+from pipeline.errors import Exit, Held, ImageError, ManifestError, OutputError, PipelineError
 from pipeline.plural import counted
 from pipeline.ratelimit.days import describe
 from pipeline.ratelimit.limits import REMEMBERED
@@ -29,6 +30,7 @@ from pipeline.store.remote.filesystem import put_whole
 if TYPE_CHECKING:
     from pipeline.config.job import JobConfig
     from pipeline.manifest.open import Manifest
+    from pipeline.model import Row
     from pipeline.ratelimit.limits import QuotaLimits
 
 
@@ -252,3 +254,54 @@ def state_words(environ: Mapping[str, str]) -> str:
             "CAPTION_PIPELINE_STATE to a folder of yours"
         ) from None
     return f"{folder}: the quota ledger can be kept"
+
+
+#: Pictures that are opened.
+OPENED = 20
+#: Letters of a picture's name in a message.
+NAME_CHARS = 200
+
+
+def images_words(job: JobConfig, manifest: Manifest, environment: Environment) -> str:
+    """How many of the first pictures can be opened; ManifestError (65) when none of them can."""
+    return asyncio.run(_opened(job, manifest, environment))
+
+
+async def _opened(job: JobConfig, manifest: Manifest, environment: Environment) -> str:
+    from pipeline.images.load import open_images
+
+    rows = await asyncio.to_thread(
+        lambda: list(islice(chain.from_iterable(manifest.batches()), OPENED))
+    )
+    if not rows:
+        return "the manifest is empty"
+    failed = dict[str, list[str]]()
+    async with open_images(
+        job.images,
+        folder=manifest.folder,
+        boundary=boundary_of(job, manifest),
+        clock=environment.clock,
+        concurrency=job.quota.concurrency,
+    ) as images:
+
+        async def trouble(row: Row) -> ImageError | None:
+            try:
+                await images.load(row.image, inline=job.images.send != "url")
+            except ImageError as error:
+                return error
+            return None
+
+        for row, error in zip(rows, await asyncio.gather(*map(trouble, rows)), strict=True):
+            if error is not None:
+                name = "bytes" if isinstance(row.image, bytes) else str(row.image)[:NAME_CHARS]
+                failed.setdefault(error.code, []).append(f"{name}: {error.message}")
+    if not failed:
+        return f"the first {len(rows)} can be opened"
+    code, examples = max(failed.items(), key=lambda each: len(each[1]))
+    count = sum(map(len, failed.values()))
+    message = f"{count} of the first {len(rows)} cannot be opened ({code}: {examples[0]})"
+    if (remedy := REMEDIES.get(code)) is not None:
+        message += f"; {remedy}"
+    if count < len(rows):
+        return message
+    raise ManifestError(message)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.captioning.columns import caption_words, columns_of, decided
+from pipeline.captioning.identity import shown_image
 from pipeline.captioning.inputs import boundary_of, inspect_manifest
 from pipeline.captioning.interpret import deriving
 from pipeline.captioning.join import joined
+from pipeline.captioning.naming import NamedPrompt, Naming
 from pipeline.captioning.output_location import ours
 from pipeline.captioning.view import view_of
 from pipeline.commands.model_selection import pinned
-from pipeline.commands.other_recipe import naming_by_recipe
 from pipeline.errors import Exit, ImageError, OutputError, UsageError
 from pipeline.export.base import Rows, Written
 from pipeline.export.export import EXPORTS, Counts, export, format_of
@@ -27,9 +29,13 @@ from pipeline.export.ownership import Owned
 from pipeline.export.pictures import Pictures
 from pipeline.export.sidecar import write_beside
 from pipeline.local_files import Boundary
+from pipeline.model import Row
+from pipeline.plural import counted
 from pipeline.store.record_shape import shape_of
 from pipeline.store.reviews import read_decisions
+from pipeline.store.snapshot import record_batches
 from pipeline.store.unpublished import with_unpublished
+from pipeline.values import dataclass
 
 if TYPE_CHECKING:
     from pipeline.captioning.naming import Naming
@@ -205,3 +211,57 @@ def _with_words(rows: Rows, request: ExportRequest) -> Rows:
         return batch
 
     return replace(rows, batches=map(worded, rows.batches))
+
+
+#: The key of no record.
+_NOBODY = bytes(16)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamingByImage(Naming):
+    """Gives rows the keys that their images have under one recipe."""
+
+    keys: Mapping[str, bytes] = field(default_factory=dict)
+
+    def key_bytes(self, row: Row) -> bytes:
+        return self.keys.get(shown_image(row.image), _NOBODY)
+
+
+def naming_by_recipe(output: Path, naming: Naming, recipe: str) -> Naming:
+    """What rows are called under another recipe (or the beginning of one) that the output holds.
+
+    Those keys hold a prompt that is not known here, so rows and records meet by the image as records
+    show it, which says enough only where an image was asked once under that recipe. UsageError when the output
+    has none of that name, or when its images do not say which record is meant."""
+    own = [prompt for prompt in naming.prompts if prompt.recipe.startswith(recipe)]
+    if len(own) == 1:
+        return replace(naming, prompts=tuple(own))
+    count: Counter[str] = Counter()
+    for batch in record_batches(output, ["recipe"]):
+        count.update(
+            {
+                pair["values"]: pair["counts"]
+                for pair in pc.value_counts(batch["recipe"]).to_pylist()
+            }
+        )
+    matching = [name for name in count if name.startswith(recipe)]
+    if len(matching) != 1:
+        recipes = ", ".join(
+            f"{name} ({counted(number, 'image')})" for name, number in count.most_common(10)
+        )
+        raise UsageError(f"--recipe {recipe}: the output holds {recipes or 'no records'}; name one")
+    keys: dict[str, bytes] = {}
+    for batch in record_batches(output, ["recipe", "image", "key"]):
+        rows = batch.filter(pc.equal(batch["recipe"], matching[0]))
+        for image, key in zip(rows["image"].to_pylist(), rows["key"].to_pylist(), strict=True):
+            if keys.setdefault(image, raw := bytes.fromhex(key)) != raw:
+                raise UsageError(
+                    f"--recipe {matching[0]}: {image[:200]} has several captions under it, as its "
+                    "prompt names columns: set the job's prompt as it was instead"
+                )
+    return NamingByImage(
+        prompts=(NamedPrompt(recipe=matching[0], template=naming.prompts[0].template),),
+        system=naming.system,
+        identity=naming.identity,
+        keys=keys,
+    )

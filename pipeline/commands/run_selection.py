@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline import fs
 from pipeline.captioning.checked import ASKS
 from pipeline.captioning.inputs import settings_flag
 from pipeline.captioning.second import read_pending
@@ -19,7 +24,6 @@ from pipeline.captioning.select import (
     count,
     open_selection,
 )
-from pipeline.commands.finished import files_may_change, mark_of, read_finished, write_finished
 from pipeline.commands.recheck import act_on_same, recheck
 from pipeline.commands.recipes import check_identity, check_recipe
 from pipeline.errors import Exit, ManifestError, StopReason
@@ -123,3 +127,42 @@ async def note_finished(opened: OpenedJob) -> None:
             failed=dict(counters.failed),
         )
         await asyncio.to_thread(write_finished, inputs.output / "_state", mark, counts)
+
+
+NAME = "finished.json"
+
+
+async def mark_of(inputs: JobInputs, checkpoint: Checkpoint) -> str | None:
+    """What the note holds for; None when nothing tells whether the manifest has changed."""
+    naming = inputs.naming
+    if not inputs.manifest.trusted or naming.contents is not None:
+        return None  # a picture may change, and the manifest stay the same
+    facts = [
+        inputs.manifest.fingerprint(),
+        *(naming.recipe, naming.system, naming.identity),
+        await checkpoint.fingerprint(),
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def files_may_change(inputs: JobInputs) -> bool:
+    """May the pictures of a finished job be other ones, and its note be the same? Local files that
+    a manifest names; the fingerprint of a folder has the size and time of each."""
+    versions = inputs.naming.versions
+    return versions is not None and versions.any and inputs.manifest.format != "folder"
+
+
+def read_finished(state: Path, mark: str) -> Counts | None:
+    """The counts of the finished job, if the note is whole and holds for this mark."""
+    try:
+        noted = json.loads((state / NAME).read_bytes())
+        return Counts(**noted["counts"]) if noted["mark"] == mark else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_finished(state: Path, mark: str, counts: Counts) -> None:
+    """Note that nothing was left. Without the note the next run counts."""
+    note = json.dumps({"mark": mark, "counts": asdict(counts)}).encode()
+    with suppress(OSError):
+        fs.write_atomic(state / NAME, note, private=True)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.clock import http_date
+from pipeline.model import LimitTold
 from pipeline.patterns import lazy
 from pipeline.service.error_body import Evidence
 
@@ -178,3 +179,25 @@ def _instant(value: Any, now: float) -> float | None:
         if math.isfinite(instant) and now - JUST_PASSED < instant < now + FARTHEST_RESET
         else None
     )
+
+
+def limits_told(headers: Mapping[str, str], windows: Mapping[str, float]) -> tuple[LimitTold, ...]:
+    """Every limit that these headers (`x-ratelimit-{limit,remaining,reset}-NAME`, in lower case) tell of
+    whole. Which window a NAME is about is a fact of the profile: Groq's `requests` is its day,
+    OpenAI's its minute."""
+    limits = []
+    for name, window in windows.items():
+        limit = _count(headers.get(f"x-ratelimit-limit-{name}"))
+        left = _count(headers.get(f"x-ratelimit-remaining-{name}"))
+        if limit is None or left is None or not limit > 0 or left > limit:
+            continue
+        unit: Literal["tokens", "requests"] = "tokens" if name.startswith("tokens") else "requests"
+        reset = span_of(headers.get(f"x-ratelimit-reset-{name}"))
+        limits.append(LimitTold(unit, window, limit, left, reset))
+    return tuple(limits)
+
+
+def _count(value: str | None) -> int | None:
+    if value is None or not value.strip().isdecimal() or len(value) > 15:
+        return None
+    return int(value)

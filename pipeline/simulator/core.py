@@ -22,7 +22,7 @@ from pipeline.simulator.dialects.base import Generation
 from pipeline.simulator.dialects.table import DIALECTS
 from pipeline.simulator.faults import Journey, deliver, is_free, moves_on
 from pipeline.simulator.knobs import Knobs
-from pipeline.simulator.limits import Meters
+from pipeline.simulator.limits import Meters, Seats
 from pipeline.simulator.log import Logged
 from pipeline.simulator.lookups import look_up
 from pipeline.simulator.models import Model
@@ -30,7 +30,6 @@ from pipeline.simulator.parse_options import changed
 from pipeline.simulator.parse_request import Asked, Bad, read
 from pipeline.simulator.pictures import Fetched, ImageDecoder, Look, Trouble
 from pipeline.simulator.rng import Bursts, Draw, Luck, latency, one_of
-from pipeline.simulator.server_slots import Seats
 from pipeline.simulator.wire import Refused, SimResponse
 
 

@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import schema
-from pipeline.store.first_rows import FirstRows
 from pipeline.store.keys import column, raw_keys, taken
 from pipeline.store.parts import part_files, read_part, size_of
 from pipeline.store.publish_plan import CAPTIONS, FAILURES
@@ -280,3 +279,36 @@ class RecordLookup:
 def _raw(table: pa.Table) -> bytes:
     """The keys of some records, 16 bytes each."""
     return raw_keys(table.column("key").combine_chunks())
+
+
+#: The column that only the first row gets.
+ONCE = "cost_usd"
+
+
+class FirstRows:
+    """Which records were handed on already: rows with one key share a record, and what it cost stands in
+    the first of them alone, else a sum over the rows counts it several times. A byte a record."""
+
+    def __init__(self) -> None:
+        #: Group of parts -> a byte for each of its records.
+        self._marks: dict[int, bytearray] = {}
+
+    def paid_once(self, rows: pa.Table, number: int, size: int, at: pa.Array) -> pa.Table:
+        """The rows, with no cost in those whose record was handed on before.
+
+        number, size: the group of parts, and its records; at: which of them the rows are, in their
+        order, null for none. To be called once for each row.
+        """
+        place = rows.schema.get_field_index(ONCE)
+        if place < 0 or rows.column(place).null_count == len(rows):
+            return rows
+        marks = self._marks.setdefault(number, bytearray(size))
+        first = []
+        for record in at.to_pylist():
+            first.append(record is None or not marks[record])
+            if record is not None:
+                marks[record] = 1
+        if all(first):
+            return rows
+        paid = pc.if_else(pa.array(first), rows.column(place), None)
+        return rows.set_column(place, rows.schema.field(place), paid)

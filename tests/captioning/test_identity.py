@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.captioning import identity
 from pipeline.captioning.identity import image_identity, raw_key
-from pipeline.captioning.plain_keys import plain_keys
+from pipeline.captioning.naming import plain_keys
 
 SIGNED = {
     "s3 v4": "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=c%2F20260101&X-Amz-Date=1&"

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.captioning.inputs import inspect_manifest, settings_flag, this_environment
 from pipeline.captioning.options import RunOptions
-from pipeline.commands import dataset as command
+from pipeline.commands import run_results as command
 from pipeline.commands.run import run
 from pipeline.config.job import JobConfig
 from tests.support.checker import check_whole

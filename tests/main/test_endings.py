@@ -211,7 +211,7 @@ def test_a_signal_while_the_dataset_is_written_has_its_summary(tmp_path: Path) -
     mark = tmp_path / "writes"
     script = f"""
 import time
-from pipeline.commands import dataset as command
+from pipeline.commands import run_results as command
 write = command.write_dataset
 def slow(*args, **more):
     open({str(mark)!r}, "w").close()

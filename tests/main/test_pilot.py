@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline.captioning.options import RunOptions
-from pipeline.commands.pilot_page import page
+from pipeline.commands.pilot import page
 from pipeline.errors import UsageError
 from pipeline.packsize import interval
 from pipeline.packsize.sample import pilot_sizes, spread_places

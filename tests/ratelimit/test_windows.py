@@ -13,7 +13,7 @@ from pipeline.ratelimit.days import day_of, days_touched, end_of
 from pipeline.ratelimit.gate import open_gate
 from pipeline.ratelimit.settings import QuotaSettings
 from pipeline.service.profiles import PROFILES
-from pipeline.service.quota_headers import limits_told
+from pipeline.service.retry_after import limits_told
 from pipeline.simulator.limits import DAY, Limit
 from pipeline.verdict import Kind, Verdict
 from tests.support.virtual import VirtualClock, run

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.simulator.inprocess import InProcess
+from pipeline.simulator.answers import malformed
 from pipeline.simulator.knobs import FAULTS, LIES, MORE_FAULTS
-from pipeline.simulator.malformed_packs import malformed
 from pipeline.simulator.wire import SimResponse
 from tests.simulator.made import FREELY, KEY, MODELS, Service, asked, noise, packed, picture, text
+from tests.support.inprocess import InProcess
 from tests.support.virtual import run
 
 GOOD = "red"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pipeline.errors import NoReply
 from pipeline.simulator.core import Simulator
-from pipeline.simulator.inprocess import InProcess
+from tests.support.inprocess import InProcess
 
 #: (status, headers, body).
 Answer = tuple[int, Mapping[str, str], bytes]
