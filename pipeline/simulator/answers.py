@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.simulator.describe import Seen
@@ -74,9 +74,7 @@ def say(asked: Asked, looks: list[Seen | Fetched], model: Model, knobs: Knobs, d
     lie = None
     if suspect is not None:
         refusal = _refuse(asked, looks, model, knobs, suspect)
-        if refusal.content is None or refusal.finish == "stop":
-            return _counted(refusal, taken, "")
-        return _counted(refusal, taken, refusal.content)
+        return _counted(refusal, taken, refusal.content or "")
     if not looks:
         content = "There is no image in this request."
     elif wants_pack(asked, model):
@@ -237,17 +235,8 @@ def _limited(
 
 
 def _counted(said: Said, taken: int, content: str) -> Said:
-    return Said(
-        content=said.content,
-        finish=said.finish,
-        native=said.native,
-        refusal=said.refusal,
-        prompt_tokens=taken,
-        completion_tokens=text_tokens(content) + said.thinking_tokens,
-        thinking_tokens=said.thinking_tokens,
-        block=said.block,
-        lie=said.lie,
-    )
+    tokens = text_tokens(content) + said.thinking_tokens
+    return replace(said, prompt_tokens=taken, completion_tokens=tokens)
 
 
 def generation_id(now: float, rest: random.Random) -> str:

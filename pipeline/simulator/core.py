@@ -302,15 +302,7 @@ class Simulator:
         """What the edge answers while everything behind it is down."""
         model = Model(id=call.entry.model or "", provider="Simulator")
         nothing = Generation(
-            id="",
-            created=int(call.now),
-            model=model,
-            slug=model.id,
-            said=Said(content=""),
-            cost=0.0,
-            usage=False,
-            streamed=False,
-            latency=0.0,
+            id="", created=int(call.now), model=model, slug=model.id, said=Said(content="")
         )
         return deliver(nothing, _journey(call, draw, 0.0), call.knobs.outage_as)
 

@@ -26,6 +26,8 @@ _PAGES = {
 #: Faults that show before the first byte of an answer, also of a stream.
 _EARLY = ("http_", "html_", "upstream_429", "in_flight_402", "reset", "hang", "drip")
 _DRIPS = 3600
+#: Seconds until the upstream provider recovers, for faults that tell.
+_RECOVERS = 5.0
 #: Faults of the provider: a fallback model would answer instead.
 _PROVIDER = ("http_5", "upstream_429", "error_in_200")
 #: Faults that cost nothing: no word came, or the answer ended in an error.
@@ -51,8 +53,6 @@ class Journey:
     knobs: Knobs
     draw: Draw
     delay: float
-    #: Seconds until the upstream provider recovers, for faults that tell.
-    wait: float = 5.0
 
 
 def moves_on(fault: str | None) -> bool:
@@ -89,7 +89,7 @@ def spoiled(fault: str, got: Generation, whole: dict[str, Any], journey: Journey
     match fault:
         case "upstream_429":
             form = one_of(journey.knobs.upstream_forms, journey.draw.upstream)
-            refusal = journey.dialect.upstream(journey.knobs, form, got.model, journey.wait)
+            refusal = journey.dialect.upstream(journey.knobs, form, got.model, _RECOVERS)
             return _error(refusal, headers, journey)
         case "in_flight_402":
             if isinstance(journey.dialect, OpenRouter):

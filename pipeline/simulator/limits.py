@@ -18,6 +18,7 @@ from pipeline.simulator.knobs import Knobs, Window
 
 DAY, MINUTE = 86_400.0, 60.0
 Span = Literal["minute", "day", "tokens"]
+_SPANS: tuple[Span, ...] = ("day", "minute", "tokens")
 
 
 class Limit:
@@ -28,7 +29,7 @@ class Limit:
         self._hits: deque[tuple[float, float]] = deque()
         self._used = 0.0
         self._start, self._end = 0.0, 0.0
-        self._drained, self._at = 0.0, 0.0
+        self._at = 0.0
 
     def used(self, now: float, count: int) -> float:
         """How much of the window at `now` is taken."""
@@ -133,21 +134,13 @@ class Meters:
         self, knobs: Knobs, account: str, slug: str
     ) -> Iterator[tuple[Literal["account", "endpoint"], Span, int, Limit]]:
         """The limits that hold for a request, the day's first."""
-        accounts: tuple[tuple[Span, int | None], ...] = (
-            ("day", knobs.rpd),
-            ("minute", knobs.rpm),
-            ("tokens", knobs.tpm),
-        )
-        each: tuple[tuple[Span, int | None], ...] = (
-            ("day", knobs.endpoint_rpd),
-            ("minute", knobs.endpoint_rpm),
-            ("tokens", knobs.endpoint_tpm),
-        )
         if knobs.limits_on == "all" or slug.endswith(":free"):
-            for span, count in accounts:
+            account_counts = knobs.rpd, knobs.rpm, knobs.tpm
+            for span, count in zip(_SPANS, account_counts, strict=True):
                 if count is not None:
                     yield "account", span, count, self._limit(knobs, "account", account, span)
-        for span, count in each:
+        endpoint_counts = knobs.endpoint_rpd, knobs.endpoint_rpm, knobs.endpoint_tpm
+        for span, count in zip(_SPANS, endpoint_counts, strict=True):
             if count is not None:
                 whose = f"{account}\0{slug}"
                 yield "endpoint", span, count, self._limit(knobs, "endpoint", whose, span)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO
 
 import orjson
 
@@ -55,23 +54,11 @@ class Logged:
 _NAMES = tuple(field.name for field in fields(Logged))
 
 
-class LogFile:
+def lines_to(file: BinaryIO) -> Callable[[Logged], None]:
     """Appends one JSON line a request, written at once."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("ab")
+    def append(entry: Logged) -> None:
+        file.write(orjson.dumps(entry.facts(), default=str) + b"\n")
+        file.flush()
 
-    def __call__(self, entry: Logged) -> None:
-        self._file.write(orjson.dumps(entry.facts(), default=str) + b"\n")
-        self._file.flush()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._file.close()
+    return append

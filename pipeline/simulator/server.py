@@ -16,7 +16,7 @@ from pipeline.clock import Clock, SystemClock
 from pipeline.errors import UsageError
 from pipeline.simulator.core import Simulator
 from pipeline.simulator.knobs import Knobs
-from pipeline.simulator.log import LogFile
+from pipeline.simulator.log import lines_to
 from pipeline.simulator.parse_options import described, parse_options, turned
 from pipeline.simulator.wire import SimResponse
 
@@ -127,7 +127,7 @@ async def _run(port: int, knobs: Knobs, seed: int, log: Path | None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
-        listen = stack.enter_context(LogFile(log)) if log is not None else None
+        listen = lines_to(stack.enter_context(log.open("ab"))) if log is not None else None
         simulator = Simulator(knobs, seed=seed, clock=SystemClock(), listen=listen)
         base = await stack.enter_async_context(serve(simulator, port=port))
         key = " and any text as its key" if knobs.needs_key and not knobs.keys else ""

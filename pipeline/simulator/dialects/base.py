@@ -52,11 +52,11 @@ class Generation:
     #: The slug that the reply names.
     slug: str
     said: Said
-    cost: float
+    cost: float = 0.0
     #: Was cost asked for?
-    usage: bool
-    streamed: bool
-    latency: float
+    usage: bool = False
+    streamed: bool = False
+    latency: float = 0.0
     #: At which it is billed; "" where the service has no tiers.
     tier: str = ""
 
