@@ -44,13 +44,13 @@ def _short() -> bool:
 class SpareDescriptors:
     """Open descriptors that nobody uses, until none can be opened any more."""
 
-    def __init__(self, count: int = KEPT) -> None:
+    def __init__(self) -> None:
         """Fewer are kept, or none, where the limit is low."""
         self._kept: list[int] = []
         if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < LEAST:
             return
         try:
-            for _ in range(count):
+            for _ in range(KEPT):
                 self._kept.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         except OSError:
             self.close()

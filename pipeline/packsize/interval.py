@@ -16,11 +16,9 @@ def share(count: int, of: int) -> tuple[float, float, float]:
         return 0.0, 0.0, 1.0
     seen = count / of
     middle = (seen + Z * Z / (2 * of)) / (1 + Z * Z / of)
-    service_status = (
-        Z / (1 + Z * Z / of) * math.sqrt(seen * (1 - seen) / of + Z * Z / (4 * of * of))
-    )
-    low = 0.0 if count == 0 else max(0.0, middle - service_status)
-    high = 1.0 if count == of else min(1.0, middle + service_status)
+    margin = Z / (1 + Z * Z / of) * math.sqrt(seen * (1 - seen) / of + Z * Z / (4 * of * of))
+    low = 0.0 if count == 0 else max(0.0, middle - margin)
+    high = 1.0 if count == of else min(1.0, middle + margin)
     return seen, low, high
 
 
@@ -32,5 +30,5 @@ def mean(values: Sequence[float]) -> tuple[float, float, float]:
     if len(values) == 1:
         return middle, middle, middle
     spread = math.fsum((value - middle) ** 2 for value in values) / (len(values) - 1)
-    service_status = Z * math.sqrt(spread / len(values))
-    return middle, max(0.0, middle - service_status), middle + service_status
+    margin = Z * math.sqrt(spread / len(values))
+    return middle, max(0.0, middle - margin), middle + margin

@@ -228,12 +228,12 @@ def card_of(row: Mapping[str, Any], review: str = "") -> Card:
     )
 
 
-def with_picture(card: Card, picture: bytes | None, kind: str = "image/webp") -> Card:
+def with_picture(card: Card, picture: bytes | None) -> Card:
     """The item with its thumbnail inside."""
     if picture is None:
         return card
     data = base64.b64encode(picture).decode()
-    return replace(card, picture=f"data:{kind};base64,{data}")
+    return replace(card, picture=f"data:image/webp;base64,{data}")
 
 
 def _choices(cards: Sequence[Card]) -> dict[str, list[str]]:

@@ -150,7 +150,7 @@ class Simulator:
         try:
             asked = read(call.body)
         except Bad as bad:
-            return None, call.dialect.bad(knobs, bad.message, bad.status)
+            return None, call.dialect.bad(knobs, str(bad))
         entry.model, entry.prompt = asked.model, asked.prompt
         entry.stream, entry.count = asked.stream, len(asked.images)
         return asked, None

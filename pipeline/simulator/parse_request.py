@@ -28,11 +28,7 @@ _Object = dict[str, Any] | None
 
 
 class Bad(Exception):
-    """The request is refused before anything is looked at."""
-
-    def __init__(self, message: str, status: int = 400) -> None:
-        super().__init__(message)
-        self.message, self.status = message, status
+    """The request is refused (400) before anything is looked at."""
 
 
 class _Model(BaseModel):

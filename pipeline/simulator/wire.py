@@ -56,16 +56,11 @@ class Refused(Exception):
 
 
 def json_response(
-    status: int,
-    value: object,
-    *,
-    headers: Mapping[str, str] | None = None,
-    delay: float = 0.0,
+    status: int, value: object, *, headers: Mapping[str, str] | None = None
 ) -> SimResponse:
     """A whole JSON answer."""
     return SimResponse(
         status=status,
         headers={"Content-Type": JSON_TYPE, **(headers or {})},
-        delay=delay,
         chunks=((0.0, orjson.dumps(value)),),
     )

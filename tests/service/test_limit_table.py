@@ -13,7 +13,7 @@ from pipeline.model import LimitTold, Reply
 from pipeline.ratelimit.rules.base import DAY, MINUTE
 from pipeline.service.classify import classify
 from pipeline.service.profiles import PROFILES
-from pipeline.service.quota_headers import limits_told
+from pipeline.service.retry_after import limits_told
 from pipeline.verdict import Kind, Verdict
 
 #: A Tuesday, 2026-11-24 10:00:00 UTC.
