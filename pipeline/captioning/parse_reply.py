@@ -3,7 +3,8 @@
 A pack's entries are matched by their number, never by position. Whatever is complete is kept,
 also from a reply that is cut, wrapped in prose or not quite JSON; a number that is unknown, given
 twice with different words, out of turn in a list that was cut, or part of a list that counts from
-elsewhere than 1 is not guessed at: that image is asked again. Nothing here raises on any text.
+elsewhere than 1 or ends early is not guessed at: that image is asked again. Nothing here raises on
+any text.
 """
 
 from __future__ import annotations
@@ -103,7 +104,8 @@ def parse_pack(
             [(n, said, NO_FIELDS) for n, said in enumerate(listed, 1)], True, cut=False
         )
     entries, trouble = read.entries, ([] if read.whole else ["broken"])
-    if _renumbered({number for number, _, _ in entries}, count):
+    finished = read.whole and not cut and text.count('"image"') <= len(entries)
+    if _renumbered({number for number, _, _ in entries}, count, finished=finished):
         return ParsedPack(trouble=(*trouble, "renumbered"))
     kept: dict[int, str] = {}
     beside: dict[int, Mapping[str, object]] = {}
@@ -144,7 +146,7 @@ def suspect_of(content: str, count: int) -> int | None:
     It is the entry that was begun and not finished, or else the one after those that are
     complete, provided they are the first ones without a gap.
     """
-    pack = parse_pack(content, count)
+    pack = parse_pack(content, count, cut=True)
     done = len(pack.captions)
     if "renumbered" in pack.trouble or sorted(pack.captions) != list(range(1, done + 1)):
         return None
@@ -154,13 +156,16 @@ def suspect_of(content: str, count: int) -> int | None:
     return done + 1
 
 
-def _renumbered(numbers: set[int], count: int) -> bool:
-    """Does the list count from elsewhere than 1, so that every number may be off?"""
+def _renumbered(numbers: set[int], count: int, *, finished: bool) -> bool:
+    """May every number be off? The list counts from elsewhere than 1, or it is finished and lacks its
+    last numbers: then it may have passed over an image and counted on."""
     if 0 in numbers:
         return True
-    if len(numbers) != count or count < 2:
-        return False
-    return min(numbers) != 1 and max(numbers) - min(numbers) == count - 1
+    if len(numbers) < count:
+        return finished and bool(numbers) and numbers == set(range(1, len(numbers) + 1))
+    return (
+        1 < count == len(numbers) and min(numbers) != 1 and max(numbers) - min(numbers) == count - 1
+    )
 
 
 def _own(number: int, text: str, count: int) -> str:

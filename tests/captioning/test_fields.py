@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.captioning.body import body_of
+from pipeline.captioning.columns import COLUMNS
 from pipeline.captioning.fields import Fields
 from pipeline.captioning.finalize import records_of
-from pipeline.captioning.join import COLUMNS
 from pipeline.captioning.parse_reply import parse_fields, parse_pack
 from pipeline.captioning.prompt_format import reply_schema
 from pipeline.captioning.record_builder import Reading

@@ -81,7 +81,7 @@ LIES: dict[str, tuple[str, set[int]]] = {
     "one object with two captions": ('{"image": 1, "caption": "a", "caption": "b"}', set()),
     "one object with two numbers": ('{"image": 1, "image": 2, "caption": "a"}', set()),
     "dropped": (packed(listed(4)[:2] + listed(4)[3:]), {1, 2, 4}),
-    "dropped at the end": (packed(listed(3)), {1, 2, 3}),
+    "one passed over, and counted on": (packed(listed(3)), set()),
     "numbered from 0": (packed([{**e, "image": n} for n, e in enumerate(listed(4))]), set()),
     "numbered from 0, cut": (packed([{**e, "image": n} for n, e in enumerate(listed(2))]), set()),
     "numbered from 2": (packed([{**e, "image": n} for n, e in enumerate(listed(4), 2)]), set()),
@@ -126,6 +126,11 @@ def test_what_is_not_certain_is_not_guessed(lie: str) -> None:
     assert set(found.captions) == kept
     assert right(found.captions)
     assert found.trouble
+
+
+def test_the_first_entries_of_a_list_that_was_cut_are_kept() -> None:
+    """It lacks its end because there was no room, not because an image was passed over."""
+    assert set(parse_pack(packed(listed(3)), 4, cut=True).captions) == {1, 2, 3}
 
 
 @pytest.mark.parametrize(
