@@ -12,6 +12,11 @@ from collections.abc import Callable
 #: bytes in which it stands; answers that are remembered by it.
 _NAME, NAME_WITHIN = re.compile(rb'"id"\s*:\s*"([^"]{16,200})"'), 4096
 REMEMBERED = 1_024
+#: Answers of which one that repeats another is doubted before it is seen that names differ.
+FIRST = 4
+#: Bytes of a request that are compared: all of it, or the middle of one that holds a picture's bytes,
+#: where it differs from that of another picture.
+COMPARED = 16_384
 
 
 def nothing() -> None:
@@ -25,9 +30,7 @@ class LastAnswers:
     """
 
     def __init__(self) -> None:
-        self._named: OrderedDict[bytes, tuple[int, tuple[int, bytes], Callable[[], None]]] = (
-            OrderedDict()
-        )
+        self._named: OrderedDict[bytes, tuple[int, int, Callable[[], None]]] = OrderedDict()
         #: Answers with names, and those whose name was new.
         self._came = self._fresh = 0
 
@@ -39,8 +42,8 @@ class LastAnswers:
             return None
         if (named := _NAME.search(data, 0, NAME_WITHIN)) is None:
             return None
-        half = len(body) // 2  # there a picture differs from another one
-        request, answer = (len(body), body[half : half + 256]), hash(data)
+        start = max(0, len(body) - COMPARED) // 2
+        request, answer = hash(body[start : start + COMPARED]), hash(data)
         self._came += 1
         before = self._named.get(named[1])
         if before is None:
@@ -49,5 +52,5 @@ class LastAnswers:
             if len(self._named) > REMEMBERED:
                 self._named.popitem(last=False)
             return None
-        vary = 2 * self._fresh >= self._came  # so that the second answer can be told already
+        vary = self._came <= FIRST or (self._fresh > 1 and 8 * self._fresh >= self._came)
         return before[2] if vary and before[0] == answer and before[1] != request else None

@@ -143,6 +143,20 @@ def kept_for_another() -> Answer:
     return answer
 
 
+def kept_for_any() -> Answer:
+    """A cache that takes any answer that was ever given, from the second one on."""
+    said: list[bytes] = []
+    rng = random.Random(5)
+
+    def answer(to: socket.socket, body: bytes) -> None:
+        time.sleep(0.01)
+        kept = said and (len(said) < 3 or rng.random() < 0.1)
+        said.append(rng.choice(said) if kept else named(body))
+        to.sendall(said[-1])
+
+    return answer
+
+
 def named(body: bytes) -> bytes:
     """The right answer, with a name of its own as services give it."""
     found = re.search(rb"pictures\.example/(\d+)\.jpg", body)
@@ -151,7 +165,7 @@ def named(body: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
-@pytest.mark.parametrize("kind", [the_one_before, kept_for_another])
+@pytest.mark.parametrize("kind", [the_one_before, kept_for_another, kept_for_any])
 def test_an_answer_that_comes_for_a_second_request_is_neithers(
     tmp_path: Path, kind: Callable[[], Answer], concurrency: int
 ) -> None:
@@ -164,14 +178,15 @@ def test_an_answer_that_comes_for_a_second_request_is_neithers(
 
 
 def test_answers_that_have_one_name_for_all_are_believed(tmp_path: Path) -> None:
-    """As small servers give it; also where they say the same of two pictures. Only the second answer
-    could be a repetition of the first: these two are asked again."""
+    """As small servers give it; also where they say the same of two pictures. Only the first
+    four answers could be repetitions of one: these and that one are asked again."""
 
     def answer(to: socket.socket, body: bytes) -> None:
         to.sendall(reply("A picture.", id="chatcmpl-0000000000000000"))
 
     ended, asked, _ = run(tmp_path, answer, 4)
-    assert (ended.code, len(asked)) == (0, IMAGES + 2)
+    assert ended.code == 0
+    assert IMAGES < len(asked) <= IMAGES + 5
 
 
 GATEWAYS: dict[str, Callable[[], Answer]] = {
