@@ -28,6 +28,7 @@ from pipeline.commands.recheck import act_on_same, recheck
 from pipeline.commands.recipes import check_identity, check_recipe
 from pipeline.errors import Exit, ManifestError, StopReason
 from pipeline.model import Record
+from pipeline.plural import counted
 from pipeline.store.redo import failed_under_others
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ async def select(opened: OpenedJob) -> tuple[Selection, Mapping[str, Record]]:
     checkpoint = opened.checkpoint
     redo = await checkpoint.redo_keys(options.chosen)
     if options.chosen is not None:
-        _log.info("records that match and are asked again: %s", f"{len(redo):,}")
+        _log.info("%s matched, to be asked again", counted(len(redo), "record"))
     await checkpoint.finish()  # what follows looks at published parts
     if rechecked := await recheck(job, inputs.output, inputs.naming.recipes, checkpoint):
         _log.info("checks have changed: %s records derived again, none asked", f"{rechecked:,}")

@@ -91,9 +91,10 @@ def _repeats(column: pa.ChunkedArray) -> bool:
         return all(_repeats(pa.chunked_array([chunk.storage])) for chunk in column.chunks)
     if types.is_nested(kind):
         return False
-    if types.is_dictionary(kind) or types.is_string_view(kind) or types.is_binary_view(kind):
-        return True  # nothing counts these
-    different = int(pc.count_distinct(column).as_py())
+    try:
+        different = int(pc.count_distinct(column).as_py())
+    except pa.ArrowNotImplementedError:
+        return True  # dictionaries, views, nulls, intervals
     return bool(2 * different <= len(column) - column.null_count)
 
 

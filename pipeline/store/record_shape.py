@@ -31,5 +31,5 @@ def is_fit(path: Path, shape: pa.Schema) -> bool:
     """Has a part these columns? One that cannot be read is for others to name."""
     try:
         return bool(pq.read_schema(path).names == shape.names)
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, ValueError):  # a name that is not UTF-8 any more
         return True

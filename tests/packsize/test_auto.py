@@ -136,7 +136,10 @@ def test_what_a_reply_adds_to_the_counts() -> None:
     three = dataclasses.replace(whole, settled=3, captions=3)
 
     assert counted(Kind.OK, packed(listed(4)), 4) == whole
-    assert counted(Kind.OK, packed(listed(3)), 4) == dataclasses.replace(three, lost=1)
+    one_lost = packed([*listed(2), *listed(4)[3:]])
+    assert counted(Kind.OK, one_lost, 4) == dataclasses.replace(three, lost=1)
+    passed_over = dataclasses.replace(whole, settled=0, captions=0, lost=4)
+    assert counted(Kind.OK, packed(listed(3)), 4) == passed_over
     assert counted(Kind.TRUNCATED, packed(listed(3))[:-2], 4) == dataclasses.replace(three, cut=1)
     assert counted(Kind.SAFETY, None, 4) == Measured()
     assert counted(Kind.SAFETY, None, 1) == Measured(settled=1, refused=1)
