@@ -12,12 +12,14 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from contextlib import closing
+from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
 
 from pipeline import fs
 from pipeline.store.keys import KeyMap
+from pipeline.store.parts import part_files, read_part
 
 NAME = "suspects.db"
 #: Seconds to wait for another process that reads.
@@ -134,6 +136,24 @@ class Suspects:
             self._db.execute("PRAGMA synchronous=OFF")
             self._db.execute(_TABLE)
         return self._db
+
+
+def remembered(output: Path) -> list[int]:
+    """Images of each refused pack whose culprit no run has found yet; writes nothing."""
+    path = output / "_state" / NAME
+    if not path.exists():
+        return []
+    try:
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY)
+        with closing(db):
+            packs = [keys for _, keys in _packs(db)]
+    except sqlite3.Error:
+        return []
+    failures = (
+        read_part(part, ["key"])["key"].to_pylist() for part in part_files(output, "failures")
+    )
+    failed = set(chain.from_iterable(failures)) if packs else set()
+    return [len(keys) for keys in packs if failed.isdisjoint(keys)]
 
 
 def _packs(db: sqlite3.Connection) -> Iterator[tuple[int, list[str]]]:

@@ -143,7 +143,7 @@ def facts(
     rates = rates_of(Path(job.output.path), job.endpoint.model, size)
     second = second_plan(job, counts.asked)
     first = counts.asked + second.packed
-    packs = math.ceil(first / ((rates.each or size * rates.answered) if rates else size))
+    packs = math.ceil(rates.requests_for(first, size) if rates else first / size)
     apart = second.apart(services)
     requests = packs + sum(n for name, n in second.alone.items() if name not in apart)
     paces = _paces(job, services, size, rates, now)

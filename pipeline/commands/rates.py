@@ -11,7 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.captioning.pack_sizes import measured_of
+from pipeline.captioning.suspects import remembered
 from pipeline.model import ASKED_AGAIN
+from pipeline.packsize import auto
 from pipeline.store.parts import part_files, read_part, relisted
 
 #: The latest parts that are read: at most 50,000 attempts.
@@ -32,11 +35,19 @@ class Rates:
     #: Share of the images asked that came back answered; the others were asked again.
     answered: float
     #: Images answered an attempt, over runs that packed as many as is planned: images that are refused
-    #: are found by asking in smaller packs. None where no run packed so.
+    #: are found by asking in smaller packs, those of remembered packs as expected. None where no run
+    #: packed so.
     each: float | None
+    #: Remembered packs that were refused: their images, and the requests of the search in them.
+    suspects: tuple[int, float] = (0, 0.0)
     #: Tokens of an answered image, where the service told.
     prompt_tokens: float | None
     completion_tokens: float | None
+
+    def requests_for(self, images: int, size: int) -> float:
+        """Requests for so many images, those of remembered packs included."""
+        suspected, searches = self.suspects
+        return max(0, images - suspected) / (self.each or size * self.answered) + searches
 
 
 def rates_of(output: Path, model: str, size: int) -> Rates | None:
@@ -62,11 +73,13 @@ def rates_of(output: Path, model: str, size: int) -> Rates | None:
     images = pc.sum(good["images"]).as_py() or 0
     if book.num_rows < ENOUGH or not images:
         return None
+    suspects = _suspects(output, model)
     return Rates(
         requests=book.num_rows,
         latency=(pc.quantile(good["latency_ms"], 0.5)[0].as_py() or 0.0) / 1000,
         answered=images / pc.sum(book["images"]).as_py(),
-        each=_filled(book, size),
+        each=_filled(book, size, suspects),
+        suspects=suspects,
         prompt_tokens=_each(good, "prompt_tokens"),
         completion_tokens=_each(good, "completion_tokens"),
     )
@@ -88,14 +101,24 @@ def asked_again(
     return {name: times / count for name, times in asked.items()}
 
 
-def _filled(book: pa.Table, size: int) -> float | None:
-    """Images answered an attempt in the runs whose largest pack held `size`."""
+def _suspects(output: Path, model: str) -> tuple[int, float]:
+    packs = remembered(output)
+    culprits = auto.Measured(settled=sum(packs), refused=len(packs))
+    refused, _ = auto.rates(measured_of(output, model) + culprits)
+    return sum(packs), sum(auto.search(images, refused)[0] for images in packs)
+
+
+def _filled(book: pa.Table, size: int, suspects: tuple[int, float]) -> float | None:
+    """Images answered an attempt in the runs whose largest pack held `size`, as if these suspects had
+    been searched too."""
     largest = book.group_by("run_id").aggregate([("images", "max")])
     alike = largest.filter(pc.equal(largest["images_max"], size))["run_id"]
     rows = book.filter(pc.is_in(book["run_id"], alike.combine_chunks()))
     good = rows.filter(pc.is_in(rows["class"], pa.array(_ANSWERED)))
     images = pc.sum(good["images"]).as_py() or 0
-    return images / rows.num_rows if images and rows.num_rows >= ENOUGH else None
+    if not images or rows.num_rows < ENOUGH:
+        return None
+    return float((images + suspects[0]) / (rows.num_rows + suspects[1]))
 
 
 def _each(good: pa.Table, name: str) -> float | None:

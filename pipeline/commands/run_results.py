@@ -110,8 +110,9 @@ async def _images_a_request(
         return None
     size, model = asked.worked.packing.size, opened.job.endpoint.model
     rates = await asyncio.to_thread(rates_of, opened.inputs.output, model, size)
-    if rates is not None and rates.each:
-        return rates.each
+    left = opened.report.counters.left
+    if rates is not None and rates.each and left:
+        return left / rates.requests_for(left, size)
     # A run that asked nothing has measured nothing.
     return None if opened.report.counters.requests else float(size)
 

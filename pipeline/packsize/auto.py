@@ -127,9 +127,19 @@ def images_per_request(size: int, refused: float) -> tuple[float, float]:
     refused, when culprits are found as `pack.Pool` finds them."""
     if size == 1 or refused < _TINY:
         return float(size), size * (1 - refused)
-    refused = min(refused, 1 - _TINY)
-    passes = 1 - refused
-    # For a group that must hold a culprit: requests until it is found, captions on the way.
+    passes = 1 - min(refused, 1 - _TINY)
+    searched = search(size, refused)
+    whole = passes**size
+    requests = 1 + (1 - whole) * searched[0]
+    captions = whole * size + (1 - whole) * searched[1]
+    return (captions + (1 - whole)) / requests, captions / requests
+
+
+@lru_cache(maxsize=4096)
+def search(size: int, refused: float) -> tuple[float, float]:
+    """Expected (requests, captions on the way) until the culprit is found among so many images that
+    must hold one, a share of all images being refused."""
+    passes = 1 - min(max(refused, _TINY), 1 - _TINY)
     searches = [(0.0, 0.0), (1.0, 0.0)]
     for group in range(2, size + 1):
         half = group // 2
@@ -144,10 +154,7 @@ def images_per_request(size: int, refused: float) -> tuple[float, float]:
                 clean * (half + gained) + (1 - clean) * share,
             )
         )
-    whole = passes**size
-    requests = 1 + (1 - whole) * searches[size][0]
-    captions = whole * size + (1 - whole) * searches[size][1]
-    return (captions + (1 - whole)) / requests, captions / requests
+    return searches[size]
 
 
 def rates(measured: Measured) -> tuple[float, float]:
