@@ -150,7 +150,7 @@ def kept_for_any() -> Answer:
 
     def answer(to: socket.socket, body: bytes) -> None:
         time.sleep(0.01)
-        kept = said and (len(said) < 3 or rng.random() < 0.1)
+        kept = said and (len(said) < 3 or rng.random() < 0.05)
         said.append(rng.choice(said) if kept else named(body))
         to.sendall(said[-1])
 
