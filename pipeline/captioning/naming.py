@@ -11,7 +11,6 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from hashlib import sha256
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
@@ -219,7 +218,7 @@ def plain_keys(recipe: str, images: pa.Array, prompt: str) -> bytes | None:
         return None
     head, tail = f"v1\n{recipe}\n{kind}", f"\n{prompt}"
     asked = pc.binary_join_element_wise(head, images, tail, "").cast(pa.binary())
-    return b"".join([sha256(text).digest()[:16] for text in asked.to_pylist()])
+    return b"".join([hashlib.sha256(text).digest()[:16] for text in asked.to_pylist()])
 
 
 def _kind(images: pa.Array) -> str | None:

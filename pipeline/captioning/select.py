@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from pipeline.aio import from_thread
 from pipeline.captioning.naming import Naming
 from pipeline.errors import CODES
+from pipeline.manifest.row_counts import about_rows
 from pipeline.model import Row
 from pipeline.packsize.sample import spread_places
 from pipeline.store.keys import KeyMap
@@ -267,11 +268,14 @@ async def open_selection(
             count, manifest.batches(), selector(), limit=options.limit, most=most
         )
     if counts is None:
-        rows = max(manifest.about_rows or 0, COUNTED_ROWS)
+        about = manifest.file_rows
+        if about is None:
+            about = await asyncio.to_thread(about_rows, manifest.format, manifest.places)
+        rows = max(about or 0, COUNTED_ROWS)
         counts = estimate(
             rows, checkpoint.counts(), options.limit, prompts_per_row=naming.prompts_per_row
         )
-        counts.more = manifest.about_rows is None and options.limit is None
+        counts.more = about is None and options.limit is None
     elif options.pilot is not None:
         each = naming.prompts_per_row  # an image with all its prompts: those of one stand together
         images = spread_places(-(-counts.asked // each), -(-options.pilot // each), rng)

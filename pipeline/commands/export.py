@@ -38,7 +38,6 @@ from pipeline.store.unpublished import with_unpublished
 from pipeline.values import dataclass
 
 if TYPE_CHECKING:
-    from pipeline.captioning.naming import Naming
     from pipeline.config.job import JobConfig
     from pipeline.manifest.open import Manifest
 

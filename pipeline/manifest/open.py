@@ -25,7 +25,7 @@ from pipeline.manifest.formats import settle
 from pipeline.manifest.places import ManifestFile, resolve
 from pipeline.manifest.readers import READERS
 from pipeline.manifest.readers.base import FileInfo, Want
-from pipeline.manifest.row_counts import about_rows, known_rows
+from pipeline.manifest.row_counts import known_rows
 from pipeline.manifest.row_range import RowRange
 from pipeline.manifest.settings import ManifestSettings
 from pipeline.manifest.several_folders import moved, partitions, starts, with_values
@@ -101,8 +101,7 @@ class Manifest:
         self.file_rows = known_rows(settings, [f.look for f in files])
         #: Known without reading, else None.
         self.rows = self.file_rows if self._where is None else None
-        #: About so many, else None.
-        self.about_rows = self.file_rows or about_rows(format, [f.place for f in files])
+        self.places = [file.place for file in files]
 
     def _check_columns(self) -> None:
         for name in self.columns:

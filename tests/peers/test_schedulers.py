@@ -141,10 +141,10 @@ def test_ray_job() -> None:
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]
-    words = shlex.split(spec["entrypoint"])
-    read = dict(word.split("=") for word in words if "=" in word)
+    arguments = shlex.split(spec["entrypoint"])
+    read = dict(word.split("=") for word in arguments if "=" in word)
 
-    assert words[:2] == ["caption-pipeline", "run"]
+    assert arguments[:2] == ["caption-pipeline", "run"]
     assert read == {"run.engine": "ray", "run.ray.address": "auto"}
     assert spec["rayClusterSpec"]["authOptions"] == {"mode": "token"}
     assert Requirement(wanted["ray"][0]).specifier.contains(spec["rayClusterSpec"]["rayVersion"])

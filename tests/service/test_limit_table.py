@@ -163,11 +163,11 @@ HEADERS: dict[str, tuple[str, dict[str, str], list[tuple[str, float, int, int, f
 @pytest.mark.parametrize("name", HEADERS)
 def test_headers_tell_windows_as_documented(name: str) -> None:
     profile, headers, expected = HEADERS[name]
-    told = limits_told(
+    limits = limits_told(
         {f"x-ratelimit-{header}": value for header, value in headers.items()},
         PROFILES[profile].windows,
     )
-    read = [(*_plain(limit), limit.is_bucket) for limit in told]
+    read = [(*_plain(limit), limit.is_bucket) for limit in limits]
 
     assert sorted(read) == sorted((*row[:4], pytest.approx(row[4]), row[5]) for row in expected)
 
@@ -190,7 +190,7 @@ def test_waits_of_groq_are_read_to_the_millisecond(
     """The wait of three reports: what is over the limit comes back at limit / window."""
     assert over / limit * window == pytest.approx(seconds)
     minutes, rest = divmod(seconds, 60)
-    words = f"{minutes:.0f}m{rest:.3f}s" if minutes else f"{rest:.3f}s"
+    wait = f"{minutes:.0f}m{rest:.3f}s" if minutes else f"{rest:.3f}s"
     unit = "tokens per day (TPD)" if window > 60 else "tokens per minute (TPM)"
 
-    assert read(429, groq(unit, words)).wait == pytest.approx(seconds)
+    assert read(429, groq(unit, wait)).wait == pytest.approx(seconds)
