@@ -150,9 +150,12 @@ async def _gate_opener(
 
     state, account = state_folder(environment.environ), endpoint.account
     await asyncio.to_thread(rename_account, state, former=endpoint.former_account, account=account)
+    opener: Callable[..., AbstractAsyncContextManager[RequestGate]] = (
+        environment.open_gate or open_gate
+    )
     return partial(
-        # Shards, whose gates are others, have one endpoint.
-        environment.open_gate or (partial(open_gate, cost=cost) if cost else open_gate),
+        # Several endpoints are not asked by workers of Ray, whose gates know of no common cap.
+        partial(opener, cost=cost) if cost else opener,
         quota,
         account=None if endpoint.profile.own else account,
         output=str(inputs.output.absolute()),

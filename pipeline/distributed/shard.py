@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,9 +58,13 @@ def as_shard(job: JobConfig, text: str, environment: Environment) -> Shard:
     start, stop = plan.range_of(shard.number)
     hosts = _on_hosts(job, shard)
     manifest = ManifestRange(**job.manifest.model_dump(), start=start, stop=stop)
+    part = partial(split_settings, shards=shard.count, hosts=hosts)
     update: dict[str, Any] = {
         "manifest": manifest,
-        "quota": split_settings(job.quota, shard.count, hosts=hosts),
+        "quota": part(job.quota),
+        "endpoints": [
+            each.model_copy(update={"quota": part(each.quota)}) for each in job.endpoints
+        ],
     }
     gate = _ShardGate(str(output.absolute()), shard.count, hosts=hosts)
     elsewhere, recorded = read_known(plan.known, shard.number)
@@ -79,8 +84,6 @@ def refuse_shards(job: JobConfig) -> None:
             f"endpoint.model: {job.endpoint.model} may be another model in each shard: name one, "
             "see the command models"
         )
-    if job.endpoints:
-        raise JobError("endpoints: several of them are not available with --shard in this version")
     if isinstance(job.output, Elsewhere):
         raise JobError(
             f"output.path: {job.output.shown} is on an object store or a network file system, where shards are not "

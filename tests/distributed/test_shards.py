@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,48 @@ def test_a_failure_that_is_asked_again_after_the_join(tmp_path: Path, env: dict[
     assert (first.code, first.summary["failed"]) == (1, 1)
     assert codes == [0, 0]
     assert (last.code, last.summary["captioned"], last.summary["failed"]) == (0, PICTURES + 1, 0)
+    assert verified.code == 0, verified.out
+
+
+@pytest.mark.parametrize(
+    ("how", "days"), [("shared", {"a": 24, "b": 30}), ("split", {"a": 24, "b": 80})]
+)
+def test_shards_share_each_endpoint_s_day(
+    tmp_path: Path, env: dict[str, str], how: str, days: dict[str, int]
+) -> None:
+    """Of several endpoints each has its day: what the ledger has of it, or each shard's half."""
+    with ExitStack() as stack:
+        servers = {name: tmp_path / name for name in days}
+        for folder in servers.values():
+            folder.mkdir()
+        at = {
+            name: stack.enter_context(simulator(folder, f"rpd={days[name]}"))
+            for name, folder in servers.items()
+        }
+        endpoints = [
+            {
+                "profile": "openai",
+                "base_url": server.base,
+                "model": "embedded/pixels",
+                "api_key_env": None,
+                "quota": {"requests_per_day": days[name]},
+            }
+            for name, server in at.items()
+        ]
+        table, quota = manifest(tmp_path), {"shards": how}
+        job = write_job(tmp_path, "", table, quota=quota, endpoints=endpoints)
+        first = pipeline("run", job, "--shard", "0/2", env=env)
+        of_first = len(at["a"].asked())
+        second = pipeline("run", job, "--shard", "1/2", env=env)
+        asked = [one for server in at.values() for one in server.asked()]
+        result = joined(job, env)
+        verified = pipeline("verify", job, env=env)
+
+    assert [first.code, second.code] == [1, 0], first.err  # a picture is missing
+    assert of_first == (12 if how == "split" else 24)
+    assert [one["status"] for one in asked] == [200] * PICTURES
+    summary = result.summary
+    assert (summary["captioned"], summary["failed"], summary["left"]) == (PICTURES, 1, 0)
     assert verified.code == 0, verified.out
 
 
