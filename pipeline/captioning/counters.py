@@ -20,7 +20,9 @@ class RunCounters:
     """Counts of this manifest (estimates, of a long one, until it was read) and of this run (from zero)."""
 
     rows: int = 0
+    #: With several prompts each image counts once for each of them.
     images: int = 0
+    prompts: int = 1
     #: There are more than these, nobody knows how many.
     more: bool = False
     captioned: int = 0
@@ -41,6 +43,11 @@ class RunCounters:
     @property
     def failures(self) -> int:
         return sum(self.failed.values())
+
+    @property
+    def unit(self) -> str:
+        """What is counted: images, or captions where an image gets several."""
+        return "image" if self.prompts == 1 else "caption"
 
     @property
     def left(self) -> int:
@@ -72,8 +79,9 @@ class RunCounters:
             self.new_captions -= withdrawn and before == "ok"
             self.move(before, str(record.error_code))
 
-    def begin(self, counts: Counts) -> None:
-        """Take over what stands before anything is asked."""
+    def begin(self, counts: Counts, prompts: int) -> None:
+        """Take over what stands before anything is asked. prompts: that each image is asked with."""
+        self.prompts = prompts
         self.rows, self.images, self.more = counts.rows, counts.images, counts.more
         self.captioned, self.failed = counts.captioned, dict(counts.failed)
 

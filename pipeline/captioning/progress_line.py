@@ -21,10 +21,10 @@ def progress_parts(
     """
     done = counters.captioned + counters.failures
     images = max(counters.images, done)
-    parts = [f"{done:,} of {images:,} images ({100 * done // max(images, 1)}%)"]
+    parts = [f"{done:,} of {images:,} {counters.unit}s ({100 * done // max(images, 1)}%)"]
     left = max(0, total - counters.settled)
     if counters.more:
-        parts, left = [counted(done, "image")], 0
+        parts, left = [counted(done, counters.unit)], 0
     nights, rest = eta(counters.settled, counters.requests, left, quota, minutes)
     if nights is not None:
         parts.append(counted(nights, "more night"))

@@ -118,7 +118,8 @@ def headline(
     failures: the file that names the failed images. each: images answered a request as runs have measured it; None: this run's own.
     """
     parts = [reason.message] if reason is not None and reason.exit is not Exit.LATER else []
-    parts.append(f"{counters.captioned:,} of {counters.images:,} images captioned")
+    done = "images captioned" if counters.prompts == 1 else "captions"
+    parts.append(f"{counters.captioned:,} of {counters.images:,} {done}")
     if counters.failures:
         codes = ", ".join(f"{code} {count:,}" for code, count in sorted(counters.failed.items()))
         listed = f", named in {failures}" if failures else ""

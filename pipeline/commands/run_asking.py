@@ -53,7 +53,7 @@ async def ask(opened: OpenedJob, selection: Selection, pending: Mapping[str, Rec
     """
     inputs, checkpoint, report = opened.inputs, opened.checkpoint, opened.report
     counts = selection.counts
-    report.counters.begin(counts)
+    report.counters.begin(counts, opened.inputs.naming.prompts_per_row)
     reason: StopReason | None = None
     worked: Worked | None = None
     try:

@@ -110,7 +110,7 @@ async def count_exactly(opened: OpenedJob, selection: Selection, reason: StopRea
         except ManifestError:
             return  # the dataset says so
         assert counts is not None
-        counters.begin(counts)
+        counters.begin(counts, opened.inputs.naming.prompts_per_row)
         if selector.outdated:
             await checkpoint.withdraw(sorted(selector.outdated))
             await checkpoint.finish()

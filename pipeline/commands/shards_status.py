@@ -24,6 +24,7 @@ def live_of(
         **latest,
         **_sums([*running, *ended], _ROWS),
         **_sums(running, _DONE),
+        "more": any(live.get("more") for live in running),
         "seconds": max(live["seconds"] for live in running),
         "quota": {**latest["quota"], "in_flight": flying},
     }

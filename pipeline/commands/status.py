@@ -113,7 +113,7 @@ def pace(live: Mapping[str, Any] | None, last: Mapping[str, Any] | None) -> dict
     else:
         quota, passed = live["quota"], max(live["seconds"], 1e-9) / 60
         rate = round(live["settled_this_run"] / passed, 1)
-        left = max(0, live["to_settle"] - live["settled_this_run"])
+        left = 0 if live.get("more") else max(0, live["to_settle"] - live["settled_this_run"])
         nights, minutes = eta(live["settled_this_run"], live["requests"], left, quota, passed)
     return {
         "per_minute": rate,
@@ -139,6 +139,20 @@ def pace_words(facts: Mapping[str, Any]) -> list[str]:
             "outage: nothing succeeds at the service; probing until it does (circuit open)"
         )
     return parts
+
+
+def running_words(facts: Mapping[str, Any]) -> list[str]:
+    """How far the run is, and what holds it up; nothing where it has not said so yet."""
+    if not (live := facts["live"]):
+        return []
+    of = "" if live.get("more") else f" of {live['to_settle']:,}"
+    return [
+        (
+            f"{live['settled_this_run']:,}{of} settled, {facts['per_minute']:,.0f} a minute, "
+            f"{counted(live['requests'], 'request')}, {live['refused']:,} refused"
+        ),
+        *pace_words(facts),
+    ]
 
 
 def quota_words(what: str, quota: Mapping[str, Any]) -> list[str]:
@@ -191,15 +205,9 @@ def lines(facts: dict[str, Any]) -> list[str]:
     ]
     if facts["unpublished"]:
         texts.append(f"{counted(facts['unpublished'], 'answer')} in the journal, not yet in a part")
-    live = facts["live"]
     if facts["running"]:
         texts.append(f"running: {facts['running']}")
-        if live:
-            texts.append(
-                f"  {live['settled_this_run']:,} of {live['to_settle']:,} settled, {facts['per_minute']:,.0f} a minute, "
-                f"{counted(live['requests'], 'request')}, {live['refused']:,} refused"
-            )
-            texts += [f"  {text}" for text in pace_words(facts)]
+        texts += [f"  {text}" for text in running_words(facts)]
     elif facts["crashed"]:
         texts += crash_words(facts["cut_off"])
     elif last := facts["last_run"]:

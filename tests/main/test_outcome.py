@@ -62,6 +62,8 @@ def test_the_last_line_begins_with_the_error_and_ends_with_the_way_on() -> None:
     stop = StopReason(exit=Exit.KEY, message="the service refuses this key")
     assert last_line(RunCounters(images=3), stop).startswith("the service refuses this key; 0 of 3")
     assert last_line(RunCounters(images=3), LATER).startswith("0 of 3")
+    two_each = RunCounters(images=6, prompts=2, captioned=6)
+    assert last_line(two_each).startswith("6 of 6 captions;")
     mixed = RunCounters(images=3, captioned=1, failed={"corrupt": 1, "timeout": 1})
     assert last_line(mixed).endswith("--retry corrupt")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.commands.status import lines, pace, pace_words
+from pipeline.commands.status import lines, pace, pace_words, running_words
 from tests.support.command import pipeline, simulator, start, until, write_job
 from tests.support.pictures import folder_of
 
@@ -78,6 +78,16 @@ def test_what_holds_it_up(quota: dict[str, Any], words: list[str]) -> None:
 
     assert all(word in said for word in words), said
     assert "minutes to go" in said
+
+
+def test_a_number_that_nobody_knows_is_not_said() -> None:
+    """Of a manifest that tells nobody how long it is (compressed, tar): no total, no end."""
+    live = {**LIVE, "more": True}
+    facts = {**pace(live, None), "live": live}
+
+    assert facts["eta_minutes"] is None
+    assert not [line for line in pace_words(facts) if "to go" in line]
+    assert running_words(facts)[0].startswith(f"{LIVE['settled_this_run']} settled, ")
 
 
 def test_before_the_first_run(tmp_path: Path) -> None:

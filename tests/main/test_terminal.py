@@ -23,7 +23,7 @@ from tests.support.pictures import folder_of
 
 FRAME = re.compile(
     r"\d+ of 40 images \(\d+%\)(, (\d+ more nights?|ends (tonight |tomorrow )?\d\d:\d\d))?"
-    r"(, \d+ captions/min)?(, \d+ requests left today)?(, \d+ failed)?(, \d+x 429)?"
+    r"(, \d+ captions/min)?(, \d+ requests? left today)?(, \d+ failed)?(, \d+x 429)?"
     r"(, \$\d+\.\d\d)?(, \d+ in flight)?"
 )
 
@@ -142,6 +142,8 @@ def test_everything_is_in_the_line() -> None:
         "1,400 of 4,000 images (35%), ends 23:43"
     )
     assert progress_parts(RunCounters(images=9), 9, {}, 0.0, EVENING)[0] == "0 of 9 images (0%)"
+    two_each = RunCounters(images=18, prompts=2)
+    assert progress_parts(two_each, 18, {}, 0.0, EVENING)[0] == "0 of 18 captions (0%)"
     unknown = RunCounters(images=10, more=True, captioned=8, settled=8, requests=8)
     parts = progress_parts(unknown, 10, QUIET, 2.0, EVENING)
     assert parts[0] == "8 images", "no share of a number that nobody knows"
