@@ -104,9 +104,12 @@ def json_of(body: bytes) -> Any:
         return json_of(value.encode()) if inside else value
     try:
         return _mended(loads(plain))
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
-    return _mended(read_stream(text))
+    try:
+        return _mended(read_stream(text))
+    except RecursionError:
+        return None  # nested more deeply than any answer
 
 
 def is_whole(data: bytes, encoding: str) -> bool:

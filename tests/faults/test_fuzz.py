@@ -12,6 +12,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.captioning.interpret import derive
 from pipeline.captioning.parse_reply import parse_pack
+from pipeline.captioning.record_builder import PLAIN, Reading
+from pipeline.checks.checks import Checks
+from pipeline.checks.settings import ChecksSettings
 from pipeline.commands.init import template
 from pipeline.config.job import load_job
 from pipeline.errors import ImageError, JobError, ManifestError
 from pipeline.images.encode import encode
-from pipeline.model import Reply
+from pipeline.model import Form, Reply
 from pipeline.service.body import read_stream
 from pipeline.service.classify import classify
+from pipeline.verdict import Kind
+from tests.captioning.made import sent as sent_as
+from tests.captioning.test_fields import FIELDS
 from tests.manifest.made import opened, rows_of
 from tests.service.bodies import CASES, NOW, chat, raw
 from tests.support.pictures import picture
@@ -61,6 +69,48 @@ def damaged(whole: bytes, rng: random.Random, tokens: tuple[bytes, ...] = ()) ->
                 other = rng.randrange(len(out) + 1)
                 out[at:to] = out[other : other + to - at]
     return bytes(out)
+
+
+#: What stands where something else is meant.
+ODD: tuple[Any, ...] = (
+    *(None, True, 0, -1, 10**30, 0.5, float("inf"), "", " ", "0", "1e999", "\ud800", "x" * 3_000),
+    *([], {}, [None], [[]], {"a": 1}, {"image": 1, "caption": "A caption."}),
+)
+
+
+def reshaped(value: Any, rng: random.Random) -> Any:
+    """A JSON value, some of whose parts are something odd, another part of it, or nested deeply."""
+    whole = json.loads(json.dumps({"": value}))
+    for _ in range(rng.choice([1, 1, 2, 5])):
+        places = list(places_in(whole))
+        inside, name = rng.choice(places)
+        match rng.randrange(5):
+            case 0 | 1:
+                inside[name] = deepcopy(rng.choice(ODD))
+            case 2:
+                other, its = rng.choice(places)
+                inside[name] = deepcopy(other[its])
+            case 3:
+                inside[name] = [inside[name]] if rng.random() < 0.5 else {"error": inside[name]}
+            case _:
+                inside[name] = json.dumps(inside[name])
+    if rng.random() < 0.05:
+        inside, name = rng.choice(list(places_in(whole)))
+        inside[name] = deepcopy(rng.choice(ODD))
+        for _ in range(rng.choice([100, 400, 700])):
+            inside[name] = [inside[name]]
+    return whole[""]
+
+
+def places_in(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Each container of a JSON value, with each of its names or numbers."""
+    waiting = [value]
+    while waiting:
+        here = waiting.pop()
+        for name in here if isinstance(here, dict) else range(len(here)):
+            yield here, name
+            if isinstance(here[name], dict | list):
+                waiting.append(here[name])
 
 
 def job_file(rng: random.Random, folder: Path) -> None:
@@ -135,10 +185,9 @@ def image(rng: random.Random, _: Path) -> None:
         assert made.data[:2] == b"\xff\xd8"
 
 
-BODIES = [raw(case[2]) for case in CASES.values()] + [raw(chat())]
-PACK = json.dumps(
-    {"captions": [{"image": n, "caption": f"Image {n} shows it."} for n in range(1, 6)]}
-)
+BODIES = [case[2] for case in CASES.values()] + [chat()]
+SHAPED = [body for body in BODIES if not isinstance(body, bytes)]
+ENTRIES = {"captions": [{"image": n, "caption": f"Image {n} shows it."} for n in range(1, 6)]}
 TOKENS = (
     b'{"',
     b'"}',
@@ -151,38 +200,69 @@ TOKENS = (
     b"\xff",
     b'"choices":',
 )
+STATUSES = [200, 200, 200, 400, 401, 402, 403, 404, 408, 429, 500, 502, 503, 529, 302]
+FORMS: tuple[Form, ...] = ("plain", "fields", "pack", "audit")
+READINGS = (PLAIN, Reading(fields=FIELDS, checks=Checks(ChecksSettings(), ["What is it?"])))
 
 
 def reply(rng: random.Random, _: Path) -> None:
-    """A known body, damaged, under any status: exactly one class; a pack: only its own numbers."""
-    body = damaged(rng.choice(BODIES), rng, TOKENS)
-    status = rng.choice([200, 200, 200, 400, 401, 402, 403, 404, 408, 429, 500, 502, 503, 529, 302])
-    headers = {
-        "content-type": "application/json",
-        "retry-after": rng.choice(["5", "x", "-1", "1e9"]),
-    }
-    verdict, _ = classify(
-        Reply(status=status, headers=headers, body=body, latency_ms=1, at=1), now=NOW
+    """A known body or an answer to a pack, damaged or of another shape, under any status: exactly one
+    class, and records of no images but its own that can be stored."""
+    if rng.random() < 0.5:
+        body = damaged(raw(rng.choice(BODIES)), rng, TOKENS)
+    elif rng.random() < 0.5:
+        body = raw(reshaped(rng.choice(SHAPED), rng))
+    else:
+        text = json.dumps(reshaped(ENTRIES, rng))
+        body = raw(chat(text, finish=rng.choice(["stop", "length", "content_filter", None])))
+    answer = Reply(
+        status=rng.choice(STATUSES),
+        headers={
+            "content-type": "application/json",
+            "retry-after": rng.choice(["5", "x", "-1", "1e9"]),
+        },
+        body=body,
+        latency_ms=1,
+        at=int(NOW * 1e6),
     )
-    assert verdict.kind
-    text = damaged(PACK.encode(), rng, TOKENS).decode("utf-8", "replace")
-    pack = parse_pack(text, 5)
+    sent = sent_as(rng.choice([1, 2, 5]), rng.choice(FORMS))
+    outcome = derive(sent, answer, reading=rng.choice(READINGS))
+    assert outcome.verdict.kind
+    keys = [record.key for record in outcome.records]
+    assert len(set(keys)) == len(keys)
+    assert set(keys) <= {asked.key for asked in sent.items}
+    for record in outcome.records:
+        assert (record.caption is not None) is (record.status == "ok")
+        assert record.caption is None or record.caption.strip()
+        assert all(text.encode() is not None for text in record if isinstance(text, str))
+    pack = parse_pack(
+        damaged(json.dumps(ENTRIES).encode(), rng, TOKENS).decode("utf-8", "replace"), 5
+    )
     assert pack.captions.keys() <= set(range(1, 6))
     assert all(pack.captions.values())
 
 
 def event_stream(rng: random.Random, _: Path) -> None:
-    """A streamed answer, damaged: one completion or nothing."""
-    chunks = [
+    """A streamed answer, damaged or of another shape: one completion or nothing."""
+    chunks: list[Any] = [
         {"choices": [{"delta": {"content": word}, "finish_reason": None}]}
         for word in ["A", "cat", "."]
     ]
     chunks.append(
         {"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": {"total_tokens": 3}}
     )
+    is_reshaped = rng.random() < 0.5
+    if is_reshaped:
+        chunks = [reshaped(chunk, rng) if rng.random() < 0.5 else chunk for chunk in chunks]
     whole = b": PROCESSING\n\n" + b"".join(b"data: " + raw(one) + b"\n\n" for one in chunks)
-    found = read_stream(damaged(whole + b"data: [DONE]\n\n", rng, (b"data: ", b"\n", *TOKENS)))
+    whole += b"data: [DONE]\n\n"
+    if not is_reshaped:
+        whole = damaged(whole, rng, (b"data: ", b"\n", *TOKENS))
+    found = read_stream(whole)
     assert found is None or isinstance(found, dict)
+    answer = Reply(status=200, headers={}, body=whole, latency_ms=1, at=int(NOW * 1e6))
+    verdict, completion = classify(answer, now=NOW)
+    assert (completion is not None) or verdict.kind is not Kind.OK
 
 
 TARGETS: dict[str, Callable[[random.Random, Path], None]] = {
@@ -239,6 +319,8 @@ def test_inputs_for_ten_minutes(
 
 def test_the_damage_is_real() -> None:
     """Most inputs differ from what they were made of, and from each other."""
-    made: set[Any] = {damaged(PACK.encode(), random.Random(n), TOKENS) for n in range(200)}
+    made: set[Any] = {
+        damaged(json.dumps(ENTRIES).encode(), random.Random(n), TOKENS) for n in range(200)
+    }
 
     assert len(made) > 190

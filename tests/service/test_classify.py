@@ -29,6 +29,18 @@ def test_the_class_of_every_body_of_the_reference(name: str) -> None:
     assert (completion is not None) or kind not in (Kind.OK, Kind.TRUNCATED)
 
 
+@pytest.mark.parametrize(
+    "inner", [b'{"choices":%s"\\ud800"%s}', b'data: {"error":%s%s}\n\n', b"[%s\n%s]"]
+)
+@pytest.mark.parametrize("depth", [300, 600, 950, 100_000])
+def test_a_body_that_is_nested_deeply_has_a_class(inner: bytes, depth: int) -> None:
+    """Also where a strict reader, which counts the depth, cannot read it."""
+    body = inner % (b"[" * depth, b"]" * depth)
+
+    for status in (200, 429):
+        assert classify(reply(status, body), now=NOW)[0].kind
+
+
 def test_the_reset_instant_is_epoch_milliseconds() -> None:
     """In the body or in a header; a past or absurd one is not believed."""
     body = raw(CASES["A"][2])
