@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 import logging
-from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,6 @@ from pipeline.commands.nightly import NightlyOptions, nights_of, printed, read_j
 from pipeline.commands.plan import lines, plan_of
 from pipeline.commands.status import pace_words, status_of
 from pipeline.config.job import load_job
-from pipeline.distributed.shard import as_shard
 from pipeline.errors import JobError, KeyTrouble
 from pipeline.service.endpoint import Secret
 from pipeline.simulator.models import Model
@@ -219,21 +217,13 @@ def test_a_day_of_several_endpoints_is_shared_with_no_other_job(tmp_path: Path) 
         )
 
 
-@pytest.mark.parametrize(
-    "act",
-    [
-        lambda job, world: as_shard(job, "1/2", world),
-        lambda job, world: models_command(job, world.environ, world, as_json=True),
-    ],
-)
-def test_what_several_endpoints_cannot_do_yet_is_refused(
-    tmp_path: Path, act: Callable[[Any, Any], Any]
-) -> None:
+def test_models_of_several_endpoints_are_not_searched_at_once(tmp_path: Path) -> None:
     """78, and nothing is written."""
     job = load_job(job_of(tmp_path, 10), (), KEYS)
+    world = standing(tmp_path).environment()
 
     with pytest.raises(JobError, match="endpoints"):
-        act(job, standing(tmp_path).environment())
+        models_command(job, world.environ, world, as_json=True)
     assert not (tmp_path / "out").exists()
 
 
