@@ -167,7 +167,7 @@ def test_a_join_cut_short_at_every_call(
     job: Path, tmp_path: Path, shim: Path, modes: tuple[str, ...], table: Table
 ) -> None:
     """Each call, weekly."""
-    fired = everywhere(job, tmp_path, shim, modes, weekly(1, 11))
+    fired = everywhere(job, tmp_path, shim, modes, weekly(1, 29))
     table.add(f"join: {'/'.join(modes)}", runs=fired, fired=fired)
 
 

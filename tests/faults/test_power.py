@@ -123,10 +123,10 @@ def test_the_power_goes_at_some_instants(
 def test_the_power_goes_at_every_instant(
     tmp_path: Path, runs: Runs, policy: Policy, table: Table
 ) -> None:
-    """Every disk, and `random` with three seeds, in the weekly run; else every fifth."""
+    """Every disk, and `random` with three seeds, in the weekly run; else every eleventh."""
     seeds = weekly(3, 1) if policy == "random" else 1
     total: Counter[str] = Counter()
     for seed in range(seeds):
         (tmp_path / str(seed)).mkdir()
-        total += Counter(cuts(tmp_path / str(seed), runs, policy, weekly(1, 5), seed))
+        total += Counter(cuts(tmp_path / str(seed), runs, policy, weekly(1, 11), seed))
     table.add(f"power cut, every: {policy}", **dict(total))

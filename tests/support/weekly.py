@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import time
+from typing import TypeVar
 
+T = TypeVar("T")
 #: Is this `make weekly`?
 WEEKLY = bool(os.environ.get("WEEKLY"))
 #: 1.3 s of CPU each: with all else in `make weekly` some three hours on two cores.
@@ -17,8 +19,8 @@ N = int(os.environ.get("WEEKLY_N", "3000"))
 SEED = int(os.environ.setdefault("WEEKLY_SEED", str(int(time.time()) // 604_800 * 10_000)))
 
 
-def weekly(count: int, otherwise: int) -> int:
-    """A number in the weekly run, and in the others."""
+def weekly(count: T, otherwise: T) -> T:
+    """A number or a list in the weekly run, and in the others."""
     return count if WEEKLY else otherwise
 
 
