@@ -91,8 +91,8 @@ class Packing:
     def exceeds(self, images: int, requests: int, *, suspected: int) -> bool:
         """Do so many images take more than so many requests, as far as is known? suspected: packs that
         were refused and not searched to the end."""
-        culprits = Measured(settled=suspected * self.size, refused=suspected)
-        refused, _ = auto.rates(self._held + self.measured + culprits)
+        measured, left = self._held + self.measured, suspected * self.size
+        refused = auto.refused_share(measured, suspected, left)
         return day_binds(images, requests, size=self.size, refused=refused)
 
     def record_result(

@@ -103,8 +103,7 @@ def asked_again(
 
 def _suspects(output: Path, model: str) -> tuple[int, float]:
     packs = remembered(output)
-    culprits = auto.Measured(settled=sum(packs), refused=len(packs))
-    refused, _ = auto.rates(measured_of(output, model) + culprits)
+    refused = auto.refused_share(measured_of(output, model), len(packs), sum(packs))
     return sum(packs), sum(auto.search(images, refused)[0] for images in packs)
 
 

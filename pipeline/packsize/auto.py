@@ -165,6 +165,12 @@ def rates(measured: Measured) -> tuple[float, float]:
     return min(refused, 1.0), min(loses, 1.0)
 
 
+def refused_share(measured: Measured, packs: int, images: int) -> float:
+    """Share of refused images, where so many packs, with so many images left of them, were refused too
+    and not searched to the end: each holds a culprit that was not counted."""
+    return rates(measured + Measured(settled=images, refused=packs))[0]
+
+
 def expected(size: int, refused: float, loses: float = 0.0) -> float:
     """Expected captions a request by packs of `size`."""
     if size == 1:
