@@ -95,7 +95,8 @@ def _measure(queue: _Queue, limits: PackLimits, most: int) -> None:
             tokens += cost.text_tokens(item.prompt)
         size = opened.size + cost.item_bytes(item.image)
         out = (opened.count + 1) * limits.caption_tokens
-        over = tokens > limits.tokens_in or size > limits.raw_bytes or out > limits.tokens_out
+        over = tokens + limits.system_tokens > limits.tokens_in
+        over = over or size > limits.raw_bytes or out > limits.tokens_out
         if over and opened.count:
             opened.full = True
             return

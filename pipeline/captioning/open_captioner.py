@@ -133,6 +133,7 @@ def packing_of(
         context=min((model.context for model in models if model.context), default=None),
         max_output=min((model.max_output for model in models if model.max_output), default=None),
         caption_tokens=caption_tokens(job.endpoint.params.get("max_tokens")) + fields.tokens,
+        system=job.prompt.system,
     )
     for shape in shapes:
         limits = shape.limited(limits)

@@ -281,7 +281,7 @@ class Pool:
                 self._on_limit("raw_bytes", size)
             self._back(left)
         elif kind is Kind.TOO_LONG:
-            tokens = max(cost.request_tokens(half, "pack")[0] for half in halves)
+            tokens = max(self._tokens(half, "pack")[0] for half in halves)
             self._limits = replace(self._limits, tokens_in=min(self._limits.tokens_in, tokens))
             self._back(left)
         elif kind is Kind.TOO_LARGE:
@@ -335,15 +335,20 @@ class Pool:
         form = form or ("pack" if len(items) > 1 else self._single)
         if self._proven is not None and len(items) > max(1, self._proven):
             self._trial_key = items[0].asked.key
-        tokens_in, tokens_out = cost.request_tokens(
-            items, form, caption=self._limits.caption_tokens
-        )
+        tokens_in, tokens_out = self._tokens(items, form)
         return Request(
             items=items,
             form=form,
             tokens_in=tokens_in,
             tokens_out=tokens_out,
             parked=items[0].asked.key in self._unparked,
+        )
+
+    def _tokens(self, items: tuple[Item, ...], form: Form) -> tuple[int, int]:
+        """Estimated tokens of a request, in and out."""
+        limits = self._limits
+        return cost.request_tokens(
+            items, form, caption=limits.caption_tokens, system=limits.system_tokens
         )
 
 

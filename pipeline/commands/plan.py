@@ -107,6 +107,7 @@ def _top(job: JobConfig, services: Mapping[str, ServiceStatus]) -> PackLimits:
         max_output=min((m.max_output for m in models if m.max_output), default=None),
         caption_tokens=cost.caption_tokens(job.endpoint.params.get("max_tokens"))
         + Fields(job.reply.fields).tokens,
+        system=job.prompt.system,
     )
     each = one_by_one(job)
     for taken in (PROFILES[each[name].endpoint.profile].images for name in services):
@@ -224,6 +225,7 @@ def _tokens(job: JobConfig, asked: int, requests: int, rates: Rates | None) -> d
         return {"prompt": int(prompt), "completion": int(completion)}
     prompts = [cost.text_tokens(text) for text in job.prompt.texts.values()]
     text = requests * sum(prompts) // len(prompts)
+    text += requests * cost.system_tokens(job.prompt.system)
     return {
         "prompt": asked * 2 * cost.TOKENS_PER_TILE + text,
         "completion": asked * cost.CAPTION_TOKENS // 2,

@@ -183,12 +183,13 @@ def room(limits: PackLimits, measured: Measured = NOTHING) -> int:
     caption = float(limits.caption_tokens)
     if measured.captions >= ENOUGH:
         caption = 1.5 * measured.tokens_out / measured.captions
-    image = float(cost.UNKNOWN_IMAGE_TOKENS)
+    image, tokens_in = float(cost.UNKNOWN_IMAGE_TOKENS), limits.tokens_in - limits.system_tokens
     size = 0.0
     if measured.packed >= ENOUGH:
+        tokens_in = limits.tokens_in  # the system prompt is in what was measured
         image = 1.25 * measured.tokens_in / measured.packed or image
         size = 1.25 * measured.raw_bytes / measured.packed
-    fits = [limits.most, limits.tokens_out / max(1.0, caption), limits.tokens_in / max(1.0, image)]
+    fits = [limits.most, limits.tokens_out / max(1.0, caption), tokens_in / max(1.0, image)]
     if size:
         fits.append(limits.raw_bytes / size)
     return max(1, int(min(fits)))

@@ -58,6 +58,11 @@ def text_tokens(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN + 1
 
 
+def system_tokens(prompt: str | None) -> int:
+    """Estimated tokens of a system prompt, which every request holds."""
+    return text_tokens(prompt) if prompt else 0
+
+
 def item_tokens(image: Image) -> int:
     """Estimated input tokens of one image part."""
     return image_tokens(image.width, image.height) + PART_TOKENS
@@ -76,10 +81,11 @@ def caption_tokens(max_tokens: object) -> int:
 
 
 def request_tokens(
-    items: Sequence[Item], form: Form, *, caption: int = CAPTION_TOKENS, system: str = ""
+    items: Sequence[Item], form: Form, *, caption: int = CAPTION_TOKENS, system: int = 0
 ) -> tuple[int, int]:
-    """Estimated tokens (in, out) of a request; prompts that are the same count once."""
-    tokens = text_tokens(system) if system else 0
+    """Estimated tokens (in, out) of a request; prompts that are the same count once. caption, system:
+    tokens of one caption, and of the system prompt."""
+    tokens = system
     for item in items:
         tokens += item_tokens(item.image)
     for prompt in {item.prompt for item in items}:

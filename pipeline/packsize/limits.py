@@ -29,6 +29,8 @@ class PackLimits:
     tokens_out: int = OUTPUT_TOKENS
     #: Output tokens to reckon with for one caption.
     caption_tokens: int = cost.CAPTION_TOKENS
+    #: Input tokens of the system prompt, which every request holds.
+    system_tokens: int = 0
 
 
 def within(limits: PackLimits, *, count: int | None, raw_bytes: int | None) -> PackLimits:
@@ -49,8 +51,10 @@ def limits_for(
     context: int | None,
     max_output: int | None,
     caption_tokens: int = cost.CAPTION_TOKENS,
+    system: str | None = None,
 ) -> PackLimits:
-    """Limits for a model with this context and longest answer (None: not known)."""
+    """Limits for a model with this context and longest answer (None: not known), below this system
+    prompt."""
     context = context or CONTEXT_TOKENS
     output = min(max_output or OUTPUT_TOKENS, max(1, context // 2))
     return PackLimits(
@@ -58,4 +62,5 @@ def limits_for(
         tokens_in=max(1, int(context * 0.9) - output),
         tokens_out=output,
         caption_tokens=caption_tokens,
+        system_tokens=cost.system_tokens(system),
     )

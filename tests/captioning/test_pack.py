@@ -86,13 +86,34 @@ def test_bytes_bound_a_pack() -> None:
 def test_tokens_bound_a_pack() -> None:
     """Neither the longest answer nor the context is exceeded by estimate."""
     assert [len(p) for p in drained(filled(20, PackLimits(images=99, tokens_out=960)))] == [8, 8, 4]
-    requests = []
-    pool = filled(20, PackLimits(images=99, tokens_in=2_000))
-    while (request := pool.take(ended=True, idle=True)) is not None:
-        requests.append(request)
+    requests = drained_requests(filled(20, PackLimits(images=99, tokens_in=2_000)))
 
     assert {len(r.items) for r in requests[:-1]} == {7}
     assert all(r.tokens_in <= 2_000 for r in requests)
+
+
+def test_the_system_prompt_counts_in_every_request() -> None:
+    """It leaves fewer images room in a pack, and stands in the estimate of packs and of images alone."""
+    asked = {
+        system: drained_requests(
+            filled(20, PackLimits(images=99, tokens_in=2_000, system_tokens=system))
+        )
+        for system in (0, 1_000)
+    }
+
+    assert [len(r.items) for r in asked[0]] == [7, 7, 6]
+    assert [len(r.items) for r in asked[1_000]] == [3, 3, 3, 3, 3, 3, 2]
+    assert all(1_000 < r.tokens_in <= 2_000 for r in asked[1_000])
+    alone = [taken(filled(1, PackLimits(system_tokens=system))).tokens_in for system in (0, 1_000)]
+    assert alone[1] - alone[0] == 1_000
+
+
+def drained_requests(pool: Pool) -> list[Request]:
+    """All requests of a pool."""
+    requests = []
+    while (request := pool.take(ended=True, idle=True)) is not None:
+        requests.append(request)
+    return requests
 
 
 def test_prompts_that_differ_count_each_and_share_a_pack() -> None:
@@ -117,9 +138,7 @@ def test_no_request_exceeds_any_limit(cells: list[tuple[int, str]], images: int)
     pool = Pool(PackLimits(images=images, raw_bytes=1_000, tokens_in=1_500, tokens_out=700))
     for number, (size, prompt) in enumerate(cells):
         pool.add(item(number, size=size, prompt=prompt))
-    requests = []
-    while (request := pool.take(ended=True, idle=True)) is not None:
-        requests.append(request)
+    requests = drained_requests(pool)
 
     assert [n for r in requests for n in numbers(r)] == list(range(len(cells)))
     for r in requests:

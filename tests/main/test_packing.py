@@ -8,16 +8,20 @@ from typing import Any
 
 import pytest
 
+from pipeline.captioning.inputs import inspect_job
 from pipeline.captioning.pack_sizes import audits_of, measured_of
+from pipeline.commands.plan import counts_of, facts
+from pipeline.commands.service_status import service_status
 from pipeline.commands.status import lines, status_of
 from pipeline.config.job import load_job
 from pipeline.packsize.audit import chosen
+from pipeline.packsize.cost import system_tokens
 from pipeline.simulator.core import Simulator
 from pipeline.simulator.knobs import Knobs
 from pipeline.simulator.models import Model
 from tests.main.test_nights import MODEL, UNLIMITED, chats, job_of
 from tests.support.checker import check_whole
-from tests.support.environment import run_job
+from tests.support.environment import run_job, world_of
 from tests.support.transport import Answer, Exchange, Service, simulated
 from tests.support.virtual import VirtualClock, run
 
@@ -40,6 +44,34 @@ def packed(
 
 def knobs_of(**knobs: Any) -> Knobs:
     return Knobs(models=(Model(id=MODEL),), latency=(0.5, 2.0), **knobs)
+
+
+@pytest.mark.parametrize("size", [1, 8])
+def test_a_long_system_prompt_is_in_the_tokens_of_each_request(tmp_path: Path, size: int) -> None:
+    """Tokens a minute that it fills nearly alone: nothing is refused, and the plan reckons with it."""
+    prompts = [{"text": "Caption.", "system": system} for system in (None, "word " * 3_000)]
+    quota, clock, tokens = {"tokens_per_minute": 20_000}, VirtualClock(), []
+
+    async def planned_and_run(job: Path) -> dict[str, Any]:
+        simulator = Simulator(knobs_of(tpm=20_000), seed=1, clock=clock)
+        world = world_of(simulator, clock, state=tmp_path / "state")
+        loaded = load_job(job, (), world.environ)
+        inputs = inspect_job(loaded, world.environ)
+        status = await service_status(loaded, inputs.endpoint, world, only_plan=True)
+        plan = facts(loaded, counts_of(loaded, inputs), {"": status}, now=clock.now())
+        tokens.append(plan["tokens"]["prompt"])
+        return await run_job(job, simulator, clock, state=tmp_path / "state")
+
+    for prompt in prompts:
+        packing = {"images_per_request": size}
+        sections = {"packing": packing, "quota": quota, "prompt": prompt}
+        job = job_of(tmp_path, 48, endpoint=UNLIMITED, **sections)
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out").rename(tmp_path / f"before{len(tokens)}")
+        summary = run(planned_and_run(job))
+
+        assert (summary["captioned"], summary["refused"]) == (48, 0)
+    assert tokens[1] - tokens[0] == 48 // size * system_tokens(prompts[1]["system"])
 
 
 def misnamed(folder: Path, asked: list[Any]) -> set[str]:

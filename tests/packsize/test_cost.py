@@ -67,7 +67,7 @@ def test_a_shared_prompt_counts_once() -> None:
     long = "word " * 300
     shared = cost.request_tokens([item(n, prompt=long) for n in range(4)], "pack")
     own = cost.request_tokens([item(n, prompt=f"{n}{long}") for n in range(4)], "pack")
-    system = cost.request_tokens([item(1)], "plain", system=long)
+    system = cost.request_tokens([item(1)], "plain", system=cost.system_tokens(long))
 
     assert shared[0] == 4 * (258 + cost.PART_TOKENS) + cost.text_tokens(long) + cost.PACK_TOKENS
     assert own[0] - shared[0] >= 3 * cost.text_tokens(long)
