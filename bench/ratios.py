@@ -165,11 +165,15 @@ class Bench:
 
         return statistics.median([ratio() for _ in range(rounds)])
 
-    def routed(self, endpoints: int, rows: int, rounds: int) -> float:
-        """The median of what a request costs through a list of endpoints, to one without a list."""
+    def routed(self, endpoints: int, rows: int, rounds: int, packs: int = 1) -> float:
+        """The median of what a row costs through a list of endpoints, to one without a list; in both
+        64 requests are under way at most."""
 
         def each(listed: int) -> float:
-            few, many = (self.job("this", n, endpoints=listed) for n in (FEW, FEW + rows))
+            at_once = 64 // max(1, listed)
+            few, many = (
+                self.job("this", n, at_once, packs, endpoints=listed) for n in (FEW, FEW + rows)
+            )
             return many.cpu - few.cpu
 
         return statistics.median([each(endpoints) / each(0) for _ in range(rounds)])
@@ -195,6 +199,7 @@ def lines(bench: Bench, rounds: int, ci: bool) -> Iterator[tuple[str, float]]:
     yield "CPU a caption in packs of 32, to raw", to_raw(rows * 4, rounds, workers=64, packs=32)
     yield "CPU a request, a list of 1 to no list", bench.routed(1, rows, rounds)
     yield "CPU a request, a list of 4 to no list", bench.routed(4, rows, rounds)
+    yield "CPU a caption in packs of 32, the same", bench.routed(4, rows * 4, rounds, packs=32)
 
 
 def main() -> None:

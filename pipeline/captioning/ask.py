@@ -250,11 +250,11 @@ class Captioner:
 
     def cost_of(self, request: Request) -> float:
         """Dollars that it may cost, at the prices of the model it goes to."""
-        form, images = self.second.form_of(request), len(request.items)
-        model = (form and form.model) or self.model
-        return estimate(
-            model, tokens_in=request.tokens_in, tokens_out=request.tokens_out, images=images
-        )
+        form = self.second.form_of(request)
+        if not (model := (form and form.model) or self.model).prices:
+            return 0.0
+        tokens_in, tokens_out, images = request.tokens_in, request.tokens_out, len(request.items)
+        return estimate(model, tokens_in=tokens_in, tokens_out=tokens_out, images=images)
 
     async def keep(self, items: Sequence[Item], records: Sequence[Record]) -> None:
         """Store records that come from no reply, one an item."""

@@ -75,6 +75,8 @@ class EndpointPool:
 
     def __init__(self) -> None:
         self._lanes: list[Lane] = []
+        #: Whose limits first questions count in, at each endpoint.
+        self._gates: list[Gate] = []
         #: A line for first questions and one for second ones, whose model may have limits of its own.
         self._lines = {
             second: _Line(WaitQueue(self._leave, lambda leave: leave.gate.give_back(leave.permit)))
@@ -89,6 +91,7 @@ class EndpointPool:
     def open(self, lanes: Sequence[Lane]) -> None:
         """Take these endpoints, once."""
         self._lanes = list(lanes)
+        self._gates = [lane.gate for lane in self._lanes]
         for lane in self._lanes:
             lane.gate.on_change = self._changed
 
@@ -124,7 +127,7 @@ class EndpointPool:
         if captioner.checkpoint.crowded:
             await captioner.checkpoint.room()
         line = self._lines[request.form == "second"]
-        if all(_gate(lane, request).at_once for lane in self._lanes):
+        if all(gate.at_once for gate in self._gates_of(request)):
             return await line.queue.wait(request)
         async with line.turn:
             while True:
@@ -160,23 +163,31 @@ class EndpointPool:
     def _ranked(self, request: Request) -> list[tuple[Lane, Gate, Ask]]:
         """Those that are open and what they are asked, the best first: cheapest, then the one whose
         window ends soonest. Raises Stopped when none ever will be."""
-        tokens, ranked = request.tokens_in + request.tokens_out, []
-        for at, lane in enumerate(self._lanes):
+        ranked, gates = [], self._gates_of(request)
+        for at, (lane, gate) in enumerate(zip(self._lanes, gates, strict=True)):
             if lane.gate.reason is not None:
                 self._close(lane)
-            elif (gate := _gate(lane, request)).reason is None:
-                cost = lane.captioner.cost_of(request)
-                ranked.append((cost, gate.closes_at(), at, (lane, gate, Ask(tokens, cost))))
+            elif gate.reason is None:
+                ranked.append((lane.captioner.cost_of(request), gate.closes_at(), at))
         if self.reason is not None:
             raise Stopped(self.reason.message)
         if not ranked:
             # Of a second question to a model with limits of its own, everywhere.
             ended = [
-                (each.name, each.gate.reason or _gate(each, request).reason) for each in self._lanes
+                (lane.name, lane.gate.reason or gate.reason)
+                for lane, gate in zip(self._lanes, gates, strict=True)
             ]
             self.reason_left = joined(ended)
             raise Stopped(self.reason_left.message)
-        return [lane for *_, lane in sorted(ranked)]
+        ranked.sort()
+        tokens = request.tokens_in + request.tokens_out
+        return [(self._lanes[at], gates[at], Ask(tokens, cost)) for cost, _, at in ranked]
+
+    def _gates_of(self, request: Request) -> list[Gate]:
+        """Whose limits the request counts in, at each endpoint: another model's may be its own."""
+        if request.form != "second":
+            return self._gates
+        return [cast("Gate", lane.captioner.gate_of(request)) for lane in self._lanes]
 
     # The end
 
@@ -226,7 +237,8 @@ class EndpointPool:
         for lane in self._lanes:
             if lane.gate.reason is not None:
                 lane.captioner.attribution.release()
-            items += OneEndpoint(lane.captioner).released()
+            items += lane.captioner.attribution.released()
+            items += lane.captioner.second.released()
         return items
 
     async def finish(self) -> None:
@@ -277,11 +289,6 @@ class OneEndpoint:
 
     def remember(self, earlier: Callable[[], Awaitable[Item | None]]) -> None:
         self.captioner.attribution.earlier = earlier
-
-
-def _gate(lane: Lane, request: Request) -> Gate:
-    """Whose limits the request counts in at this endpoint."""
-    return cast("Gate", lane.captioner.gate_of(request))
 
 
 def joined(reasons: Sequence[tuple[str, StopReason | None]]) -> StopReason:

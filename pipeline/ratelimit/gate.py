@@ -46,7 +46,6 @@ SLOW_COMMIT = 0.25
 #: day would be counted on the wrong days.
 DENIED = 3
 
-
 #: Of permits: no two have the same, as one cap of money may hold for several endpoints.
 _NUMBERS = itertools.count(1)
 
@@ -130,9 +129,10 @@ class Gate:
 
     def leave(self, ask: Ask) -> Permit | float:
         """A permit that needs nothing written, or seconds until there may be one. Raises Stopped."""
+        if self._rules.full and (self.shared.gates[0].reason or self.reason) is None:
+            return NEVER
         now = self._times.now()
-        opens = self._opens_at(ask, now)
-        if opens > now.mono:
+        if (opens := self._opens_at(ask, now)) > now.mono:
             return opens - now.mono
         return self._take(ask, now, self._rules.daily.days(now), None)
 

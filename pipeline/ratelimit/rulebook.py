@@ -23,6 +23,7 @@ from pipeline.ratelimit.rules.base import (
 from pipeline.ratelimit.rules.bucket import DAY as DAY_SECONDS
 from pipeline.ratelimit.rules.bucket import Bucket
 from pipeline.ratelimit.rules.circuit_breaker import CircuitBreaker
+from pipeline.ratelimit.rules.concurrency import Concurrency
 from pipeline.ratelimit.rules.daily import Daily
 from pipeline.ratelimit.rules.requests import Requests
 from pipeline.ratelimit.rules.tokens import WINDOW as MINUTE_SECONDS
@@ -46,7 +47,6 @@ class Rulebook:
         rules.update(common)
         self.common = {name: rules[name] for name in COMMON}
         self._all = tuple(rules.values())
-        self.awake()
         self._per_job = setup.quota_limits.per_job
         requests, daily = rules["requests"], rules["daily"]
         circuit, pauses = rules["weather"], rules["pauses"]
@@ -55,10 +55,11 @@ class Rulebook:
         assert isinstance(circuit, CircuitBreaker)
         assert isinstance(pauses, Backoff)
         self.requests, self.daily, self.circuit, self.pauses = requests, daily, circuit, pauses
-        bucket, tokens = rules["bucket"], rules["tokens"]
+        bucket, tokens, slots = rules["bucket"], rules["tokens"], rules["concurrency"]
         assert isinstance(bucket, Bucket)
         assert isinstance(tokens, Tokens)
-        self.bucket, self._tokens = bucket, tokens
+        assert isinstance(slots, Concurrency)
+        self.bucket, self._tokens, self._slots = bucket, tokens, slots
         self._limits = setup.quota_limits
         own = {name for name, source in self._limits.sources.items() if source == JOB_FILE}
         self._own_minute = "requests_per_minute" in own
@@ -69,11 +70,19 @@ class Rulebook:
         self._told: dict[str, float] = {}
         #: When the last episode of refusals began.
         self._episode = float("-inf")
+        self.awake()
 
     def awake(self) -> None:
         """Which rules have something to say; again, when a limit becomes known."""
         self._each = tuple(rule for rule in self._all if not rule.idle)
         self._counting = tuple(rule for rule in self._each if isinstance(rule, Counts))
+        #: Is there a day, or a bucket?
+        self.ends = self.bucket.per_day is not None or self.daily.limit is not None
+
+    @property
+    def full(self) -> bool:
+        """Is no slot free, so that nothing goes before a report, whatever the other rules say?"""
+        return self._slots.in_flight >= self._slots.slots
 
     def hear(self, limit: LimitTold, now: Now) -> None:
         """A limit as the service tells it: its size, what it is, and what is used of it."""
@@ -106,11 +115,6 @@ class Rulebook:
             self._end = end
         moved = (end - self._end) % limit.window
         return limit.is_bucket and MOVED < moved < limit.window - MOVED
-
-    @property
-    def ends(self) -> bool:
-        """Is there a day, or a bucket?"""
-        return self.bucket.per_day is not None or self.daily.limit is not None
 
     def closes_at(self, now: Now) -> float:
         """Monotonic time at which what is left of a day, or of a bucket, begins to be lost."""
@@ -167,6 +171,8 @@ class Rulebook:
         outcome = Outcome(verdict, kind, *spent, images, fresh)
         for rule in self._each:
             rule.report(permit, outcome, now)
+        if kind in LIMITED:
+            self.awake()
         return outcome
 
     def give_back(
