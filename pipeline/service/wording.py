@@ -1,5 +1,8 @@
 """What services write, as classes: substrings and patterns of error texts, types, statuses and
-finish words. `classify.py` asks them in order."""
+finish words. `classify.py` asks them in order.
+
+A service writes what it likes, at any length: no pattern takes longer than its text is long. The
+endings of words are bounded, and neighbours that match the same are possessive (`*+`)."""
 
 from __future__ import annotations
 
@@ -61,7 +64,7 @@ BLIND = lazy(
 )
 #: The service could not fetch what a URL names, or takes no URLs.
 UNREACHABLE = lazy(
-    r"(?:fail\w*|unable|could not|couldn't|can ?not|can't|error)[^.;]{0,20} (?:to )?(?:fetch|download|retriev)\w*"
+    r"(?:fail\w{0,4}|unable|could not|couldn't|can ?not|can't|error)[^.;]{0,20} (?:to )?(?:fetch|download|retriev)\w*"
     r"|cannot make get request|(?:image )?urls? (?:is|are) not (?:supported|allowed)"
     r"|only (?:supports? |accepts? )?(?:base64|data ur[il])|must be (?:an? )?(?:base64|data ur[il]|https)"
 )
@@ -71,18 +74,18 @@ UNSAFE = lazy(
     r"|content (?:moderation|management|risk|exists risk|blocked)|exists risk|(?:by|the) (?:content |our )?moderation"
     r"|(?:inappropriate|unsafe|harmful|explicit|nsfw|prohibited|sensitive|disallowed|offensive)(?: or \w+)? (?:content|material|image|information)"
     r"|data_?inspection|responsible ?ai|guardrail|high risk|risk_control|potentially (?:unsafe|harmful|sensitive)"
-    r"|new_sensitive|flagged (?:as|by)|pattern is blocked|敏感|违规|不安全|violat\w+ [^.;]{0,40}polic"
+    r"|new_sensitive|flagged (?:as|by)|pattern is blocked|敏感|违规|不安全|violat\w{1,5} [^.;]{0,40}polic"
 )
 #: The whole request has too many bytes.
 LARGE = lazy(
     r"(?:request|payload|body|entity)(?: body| payload| entity)?(?: is)? too (?:large|big)|entity\.too\.large"
-    r"|(?:request|payload|body) (?:payload )?size[^.;]{0,30}exceed|body exceeded|exceed\w*[^.;]{0,30}(?:request|payload|body) size"
+    r"|(?:request|payload|body) (?:payload )?size[^.;]{0,30}exceed|body exceeded|exceed\w{0,3}[^.;]{0,30}(?:request|payload|body) size"
     r"|maximum (?:request|payload) (?:body|size)"
 )
 #: The prompt does not fit into the context.
 LONG = lazy(
     r"(?:prompt|inputs?)\b[^.;]{0,40}(?:too long|exceed|longer than)|context (?:size|length|window)|maximum context"
-    r"|exceed\w*[^.;]{0,30}(?:context|max(?:imum)? (?:prompt|input|length))|must have less than \d+ tokens"
+    r"|exceed\w{0,3}[^.;]{0,30}(?:context|max(?:imum)? (?:prompt|input|length))|must have less than \d+ tokens"
     r"|range of input length|reduce the length|max_prompt_tokens|`?max_new_tokens`? must be"
 )
 #: The key is wrong, whatever the status.
@@ -109,7 +112,7 @@ WRONG_SETTING = lazy(
 SETTING = lazy(rf"^(?:{_SETTING}|n|seed|stop|reasoning)$")
 #: About the picture that was sent, in whatever words.
 IMAGE = lazy(
-    r"(?:decode|read|open|load|parse|identify|process|handle)\w* (?:the |this |your |input |an? )*image"
+    r"(?:decode|read|open|load|parse|identify|process|handle)\w{0,3} (?:the |this |your |input |an? )*image"
     r"|image (?:file |data )?(?:is |was )?(?:corrupt|truncated|broken|damaged|invalid|not valid|too |exceeds |(?:could not|couldn't|cannot|can't) be )"
     r"|(?:invalid|corrupt|unsupported|damaged|broken|bad) (?:input )?image|invalid base64"
     r"|image (?:format|type|size|dimension|resolution|aspect)"
@@ -126,7 +129,7 @@ PASSES = lazy(
 )
 #: A 404 or 405 for the path, not for the model.
 NO_PATH = lazy(
-    r"^\W*(?:http )?(?:40[45])?\W*(?:page|path|url|route|resource|endpoint|file)?\W*(?:not found|method not allowed)?\W*$"
+    r"^\W*+(?:http )?(?:40[45])?\W*+(?:page|path|url|route|resource|endpoint|file)?\W*+(?:not found|method not allowed)?\W*+$"
     r"|unexpected endpoint|invalid url|cannot (?:post|get) /|no route|route not found|unknown (?:path|endpoint|url|route)"
     r"|chat/completions|requested (?:url|path|resource|route)|web page|no static resource|no such (?:path|route|endpoint)"
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import time
 from typing import Any
 
 import pytest
@@ -219,3 +221,26 @@ def test_only_money_is_final(status: int, final: bool) -> None:
     verdict, _ = read(status, {"error": {"message": "No."}})
 
     assert (verdict.kind, verdict.final) == (Kind.ACCOUNT_FATAL, final)
+
+
+#: What a pattern may begin with again and again.
+REPEATED = ("-", "fail", "exceed", "violat", "decode")
+
+
+@pytest.mark.parametrize("repeated", REPEATED)
+@pytest.mark.parametrize("status", [200, 404])
+def test_a_long_error_takes_as_long_as_it_is_long(status: int, repeated: str) -> None:
+    """A service writes what it likes: eight times the text is not hundreds of times the work."""
+
+    def cost(times: int) -> float:
+        body = json.dumps({"error": {"message": repeated * times}}).encode()
+        answer = Reply(status=status, headers={}, body=body, latency_ms=1, at=0)
+        laps = [time.thread_time()]
+        for _ in range(3):
+            classify(answer, now=1.0)
+            laps.append(time.thread_time())
+        return min(after - before for before, after in itertools.pairwise(laps))
+
+    cost(1)  # compiles the patterns
+
+    assert cost(400) < 25 * cost(50)
