@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from pipeline.errors import OutputError
 from pipeline.model import Limits
+from pipeline.ratelimit.kept import Kept
 from pipeline.ratelimit.ledger import Ledger
 from pipeline.ratelimit.ledger_file import NAME
+from pipeline.ratelimit.ledger_thread import LedgerThread
 from pipeline.ratelimit.ledger_view import names_of
 from pipeline.ratelimit.rename import rename_account
 from pipeline.ratelimit.reservations import LedgerUpdates, Reservation, ReservationRequest
 from pipeline.ratelimit.server_time import ServerTime, Uptime
 from pipeline.ratelimit.settings import QuotaSettings
 from pipeline.ratelimit.today import today
-from tests.ratelimit.rules import NOON
+from tests.ratelimit.rules import NOON, at
 
 TODAY = "2026-11-23"
 LIMITS = Limits(requests_per_minute=20, requests_per_day=50)
@@ -110,6 +114,57 @@ def test_spacing_holds_between_processes(machine: Machine) -> None:
     assert machine.ask(two, spacing=3.0).wait_until == pytest.approx(1002.7)
     one.close()
     two.close()
+
+
+def test_a_bucket_is_shared_and_tells_when_a_request_has_come_back(machine: Machine) -> None:
+    """Three a day that come back one by one: three at once over both processes, then one in eight
+    hours."""
+    one, two = machine.open("one"), machine.open("two")
+    bucket = {"interval": 8 * 3600.0}
+    got = grants(machine, one, 2, **bucket) + grants(machine, two, 2, **bucket)
+
+    assert got == 3
+    assert machine.ask(one, **bucket).wait_until == machine.now + 8 * 3600.0
+    machine.wait(8 * 3600.0)
+    assert grants(machine, two, 1, **bucket) + grants(machine, one, 1, **bucket) == 1
+    one.close()
+    two.close()
+
+
+def test_what_is_news_during_a_write_is_written_after_it(machine: Machine) -> None:
+    """A pause that is told while another is being written: others hear it without a request of ours."""
+    names = names_of("account", "model", "out", LIMITS)
+
+    async def play(thread: ThreadPoolExecutor) -> float | None:
+        ledger = LedgerThread(thread.submit(machine.open).result(), thread)
+        for scope, seconds in ((names.account, 30.0), (names.model, 60.0)):
+            ledger.pending.pauses[scope] = machine.now + seconds
+            ledger.write_soon()
+        assert ledger._writing is not None
+        await asyncio.wait([ledger._writing])
+        thread.submit(int).result()  # behind whatever is being written
+        other = machine.open("other")
+        paused = machine.ask(other).paused_until
+        other.close()
+        await ledger.close()
+        return paused
+
+    with ThreadPoolExecutor(1) as thread:
+        assert asyncio.run(play(thread)) == machine.now + 60.0
+
+
+def test_a_clock_that_is_known_is_not_written_again(machine: Machine) -> None:
+    """Time that passes is no news; another offset is."""
+    thread = Mock(pending=LedgerUpdates())
+    kept = Kept(ledger=thread, names=names_of("account", "model", "out", LIMITS))
+    server = ServerTime.trusting(machine.wall, machine.now)
+    kept.clock(at(0.0), server)
+    assert thread.pending.clock
+    thread.pending = LedgerUpdates()
+    kept.clock(at(3600.0), server)
+    assert not thread.pending
+    kept.clock(at(3600.0)._replace(low=NOON), server)
+    assert thread.pending.clock
 
 
 def test_a_model_limit_is_its_models_own(machine: Machine) -> None:

@@ -575,8 +575,10 @@ def test_an_outage_needs_attempts_and_images(attempts: int, images: int, closed:
     assert rule.is_open is closed
 
 
-def test_one_probe_at_a_time_after_longer_and_longer_waits() -> None:
-    """30 s, 60, 120, 240, 300; one in flight; any sign of life opens the gate."""
+@pytest.mark.parametrize("kind", [Kind.TRANSIENT, Kind.UPSTREAM])
+def test_one_probe_at_a_time_after_longer_and_longer_waits(kind: Kind) -> None:
+    """30 s, 60, 120, 240, 300; one in flight; any sign of life opens the gate. That the gateway lives
+    while its provider does not is none."""
     rule = CircuitBreaker(setup())
     play, mono, waits = Play(rule), 0.0, []
     storm(play, 20, 5)
@@ -586,13 +588,28 @@ def test_one_probe_at_a_time_after_longer_and_longer_waits() -> None:
         mono = opens
         probe = play.take(mono)
         assert play.opens(mono) == NEVER
-        play.report(probe, mono, Kind.TRANSIENT)
+        play.report(probe, mono, kind)
     for wait, least in zip(waits, (30, 60, 120, 240), strict=True):
         assert least <= wait <= 1.1 * least
 
     play.report(play.take(play.opens(mono)), mono, Kind.IMAGE_REJECTED)
     assert not rule.is_open
     assert play.opens(mono) == mono
+
+
+def test_a_service_that_goes_on_refusing_is_probed_after_longer_and_longer_waits() -> None:
+    """It refuses what it answered before: only a probe's refusal counts."""
+    rule = CircuitBreaker(setup())
+    play = Play(rule)
+    earlier = play.take(0.0)
+    rule.trip(at(0.0), "HTTP 403", 60.0)
+    first = play.opens(0.0)
+    play.report(earlier, 1.0, Kind.ACCOUNT_FATAL)
+    assert play.opens(1.0) == first
+    play.once(first, Kind.ACCOUNT_FATAL)
+
+    assert 60.0 <= first <= 66.0
+    assert 120.0 <= play.opens(first) - first <= 132.0
 
 
 def test_patience_ends_the_run_after_a_last_probe() -> None:

@@ -59,15 +59,14 @@ class Tokens:
             return now.mono
         self._forget(now.mono)
         # A millionth of a token: leaking to exactly zero is a matter of rounding.
-        spaced = now.mono if self._level < 1e-6 else now.mono + self._level * 60.0 / self.limit
+        opens = now.mono if self._level < 1e-6 else now.mono + self._level * 60.0 / self.limit
         excess = self._sum + self._cost(ask.tokens) - self.limit
-        if excess <= 0:
-            return spaced
         for at, tokens in self._log.values():
-            excess -= tokens
             if excess <= 0:
-                return max(spaced, at + WINDOW + self._pad)
-        return spaced
+                break
+            excess -= tokens
+            opens = max(opens, at + WINDOW + self._pad)
+        return opens
 
     def take(self, permit: Permit, now: Now) -> None:
         if self.limit is None:
