@@ -86,7 +86,8 @@ HEAD = """\
 
 Made by `python docs/errors.py` from the codes of the program. Every image without a caption has a record in
 `failures/` with one code of this list and the words that came with it. Those that pass are asked again by
-the next run, the others only with `--retry CODE` or `--retry-failed`.
+the next run, the others only with `--retry CODE` or `--retry-failed`; a local file that was `corrupt` or of an
+`unsupported_format` also once it is replaced (not where `images.identity` names a column).
 
 | code | what happened | what helps | passes |
 | --- | --- | --- | --- |

@@ -47,6 +47,9 @@ REMEDIES = {
     "unsupported_format": "convert the file to JPEG, PNG or WebP; HEIC and AVIF need a plugin",
 }
 
+#: Faults of the file's bytes: with others the image is chosen anew (`FileVersions`), whatever `--retry` says.
+BAD_FILE = frozenset({"corrupt", "unsupported_format"})
+
 
 def exit_code(counters: RunCounters, reason: StopReason | None, *, max_failed: int) -> Exit:
     """The process's exit code. Signal > 70 > 73/76 > 77/69 > 75 > 1 > 0.
@@ -149,7 +152,11 @@ def headline(
 def _again(failed: Mapping[str, int]) -> str | None:
     """How failures for good are asked again."""
     lasting = ",".join(sorted(code for code in failed if CODES.get(code, True)))
-    return f"failed images are asked again with --retry {lasting}" if lasting else None
+    if not lasting:
+        return None
+    message = f"failed images are asked again with --retry {lasting}"
+    itself = " (a local file that was replaced, by itself, unless images.identity names a column)"
+    return message + itself if BAD_FILE & failed.keys() else message
 
 
 def in_short(summary: Mapping[str, Any]) -> str:

@@ -65,7 +65,15 @@ def test_the_last_line_begins_with_the_error_and_ends_with_the_way_on() -> None:
     two_each = RunCounters(images=6, prompts=2, captioned=6)
     assert last_line(two_each).startswith("6 of 6 captions;")
     mixed = RunCounters(images=3, captioned=1, failed={"corrupt": 1, "timeout": 1})
-    assert last_line(mixed).endswith("--retry corrupt")
+    assert "--retry corrupt (" in last_line(mixed)
+    assert "timeout" not in last_line(mixed).partition("--retry")[2]
+
+
+@pytest.mark.parametrize(("code", "itself"), [("corrupt", True), ("refused", False)])
+def test_the_last_line_asks_no_retry_for_a_file_that_was_replaced(code: str, itself: bool) -> None:
+    line = last_line(RunCounters(images=2, captioned=1, failed={code: 1}))
+    assert f"--retry {code}" in line
+    assert ("a local file that was replaced, by itself, " in line) is itself
 
 
 def test_remedies_name_settings_that_exist() -> None:
