@@ -204,8 +204,22 @@ _MACHINE = {
     errno.EIO: "see to the disk and run again",
     errno.ESTALE: "mount the file system anew and run again",
 }
-#: SQLITE_PERM, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB.
-_SQLITE = {3, 8, 10, 11, 13, 14, 26}
+#: SQLITE_PERM, READONLY, CANTOPEN, FULL, IOERR, CORRUPT, NOTADB -> the same.
+_SQLITE = {
+    **dict.fromkeys((3, 8, 14), _ACCESS),
+    13: _ROOM,
+    10: _MACHINE[errno.EIO],
+    **dict.fromkeys((11, 26), "bring back a copy of it and run again"),
+}
+
+
+def remedy(error: BaseException) -> str:
+    """What to do about an error of the system or of SQLite, to end a message with; empty where
+    nothing is known."""
+    advice = _SQLITE.get((getattr(error, "sqlite_errorcode", None) or 0) & 0xFF)
+    if isinstance(error, OSError):
+        advice = _MACHINE.get(error.errno or 0)
+    return f"; {advice}" if advice else ""
 
 
 def as_output_error(error: BaseException, output: Path | None = None) -> BaseException:
@@ -216,17 +230,17 @@ def as_output_error(error: BaseException, output: Path | None = None) -> BaseExc
     if (code := getattr(error, "sqlite_errorcode", None)) is not None:
         if code & 0xFF not in _SQLITE:
             return error
-        return OutputError(f"a database of this program cannot be used ({error}); {_ACCESS}")
+        return OutputError(f"a database of this program cannot be used ({error}){remedy(error)}")
     if not isinstance(error, OSError):
         return error
     paths = [str(name) for name in (error.filename, error.filename2) if isinstance(name, str)]
     ours = output is not None and any(str(path).startswith(str(output)) for path in paths)
-    remedy = _MACHINE.get(error.errno or 0)
-    if remedy is None and not ours:
+    advice = remedy(error)
+    if not advice and not ours:
         return error
     where = paths[-1] if paths else output or "the output"
-    advice = remedy or "see what happened to the folder and run again"
-    return OutputError(f"{where}: cannot be written ({error.strerror or error}); {advice}")
+    advice = advice or "; see what happened to the folder and run again"
+    return OutputError(f"{where}: cannot be written ({error.strerror or error}){advice}")
 
 
 def heaviest(group: BaseExceptionGroup[BaseException], output: Path | None = None) -> BaseException:

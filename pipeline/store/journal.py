@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from pipeline import fs
-from pipeline.errors import Held, OutputError
+from pipeline.errors import Held, OutputError, remedy
 from pipeline.store import tables
 from pipeline.store.lock import Lock, identity_of
 
@@ -84,7 +84,9 @@ class Journal:
             tables.expect_log(self._db)
         except sqlite3.Error as error:
             tables.let_go(self._db, self.path)
-            raise OutputError(f"{self.path}: the journal cannot be opened ({error})") from error
+            raise OutputError(
+                f"{self.path}: the journal cannot be opened ({error}){remedy(error)}"
+            ) from error
         self._make_reserve()
 
     def _make_reserve(self) -> None:
@@ -242,7 +244,7 @@ class Journal:
                 return act(self._db, *args, **kwargs)
             except tables.ERRORS as error:
                 self._note(error)
-                raise OutputError(f"{self.path}: {error}") from error
+                raise OutputError(f"{self.path}: {error}{remedy(error)}") from error
 
         return await self._run(guarded)
 

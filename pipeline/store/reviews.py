@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from pipeline import fs, schema
 from pipeline.clock import micros
-from pipeline.errors import Held, OutputError
+from pipeline.errors import Held, OutputError, remedy
 from pipeline.store import parts, tables
 from pipeline.store.lock import locked
 from pipeline.store.publish_plan import PART_ROWS, REVIEWS, Step, number_of
@@ -69,7 +69,9 @@ class Reviews:
             fs.make_private_dir(output / "_state")
             fs.make_dir(output / FOLDER)
         except OSError as error:
-            raise OutputError(f"{output}: cannot be written ({error.strerror})") from error
+            raise OutputError(
+                f"{output}: cannot be written ({error.strerror}){remedy(error)}"
+            ) from error
         self._db = tables.connect(output / "_state" / JOURNAL)
         self._last: dict[str, Decision] = {}
         #: Number of the last entry that `_last` knows of.

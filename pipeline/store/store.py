@@ -22,7 +22,7 @@ import pyarrow as pa
 from pipeline import fs
 from pipeline.aio import first_cause
 from pipeline.clock import Clock
-from pipeline.errors import Held, OutputError
+from pipeline.errors import Held, OutputError, remedy
 from pipeline.memory import give_back
 from pipeline.model import WITHDRAWN, Derived, Record, Reply, RequestRow, Sent
 from pipeline.store import codec, parts, tables
@@ -361,7 +361,7 @@ async def open_checkpoint(
             lock = stack.enter_context(locked(output / "_state" / "lock", now=clock.now()))
         except OSError as error:
             raise OutputError(
-                f"{output}: this folder cannot be written ({error.strerror or error})"
+                f"{output}: this folder cannot be written ({error.strerror or error}){remedy(error)}"
             ) from error
         if store is not None:
             shared = store, await asyncio.to_thread(owner.claim, store, output, now=clock.now())

@@ -25,7 +25,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from pipeline import fs
-from pipeline.errors import OutputError
+from pipeline.errors import OutputError, remedy
 from pipeline.store.packed import pack, unpack
 
 #: What reading a journal raises.
@@ -105,16 +105,14 @@ def connect(path: Path) -> sqlite3.Connection:
         db = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False, timeout=5, cached_statements=4
         )
+        try:
+            _prepare(db, path)
+        except BaseException:
+            let_go(db, path)
+            raise
     except (OSError, sqlite3.Error) as error:
-        raise OutputError(f"{path}: the journal cannot be opened ({error})") from error
-    try:
-        _prepare(db, path)
-    except sqlite3.Error as error:
-        let_go(db, path)
-        raise OutputError(f"{path}: the journal cannot be opened ({error})") from error
-    except BaseException:
-        let_go(db, path)
-        raise
+        message = f"the journal cannot be opened ({error}){remedy(error)}"
+        raise OutputError(f"{path}: {message}") from error
     return db
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.clock import SystemClock
-from pipeline.errors import OutputError
+from pipeline.errors import OutputError, remedy
 from pipeline.store import journal, tables
 from pipeline.store.journal import Journal
 from pipeline.store.snapshot import read_state
@@ -78,6 +78,45 @@ def test_a_migration_happens_whole_or_not_at_all(
         assert version(tmp_path) == before
     asyncio.run(opened(tmp_path))
     assert published(tmp_path).keys() == {key(1)}
+
+
+def test_a_full_disk_is_named_with_its_remedy(tmp_path: Path) -> None:
+    """Work on the journal beside appends (plans of parts, deleting) that finds no room."""
+
+    async def main() -> None:
+        book = Journal(tmp_path / "journal.db")
+        await book.open()
+        await book.call(lambda db: db.execute("PRAGMA max_page_count=1").fetchone())
+        await book.call(lambda db: db.execute("CREATE TABLE large (x)"))
+
+    with pytest.raises(OutputError, match=r"disk is full; make room and run again$"):
+        asyncio.run(main())
+
+
+def test_a_journal_that_cannot_be_made_is_named_with_its_remedy(tmp_path: Path) -> None:
+    """The system's reason, and what to do."""
+    (tmp_path / "journal.db").mkdir()
+
+    with pytest.raises(OutputError, match="move that folder away and run again"):
+        tables.connect(tmp_path / "journal.db")
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        (sqlite3.SQLITE_FULL, "; make room and run again"),
+        (sqlite3.SQLITE_IOERR_WRITE, "; see to the disk and run again"),
+        (sqlite3.SQLITE_READONLY_DBMOVED, "; let this user write there and run again"),
+        (sqlite3.SQLITE_CORRUPT, "; bring back a copy of it and run again"),
+        (sqlite3.SQLITE_BUSY, ""),
+    ],
+)
+def test_each_trouble_of_a_database_has_its_own_remedy(code: int, advice: str) -> None:
+    """A full disk is not mended by rights."""
+    error = sqlite3.OperationalError("what SQLite says")
+    error.sqlite_errorcode = code
+
+    assert remedy(error) == advice
 
 
 def test_a_look_from_outside_never_folds_the_log_in(tmp_path: Path) -> None:

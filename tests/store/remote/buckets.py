@@ -188,6 +188,20 @@ def environ(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def _read(store: Any, name: str, tries: int = 5) -> bytes | None:
+    """A file's bytes. The service itself says 500 now and then to a look at what is being deleted
+    , as real ones do: whoever reads asks again."""
+    while True:
+        try:
+            data: bytes | None = store.read(name)
+        except OSError:
+            tries -= 1
+            if not tries:
+                raise
+        else:
+            return data
+
+
 def records_in(store: Any, folder: Path) -> dict[str, dict[str, Any]]:
     """Every record that the store shows now, by key; a key that is met twice is an error."""
     import io
@@ -197,7 +211,7 @@ def records_in(store: Any, folder: Path) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for where in ("captions", "failures"):
         for name in sorted(store.sizes(where)):
-            data = store.read(f"{where}/{name}")
+            data = _read(store, f"{where}/{name}")
             if data is None:  # put together with others since it was listed: list again
                 return records_in(store, folder)
             for row in pq.read_table(io.BytesIO(data)).to_pylist():
