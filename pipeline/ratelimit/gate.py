@@ -26,7 +26,7 @@ from pipeline.model import Limits, LimitTold
 from pipeline.ratelimit.kept import Kept
 from pipeline.ratelimit.ledger import Ledger
 from pipeline.ratelimit.ledger_thread import LedgerThread
-from pipeline.ratelimit.ledger_view import names_of
+from pipeline.ratelimit.ledger_view import limit_with_room, names_of
 from pipeline.ratelimit.limits import quota_limits_of
 from pipeline.ratelimit.protocol import RequestGate
 from pipeline.ratelimit.reasons import budget_spent, clocks_apart
@@ -87,7 +87,7 @@ class Gate:
         used_today = limits.used_today if len(days) == 1 else None
         if self._kept is not None:
             ledger = self._kept.ledger
-            view, daily.unknown = await ledger.look(days, used_today)
+            view, daily.unknown = await ledger.look(days, used_today, limit_with_room(limits))
             daily.learned(view)
             self._rules.remember(view.learned, now)
             self._kept.learned = self._rules.learned()

@@ -23,7 +23,7 @@ from typing import TypeVar
 from pipeline.ratelimit.days import MARGIN
 from pipeline.ratelimit.learned import fill, open_table, room_at, write_learned
 from pipeline.ratelimit.ledger_file import NAME, open_ledger, unusable
-from pipeline.ratelimit.ledger_view import Loss, Names, loss_of, unknown_of, view_of
+from pipeline.ratelimit.ledger_view import Loss, Names, lift, loss_of, unknown_of, view_of
 from pipeline.ratelimit.reservations import LedgerUpdates, Reservation, ReservationRequest
 from pipeline.ratelimit.rules.base import Row
 from pipeline.ratelimit.rules.daily import DayView
@@ -377,13 +377,15 @@ class Ledger:
 
     # Looking
 
-    def look(self, days: Sequence[str], stated: int | None) -> tuple[DayView, int]:
-        """The counts, and the reservations of this output that never got a reply.
-
-        stated: the service's own count of the (only) day.
-        """
+    def look(
+        self, days: Sequence[str], stated: int | None, most: int | None
+    ) -> tuple[DayView, int]:
+        """The counts, and the reservations of this output that never got a reply. stated: the service's
+        own count of the (only) day; most: its own limit, while some is left."""
         if stated is not None:
             self.correct(days[0], stated)
+        if most is not None:
+            self._on_the_named_file(lambda: lift(self._connection, self._names, most))
         try:
             view = view_of(self._connection, self._names, days, self._loss)
             self._last = _counts(view)

@@ -53,10 +53,12 @@ class LedgerThread:
         """What is known of the service's clock."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._ledger.clock)
 
-    async def look(self, days: Sequence[str], used: int | None) -> tuple[DayView, int]:
+    async def look(
+        self, days: Sequence[str], used: int | None, most: int | None
+    ) -> tuple[DayView, int]:
         """See `Ledger.look`."""
         looked = await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._ledger.look, days, used
+            self._thread, self._ledger.look, days, used, most
         )
         self._view = looked[0]
         return looked

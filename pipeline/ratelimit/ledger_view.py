@@ -59,6 +59,17 @@ def loss_of(db: sqlite3.Connection) -> Loss | None:
     return None if row is None else Loss(*row)
 
 
+def limit_with_room(limits: Limits) -> int | None:
+    """The day's limit by the service's own word, where by that word some of the day is left."""
+    used, limit = limits.used_today, limits.requests_per_day
+    return limit if used is not None and limit is not None and used < limit else None
+
+
+def lift(db: sqlite3.Connection, names: Names, limit: int) -> None:
+    """The account's day was called spent by refusals that named less than this: it was raised since."""
+    db.execute("DELETE FROM holds WHERE scope=? AND told_limit < ?", (names.account, limit))
+
+
 def view_of(
     db: sqlite3.Connection, names: Names, days: Sequence[str], loss: Loss | None
 ) -> DayView:

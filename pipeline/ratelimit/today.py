@@ -13,7 +13,14 @@ from pathlib import Path
 from pipeline.model import Limits
 from pipeline.ratelimit.days import MARGIN, day_of, end_of
 from pipeline.ratelimit.ledger_file import NAME, VERSION
-from pipeline.ratelimit.ledger_view import Names, loss_of, names_of, unknown_of, view_of
+from pipeline.ratelimit.ledger_view import (
+    Names,
+    limit_with_room,
+    loss_of,
+    names_of,
+    unknown_of,
+    view_of,
+)
 from pipeline.ratelimit.limits import QuotaLimits, quota_limits_of, remembered
 from pipeline.ratelimit.rules.bucket import left_of
 from pipeline.ratelimit.rules.daily import DayView, refusals_allowed
@@ -61,7 +68,9 @@ def today(
     quota_limits = remembered(quota_limits, view.learned)
     used, by_job = view.used.get(day, 0), view.used_by_job.get(day, 0)
     allowed = refusals_allowed(quota_limits.daily)
-    stated = view.hold_until > now
+    most = limit_with_room(limits)
+    raised = most is not None and view.hold_limit is not None and view.hold_limit < most
+    stated = view.hold_until > now and not raised
     spent = stated or (allowed is not None and view.refused.get(day, 0) >= allowed)
     left = [
         max(0, limit - counted)

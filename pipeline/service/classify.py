@@ -148,8 +148,9 @@ def _of_error(evidence: Evidence, reply: Reply, now: float) -> Verdict:
         systemic = bool(evidence.message) and wording.PASSES.search(evidence.text) is None
     longest = waits.LONGEST_DAY if kind in _DAYS else waits.LONGEST_WAIT
     wait, until = waits.told_wait(evidence, reply.headers, now, longest=longest)
-    if kind in _DAYS and until is None and wait is None:
-        until = _aligned(evidence.text, now)
+    if kind in _DAYS and until is None and (end := _aligned(evidence.text, now)) is not None:
+        # Words that name an hour or a session: a told wait, however short, is until its end.
+        until = end if not wait else now + wait
     message = evidence.message or f"HTTP {reply.status}"
     no_path = reply.status in (404, 405) and wording.NO_PATH.search(message.lower())
     if no_path and kind is Kind.CONFIG_FATAL:

@@ -56,7 +56,9 @@ def told_wait(
         *(_seconds(body.get(name)) for body in evidence.bodies for name in _BODY_WAITS),
         *(_reset_in(headers, evidence.status)),
     )
-    wait = _first(*(seconds for seconds in waits if seconds is None or seconds <= longest))
+    known = [seconds for seconds in waits if seconds is not None and seconds <= longest]
+    # No time at all, or a date that is past, says nothing where others say more.
+    wait = next((seconds for seconds in known if seconds > 0), 0.0 if known else None)
     until = _first(
         _instant(evidence.resets_at, now),
         _instant(headers.get("x-ratelimit-reset"), now),

@@ -14,12 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.captioning.inputs import inspect_job
 from pipeline.captioning.options import RunOptions
+from pipeline.commands.service_status import service_status
+from pipeline.config.job import load_job
 from pipeline.simulator.core import Simulator
 from pipeline.simulator.knobs import PROFILES, Knobs
 from pipeline.simulator.models import Model
 from tests.support.checker import check_whole
-from tests.support.environment import killed, run_job
+from tests.support.environment import killed, run_job, world_of
 from tests.support.virtual import VirtualClock, run
 
 MODEL = "google/gemma-4-31b-it:free"
@@ -85,6 +88,37 @@ def test_500_captions_from_500_requests_and_the_next_day_goes_on(tmp_path: Path)
     assert told[0]["resume_after"] == "2026-11-24T00:00:05Z"
     assert "quota of 500 spent" in told[0]["reason"]
     assert len(check_whole(tmp_path / "out")) == 1_500
+
+
+def test_a_day_that_grew_after_a_refusal_is_used_the_same_day(tmp_path: Path) -> None:
+    """The service lowers its day to 10 and refuses; an hour later credit was bought, and its key says
+    1,000: the day that a refusal called spent goes on, and `plan` says so beforehand."""
+    job, clock = job_of(tmp_path, 60), VirtualClock()
+
+    async def day() -> tuple[list[dict[str, Any]], list[int | None], list[int]]:
+        simulator = Simulator(replace(FREE, rpd=20), seed=1, clock=clock)
+        world = world_of(simulator, clock, state=tmp_path / "state")
+        loaded = load_job(job, (), world.environ)
+        endpoint = inspect_job(loaded, world.environ).endpoint
+        first = asyncio.ensure_future(run_job(job, simulator, clock, state=tmp_path / "state"))
+        await clock.sleep(20)
+        simulator.turn(rpd=10)
+        summaries, left = [await first], []
+        for limit in (10, 1_000):
+            await clock.sleep(3600)
+            simulator.turn(rpd=limit)
+            status = await service_status(loaded, endpoint, world, only_plan=True)
+            left.append(status.today and status.today.left)
+            summaries.append(await run_job(job, simulator, clock, state=tmp_path / "state"))
+        return summaries, left, [one.status for one in chats(simulator)]
+
+    summaries, left, statuses = run(day())
+    assert [one["captioned"] for one in summaries] == [10, 10, 60]
+    assert [one["exit_code"] for one in summaries] == [75, 75, 0]
+    assert left[0] == 0
+    assert left[1] is not None
+    assert left[1] >= 980
+    assert statuses.count(429) == 1
 
 
 def test_the_pad_follows_the_delay_from_permit_to_socket(tmp_path: Path) -> None:

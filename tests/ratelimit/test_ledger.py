@@ -203,11 +203,11 @@ def test_reservations_without_a_reply_stay_spent_and_are_known(machine: Machine)
 
     machine.wait(10.0)
     again = machine.open()
-    view, unknown = again.look([TODAY], None)
+    view, unknown = again.look([TODAY], None, None)
     assert (view.used[TODAY], unknown) == (7, 3)
     again.close()
     other = machine.open("another output")
-    assert other.look([TODAY], None)[1] == 0
+    assert other.look([TODAY], None, None)[1] == 0
     other.close()
 
 
@@ -246,7 +246,7 @@ def test_the_services_own_count_corrects_ours(
     ledger.write(LedgerUpdates(answered=[row for row in rows if row]))
     machine.wait(30.0 if recent else 600.0)
 
-    view, _ = ledger.look([TODAY], told)
+    view, _ = ledger.look([TODAY], told, None)
     assert view.used[TODAY] == counted
     ledger.close()
 
@@ -264,11 +264,11 @@ def test_a_deleted_ledger_starts_carefully_and_says_so(machine: Machine) -> None
     assert machine.ask(ledger).wait_until == pytest.approx(machine.now + 61.5)
     machine.wait(61.6)
     assert machine.ask(ledger).view.careful
-    assert not ledger.look([TODAY], 17)[0].careful
+    assert not ledger.look([TODAY], 17, None)[0].careful
     ledger.close()
     again = machine.open()
     assert again.notices == []
-    assert not again.look([TODAY], None)[0].careful
+    assert not again.look([TODAY], None, None)[0].careful
     again.close()
 
 
@@ -370,7 +370,7 @@ def test_rows_of_a_deleted_file_touch_nothing_in_the_new_one(machine: Machine) -
     assert new[1] == old[1]
 
     ledger.write(LedgerUpdates(answered=[old]))
-    assert ledger.look([TODAY], None)[1] == 1
+    assert ledger.look([TODAY], None, None)[1] == 1
     ledger.close()
 
 
@@ -528,7 +528,7 @@ def test_what_was_counted_under_a_former_name_stays_counted(machine: Machine, sc
         rename_account(machine.folder, former=former, account=account)
 
     ledger = opened(account)
-    view, unknown = ledger.look([TODAY], None)
+    view, unknown = ledger.look([TODAY], None, None)
     assert (view.used, view.used_by_job, unknown) == ({TODAY: 5}, {TODAY: 5}, 5)
     assert grants(machine, ledger, 20) == 15  # the minute holds 20, five of them gone
     ledger.close()

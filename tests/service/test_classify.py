@@ -89,6 +89,16 @@ def test_the_most_trusted_word_wins() -> None:
     assert classify(reply(429, raw(body)), now=NOW)[0].wait == 57
 
 
+@pytest.mark.parametrize("nothing", ["0", "Sun, 02 Aug 2020 08:08:45 GMT"])
+def test_a_wait_that_is_over_hides_no_other(nothing: str) -> None:
+    """A zero, or a date that is past, beside a body that tells the seconds."""
+    body = raw(
+        error(429, "Rate limit reached on requests per minute (RPM). Please try again in 31s.")
+    )
+
+    assert classify(reply(429, body, {"retry-after": nothing}), now=NOW)[0].wait == 31
+
+
 def test_a_spent_day_beats_a_short_delay() -> None:
     """Google sends RetryInfo of seconds with a spent day: it is the day."""
     verdict, _ = classify(reply(429, raw([google(PER_DAY, "12s")])), now=NOW)

@@ -4,6 +4,7 @@ users, beside what those say that each of them means. Nothing here is read by th
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -104,9 +105,10 @@ REFUSALS: dict[str, tuple[int, Any, frozenset[Kind], bool, float | None, int | N
 }  # fmt: skip
 
 
-def read(status: int, body: Any) -> Verdict:
+def read(status: int, body: Any, headers: Mapping[str, str] | None = None) -> Verdict:
     data = json.dumps(body).encode()
-    return classify(Reply(status=status, headers={}, body=data, latency_ms=1, at=0), now=NOW)[0]
+    reply = Reply(status=status, headers=headers or {}, body=data, latency_ms=1, at=0)
+    return classify(reply, now=NOW)[0]
 
 
 @pytest.mark.parametrize("name", REFUSALS)
@@ -133,6 +135,14 @@ def test_windows_of_ollama_cloud_end_where_they_are_aligned(window: str, reset: 
     verdict = read(429, {"error": f"you have reached your {window} usage limit"})
 
     assert verdict.until == datetime.fromisoformat(reset).replace(tzinfo=UTC).timestamp()
+
+
+@pytest.mark.parametrize(("headers", "seconds"), [({}, 3600.0), ({"retry-after": "300"}, 300.0)])
+def test_an_hours_limit_ends_within_the_hour(headers: dict[str, str], seconds: float) -> None:
+    """At a told wait, however short, else at the hour's end: never with the day."""
+    body = cerebras("Tokens per hour limit exceeded - too many tokens.", "token_quota_exceeded")
+
+    assert read(429, body, headers).until == NOW + seconds
 
 
 #: Profile, headers without `x-ratelimit-`, (unit, window, limit, left, reset, does it refill all the time?).
