@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from sys import getsizeof
 
 from pipeline.model import DOUBTED, Image, Item, Record
+from pipeline.plural import counted
 
 #: Pictures that are remembered: the last ones, and those that others wait for.
 MOST_PICTURES = 4_096
@@ -118,8 +119,12 @@ class SamePictures:
         groups = sorted(self._repeated.values(), key=lambda group: -len(group.others))
         groups = [picture for picture in groups if picture.others]
         named = [_sentence([picture.first, *picture.others]) for picture in groups[:NAMED]]
-        more = sum(len(picture.others) + 1 for picture in groups[NAMED:])
-        return named + ([f"{more:,} more images are copies of each other"] if more else [])
+        rest = groups[NAMED:]
+        if rest:
+            images = sum(len(picture.others) + 1 for picture in rest)
+            pictures = counted(len(rest), "picture")
+            named.append(f"{images:,} more images are {pictures}, asked once each")
+        return named
 
 
 def _bytes_of(*values: object) -> int:

@@ -77,8 +77,8 @@ def unfinished(counters: RunCounters, *, max_failed: int, limited: bool) -> Stop
     return None
 
 
-def opening(job: JobConfig, counts: Counts, column: str) -> str:
-    """The first line: what will happen. column: of the images."""
+def opening(job: JobConfig, counts: Counts, column: str, *, join: bool = False) -> str:
+    """The first line: what will happen. column: of the images. join: shards are joined, and nothing is asked."""
     if not counts.images:
         return f"{job.name}: the manifest is empty, there is nothing to do"
     about = "" if counts.exact else "more than " if counts.more else "about "
@@ -93,8 +93,10 @@ def opening(job: JobConfig, counts: Counts, column: str) -> str:
     if counts.failed:
         message += f", {sum(counts.failed.values()):,} failed before"
     if not counts.asked:
-        again = _again(counts.failed)
-        return f"{message}; {again or 'nothing left to ask'}, no request is sent"
+        # The last line says how failed images are asked again.
+        return f"{message}; nothing {'new' if counts.failed else 'left'} to ask, no request is sent"
+    if join:
+        return f"{message}; a join asks nothing, no request is sent"
     size = job.packing.images_per_request
     each = size if isinstance(size, int) else FIRST
     requests = -(-counts.asked // each)

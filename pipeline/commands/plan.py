@@ -303,11 +303,15 @@ def lines(figures: dict[str, Any]) -> list[str]:
     said += second_lines(figures["second_questions"])
     if day is not None and day["left"] is not None:
         said.append(f"today: {day['used']} used, {day['left']} left, new at {day['resets_at']}")
+    if not figures["to_ask"]:
+        return [*said, *figures["warnings"], *_end(figures)]
     rates = ", ".join(
         f"{count:,} at {float(share) * 100:g} % refused"
         for share, count in figures["captions_per_day"].items()
     )
-    said.append(f"captions a day: {rates} (bound by {figures['binding_limit'].replace('_', ' ')})")
+    said.append(
+        f"captions a day, by the share of images that the service refuses: {rates} (bound by {figures['binding_limit'].replace('_', ' ')})"
+    )
     said += endpoint_lines(figures)
     if rates := figures["measured"]:
         said.append(

@@ -61,7 +61,8 @@ async def ask(opened: OpenedJob, selection: Selection, pending: Mapping[str, Rec
         if not asking and not counts.exact:
             report.counters.correct(counts, selection.seen)
             counts = selection.seen
-        _log.info("%s", outcome.opening(opened.job, counts, inputs.manifest.image))
+        join = opened.options.join
+        _log.info("%s", outcome.opening(opened.job, counts, inputs.manifest.image, join=join))
         if asking:
             worked = await _work(opened, selection, pending)
             reason = worked.reason

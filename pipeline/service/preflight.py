@@ -186,7 +186,7 @@ async def _models(
         if endpoint.profile.name == "embedded":
             raise ServiceError(f"the embedded service has no model {wanted!r}; it has: {known}")
         warnings.append(
-            f"the service does not list {wanted!r}, which is taken on trust; it lists: {known}"
+            f"the service does not list {wanted!r}, which is taken on trust; it lists: {known}; endpoint.model names one"
         )
         return unknown, {}, reply
     why = GONE.get(wanted, "the service does not list it any more")

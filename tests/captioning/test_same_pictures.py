@@ -60,3 +60,11 @@ def test_copies_of_long_captions_come_in_small_groups(monkeypatch: pytest.Monkey
     groups = list(pictures.copies())
     assert sum(map(len, groups)) == 49
     assert max(map(len, groups)) == 3
+
+
+def test_groups_that_are_not_named_are_counted_as_images_and_pictures() -> None:
+    """Images settled and pictures asked, so that requests can be reckoned from the lines."""
+    pictures = SamePictures()
+    for number in range(5 * 4):
+        pictures.waits(seen(number, number % 5))
+    assert pictures.sentences()[-1] == "8 more images are 2 pictures, asked once each"

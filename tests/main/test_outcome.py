@@ -7,8 +7,9 @@ import re
 import pytest
 
 from pipeline.captioning.counters import RunCounters
+from pipeline.captioning.select import Counts
 from pipeline.commands import outcome
-from pipeline.config.job import schema
+from pipeline.config.job import JobConfig, schema
 from pipeline.errors import CODES, Exit, StopReason
 
 LATER = StopReason(exit=Exit.LATER, message="the day is spent")
@@ -86,3 +87,20 @@ def test_remedies_name_settings_that_exist() -> None:
         ):
             assert f"'{section}'" in text
             assert f"'{key}'" in text, remedy
+
+
+@pytest.mark.parametrize(
+    ("failed", "asked", "join", "expected"),
+    [
+        ({}, 0, False, "nothing left to ask, no request is sent"),
+        ({"corrupt": 2}, 0, False, "nothing new to ask, no request is sent"),
+        ({}, 2, True, "a join asks nothing, no request is sent"),
+    ],
+)
+def test_the_first_line_of_a_run_that_asks_nothing(
+    failed: dict[str, int], asked: int, join: bool, expected: str
+) -> None:
+    """No requests are announced that are not sent."""
+    job = JobConfig.model_validate({"name": "job", "manifest": {"path": "photos/"}})
+    counts = Counts(rows=9, images=9, captioned=7, failed=failed, asked=asked)
+    assert outcome.opening(job, counts, "image", join=join).endswith(f"; {expected}")
