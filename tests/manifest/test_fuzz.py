@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import PipelineError
+from pipeline.errors import ManifestError, PipelineError
 from tests.manifest.made import TABLES, opened, rows_of, shard
 
 FORMATS = [*TABLES, "l.tar"]
@@ -76,3 +76,13 @@ def test_much_damage_is_one_line(name: str, tmp_path: Path) -> None:
     read, refused = _read_damaged(name, tmp_path, 20_000)
 
     assert read + refused == 20_000
+
+
+def test_a_footer_that_claims_a_long_list_gets_no_room_for_it(tmp_path: Path) -> None:
+    """900,000 columns in seven bytes: half a gigabyte was set aside for them before any was read."""
+    footer = b"\x15\x04\x19\xfc\xa0\xf7\x36"  # version 2, a list of structs
+    path = tmp_path / "claims.parquet"
+    path.write_bytes(b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+
+    with pytest.raises(ManifestError, match="Exceeded size limit"):
+        opened(path)

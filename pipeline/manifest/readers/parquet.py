@@ -44,7 +44,7 @@ class ParquetReader:
     def look(self, place: ManifestFile) -> FileInfo:
         with place.open() as raw, _damage(place):
             footer = _footer(place, raw)
-            file = _open(place, raw)
+            file = _open(place, raw, footer)
             schema, rows = file.schema_arrow, sum(_group_rows(file))
         fields = [pa.field(f.name, _plain(f.type)) for f in schema]
         names = [f.name for f in fields]
@@ -66,13 +66,13 @@ class ParquetReader:
 
     def read(self, place: ManifestFile, want: Want) -> Iterator[pa.RecordBatch]:
         with place.open() as raw, _damage(place):
-            _footer(place, raw)
-            file = _open(place, raw)
+            footer = _footer(place, raw)
+            file = _open(place, raw, footer)
             names = [name for name in file.schema_arrow.names if name in want.columns]
             leaves = [f"{n}.path" if n in want.path_only else n for n in names]
             shared = [n for n in _shareable(file.schema_arrow) if _below(n, leaves)]
             with place.open() as again:
-                probe = _open(place, again, read_dictionary=shared) if shared else None
+                probe = _open(place, again, footer, read_dictionary=shared) if shared else None
                 first = 0
                 for number, rows in enumerate(_group_rows(file)):
                     if first + rows > want.start:
@@ -175,10 +175,15 @@ def _footer(place: ManifestFile, raw: Any) -> bytes:
     return content
 
 
-def _open(place: ManifestFile, raw: Any, *, read_dictionary: list[str] | None = None) -> Any:
+def _open(
+    place: ManifestFile, raw: Any, footer: bytes, *, read_dictionary: list[str] | None = None
+) -> Any:
     return pq.ParquetFile(
         pa.PythonFile(raw, mode="r") if place.path is None else str(place.path),
         read_dictionary=read_dictionary,
+        # A list has room made for as many entries as it claims, of hundreds of bytes each, before
+        # any is read; each takes a byte or more of the footer.
+        thrift_container_size_limit=len(footer),
         buffer_size=1 << 20 if place.path is not None else 8 << 20,
         # Else the whole row group is read ahead, whatever the batch.
         pre_buffer=False,
